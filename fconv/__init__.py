@@ -1,0 +1,45 @@
+"""Convolutional networks as pure functions over plain arrays, every layer beside its own gradient."""
+
+from fconv import data, functional, initializers, metrics, random, trees
+from fconv.arrays import to_device
+from fconv.checkpoint import from_state_dict, load, load_metadata, save, to_state_dict
+from fconv.layer import Layer
+from fconv.layers import *
+from fconv.layers import __all__ as _layers
+from fconv.losses import Loss, cross_entropy_loss, mse_loss, nll_loss
+from fconv.networks import compose
+from fconv.optimizers import Optimizer, sgd
+from fconv.torch import to_torch
+from fconv.training import TrainState, train_state, train_step, value_and_grad
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Layer",
+    "Loss",
+    "Optimizer",
+    "TrainState",
+    "__version__",
+    "compose",
+    "cross_entropy_loss",
+    "data",
+    "from_state_dict",
+    "functional",
+    "initializers",
+    "load",
+    "load_metadata",
+    "metrics",
+    "mse_loss",
+    "nll_loss",
+    "random",
+    "save",
+    "sgd",
+    "to_device",
+    "to_state_dict",
+    "to_torch",
+    "train_state",
+    "train_step",
+    "trees",
+    "value_and_grad",
+]
+__all__ += _layers

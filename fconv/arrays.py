@@ -1,0 +1,287 @@
+"""Which array library an array belongs to, dtype rules, memory order, and moves between devices."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from fconv import trees
+
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+"""A NumPy or CuPy array; CuPy's has the same attributes, so one static type serves both."""
+
+Shape: TypeAlias = tuple[int, ...]
+
+Index: TypeAlias = Any
+"""What stands between an array's brackets: tuples of slices, ints, an ellipsis."""
+
+
+def library_of(x: object) -> str | None:
+    """Name the array library that `x` belongs to.
+
+    Parameters
+    ----------
+    x : object
+        Anything.
+
+    Returns
+    -------
+    str or None
+        ``"numpy"``, ``"cupy"``, or None where `x` is neither's array.
+    """
+    if isinstance(x, (np.ndarray, np.generic)):
+        return "numpy"
+    # Asking the type's module keeps CuPy unimported until an array of its turns up.
+    if type(x).__module__.partition(".")[0] == "cupy" and hasattr(x, "__cuda_array_interface__"):
+        return "cupy"
+    return None
+
+
+def is_array(x: object) -> bool:
+    """Tell whether `x` is an array of a supported library (NumPy scalars count)."""
+    return library_of(x) is not None
+
+
+def describe(x: object) -> str:
+    """Say in a few words what `x` is, for error messages."""
+    if is_array(x):
+        return f"{library_of(x)} array of {x.dtype} with shape {x.shape}"  # type: ignore[attr-defined]
+    return f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
+
+
+def namespace(name: str, **arrays: object) -> Any:
+    """Give the array library that all of `arrays` belong to.
+
+    Parameters
+    ----------
+    name : str
+        Who asks; error messages begin with it.
+    **arrays : array or None
+        The arrays by argument name. None is passed over.
+
+    Returns
+    -------
+    module
+        ``numpy`` or ``cupy``.
+
+    Raises
+    ------
+    TypeError
+        An argument is no array, or host and device arrays are mixed.
+
+    Examples
+    --------
+    >>> namespace("relu", x=np.zeros(3)).__name__
+    'numpy'
+    >>> namespace("relu", x=[0.0, 1.0])
+    Traceback (most recent call last):
+    TypeError: relu: x must be a NumPy or CuPy array, got list
+    """
+    library: str | None = None
+    first = ""
+    for argument, x in arrays.items():
+        if x is None:
+            continue
+        its = library_of(x)
+        if its is None:
+            raise TypeError(f"{name}: {argument} must be a NumPy or CuPy array, got {describe(x)}")
+        if library is None:
+            library, first = its, argument
+        elif its != library:
+            raise TypeError(
+                f"{name}: host and device arrays are mixed: {first} is a {describe(arrays[first])}, "
+                f"{argument} is a {describe(x)}; move them with fconv.to_device"
+            )
+    return np if library in (None, "numpy") else sys.modules["cupy"]
+
+
+def xp_of(x: Array) -> Any:
+    """Give the array library of one array that has been checked before."""
+    return np if isinstance(x, (np.ndarray, np.generic)) else sys.modules["cupy"]
+
+
+def check_floating(name: str, **arrays: object) -> None:
+    """Require that `arrays` are real floating-point arrays of one dtype.
+
+    Mixed dtypes are refused rather than promoted, because promotion would carry a
+    float32 network silently to float64.
+
+    Parameters
+    ----------
+    name : str
+        Who asks; error messages begin with it.
+    **arrays : array or None
+        The arrays by argument name. None is passed over.
+
+    Raises
+    ------
+    TypeError
+        An array is integer, boolean or complex, or the dtypes differ.
+
+    Examples
+    --------
+    >>> check_floating("linear", x=np.zeros(3, np.float32), weight=np.zeros((2, 3)))
+    Traceback (most recent call last):
+    TypeError: linear: x is float32 but weight is float64; give them one dtype (x.astype(weight.dtype))
+    """
+    first, dtype = "", None
+    for argument, x in arrays.items():
+        if x is None:
+            continue
+        its = x.dtype  # type: ignore[attr-defined]
+        if its.kind != "f":
+            raise TypeError(
+                f"{name}: {argument} must be a real floating-point array, got {its} "
+                f"(shape {x.shape}); convert it first, for instance "  # type: ignore[attr-defined]
+                f"{argument}.astype('float32')"
+            )
+        if dtype is None:
+            first, dtype = argument, its
+        elif its != dtype:
+            raise TypeError(
+                f"{name}: {first} is {dtype} but {argument} is {its}; give them one dtype "
+                f"({first}.astype({argument}.dtype))"
+            )
+
+
+def floating_dtype(name: str, dtype: object) -> np.dtype[Any]:
+    """Turn `dtype` into a real floating-point dtype, or raise a TypeError that names `name`."""
+    resolved = np.dtype(dtype)  # type: ignore[call-overload]
+    if resolved.kind != "f":
+        raise TypeError(f"{name}: expected a real floating-point dtype, got {resolved}")
+    return resolved
+
+
+def memory_order(x: Array) -> tuple[int, ...]:
+    """List the axes of `x` from the slowest to the fastest in memory.
+
+    Examples
+    --------
+    >>> memory_order(np.zeros((2, 3, 4)))
+    (0, 1, 2)
+    >>> memory_order(np.zeros((2, 3, 4)).transpose(0, 2, 1))
+    (0, 2, 1)
+    """
+    return tuple(sorted(range(x.ndim), key=lambda axis: (-abs(x.strides[axis]), axis)))
+
+
+def full_like_order(x: Array, shape: Iterable[int], value: float = 0.0, dtype: Any = None) -> Array:
+    """Make a new array of `shape` filled with `value`, its axes in memory in the order of `x`'s.
+
+    Parameters
+    ----------
+    x : array
+        Its library, dtype and memory order are taken over.
+    shape : iterable of int
+        Shape of the new array, with as many axes as `x`.
+    value : float
+        The value of every entry.
+    dtype : dtype, optional
+        A dtype other than that of `x`.
+
+    Returns
+    -------
+    array
+        A new array of `shape`.
+
+    Examples
+    --------
+    >>> full_like_order(np.zeros((2, 3)).T, (4, 5)).flags.f_contiguous
+    True
+    """
+    order, sizes = memory_order(x), tuple(shape)
+    out = xp_of(x).full([sizes[axis] for axis in order], value, dtype=dtype or x.dtype)
+    inverse = [0] * len(order)
+    for position, axis in enumerate(order):
+        inverse[axis] = position
+    return out.transpose(inverse)
+
+
+def asnumpy(x: Any) -> Array:
+    """Give `x` (a NumPy, CuPy or torch array) as a NumPy array, copied only where it must be.
+
+    bfloat16 tensors, which NumPy has no dtype for, come back as float32.
+
+    Raises
+    ------
+    TypeError
+        `x` is none of these.
+    """
+    library = library_of(x)
+    if library == "numpy":
+        return np.asarray(x)
+    if library == "cupy":
+        return x.get()
+    if type(x).__module__.partition(".")[0] == "torch" and hasattr(x, "detach"):
+        tensor = x.detach().cpu()
+        return tensor.float().numpy() if str(tensor.dtype) == "torch.bfloat16" else tensor.numpy()
+    raise TypeError(f"expected a NumPy, CuPy or torch array, got {describe(x)}")
+
+
+def to_device(tree: Any, device: str) -> Any:
+    """Move every array of a tree to a device.
+
+    Parameters
+    ----------
+    tree : pytree
+        Parameters, a training state, one array. Leaves that are no arrays are kept.
+    device : str
+        ``"cpu"``, ``"cuda"`` (the current GPU) or ``"cuda:1"``.
+
+    Returns
+    -------
+    pytree
+        The same structure; arrays that are there already are not copied. Keys of
+        `fconv.random` (uint64 pairs) stay where draws are made from them, on the host.
+
+    Raises
+    ------
+    ValueError
+        The device's name is not one of these, or there is no such GPU.
+
+    Examples
+    --------
+    >>> to_device({"w": np.ones(2, np.float32)}, "cpu")
+    {'w': array([1., 1.], dtype=float32)}
+    """
+    kind, _, number = device.partition(":")
+    if kind not in ("cpu", "cuda") or (number and (kind == "cpu" or not number.isdecimal())):
+        raise ValueError(f'to_device: expected "cpu", "cuda" or "cuda:N", got {device!r}')
+    if kind == "cpu":
+        return trees.map(lambda x: asnumpy(x) if is_array(x) else x, tree)
+    cupy = import_cupy()
+    chosen = cupy.cuda.Device(int(number)) if number else cupy.cuda.Device()
+
+    def move(x: Any) -> Any:
+        if not is_array(x) or is_key(x):
+            return x
+        with chosen:
+            return cupy.asarray(x)
+
+    return trees.map(move, tree)
+
+
+def is_key(x: object) -> bool:
+    """Tell whether `x` has the form of a key of `fconv.random`: two uint64 on the host."""
+    return isinstance(x, np.ndarray) and x.dtype == np.uint64 and x.shape == (2,)
+
+
+def import_cupy() -> Any:
+    """Import CuPy and find its GPU, or say in one sentence what to install."""
+    try:
+        import cupy
+    except ImportError as error:
+        raise ValueError(
+            "to_device: CuPy is not installed: pip install 'fconv[cuda12]' for CUDA 12, "
+            "'fconv[cuda13]' for CUDA 13"
+        ) from error
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise ValueError(f"to_device: no usable GPU or driver was found ({error})") from error
+    if count == 0:
+        raise ValueError("to_device: no GPU was found")
+    return cupy

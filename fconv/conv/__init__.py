@@ -1,0 +1,1 @@
+"""The heart: geometry of windows, the windows themselves, contraction, and the convolution engine."""

@@ -1,0 +1,57 @@
+"""Convolution as this library defines it: one einsum over a strided view of windows.
+
+    y[n, o, i...] = sum over c, k... of x[n, c, i * stride + k * dilation - padding ...] * w[o, c, k...]
+
+The same few lines serve NumPy and CuPy, any rank, stride, dilation and groups. It is the
+reference for every faster path.
+"""
+
+from __future__ import annotations
+
+from fconv.arrays import Array
+from fconv.conv.contraction import contract
+from fconv.conv.geometry import ConvGeometry
+from fconv.conv.windows import pad, window_view, windows_adjoint
+
+_OUT, _KERNEL = "xyz", "ijk"
+
+
+def _letters(geometry: ConvGeometry) -> tuple[str, str, str]:
+    """Choose einsum letters: output positions, kernel positions, and g for groups where there are any."""
+    n = geometry.windows.ndim
+    return _OUT[:n], _KERNEL[:n], "g" if geometry.groups > 1 else ""
+
+
+def _grouped(x: Array, geometry: ConvGeometry, axis: int) -> Array:
+    """Divide a channel axis into (groups, channels of a group); one group needs no axis of its own."""
+    if geometry.groups == 1:
+        return x
+    return x.reshape(*x.shape[:axis], geometry.groups, x.shape[axis] // geometry.groups, *x.shape[axis + 1 :])
+
+
+def convolve(x: Array, weight: Array, geometry: ConvGeometry) -> Array:
+    """Convolve `x` (N, C, *in_size) with `weight` (O, C/groups, *kernel) to (N, O, *out_size)."""
+    out, kernel, g = _letters(geometry)
+    columns = _grouped(window_view(pad(x, geometry.windows.padding), geometry.windows), geometry, 1)
+    filters = _grouped(weight, geometry, 0)
+    y = contract(f"n{g}c{out}{kernel},{g}oc{kernel}->n{g}o{out}", columns, filters)
+    return y.reshape(geometry.out_shape) if g else y
+
+
+def input_gradient(g: Array, weight: Array, geometry: ConvGeometry) -> Array:
+    """Take the gradient `g` (N, O, *out_size) of the output to that of the input, (N, C, *in_size)."""
+    out, kernel, group = _letters(geometry)
+    outer, filters = _grouped(g, geometry, 1), _grouped(weight, geometry, 0)
+    columns = contract(f"n{group}o{out},{group}oc{kernel}->n{group}c{out}{kernel}", outer, filters)
+    if group:
+        columns = columns.reshape(geometry.batch, geometry.in_channels, *columns.shape[3:])
+    return windows_adjoint(columns, geometry.windows)
+
+
+def weight_gradient(g: Array, x: Array, geometry: ConvGeometry) -> Array:
+    """Take the gradient `g` (N, O, *out_size) of the output to that of the weight."""
+    out, kernel, group = _letters(geometry)
+    columns = _grouped(window_view(pad(x, geometry.windows.padding), geometry.windows), geometry, 1)
+    outer = _grouped(g, geometry, 1)
+    dw = contract(f"n{group}c{out}{kernel},n{group}o{out}->{group}oc{kernel}", columns, outer)
+    return dw.reshape(geometry.weight_shape)

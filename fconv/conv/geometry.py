@@ -1,0 +1,307 @@
+"""All shape arithmetic of sliding windows: checked here, once, before any work is done."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+from typing import Literal, TypeAlias
+
+from fconv.arrays import Shape
+
+Size: TypeAlias = int | Sequence[int]
+Padding: TypeAlias = int | Sequence[int] | Literal["same", "valid"]
+Pairs: TypeAlias = tuple[tuple[int, int], ...]
+
+AMPLE: Shape = (1 << 40,) * 3
+"""A size that every window fits in: for checking options before there is an input."""
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Sliding windows over n spatial axes.
+
+    Attributes
+    ----------
+    in_size : tuple of int
+        Size of the unpadded input along each axis.
+    out_size : tuple of int
+        How many windows there are along each axis.
+    kernel, stride, dilation : tuple of int
+        Entries of a window, steps between windows, steps between a window's entries.
+    padding : tuple of (int, int)
+        Entries added before and after each axis.
+    """
+
+    in_size: Shape
+    out_size: Shape
+    kernel: Shape
+    stride: Shape
+    dilation: Shape
+    padding: Pairs
+
+    @property
+    def ndim(self) -> int:
+        """Number of spatial axes."""
+        return len(self.kernel)
+
+    @property
+    def span(self) -> Shape:
+        """Entries from a window's first to its last along each axis, both included."""
+        return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
+
+    @property
+    def padded_size(self) -> Shape:
+        """Size of the padded input along each axis."""
+        return tuple(size + lo + hi for size, (lo, hi) in zip(self.in_size, self.padding, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class ConvGeometry:
+    """Everything a convolution's shapes say.
+
+    Attributes
+    ----------
+    batch, in_channels, out_channels, groups : int
+        Numbers of images, channels and channel groups.
+    windows : Windows
+        The windows over the spatial axes.
+    """
+
+    batch: int
+    in_channels: int
+    out_channels: int
+    groups: int
+    windows: Windows
+
+    @property
+    def in_shape(self) -> Shape:
+        """Shape (N, C, *in_size) of the input."""
+        return (self.batch, self.in_channels, *self.windows.in_size)
+
+    @property
+    def out_shape(self) -> Shape:
+        """Shape (N, O, *out_size) of the output."""
+        return (self.batch, self.out_channels, *self.windows.out_size)
+
+    @property
+    def weight_shape(self) -> Shape:
+        """Shape (O, C/groups, *kernel) of the weight."""
+        return (self.out_channels, self.in_channels // self.groups, *self.windows.kernel)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiplications that the definition of convolution takes."""
+        return prod(self.out_shape) * prod(self.weight_shape[1:])
+
+
+def whole(name: str, what: str, value: object, minimum: int) -> int:
+    """Give `value` as an int of at least `minimum`, or raise an error that names it."""
+    if isinstance(value, bool):
+        raise TypeError(f"{name}: {what} must be an integer, got {value}")
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name}: {what} must be an integer, got {value!r}") from None
+    if number < minimum:
+        raise ValueError(f"{name}: {what} must be at least {minimum}, got {number}")
+    return number
+
+
+def whole_tuple(name: str, what: str, value: object, n: int, minimum: int) -> Shape:
+    """Give one integer, or a sequence of `n`, as a tuple of `n`.
+
+    Examples
+    --------
+    >>> whole_tuple("conv2d", "stride", 2, 2, 1)
+    (2, 2)
+    >>> whole_tuple("conv2d", "stride", (1, 0), 2, 1)
+    Traceback (most recent call last):
+    ValueError: conv2d: stride must be at least 1, got 0 in (1, 0)
+    """
+    if not isinstance(value, (tuple, list)):
+        return (whole(name, what, value, minimum),) * n
+    if len(value) != n:
+        raise ValueError(f"{name}: {what} must be one integer or {n}, got {len(value)}: {value!r}")
+    try:
+        return tuple(whole(name, what, entry, minimum) for entry in value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{error} in {value!r}") from None
+
+
+def window_geometry(
+    name: str,
+    in_size: Shape,
+    kernel: Size,
+    stride: Size,
+    padding: Padding,
+    dilation: Size,
+    ceil_mode: bool = False,
+) -> Windows:
+    """Work out where sliding windows lie, and refuse what cannot be.
+
+    Parameters
+    ----------
+    name : str
+        Who asks; error messages begin with it.
+    in_size : tuple of int
+        Size of the input along each spatial axis.
+    kernel, stride, dilation : int or sequence of int
+        One number for all axes or one for each, all at least 1.
+    padding : int, sequence of int, "same" or "valid"
+        Entries added on both sides of each axis. "same" keeps the size (stride 1 only; an
+        odd total puts the extra entry last, as PyTorch does), "valid" adds none.
+    ceil_mode : bool
+        Let the last window hang over the padded end, provided that it starts inside the
+        input or the padding before it (PyTorch's rule for pooling).
+
+    Returns
+    -------
+    Windows
+        With ``out = floor((in + padding - dilation * (kernel - 1) - 1) / stride) + 1``;
+        under `ceil_mode`, with ceil and the padding after the end widened to fit.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A number is no integer or too small, or a window is larger than the padded input.
+
+    Examples
+    --------
+    >>> window_geometry("conv2d", (28, 28), 3, 2, 1, 1).out_size
+    (14, 14)
+    """
+    n = len(in_size)
+    kernel = whole_tuple(name, "kernel_size", kernel, n, 1)
+    stride = whole_tuple(name, "stride", stride, n, 1)
+    dilation = whole_tuple(name, "dilation", dilation, n, 1)
+    return _windows(
+        name, in_size, kernel, stride, _pairs(name, kernel, stride, padding, dilation), dilation, ceil_mode
+    )
+
+
+def _pairs(name: str, kernel: Shape, stride: Shape, padding: Padding, dilation: Shape) -> Pairs:
+    n = len(kernel)
+    if padding == "valid":
+        return ((0, 0),) * n
+    if padding == "same":
+        if any(s != 1 for s in stride):
+            raise ValueError(f'{name}: padding="same" needs stride 1, got stride {stride}')
+        totals = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+        return tuple((total // 2, total - total // 2) for total in totals)
+    if isinstance(padding, str):
+        raise ValueError(f'{name}: padding must be a number, "same" or "valid", got {padding!r}')
+    return tuple((p, p) for p in whole_tuple(name, "padding", padding, n, 0))
+
+
+@lru_cache(maxsize=1024)
+def _windows(
+    name: str, in_size: Shape, kernel: Shape, stride: Shape, padding: Pairs, dilation: Shape, ceil_mode: bool
+) -> Windows:
+    out_size, pairs = [], []
+    for size, k, s, (lo, hi), d in zip(in_size, kernel, stride, padding, dilation, strict=True):
+        room = size + lo + hi - (d * (k - 1) + 1)
+        if room < 0:
+            raise ValueError(
+                f"{name}: a window of {d * (k - 1) + 1} (kernel_size {k}, dilation {d}) is larger than "
+                f"the padded input of {size + lo + hi} (size {size}, padding {lo} + {hi}); "
+                f"spatial input size {in_size}, kernel_size {kernel}"
+            )
+        out = room // s + 1
+        if ceil_mode and room % s and out * s < size + lo:
+            out += 1
+            hi += s - room % s
+        out_size.append(out)
+        pairs.append((lo, hi))
+    return Windows(in_size, tuple(out_size), kernel, stride, dilation, tuple(pairs))
+
+
+def conv_geometry(
+    name: str,
+    ndim: int,
+    x_shape: Shape,
+    weight_shape: Shape,
+    bias_shape: Shape | None,
+    stride: Size,
+    padding: Padding,
+    dilation: Size,
+    groups: int,
+) -> ConvGeometry:
+    """Check the shapes of a convolution against each other.
+
+    Parameters
+    ----------
+    name : str
+        Who asks; error messages begin with it.
+    ndim : int
+        Number of spatial axes.
+    x_shape : tuple of int
+        (N, C, *spatial).
+    weight_shape : tuple of int
+        (O, C/groups, *kernel).
+    bias_shape : tuple of int, optional
+        (O,).
+    stride, padding, dilation
+        As for `window_geometry`.
+    groups : int
+        Channel groups; it divides C and O.
+
+    Returns
+    -------
+    ConvGeometry
+        The checked geometry.
+
+    Raises
+    ------
+    ValueError, TypeError
+        The shapes do not fit each other.
+
+    Examples
+    --------
+    >>> conv_geometry("conv2d", 2, (8, 32, 14, 14), (64, 32, 3, 3), (64,), 1, 0, 1, 1).out_shape
+    (8, 64, 12, 12)
+    """
+    check_rank(name, "input", x_shape, ndim)
+    if len(weight_shape) != ndim + 2:
+        axes = ", ".join(("out_channels", "in_channels/groups", *spatial_names(ndim, "k")))
+        raise ValueError(f"{name}: expected a weight of {ndim + 2} axes ({axes}), got shape {weight_shape}")
+    groups = whole(name, "groups", groups, 1)
+    out_channels, in_per_group = weight_shape[:2]
+    check_channels(name, x_shape, in_per_group * groups)
+    check_groups(name, groups, in_channels=x_shape[1], out_channels=out_channels)
+    if bias_shape is not None and bias_shape != (out_channels,):
+        raise ValueError(
+            f"{name}: expected a bias of shape {(out_channels,)} for a weight of shape {weight_shape}, "
+            f"got {bias_shape}"
+        )
+    windows = window_geometry(name, x_shape[2:], weight_shape[2:], stride, padding, dilation)
+    return ConvGeometry(x_shape[0], x_shape[1], out_channels, groups, windows)
+
+
+def spatial_names(ndim: int, prefix: str = "") -> tuple[str, ...]:
+    """Name the last `ndim` spatial axes: D, H, W."""
+    return tuple(f"{prefix}{axis}" for axis in "DHW"[3 - ndim :])
+
+
+def check_rank(name: str, what: str, shape: Shape, ndim: int) -> None:
+    """Require a batch axis, a channel axis and `ndim` spatial axes."""
+    if len(shape) != ndim + 2:
+        axes = ", ".join(("N", "C", *spatial_names(ndim)))
+        raise ValueError(f"{name}: expected an {what} of {ndim + 2} axes ({axes}), got shape {shape}")
+
+
+def check_channels(name: str, x_shape: Shape, expected: int) -> None:
+    """Require `expected` channels on axis 1."""
+    if x_shape[1] != expected:
+        raise ValueError(
+            f"{name}: expected {expected} input channels, got {x_shape[1]} (input shape {x_shape})"
+        )
+
+
+def check_groups(name: str, groups: int, **channels: int) -> None:
+    """Require that `groups` divides each of the channel counts."""
+    for what, count in channels.items():
+        if count % groups:
+            raise ValueError(f"{name}: groups must divide {what}, got groups={groups} and {what}={count}")

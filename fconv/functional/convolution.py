@@ -1,0 +1,145 @@
+"""Convolution over one, two and three spatial axes: three faces of one definition."""
+
+from __future__ import annotations
+
+from fconv.arrays import Array
+from fconv.conv.engine import engine_for
+from fconv.conv.geometry import Padding, Size, conv_geometry
+from fconv.functional.core import Definition, Thunks, differentiable, once
+from fconv.functional.reduction import accurate_sum
+
+__all__ = [
+    "conv1d",
+    "conv1d_vjp",
+    "conv2d",
+    "conv2d_vjp",
+    "conv3d",
+    "conv3d_vjp",
+]
+
+
+def _convolution(
+    name: str,
+    ndim: int,
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    stride: Size,
+    padding: Padding,
+    dilation: Size,
+    groups: int,
+) -> Definition:
+    bias_shape = None if bias is None else bias.shape
+    geometry = conv_geometry(name, ndim, x.shape, weight.shape, bias_shape, stride, padding, dilation, groups)
+    engine = engine_for(geometry)
+
+    def value() -> Array:
+        y = engine.convolve(x, weight, geometry)
+        return y if bias is None else y + bias.reshape(-1, *(1,) * ndim)
+
+    def pullback(g: Array) -> Thunks:
+        return {
+            "x": lambda: engine.input_gradient(g, weight, geometry),
+            "weight": lambda: engine.weight_gradient(g, x, geometry),
+            "bias": lambda: accurate_sum(g, (0, *range(2, 2 + ndim))),
+        }
+
+    return geometry.out_shape, once(value), pullback
+
+
+@differentiable("x", "weight", "bias")
+def conv2d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Definition:
+    """Convolve over two spatial axes (cross-correlation, as torch.nn.functional.conv2d).
+
+    ``y[n, o, i, j] = bias[o] + sum over c, k, l of
+    x[n, c, i * stride + k * dilation - padding, j * ...] * weight[o, c, k, l]``
+
+    Parameters
+    ----------
+    x : array, shape (N, C, H, W)
+        Input: float16, float32 or float64, any strides.
+    weight : array, shape (O, C/groups, kH, kW)
+        Filters, of the dtype of `x`.
+    bias : array, shape (O,), optional
+        Added to every position of an output channel.
+    stride : int or (int, int)
+        Steps between output positions, at least 1.
+    padding : int, (int, int), "same" or "valid"
+        Zeros added on both sides. "same" keeps the size (stride 1 only), "valid" adds none.
+    dilation : int or (int, int)
+        Steps between a filter's entries, at least 1.
+    groups : int
+        Channel groups that are convolved apart; it divides C and O.
+
+    Returns
+    -------
+    array, shape (N, O, H', W')
+        ``H' = floor((H + 2 padding - dilation (kH - 1) - 1) / stride) + 1``. Its memory order
+        is the engine's choice.
+
+    Raises
+    ------
+    ValueError
+        Shapes or options that do not fit each other; the message names them.
+    TypeError
+        Arrays that are not floating-point, of different dtypes or of different libraries.
+
+    References
+    ----------
+    Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", 2016.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.arange(9.0).reshape(1, 1, 3, 3)
+    >>> conv2d(x, np.ones((1, 1, 2, 2)))
+    array([[[[ 8., 12.],
+             [20., 24.]]]])
+    >>> dx, dweight, dbias = conv2d_vjp(np.ones((1, 1, 2, 2)), x, np.ones((1, 1, 2, 2)))
+    >>> dx
+    array([[[[1., 2., 1.],
+             [2., 4., 2.],
+             [1., 2., 1.]]]])
+    """
+    return _convolution("conv2d", 2, x, weight, bias, stride, padding, dilation, groups)
+
+
+@differentiable("x", "weight", "bias")
+def conv1d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Definition:
+    """Convolve over one spatial axis: `conv2d` for x (N, C, L), weight (O, C/groups, k)."""
+    return _convolution("conv1d", 1, x, weight, bias, stride, padding, dilation, groups)
+
+
+@differentiable("x", "weight", "bias")
+def conv3d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Definition:
+    """Convolve over three spatial axes: `conv2d` for x (N, C, D, H, W), weight (O, C/groups, kD, kH, kW)."""
+    return _convolution("conv3d", 3, x, weight, bias, stride, padding, dilation, groups)
+
+
+conv1d_vjp = conv1d.vjp
+conv2d_vjp = conv2d.vjp
+conv3d_vjp = conv3d.vjp

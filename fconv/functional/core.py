@@ -1,0 +1,238 @@
+"""How a function and its gradient are defined once, side by side.
+
+A definition checks its arguments and returns two things: its value, wrapped in `once` so
+that it is computed when first asked for and at most once, and its pullback, a function of
+the gradient `g` of the value. From that follow, by `differentiable`:
+
+- ``f(*args)``, which asks for the value alone;
+- ``f.vjp(g, *args)``, which asks for the gradient alone (where the gradient needs the
+  value, as that of the sigmoid does, the pullback asks for it);
+- ``f.forward(*args)``, which gives the value and the pullback, and so computes nothing twice.
+
+A pullback of several arrays returns a dict from argument name to a thunk, so that a gradient
+that nobody wants costs nothing; a pullback of one array returns its gradient.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, cast
+
+from fconv.arrays import Array, Shape, check_floating, describe, namespace, xp_of
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Thunks: TypeAlias = dict[str, Callable[[], Array]]
+Wrt: TypeAlias = str | Iterable[str] | None
+
+
+class once(Generic[T]):  # noqa: N801 - used as a decorator
+    """A value that is computed when it is first asked for, and kept.
+
+    Examples
+    --------
+    >>> value = once(lambda: print("computing") or 42)
+    >>> value() + value()
+    computing
+    84
+    """
+
+    __slots__ = ("_compute", "_value")
+
+    def __init__(self, compute: Callable[[], T]) -> None:
+        self._compute: Callable[[], T] | None = compute
+
+    def __call__(self) -> T:
+        """Give the value."""
+        if self._compute is not None:
+            self._value = self._compute()
+            self._compute = None  # frees what only the computation needed
+        return self._value
+
+
+Definition: TypeAlias = tuple[Shape, Callable[[], Array], Callable[[Array], Any]]
+"""Shape of the value, the value, and the pullback."""
+
+
+class Pullback(Protocol):
+    """What `forward` gives beside the value: the gradient of the value to those of the arrays."""
+
+    def __call__(self, g: Any, wrt: Wrt = None) -> Any:
+        """Give the gradients, as `Differentiable.vjp` does."""
+        ...
+
+
+class Differentiable(Protocol[P]):
+    """A function of arrays together with its gradient."""
+
+    __name__: str
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Array:
+        """Give the value."""
+        ...
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """Names of the array arguments, in order."""
+        ...
+
+    @property
+    def constants(self) -> frozenset[str]:
+        """Names of the array arguments that have no gradient."""
+        ...
+
+    def forward(self, *args: P.args, **kwargs: P.kwargs) -> tuple[Array, Pullback]:
+        """Give the value and its pullback."""
+        ...
+
+    def vjp(self, g: Any, *args: Any, wrt: Wrt = None, **kwargs: Any) -> Any:
+        """Give the gradients of the array arguments."""
+        ...
+
+
+def differentiable(
+    *arrays: str, constants: Iterable[str] = ()
+) -> Callable[[Callable[P, Definition]], Differentiable[P]]:
+    """Make a function and its gradient from one definition.
+
+    Parameters
+    ----------
+    *arrays : str
+        Names of the array arguments, in order.
+    constants : iterable of str
+        Those of `arrays` that have no gradient, such as labels or running statistics.
+        They may be of another dtype than the rest.
+
+    Returns
+    -------
+    callable
+        A decorator for definitions.
+    """
+    fixed = frozenset(constants)
+
+    def decorate(definition: Callable[P, Definition]) -> Differentiable[P]:
+        name = cast(Any, definition).__name__
+        signature = inspect.signature(definition)
+        places = {
+            argument: place for place, argument in enumerate(signature.parameters) if argument in arrays
+        }
+        optional = {a for a in arrays if signature.parameters[a].default is not inspect.Parameter.empty}
+
+        def given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+            """Find the array arguments of a call and check them."""
+            found = {}
+            for argument in arrays:
+                place = places[argument]
+                if place < len(args):
+                    found[argument] = args[place]
+                elif argument in kwargs:
+                    found[argument] = kwargs[argument]
+                elif argument not in optional:
+                    signature.bind(*args, **kwargs)  # raises the TypeError that Python itself would
+            for argument, x in found.items():
+                if x is None and argument not in optional:
+                    raise TypeError(f"{name}: {argument} must be a NumPy or CuPy array, got NoneType")
+            namespace(name, **found)
+            check_floating(name, **{a: x for a, x in found.items() if a not in fixed})
+            return found
+
+        def define(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Callable[[], Array], Pullback]:
+            found = given(args, kwargs)
+            shape, value, pullback = definition(*args, **kwargs)
+            like = next(x for a, x in found.items() if a not in fixed and x is not None)
+
+            def pull(g: Any, wrt: Wrt = None) -> Any:
+                wanted = _wanted(name, arrays, fixed, wrt)
+                g = _check_gradient(name, g, shape, like)
+                if len(arrays) == 1:
+                    return pullback(g) if wanted else None
+                thunks: Thunks = pullback(g)
+                return tuple(
+                    thunks[a]() if a in wanted and found.get(a) is not None else None for a in arrays
+                )
+
+            return value, pull
+
+        @functools.wraps(definition)
+        def function(*args: P.args, **kwargs: P.kwargs) -> Array:
+            value, _ = define(args, kwargs)
+            return value()
+
+        def forward(*args: P.args, **kwargs: P.kwargs) -> tuple[Array, Pullback]:
+            value, pull = define(args, kwargs)
+            return value(), pull
+
+        def vjp(g: Any, *args: Any, wrt: Wrt = None, **kwargs: Any) -> Any:
+            _, pull = define(args, kwargs)
+            return pull(g, wrt)
+
+        vjp.__name__ = vjp.__qualname__ = f"{name}_vjp"
+        vjp.__module__ = definition.__module__
+        vjp.__doc__ = _vjp_doc(name, arrays, fixed, str(signature))
+        made = cast(Any, function)
+        made.forward, made.vjp = forward, vjp
+        made.arrays, made.constants = arrays, fixed
+        return cast("Differentiable[P]", function)
+
+    return decorate
+
+
+def _wanted(name: str, arrays: tuple[str, ...], fixed: frozenset[str], wrt: Wrt) -> frozenset[str]:
+    """Resolve `wrt` to the names of the arrays whose gradients are asked for."""
+    if wrt is None:
+        return frozenset(arrays) - fixed
+    wanted = frozenset((wrt,) if isinstance(wrt, str) else wrt)
+    unknown = sorted(wanted - (frozenset(arrays) - fixed))
+    if unknown:
+        raise ValueError(
+            f"{name}_vjp: wrt names {', '.join(unknown)}, which have no gradient; "
+            f"there are {', '.join(a for a in arrays if a not in fixed)}"
+        )
+    return wanted
+
+
+def _check_gradient(name: str, g: Any, shape: Shape, like: Array) -> Array:
+    """Require that a gradient has the shape, dtype and library of the value it belongs to."""
+    if isinstance(g, (int, float)) and shape == ():
+        g = xp_of(like).asarray(g, dtype=like.dtype)
+    namespace(f"{name}_vjp", g=g, like=like)
+    if g.shape != shape:
+        raise ValueError(f"{name}_vjp: expected a gradient of the output's shape {shape}, got {g.shape}")
+    if g.dtype != like.dtype:
+        raise TypeError(f"{name}_vjp: expected a gradient of {like.dtype}, got {describe(g)}")
+    return g
+
+
+def _vjp_doc(name: str, arrays: tuple[str, ...], fixed: frozenset[str], signature: str) -> str:
+    if len(arrays) == 1:
+        result = f"The gradient of `{arrays[0]}`, in its shape and dtype."
+    else:
+        each = ", ".join(f"None for {a}" if a in fixed else a for a in arrays)
+        result = (
+            f"The gradients in the order of the arrays: {each}. None stands for an array that was not given."
+        )
+    arguments = signature.strip("()").partition(") ->")[0]
+    return f"""Gradient of `{name}`: takes the gradient of its value to those of its arrays.
+
+    Parameters
+    ----------
+    g : array
+        Gradient of the output, in its shape and dtype.
+    {arguments}
+        As for `{name}`.
+    wrt : str or iterable of str, optional
+        Names of the arrays whose gradients are wanted; the others are None and cost nothing.
+
+    Returns
+    -------
+    array or tuple
+        {result}
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `{name}` does, and where `g` does not fit the output.
+    """

@@ -1,0 +1,226 @@
+"""What a layer is: four pure functions in a small immutable value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Protocol, TypeAlias
+
+from fconv import trees
+from fconv.arrays import Array, Shape, describe
+
+Params: TypeAlias = Any
+"""A nested dict, tuple or list of arrays; ``()`` where a layer has no parameters."""
+
+
+class Init(Protocol):
+    """``init(key, shape, dtype=float32) -> params``."""
+
+    def __call__(self, key: Array, shape: Shape, dtype: Any = ...) -> Params:
+        """Draw parameters for inputs of `shape`, batch axis included."""
+        ...
+
+
+class Apply(Protocol):
+    """``apply(params, x, *, train=False, key=None) -> y``."""
+
+    def __call__(self, params: Params, x: Any, *, train: bool = False, key: Array | None = None) -> Any:
+        """Give the output."""
+        ...
+
+
+class Vjp(Protocol):
+    """``vjp(params, x, g, *, train=False, key=None) -> (dparams, dx)``."""
+
+    def __call__(
+        self, params: Params, x: Any, g: Any, *, train: bool = False, key: Array | None = None
+    ) -> tuple[Params, Any]:
+        """Take the gradient `g` of the output to those of the parameters and of the input."""
+        ...
+
+
+class LayerPullback(Protocol):
+    """``pullback(g, input_grad=True) -> (dparams, dx)``."""
+
+    def __call__(self, g: Any, input_grad: bool = True) -> tuple[Params, Any]:
+        """Give the gradients; dx is None where `input_grad` is False."""
+        ...
+
+
+class Forward(Protocol):
+    """``forward(params, x, *, train=False, key=None) -> (y, params, pullback)``."""
+
+    def __call__(
+        self, params: Params, x: Any, *, train: bool = False, key: Array | None = None
+    ) -> tuple[Any, Params, LayerPullback]:
+        """Give the output, the refreshed parameters, and the pullback of this very call."""
+        ...
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Layer:
+    """A layer: pure functions, and what to call them by.
+
+    Attributes
+    ----------
+    init : callable
+        ``init(key, shape, dtype=float32) -> params``; `shape` is the whole input shape.
+    apply : callable
+        ``apply(params, x, *, train=False, key=None) -> y``.
+    vjp : callable
+        ``vjp(params, x, g, *, train=False, key=None) -> (dparams, dx)``. A parameter that is
+        not trained has the gradient None.
+    out_shape : callable
+        ``out_shape(shape) -> shape``.
+    forward : callable
+        ``forward(params, x, *, train=False, key=None) -> (y, params, pullback)``: the output,
+        the parameters with refreshed running statistics, and ``pullback(g, input_grad=True) ->
+        (dparams, dx)``, which keeps what the backward pass needs. Derived from `apply` and
+        `vjp` where it is not given.
+    name : str
+        What error messages call the layer.
+    options : mapping
+        Its hyperparameters, for printing and for export.
+    children : mapping
+        The layers that it is made of, by name.
+
+    Examples
+    --------
+    A layer that doubles its input:
+
+    >>> double = Layer(
+    ...     init=lambda key, shape, dtype=None: (),
+    ...     apply=lambda params, x, *, train=False, key=None: 2 * x,
+    ...     vjp=lambda params, x, g, *, train=False, key=None: ((), 2 * g),
+    ...     out_shape=lambda shape: shape,
+    ...     name="double",
+    ... )
+    >>> y, params, pullback = double.forward((), 3.0)
+    >>> y, pullback(1.0)
+    (6.0, ((), 2.0))
+    """
+
+    init: Init
+    apply: Apply
+    vjp: Vjp
+    out_shape: Callable[[Shape], Shape]
+    forward: Forward = None  # type: ignore[assignment]  # __post_init__ derives it
+    name: str = "layer"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    children: Mapping[str, Layer] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
+        object.__setattr__(self, "children", MappingProxyType(dict(self.children)))
+        if self.forward is None:
+            object.__setattr__(self, "forward", self._derived_forward)
+
+    def _derived_forward(
+        self, params: Params, x: Any, *, train: bool = False, key: Array | None = None
+    ) -> tuple[Any, Params, LayerPullback]:
+        y = self.apply(params, x, train=train, key=key)
+
+        def pullback(g: Any, input_grad: bool = True) -> tuple[Params, Any]:
+            dparams, dx = self.vjp(params, x, g, train=train, key=key)
+            return dparams, dx if input_grad else None
+
+        return y, params, pullback
+
+    def __repr__(self) -> str:
+        if self.children:
+            lines = [f"  {name}: {child!r}".replace("\n", "\n  ") for name, child in self.children.items()]
+            return "\n".join([f"{self.name}(", *lines, ")"])
+        return f"{self.name}({', '.join(f'{k}={v!r}' for k, v in self.options.items())})"
+
+
+def as_layer(where: str, value: Any) -> Layer:
+    """Give `value` as a Layer.
+
+    Parameters
+    ----------
+    where : str
+        Where it stands, for the error message.
+    value : object
+        A Layer, or anything with the functions `init`, `apply`, `vjp` and `out_shape`, and
+        `forward` and `name` where it likes.
+
+    Returns
+    -------
+    Layer
+        `value` itself where it is one.
+
+    Raises
+    ------
+    TypeError
+        `value` is no layer.
+
+    Examples
+    --------
+    >>> as_layer("compose[0]", max)
+    Traceback (most recent call last):
+    TypeError: compose[0]: expected a layer, got builtin_function_or_method max; was it meant to be called?
+    """
+    if isinstance(value, Layer):
+        return value
+    missing = [f for f in ("init", "apply", "vjp", "out_shape") if not callable(getattr(value, f, None))]
+    if missing:
+        hint = f" {value.__name__}; was it meant to be called?" if hasattr(value, "__name__") else ""
+        lacks = "" if hint or len(missing) == 4 else f", which lacks {', '.join(missing)}"
+        raise TypeError(f"{where}: expected a layer, got {describe(value)}{hint}{lacks}")
+    return Layer(
+        init=value.init,
+        apply=value.apply,
+        vjp=value.vjp,
+        out_shape=value.out_shape,
+        forward=getattr(value, "forward", None),  # type: ignore[arg-type]
+        name=getattr(value, "name", type(value).__name__),
+    )
+
+
+@contextmanager
+def located(where: str, layer: Layer) -> Iterator[None]:
+    """Put before the message of a ValueError or TypeError where its layer stands in the network."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        message = str(error)
+        named = message.startswith(layer.name)
+        error.args = (f"{where} {message}" if named else f"{where} {layer.name}: {message}",)
+        raise
+
+
+def no_gradient(params: Params) -> Params:
+    """Give the gradient of parameters that are not trained: their structure with None for leaves."""
+    return trees.map(lambda _: None, params)
+
+
+def check_params(name: str, params: Params, expected: tuple[str, ...]) -> None:
+    """Require the parameters of a layer: a dict with just the expected names, or ``()`` for none.
+
+    Raises
+    ------
+    TypeError
+        Not a dict, or not ``()``.
+    ValueError
+        Names are missing or unexpected.
+
+    Examples
+    --------
+    >>> check_params("conv2d", {"weight": 1}, ("weight", "bias"))
+    Traceback (most recent call last):
+    ValueError: conv2d: expected parameters weight, bias, got weight
+    """
+    if not expected:
+        if not (isinstance(params, (tuple, list, dict)) and not params):
+            raise TypeError(f"{name}: expected no parameters, (), got {describe(params)}")
+        return
+    if not isinstance(params, dict):
+        raise TypeError(
+            f"{name}: expected a dict of parameters {', '.join(expected)}, got {describe(params)}"
+        )
+    if params.keys() != set(expected):
+        raise ValueError(
+            f"{name}: expected parameters {', '.join(expected)}, got {', '.join(map(str, params)) or 'none'}"
+        )

@@ -1,0 +1,50 @@
+"""Layers: thin constructors over `fconv.functional`, named as torch.nn.functional names them."""
+
+from fconv.layers.convolution import conv1d, conv2d, conv3d, linear
+from fconv.layers.normalization import batch_norm
+from fconv.layers.stateless import (
+    avg_pool1d,
+    avg_pool2d,
+    avg_pool3d,
+    dropout,
+    flatten,
+    identity,
+    log_softmax,
+    max_pool1d,
+    max_pool2d,
+    max_pool3d,
+    pixel_shuffle,
+    pixel_unshuffle,
+    relu,
+    reshape,
+    sigmoid,
+    softmax,
+    tanh,
+    upsample,
+)
+
+__all__ = [
+    "avg_pool1d",
+    "avg_pool2d",
+    "avg_pool3d",
+    "batch_norm",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "dropout",
+    "flatten",
+    "identity",
+    "linear",
+    "log_softmax",
+    "max_pool1d",
+    "max_pool2d",
+    "max_pool3d",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "relu",
+    "reshape",
+    "sigmoid",
+    "softmax",
+    "tanh",
+    "upsample",
+]

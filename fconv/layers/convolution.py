@@ -1,0 +1,218 @@
+"""Convolution and affine layers."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+from fconv import functional as F
+from fconv.arrays import Shape
+from fconv.conv.geometry import (
+    AMPLE,
+    Padding,
+    Size,
+    check_groups,
+    check_rank,
+    conv_geometry,
+    whole,
+    whole_tuple,
+)
+from fconv.functional.core import Differentiable
+from fconv.initializers import Initializer, fan_in_uniform
+from fconv.layer import Layer
+from fconv.layers.from_function import Leaves, from_function
+
+
+def _conv(
+    function: Differentiable[...],
+    ndim: int,
+    out_channels: int,
+    kernel_size: Size,
+    stride: Size,
+    padding: Padding,
+    dilation: Size,
+    groups: int,
+    bias: bool,
+    weight_init: Initializer | None,
+    bias_init: Initializer | None,
+) -> Layer:
+    name = function.__name__
+    out_channels = whole(name, "out_channels", out_channels, 1)
+    kernel = whole_tuple(name, "kernel_size", kernel_size, ndim, 1)
+    groups = whole(name, "groups", groups, 1)
+    call = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    # Checks the options that need no input: a window over an input that is surely large enough.
+    conv_geometry(
+        name, ndim, (1, groups, *AMPLE[:ndim]), (groups, 1, *kernel), None, stride, padding, dilation, groups
+    )
+    check_groups(name, groups, out_channels=out_channels)
+
+    def weight_shape(shape: Shape) -> Shape:
+        check_rank(name, "input", shape, ndim)
+        check_groups(name, groups, in_channels=shape[1])
+        return (out_channels, shape[1] // groups, *kernel)
+
+    def out_shape(shape: Shape) -> Shape:
+        bias_shape = (out_channels,) if bias else None
+        weight = weight_shape(shape)
+        return conv_geometry(
+            name, ndim, shape, weight, bias_shape, stride, padding, dilation, groups
+        ).out_shape
+
+    def leaves(shape: Shape) -> Leaves:
+        return affine_leaves(weight_shape(shape), out_channels if bias else None, weight_init, bias_init)
+
+    return from_function(
+        function,
+        call=call,
+        options={"out_channels": out_channels, "kernel_size": kernel, **call, "bias": bias},
+        out_shape=out_shape,
+        trained=("weight", "bias") if bias else ("weight",),
+        leaves=leaves,
+    )
+
+
+def affine_leaves(
+    weight: Shape, bias: int | None, weight_init: Initializer | None, bias_init: Initializer | None
+) -> Leaves:
+    """Give a weight and a bias with PyTorch's default U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for both."""
+    fan_in = prod(weight[1:])
+    leaves = {"weight": (weight, weight_init or fan_in_uniform(fan_in))}
+    if bias is not None:
+        leaves["bias"] = ((bias,), bias_init or fan_in_uniform(fan_in))
+    return leaves
+
+
+def conv2d(
+    out_channels: int,
+    kernel_size: Size,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    bias: bool = True,
+    *,
+    weight_init: Initializer | None = None,
+    bias_init: Initializer | None = None,
+) -> Layer:
+    """Convolution over two spatial axes, (N, C, H, W) to (N, out_channels, H', W').
+
+    Parameters
+    ----------
+    out_channels : int
+        Number of filters. The number of input channels comes from the shape given to `init`.
+    kernel_size, stride, dilation : int or (int, int)
+        As for `fconv.functional.conv2d`.
+    padding : int, (int, int), "same" or "valid"
+        Zeros around the picture.
+    groups : int
+        Channel groups that are convolved apart.
+    bias : bool
+        Add a bias to each output channel.
+    weight_init, bias_init : Initializer, optional
+        From `fconv.initializers`; PyTorch's default U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+
+    Returns
+    -------
+    Layer
+        With the parameters ``weight`` (out_channels, C/groups, kH, kW) and ``bias``
+        (out_channels,), as torch.nn.Conv2d has them.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Options that cannot be, at once; inputs that do not fit, when the layer is used.
+
+    Examples
+    --------
+    >>> conv2d(32, 3, padding=1).out_shape((8, 3, 28, 28))
+    (8, 32, 28, 28)
+    """
+    return _conv(F.conv2d, 2, out_channels, kernel_size, stride, padding, dilation, groups, bias, weight_init, bias_init)  # fmt: skip  # noqa: E501
+
+
+def conv1d(
+    out_channels: int,
+    kernel_size: Size,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    bias: bool = True,
+    *,
+    weight_init: Initializer | None = None,
+    bias_init: Initializer | None = None,
+) -> Layer:
+    """Convolution over one spatial axis: `conv2d` for (N, C, L)."""
+    return _conv(F.conv1d, 1, out_channels, kernel_size, stride, padding, dilation, groups, bias, weight_init, bias_init)  # fmt: skip  # noqa: E501
+
+
+def conv3d(
+    out_channels: int,
+    kernel_size: Size,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    bias: bool = True,
+    *,
+    weight_init: Initializer | None = None,
+    bias_init: Initializer | None = None,
+) -> Layer:
+    """Convolution over three spatial axes: `conv2d` for (N, C, D, H, W)."""
+    return _conv(F.conv3d, 3, out_channels, kernel_size, stride, padding, dilation, groups, bias, weight_init, bias_init)  # fmt: skip  # noqa: E501
+
+
+def linear(
+    out_features: int,
+    bias: bool = True,
+    *,
+    weight_init: Initializer | None = None,
+    bias_init: Initializer | None = None,
+) -> Layer:
+    """Affine map of the last axis, (..., in_features) to (..., out_features).
+
+    Parameters
+    ----------
+    out_features : int
+        Size of the output's last axis.
+    bias : bool
+        Add a bias.
+    weight_init, bias_init : Initializer, optional
+        From `fconv.initializers`; PyTorch's default U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+
+    Returns
+    -------
+    Layer
+        With the parameters ``weight`` (out_features, in_features) and ``bias`` (out_features,).
+
+    Raises
+    ------
+    ValueError, TypeError
+        Options that cannot be, at once; inputs that do not fit, when the layer is used.
+
+    Examples
+    --------
+    >>> linear(10).out_shape((8, 64))
+    (8, 10)
+    """
+    out_features = whole("linear", "out_features", out_features, 1)
+
+    def out_shape(shape: Shape) -> Shape:
+        if not shape:
+            raise ValueError("linear: expected an input of shape (..., in_features), got ()")
+        return (*shape[:-1], out_features)
+
+    def leaves(shape: Shape) -> Leaves:
+        return affine_leaves(
+            (out_features, shape[-1]), out_features if bias else None, weight_init, bias_init
+        )
+
+    options: dict[str, Any] = {"out_features": out_features, "bias": bias}
+    return from_function(
+        F.linear,
+        options=options,
+        out_shape=out_shape,
+        trained=("weight", "bias") if bias else ("weight",),
+        leaves=leaves,
+    )

@@ -1,0 +1,124 @@
+"""How a layer follows from a function of `fconv.functional`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from fconv import random
+from fconv.arrays import Array, Shape, floating_dtype
+from fconv.conv.geometry import whole
+from fconv.functional.core import Differentiable
+from fconv.initializers import Initializer
+from fconv.layer import Layer, LayerPullback, Params, check_params
+
+Leaves: TypeAlias = Mapping[str, tuple[Shape, Initializer]]
+"""Shape and initializer of each parameter, in PyTorch's order."""
+
+
+def check_shape(name: str, shape: Any) -> Shape:
+    """Give an input shape as a tuple of ints, or raise an error that names the layer."""
+    if not isinstance(shape, (tuple, list)):
+        raise TypeError(f"{name}: expected the input shape, batch axis included, got {shape!r}")
+    return tuple(whole(name, "a size in the input shape", size, 0) for size in shape)
+
+
+def draw(name: str, leaves: Leaves, key: Array, dtype: Any) -> Params:
+    """Draw each parameter from a key of its own."""
+    random.check_key(f"{name}.init", key)
+    kind = floating_dtype(f"{name}.init", dtype)
+    keys = random.split(key, len(leaves))
+    return {leaf: init(k, shape, kind) for k, (leaf, (shape, init)) in zip(keys, leaves.items(), strict=True)}
+
+
+def from_function(
+    function: Differentiable[...],
+    *,
+    name: str | None = None,
+    call: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+    out_shape: Callable[[Shape], Shape] = lambda shape: shape,
+    trained: tuple[str, ...] = (),
+    leaves: Callable[[Shape], Leaves] | None = None,
+    random_key: bool = False,
+) -> Layer:
+    """Make a layer whose arithmetic is one call of a function.
+
+    Parameters
+    ----------
+    function : Differentiable
+        Called as ``function(x, *parameters, **call)``.
+    name : str, optional
+        Name of the layer; the function's by default.
+    call : mapping, optional
+        Options of the call.
+    options : mapping, optional
+        Hyperparameters of the layer, for printing and export; `call` by default.
+    out_shape : callable
+        Output shape from input shape; raises a ValueError where the input does not fit.
+    trained : tuple of str
+        Names of the parameters, which are the function's array arguments after x.
+    leaves : callable, optional
+        Gives the parameters' shapes and initializers from the input shape.
+    random_key : bool
+        The function takes ``training`` and ``key``.
+
+    Returns
+    -------
+    Layer
+        Its `apply`, `vjp` and `forward` are the function's value, vjp and forward.
+    """
+    title = name or function.__name__
+    fixed = dict(call or {})
+
+    def arguments(params: Params, train: bool, key: Array | None) -> tuple[list[Array], dict[str, Any]]:
+        check_params(title, params, trained)
+        drawn = {"training": train, "key": key if train else None} if random_key else {}
+        return [params[leaf] for leaf in trained], {**fixed, **drawn}
+
+    def gradients(grads: Any) -> tuple[Params, Any]:
+        if not trained:
+            return (), grads[0] if isinstance(grads, tuple) else grads
+        return dict(zip(trained, grads[1:], strict=False)), grads[0]
+
+    def init(key: Array, shape: Shape, dtype: Any = np.float32) -> Params:
+        size = check_shape(title, shape)
+        out_shape(size)
+        return draw(title, leaves(size), key, dtype) if leaves else ()
+
+    def apply(params: Params, x: Array, *, train: bool = False, key: Array | None = None) -> Array:
+        arrays, named = arguments(params, train, key)
+        return function(x, *arrays, **named)
+
+    def vjp(
+        params: Params, x: Array, g: Array, *, train: bool = False, key: Array | None = None
+    ) -> tuple[Params, Array]:
+        arrays, named = arguments(params, train, key)
+        return gradients(function.vjp(g, x, *arrays, **named))
+
+    def forward(
+        params: Params, x: Array, *, train: bool = False, key: Array | None = None
+    ) -> tuple[Array, Params, LayerPullback]:
+        arrays, named = arguments(params, train, key)
+        y, pull = function.forward(x, *arrays, **named)
+
+        def pullback(g: Array, input_grad: bool = True) -> tuple[Params, Any]:
+            if input_grad:
+                return gradients(pull(g))
+            if not trained:
+                return (), None
+            return gradients(pull(g, wrt=trained))
+
+        return y, params, pullback
+
+    return Layer(
+        init=init,
+        apply=apply,
+        vjp=vjp,
+        out_shape=lambda shape: out_shape(check_shape(title, shape)),
+        forward=forward,
+        name=title,
+        options=fixed if options is None else options,
+    )

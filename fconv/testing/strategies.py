@@ -1,0 +1,118 @@
+"""Hypothesis strategies for arrays, keys and the options of sliding windows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from fconv import random
+from fconv.arrays import Array, Shape
+
+_LAYOUTS = ("C", "F", "channels_last", "strided", "reversed")
+_FILLS = ("normal", "normal", "tied", "constant", "zeros", "large")
+
+
+def keys() -> st.SearchStrategy[Array]:
+    """Draw keys of `fconv.random`."""
+    return st.integers(0, 2**64 - 1).map(random.key)
+
+
+def laid_out(x: Array, layout: str) -> Array:
+    """Copy `x` into another memory layout under the same shape.
+
+    Parameters
+    ----------
+    x : array
+        The values.
+    layout : {"C", "F", "channels_last", "strided", "reversed"}
+        Row-major, column-major, axis 1 fastest, every second entry of wider memory, or with
+        negative strides.
+
+    Returns
+    -------
+    array
+        Equal to `x`.
+    """
+    if layout == "F":
+        return np.asfortranarray(x)
+    if layout == "channels_last" and x.ndim >= 3:
+        order = (0, *range(2, x.ndim), 1)
+        back = (0, x.ndim - 1, *range(1, x.ndim - 1))
+        return np.ascontiguousarray(x.transpose(order)).transpose(back)
+    if layout == "strided" and x.ndim:
+        wide = np.zeros((*x.shape[:-1], 2 * x.shape[-1]), x.dtype)
+        wide[..., ::2] = x
+        return wide[..., ::2]
+    if layout == "reversed" and x.ndim:
+        return np.ascontiguousarray(x[..., ::-1])[..., ::-1]
+    return np.ascontiguousarray(x).reshape(x.shape)
+
+
+@st.composite
+def arrays_like(
+    draw: st.DrawFn,
+    shape: Shape | st.SearchStrategy[Shape],
+    dtype: Any = np.float32,
+    layouts: Sequence[str] = _LAYOUTS,
+    fills: Sequence[str] = _FILLS,
+) -> Array:
+    """Draw arrays of a shape, in any memory layout.
+
+    Parameters
+    ----------
+    shape : tuple of int or strategy
+        The shape.
+    dtype : dtype
+        A floating-point dtype.
+    layouts : sequence of str
+        The layouts to choose from; see `laid_out`.
+    fills : sequence of str
+        What to fill with: "normal" draws, "tied" (halves from -1 to 1, so with many equal
+        entries), a "constant", "zeros", or "large" (normal around 100).
+
+    Returns
+    -------
+    strategy of array
+        The arrays.
+    """
+    size = draw(shape) if isinstance(shape, st.SearchStrategy) else shape
+    fill = draw(st.sampled_from(list(fills)))
+    normal = random.normal(draw(keys()), size, np.float64)
+    makers: dict[str, Callable[[], Array]] = {
+        "normal": lambda: normal,
+        "tied": lambda: np.round(2 * np.tanh(normal)) / 2,
+        "constant": lambda: np.full(size, 1.5),
+        "zeros": lambda: np.zeros(size),
+        "large": lambda: 100 + normal,
+    }
+    return laid_out(makers[fill]().astype(dtype), draw(st.sampled_from(list(layouts))))
+
+
+@st.composite
+def windows(draw: st.DrawFn, ndim: int, max_size: int = 9) -> dict[str, Any]:
+    """Draw sizes and options of sliding windows that fit their input.
+
+    Parameters
+    ----------
+    ndim : int
+        Number of spatial axes.
+    max_size : int
+        Largest size along an axis.
+
+    Returns
+    -------
+    strategy of dict
+        ``size``, ``kernel``, ``stride``, ``padding`` and ``dilation``, tuples of `ndim`.
+    """
+    axes = []
+    for _ in range(ndim):
+        kernel, dilation = draw(st.integers(1, 3)), draw(st.integers(1, 2))
+        padding = draw(st.integers(0, 2))
+        span = dilation * (kernel - 1) + 1
+        size = draw(st.integers(max(1, span - 2 * padding), max(span, max_size)))
+        axes.append((size, kernel, draw(st.integers(1, 3)), padding, dilation))
+    names = ("size", "kernel", "stride", "padding", "dilation")
+    return dict(zip(names, map(tuple, zip(*axes, strict=True)), strict=True))

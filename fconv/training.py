@@ -1,0 +1,166 @@
+"""Gradients of a network, and the whole state of a training run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fconv import random, trees
+from fconv.arrays import Array, Shape
+from fconv.layer import Layer, Params, as_layer
+from fconv.losses import Loss, loss_forward
+from fconv.optimizers import Optimizer
+
+
+def value_and_grad(net: Layer, loss: Loss) -> Callable[..., tuple[Any, Params, Params]]:
+    """Make the function that gives the loss of a batch and the gradient of the parameters.
+
+    Parameters
+    ----------
+    net : Layer
+        A layer or network.
+    loss : Loss
+        From `fconv.losses`, or anything with its `apply` and `vjp`.
+
+    Returns
+    -------
+    callable
+        ``(params, x, target, *, key=None) -> (loss, grads, params)``, in training mode. `grads`
+        has the structure of `params`; the returned params hold refreshed running statistics and
+        are otherwise the arrays that were given.
+
+    Raises
+    ------
+    TypeError
+        `net` is no layer, or `loss` no loss.
+
+    Examples
+    --------
+    >>> from fconv.layers import linear
+    >>> from fconv.losses import mse_loss
+    >>> net = linear(1, bias=False)
+    >>> f = value_and_grad(net, mse_loss())
+    >>> loss, grads, params = f({"weight": np.array([[2.0]])}, np.array([[3.0]]), np.array([[0.0]]))
+    >>> float(loss), grads
+    (36.0, {'weight': array([[36.]])})
+    """
+    net = as_layer("value_and_grad", net)
+    if not (callable(getattr(loss, "apply", None)) and callable(getattr(loss, "vjp", None))):
+        raise TypeError(f"value_and_grad: expected a loss with apply and vjp, got {loss!r}; was it called?")
+
+    def function(
+        params: Params, x: Any, target: Any, *, key: Array | None = None
+    ) -> tuple[Any, Params, Params]:
+        y, refreshed, pullback = net.forward(params, x, train=True, key=key)
+        value, loss_pullback = loss_forward(loss, y, target)
+        grads, _ = pullback(loss_pullback(), input_grad=False)
+        return value, grads, refreshed
+
+    return function
+
+
+@trees.register
+class TrainState(NamedTuple):
+    """All that a training run needs to go on: one pytree, which `fconv.save` can hold.
+
+    Attributes
+    ----------
+    params : pytree
+        The network's parameters.
+    opt_state : pytree
+        The optimizer's state.
+    key : array of uint64, shape (2,)
+        The key from which each step folds its own.
+    step : int
+        Steps taken.
+    """
+
+    params: Any
+    opt_state: Any
+    key: Array
+    step: int
+
+
+def train_state(net: Layer, opt: Optimizer, key: Array, shape: Shape, dtype: Any = np.float32) -> TrainState:
+    """Begin a training run.
+
+    Parameters
+    ----------
+    net : Layer
+        The network.
+    opt : Optimizer
+        The optimizer.
+    key : array of uint64, shape (2,)
+        Everything random in the run follows from it.
+    shape : tuple of int
+        Input shape, batch axis included.
+    dtype : dtype
+        Of the parameters.
+
+    Returns
+    -------
+    TrainState
+        With freshly drawn parameters, at step 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `net.init` raises them.
+
+    Examples
+    --------
+    >>> from fconv.layers import linear
+    >>> from fconv.optimizers import sgd
+    >>> train_state(linear(2), sgd(0.1), random.key(0), (8, 4)).step
+    0
+    """
+    init_key, run_key = random.split(key)
+    params = as_layer("train_state", net).init(init_key, shape, dtype)
+    return TrainState(params, opt.init(params), run_key, 0)
+
+
+def train_step(
+    net: Layer, loss: Loss, opt: Optimizer
+) -> Callable[[TrainState, Any, Any], tuple[TrainState, dict[str, Any]]]:
+    """Make the pure function that takes one step of training.
+
+    Parameters
+    ----------
+    net, loss, opt
+        The network, loss and optimizer.
+
+    Returns
+    -------
+    callable
+        ``(state, x, target) -> (state, metrics)``; metrics holds the ``loss`` before the step.
+        The step's randomness is ``fold_in(state.key, state.step)``, so a state that was saved
+        and loaded goes on bit for bit.
+
+    Raises
+    ------
+    TypeError
+        As `value_and_grad` raises it.
+
+    Examples
+    --------
+    >>> from fconv.layers import linear
+    >>> from fconv.losses import mse_loss
+    >>> from fconv.optimizers import sgd
+    >>> net, opt = linear(1), sgd(0.1)
+    >>> state = train_state(net, opt, random.key(0), (2, 3))
+    >>> x, target = np.ones((2, 3), np.float32), np.ones((2, 1), np.float32)
+    >>> state, metrics = train_step(net, mse_loss(), opt)(state, x, target)
+    >>> state.step, sorted(metrics)
+    (1, ['loss'])
+    """
+    loss_and_grad = value_and_grad(net, loss)
+
+    def step(state: TrainState, x: Any, target: Any) -> tuple[TrainState, dict[str, Any]]:
+        key = random.fold_in(state.key, state.step)
+        value, grads, params = loss_and_grad(state.params, x, target, key=key)
+        params, opt_state = opt.step(params, grads, state.opt_state)
+        return TrainState(params, opt_state, state.key, state.step + 1), {"loss": value}
+
+    return step
