@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -327,14 +328,16 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str
 
 
 def _read_npz(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
+    arrays = {}
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not hasattr(file, "files"):
-                raise ValueError("a single array, not an archive")
-            arrays = {name: file[name] for name in file.files}
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.namelist():
+                with archive.open(member) as entry:
+                    name = member.removesuffix(".npy")
+                    arrays[name] = np.lib.format.read_array(entry, allow_pickle=False)
         note = arrays.pop(_NPZ_METADATA, None)
         texts = {} if note is None else json.loads(note.tobytes())
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (ValueError, EOFError, RuntimeError, MemoryError, zlib.error, zipfile.BadZipFile) as error:
         raise ValueError(f"load: {path} is not a whole .npz file of arrays: {error}") from error
     if not isinstance(texts, dict):
         raise ValueError(f"load: {path} has damaged metadata")

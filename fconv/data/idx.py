@@ -78,7 +78,9 @@ def _read(path: str | os.PathLike[str], file: BinaryIO) -> Array:
     shape = struct.unpack(f">{axes}I", sizes)
     dtype = np.dtype(_DTYPES[magic[2]])
     expected = prod(shape) * dtype.itemsize
-    body = file.read(expected + 1)
+    body = bytearray()  # read piece by piece: the header may promise far more than there is
+    while len(body) <= expected and (piece := file.read(min(1 << 20, expected + 1 - len(body)))):
+        body += piece
     if len(body) != expected:
         got = f"more than {expected}" if len(body) > expected else str(len(body))
         raise ValueError(f"read_idx: {path} has a body of {got} bytes; shape {shape} needs {expected}")

@@ -157,7 +157,9 @@ def softmax(x: Array, dim: int = 1) -> Definition:
 
     @once
     def y() -> Array:
-        powers = xp.exp(x - _highest(x, dim))
+        if x.size == 0:
+            return x.copy()
+        powers = xp.exp(x - x.max(axis=dim, keepdims=True))
         return powers / powers.sum(axis=dim, keepdims=True)
 
     return x.shape, y, lambda g: y() * (g - (g * y()).sum(axis=dim, keepdims=True))
@@ -197,7 +199,9 @@ def log_softmax(x: Array, dim: int = 1) -> Definition:
 
     @once
     def y() -> Array:
-        lowered = x - _highest(x, dim)
+        if x.size == 0:
+            return x.copy()
+        lowered = x - x.max(axis=dim, keepdims=True)
         return lowered - xp.log(xp.exp(lowered).sum(axis=dim, keepdims=True))
 
     return x.shape, y, lambda g: g - xp.exp(y()) * g.sum(axis=dim, keepdims=True)
@@ -210,13 +214,6 @@ def check_axis(name: str, x: Array, dim: int) -> int:
     if not -x.ndim <= dim < x.ndim:
         raise ValueError(f"{name}: expected an axis of an array of shape {x.shape}, got dim={dim}")
     return dim % x.ndim
-
-
-def _highest(x: Array, dim: int) -> Array:
-    """Give the maximum along `dim`, or 0 where the axis has no entries."""
-    if x.shape[dim] == 0:
-        return xp_of(x).zeros((*x.shape[:dim], 1, *x.shape[dim + 1 :]), x.dtype)
-    return x.max(axis=dim, keepdims=True)
 
 
 relu_vjp = relu.vjp

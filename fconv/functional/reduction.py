@@ -65,9 +65,11 @@ def spread_gradient(
     g: Array, shape: Shape, reduction: Reduction, total: Array | float | None = None
 ) -> Array:
     """Take the gradient of a reduced loss to the losses of the entries: the adjoint of `reduce_losses`."""
-    if reduction == "mean":
-        g = quotient(g, prod(shape) if total is None else total)
-    return g
+    if reduction != "mean":
+        return g
+    xp, count = xp_of(g), prod(shape) if total is None else total
+    # A mean over nothing depends on nothing, though its value is NaN.
+    return xp.where(xp.asarray(count == 0), xp.zeros((), g.dtype), quotient(g, count))
 
 
 def quotient(a: Array, b: Array | float) -> Array:

@@ -124,7 +124,8 @@ def interpolate(
         Or the factors, whole or fractional: the size becomes ``floor(in * factor)``.
     mode : {"nearest"}
         Output pixel i is a copy of input pixel ``floor(i / factor)``, or
-        ``floor(i * in / out)`` where `size` is given.
+        ``floor(i * in / out)`` where `size` is given (and, as in PyTorch, where two spatial
+        axes are resampled and the size of one stays or doubles).
 
     Returns
     -------
@@ -149,9 +150,11 @@ def interpolate(
         raise ValueError(f"interpolate: expected at least one pixel along each axis, got shape {x.shape}")
     out_size, factors = resampled_size("interpolate", x.shape[2:], size, scale_factor)
     xp = xp_of(x)
-    sources = [
-        (axis, _nearest(x.shape[axis], out_size[axis - 2], factors[axis - 2])) for axis in range(2, x.ndim)
-    ]
+    sources = []
+    for axis, out, factor in zip(range(2, x.ndim), out_size, factors, strict=True):
+        # PyTorch forgets the factor of a picture whose size stays or doubles.
+        forgotten = x.ndim == 4 and out in (x.shape[axis], 2 * x.shape[axis])
+        sources.append((axis, _nearest(x.shape[axis], out, None if forgotten else factor)))
 
     def value() -> Array:
         y = x

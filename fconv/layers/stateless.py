@@ -219,10 +219,9 @@ def upsample(
     >>> upsample(scale_factor=1.5).out_shape((8, 3, 7, 7))
     (8, 3, 10, 10)
     """
-    for given in (size, scale_factor):
-        n = len(given) if isinstance(given, (tuple, list)) else 1
-        if given is not None:
-            resampled_size("upsample", AMPLE[:n], size, scale_factor)
+    given = scale_factor if size is None else size
+    axes = len(given) if isinstance(given, (tuple, list)) else 1
+    resampled_size("upsample", AMPLE[:axes], size, scale_factor)
 
     def out_shape(shape: Shape) -> Shape:
         if not 3 <= len(shape) <= 5:

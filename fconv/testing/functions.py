@@ -100,11 +100,11 @@ def check_vjp(
             check_like(f"{name}_vjp", n, grads[n], wide[i])
 
     strided = [strided_copy(a) if is_array(a) else a for a in wide]
-    check_close(name, "the value in another memory layout", call(strided), y, 1e-11)
+    check_close(name, "the value in another memory layout", call(strided), y, 1e-11, 1.0)
     for n, other in gradients(g, strided).items():
         if other is not None:
             check_close(
-                f"{name}_vjp", f"the gradient of {n} in another memory layout", other, grads[n], 1e-11
+                f"{name}_vjp", f"the gradient of {n} in another memory layout", other, grads[n], 1e-11, 1.0
             )
 
     def placed(point: Point) -> list[Any]:

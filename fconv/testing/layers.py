@@ -202,8 +202,8 @@ def _check_forward(
         if (ours is None) != (theirs is None):
             raise AssertionError(f"{title}: forward's pullback and vjp differ in which gradients are None")
         if ours is not None:
-            check_close(title, "the gradients of forward's pullback and vjp", ours, theirs, 1e-9)
+            check_close(title, "the gradients of forward's pullback and vjp", ours, theirs, 1e-9, 1.0)
     if dx is not None:
-        check_close(title, "the input gradients of forward's pullback and vjp", dx_again, dx, 1e-9)
+        check_close(title, "the input gradients of forward's pullback and vjp", dx_again, dx, 1e-9, 1.0)
     if pullback(g, input_grad=False)[1] is not None:
         raise AssertionError(f"{title}: forward's pullback gave an input gradient with input_grad=False")

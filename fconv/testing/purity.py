@@ -73,8 +73,11 @@ def strided_copy(x: Array) -> Array:
     return view
 
 
-def check_close(name: str, what: str, a: Any, b: Any, tolerance: float) -> None:
-    """Require that two arrays agree, relative to the larger one's largest entry; NaN equals NaN."""
+def check_close(name: str, what: str, a: Any, b: Any, tolerance: float, floor: float = 1e-30) -> None:
+    """Require that two arrays agree, relative to the larger one's largest entry; NaN equals NaN.
+
+    What is rounded to nothing from terms of size `floor` need not agree in its own digits.
+    """
     a, b = asnumpy(a).astype(np.float64), asnumpy(b).astype(np.float64)
     if a.shape != b.shape:
         raise AssertionError(f"{name}: {what}: shapes {a.shape} and {b.shape} differ")
@@ -83,7 +86,7 @@ def check_close(name: str, what: str, a: Any, b: Any, tolerance: float) -> None:
         scale = max((float(abs(v[finite]).max(initial=0.0)) for v in (a, b)), default=0.0)
         off = np.where(finite, abs(a - b), 0.0)
         differs = np.where(
-            finite, off > tolerance * max(scale, 1e-30), ~((a == b) | (np.isnan(a) & np.isnan(b)))
+            finite, off > tolerance * max(scale, floor), ~((a == b) | (np.isnan(a) & np.isnan(b)))
         )
     if differs.any():
         index = tuple(int(i) for i in np.argwhere(differs)[0])

@@ -37,7 +37,7 @@ def laid_out(x: Array, layout: str) -> Array:
         Equal to `x`.
     """
     if layout == "F":
-        return np.asfortranarray(x)
+        return np.asfortranarray(x).reshape(x.shape, order="A")
     if layout == "channels_last" and x.ndim >= 3:
         order = (0, *range(2, x.ndim), 1)
         back = (0, x.ndim - 1, *range(1, x.ndim - 1))

@@ -1,0 +1,13 @@
+"""Settings of the tests."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
+# The default run draws the same examples every time; the slow one draws new ones, and more.
+settings.register_profile("default", max_examples=40, derandomize=True, database=None, **COMMON)
+settings.register_profile("slow", max_examples=600, **COMMON)
+settings.load_profile(os.environ.get("FCONV_TEST_PROFILE", "default"))

@@ -1,0 +1,241 @@
+"""State dicts and files."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import zipfile
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fconv as fc
+from fconv.files import atomic_write
+from fconv.testing import strategies as fst
+from fconv.testing.purity import same_bits
+
+ENDINGS = [".safetensors", ".npz"]
+NET = fc.compose(conv=fc.conv2d(4, 3), norm=fc.batch_norm(), rest=fc.compose(fc.flatten(), fc.linear(2)))
+PARAMS = NET.init(fc.random.key(0), (2, 1, 5, 5))
+
+
+class Unregistered(NamedTuple):
+    a: object
+    b: object
+
+
+DTYPES = ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?"]
+leaf = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(allow_nan=False), st.text(max_size=5),
+    st.tuples(st.sampled_from(DTYPES), st.lists(st.integers(0, 3), max_size=3)).map(
+        lambda d: np.arange(np.prod(d[1], dtype=int)).reshape(d[1]).astype(d[0])
+    ),
+    fst.arrays_like((2, 3, 2)),
+)  # fmt: skip
+names = st.text(st.characters(codec="utf-8", exclude_characters="./\\\0"), min_size=1, max_size=4)
+tree = st.recursive(
+    leaf,
+    lambda inner: st.lists(inner, max_size=3) | st.lists(inner, max_size=3).map(tuple)
+    | st.dictionaries(names, inner, max_size=3) | st.tuples(inner, inner).map(lambda t: Unregistered(*t)),
+    max_leaves=6,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@given(data=tree)
+def test_any_tree_comes_back_bit_for_bit(tmp_path_factory, ending, data):
+    path = tmp_path_factory.mktemp("trees") / f"tree{ending}"
+    fc.save(path, data)
+    again = fc.load(path)
+    assert same_bits(again, data)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_metadata_comes_back(tmp_path, ending):
+    path = tmp_path / f"net{ending}"
+    fc.save(path, PARAMS, metadata={"epoch": "7"})
+    assert fc.load_metadata(path) == {"epoch": "7", "fconv.version": fc.__version__}
+    with pytest.raises(TypeError, match="metadata must map text to text"):
+        fc.save(path, PARAMS, metadata={"epoch": 7})
+    with pytest.raises(ValueError, match=r"metadata name 'fconv\.version' is taken"):
+        fc.save(path, PARAMS, metadata={"fconv.version": "7"})
+
+
+def test_state_dict_has_pytorchs_names():
+    assert list(fc.to_state_dict(PARAMS)) == [
+        "conv.weight", "conv.bias", "norm.weight", "norm.bias", "norm.running_mean", "norm.running_var",
+        "norm.num_batches_tracked", "rest.1.weight", "rest.1.bias",
+    ]  # fmt: skip
+    flat = fc.to_state_dict(PARAMS)
+    assert fc.to_state_dict(flat) == flat
+    assert flat["conv.weight"] is PARAMS["conv"]["weight"]
+
+
+def test_state_dict_goes_in_and_out():
+    other = NET.init(fc.random.key(1), (2, 1, 5, 5))
+    assert same_bits(fc.from_state_dict(other, fc.to_state_dict(PARAMS)), PARAMS)
+    assert same_bits(fc.from_state_dict(other, PARAMS), PARAMS)
+    wide = {name: x.astype(np.float64) for name, x in fc.to_state_dict(PARAMS).items()}
+    assert same_bits(fc.from_state_dict(other, wide), PARAMS)
+    copied = fc.from_state_dict(other, PARAMS)
+    assert not np.shares_memory(copied["conv"]["weight"], PARAMS["conv"]["weight"])
+
+
+def test_all_that_does_not_fit_is_listed_at_once():
+    flat = fc.to_state_dict(PARAMS)
+    del flat["conv.bias"], flat["norm.weight"]
+    flat |= {"rest.1.bias": np.zeros(3), "extra": np.zeros(1), "another": np.zeros(())}
+    with pytest.raises(ValueError, match="the state dict does not fit") as info:
+        fc.from_state_dict(PARAMS, flat)
+    lines = str(info.value).splitlines()
+    assert lines[1:] == [
+        "  missing: conv.bias (4,); norm.weight (4,)",
+        "  unexpected: extra (1,); another ()",
+        "  misshapen: rest.1.bias: expected (2,), got (3,)",
+    ]
+    with pytest.raises(ValueError, match="misshapen") as info:
+        fc.from_state_dict(PARAMS, flat, strict=False)
+    assert "missing" not in str(info.value)
+    del flat["rest.1.bias"]
+    loose = fc.from_state_dict(PARAMS, flat, strict=False)
+    assert loose["conv"]["bias"] is PARAMS["conv"]["bias"]
+
+
+def test_state_dict_refuses_what_is_no_array_and_clashing_names():
+    with pytest.raises(TypeError, match="to_state_dict: a is no array but int"):
+        fc.to_state_dict({"a": 3})
+    clash = {"a.b": np.zeros(1), "a": {"b": np.zeros(1)}}
+    with pytest.raises(ValueError, match=r"two entries are named 'a\.b'"):
+        fc.to_state_dict(clash)
+    for ending in ENDINGS:
+        with pytest.raises(ValueError, match=r"two entries are named 'a\.b'"):
+            fc.save(f"/nonexistent/x{ending}", clash)
+
+
+def test_files_of_other_programs_come_as_a_flat_dict(tmp_path):
+    from safetensors.numpy import save_file
+
+    arrays = {"conv.weight": np.ones((2, 1), np.float32), "bias": np.arange(3)}
+    save_file(arrays, tmp_path / "other.safetensors")
+    np.savez(tmp_path / "other.npz", **arrays)
+    for ending in ENDINGS:
+        assert same_bits(
+            dict(sorted(fc.load(tmp_path / f"other{ending}").items())), dict(sorted(arrays.items()))
+        )
+
+
+def test_bfloat16_is_widened(tmp_path):
+    header = json.dumps({"x": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}).encode()
+    bits = np.array([0x3F80, 0xC000], np.uint16).tobytes()
+    (tmp_path / "b.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bits)
+    assert fc.load(tmp_path / "b.safetensors")["x"].tolist() == [1.0, -2.0]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_file_cut_off_anywhere_is_refused(tmp_path, ending):
+    whole, cut = tmp_path / f"whole{ending}", tmp_path / f"cut{ending}"
+    fc.save(whole, PARAMS)
+    data = whole.read_bytes()
+    for length in [*range(40), *range(40, len(data), 97), len(data) - 1]:
+        cut.write_bytes(data[:length])
+        with pytest.raises(ValueError, match=f"cut{ending} is not a whole {ending} file"):
+            fc.load(cut)
+
+
+def test_foreign_files_are_refused(tmp_path):
+    path = tmp_path / "x.safetensors"
+    for data in [
+        b"",
+        b"PK\x03\x04",
+        os.urandom(300),
+        b"\xff" * 8 + b"{}",
+        (2**31).to_bytes(8, "little") + b"{}",
+    ]:
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=r"not a whole \.safetensors file"):
+            fc.load(path)
+    entry = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}
+    for header in [
+        {"a": entry, "b": entry},  # overlapping
+        {"a": {**entry, "data_offsets": [0, 64]}},  # beyond the file
+        {"a": {**entry, "shape": [5]}},  # sizes that lie
+        {"a": {**entry, "dtype": "F99"}},
+    ]:
+        text = json.dumps(header).encode()
+        path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(16))
+        with pytest.raises(ValueError, match=r"not a whole \.safetensors file"):
+            fc.load(path)
+
+
+def test_nothing_is_unpickled(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "sprung"),))
+
+    np.savez(tmp_path / "trap.npz", np.array([Trap()], dtype=object))
+    with zipfile.ZipFile(tmp_path / "raw.npz", "w") as archive:
+        archive.writestr("x.npy", pickle.dumps(Trap()))
+    np.save(tmp_path / "single.npz.npy", np.ones(2))
+    (tmp_path / "single.npz.npy").rename(tmp_path / "single.npz")
+    for name in ["trap.npz", "raw.npz", "single.npz"]:
+        with pytest.raises(ValueError, match=rf"{name} is not a whole .npz file of arrays"):
+            fc.load(tmp_path / name)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_damaged_structures_are_refused(tmp_path):
+    from safetensors.numpy import save_file
+
+    path = tmp_path / "x.safetensors"
+    good = {"fconv.format": "1"}
+    named = '{"named": "X", "fields": ["a"], "items": []}'
+    unsafe = '{"named": "x y", "fields": ["a"], "items": [{"value": 1}]}'
+    for structure in ["", "[", "3", '{"array": "b"}', named, unsafe, '{"odd": 1}', "[" * 100_000]:
+        save_file({"a": np.ones(1)}, path, {**good, "fconv.structure": structure})
+        with pytest.raises(ValueError, match="damaged structure"):
+            fc.load(path)
+    save_file({"a": np.ones(1)}, path, {"fconv.format": "99", "fconv.structure": "{}"})
+    with pytest.raises(ValueError, match="format version '99'; this fconv reads version 1"):
+        fc.load(path)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_failed_save_keeps_the_old_file_and_leaves_no_other(tmp_path, ending, monkeypatch):
+    path = tmp_path / f"net{ending}"
+    fc.save(path, PARAMS)
+    before = path.read_bytes()
+    monkeypatch.setattr(os, "fsync", lambda fd: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        fc.save(path, {"other": np.zeros(3)})
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_what_cannot_be_stored_is_refused_before_a_file_is_made(tmp_path):
+    for ending in ENDINGS:
+        for bad in [{"f": print}, {"a": {1, 2}}, {"c": np.array([object()])}]:
+            with pytest.raises((TypeError, ValueError), match="save: "):
+                fc.save(tmp_path / f"x{ending}", bad)
+    with pytest.raises(ValueError, match=r"expected a name ending in \.safetensors or \.npz"):
+        fc.save(tmp_path / "net.txt", PARAMS)
+    with pytest.raises(ValueError, match=r"expected a name ending in \.safetensors or \.npz"):
+        fc.load(tmp_path / "net.txt")
+    with pytest.raises(FileNotFoundError):
+        fc.save(tmp_path / "nowhere" / "net.npz", PARAMS)
+    with pytest.raises(FileNotFoundError):
+        fc.load(tmp_path / "nowhere.safetensors")
+    assert os.listdir(tmp_path) == []
+
+
+def test_atomic_write_gives_the_usual_permissions(tmp_path):
+    mask = os.umask(0o022)
+    try:
+        with atomic_write(tmp_path / "a") as file:
+            file.write(b"x")
+    finally:
+        os.umask(mask)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644

@@ -1,0 +1,169 @@
+"""Every differentiable function: values, gradients, dtypes, memory layouts, purity."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from fconv import functional as F
+from fconv import random
+from fconv.testing import check_vjp
+from fconv.testing import strategies as fst
+from fconv.testing.purity import call_purely, check_close
+from tests.cases import CASES
+
+NAMES = sorted(CASES)
+DIFFERENTIABLE = sorted(name for name in F.__all__ if f"{name}_vjp" in F.__all__)
+
+
+def is_float(a):
+    return isinstance(a, np.ndarray) and a.dtype.kind == "f"
+
+
+def test_every_function_has_a_case():
+    assert NAMES == DIFFERENTIABLE
+
+
+def test_every_definition_is_public():
+    for name in DIFFERENTIABLE:
+        function = getattr(F, name)
+        assert function.__name__ == name
+        assert getattr(F, f"{name}_vjp") is function.vjp
+        assert function.vjp.__name__ == f"{name}_vjp"
+        assert function.__doc__
+        assert "wrt" in function.vjp.__doc__
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(data=st.data())
+def test_value_is_that_of_the_naive_loops(name, data):
+    args, options = data.draw(CASES[name].draw)
+    function = getattr(F, name)
+    y = call_purely(name, function, *args, **options)
+    assert y.dtype == np.float64
+    check_close(
+        name, "value and naive value", y, np.asarray(CASES[name].naive(*args, **options)), 1e-11, 1e-3
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(data=st.data(), key=fst.keys())
+def test_gradient_is_that_of_differences(name, data, key):
+    args, options = data.draw(CASES[name].draw)
+    assume(np.isfinite(getattr(F, name)(*args, **options)).all())  # not the mean over nothing
+    check_vjp(getattr(F, name), getattr(F, f"{name}_vjp"), args, options, key=key, directions=1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(data=st.data())
+def test_float32_stays_float32_and_forward_agrees(name, data):
+    args, options = data.draw(CASES[name].draw)
+    narrow = [a.astype(np.float32) if is_float(a) else a for a in args]
+    function = getattr(F, name)
+    y = function(*narrow, **options)
+    assert y.dtype == np.float32
+    check_close(name, "float32 and float64", y, function(*args, **options), 2e-3)
+    value, pullback = function.forward(*narrow, **options)
+    assert np.asarray(value).tobytes() == np.asarray(y).tobytes()
+    g = random.normal(random.key(1), y.shape)
+    ours, direct = pullback(g), function.vjp(g, *narrow, **options)
+    many = isinstance(direct, tuple)
+    for argument, a, b in zip(
+        function.arrays, ours if many else [ours], direct if many else [direct], strict=True
+    ):
+        assert (a is None) == (b is None)
+        if a is not None:
+            assert a.dtype == np.float32
+            assert a.tobytes() == b.tobytes()
+            alone = function.vjp(g, *narrow, wrt=argument, **options)
+            alone = [alone] if not many else [x for x in alone if x is not None]
+            assert len(alone) == 1
+            assert alone[0].tobytes() == a.tobytes()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if CASES[name].linear])
+@given(data=st.data(), key=fst.keys())
+def test_adjoint_identity_of_linear_functions(name, data, key):
+    args, options = data.draw(CASES[name].draw)
+    y = getattr(F, name)(*args, **options)
+    g = random.normal(key, y.shape, np.float64)
+    dx = getattr(F, f"{name}_vjp")(g, *args, **options)
+    left, right = (g * y).sum(), (dx * args[0]).sum()
+    assert abs(left - right) <= 1e-11 * (abs(g * y).sum() + abs(dx * args[0]).sum() + 1e-300)
+
+
+@pytest.mark.parametrize("name", ["conv1d", "conv2d", "conv3d", "linear"])
+@given(data=st.data(), key=fst.keys())
+def test_adjoint_identity_of_bilinear_functions(name, data, key):
+    (x, weight, _), options = data.draw(CASES[name].draw)
+    y = getattr(F, name)(x, weight, None, **options)
+    g = random.normal(key, y.shape, np.float64)
+    dx, dweight, dbias = getattr(F, f"{name}_vjp")(g, x, weight, None, **options)
+    assert dbias is None
+    scale = 1e-11 * (abs(g * y).sum() + abs(dx * x).sum() + 1e-300)
+    assert abs((g * y).sum() - (dx * x).sum()) <= scale
+    assert abs((g * y).sum() - (dweight * weight).sum()) <= scale
+
+
+@pytest.mark.parametrize("name", ["relu", "sigmoid", "tanh", "softmax", "log_softmax", "batch_norm"])
+def test_elementwise_functions_keep_the_memory_order(name):
+    x = fst.laid_out(random.normal(random.key(0), (2, 3, 4, 5)), "channels_last")
+    options = {"training": True} if name == "batch_norm" else {}
+    y, pullback = getattr(F, name).forward(x, **options)
+    grads = pullback(x)
+    dx = grads[0] if isinstance(grads, tuple) else grads
+    assert y.strides == x.strides
+    assert dx.strides == x.strides
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_wrong_gradients_shapes_and_dtypes_are_refused(name):
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # drawing one example outside of a test
+        args, options = CASES[name].draw.example()
+    y = getattr(F, name)(*args, **options)
+    vjp = getattr(F, f"{name}_vjp")
+    with pytest.raises(ValueError, match=rf"{name}_vjp: expected a gradient of the output's shape"):
+        vjp(np.zeros((*y.shape, 2)), *args, **options)
+    with pytest.raises(TypeError, match=rf"{name}_vjp: expected a gradient of float64"):
+        vjp(np.zeros(y.shape, np.float32), *args, **options)
+    with pytest.raises(ValueError, match=rf"{name}_vjp: wrt names nothing_like_it"):
+        vjp(np.zeros(y.shape), *args, wrt="nothing_like_it", **options)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", [np.int64, np.complex128, np.bool_])
+def test_arrays_that_are_not_real_numbers_are_refused(name, dtype):
+    with pytest.raises(TypeError, match=rf"^{name}: x must be a real floating-point array"):
+        getattr(F, name)(np.ones((2, 3, 4, 4), dtype), *[np.ones((1, 1), np.float64)] * _required(name))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("x", [[1.0, 2.0], 3.0, None, "text"])
+def test_things_that_are_no_arrays_are_refused(name, x):
+    with pytest.raises(TypeError, match=rf"^{name}: x must be a NumPy or CuPy array, got"):
+        getattr(F, name)(x, *[np.ones((1, 1), np.float64)] * _required(name))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_misspelt_options_are_refused(name):
+    arguments = [np.ones((2, 3, 4, 4))] * (1 + _required(name))
+    with pytest.raises(TypeError, match="unexpected keyword argument 'paddingg'"):
+        getattr(F, name)(*arguments, paddingg=1)
+
+
+def _required(name):
+    """Count the array arguments after x that have no default."""
+    import inspect
+
+    parameters = inspect.signature(getattr(F, name)).parameters
+    return sum(parameters[a].default is inspect.Parameter.empty for a in getattr(F, name).arrays) - 1
+
+
+def test_missing_arguments_raise_as_python_does():
+    with pytest.raises(TypeError, match="missing a required argument: 'weight'"):
+        F.conv2d(np.ones((1, 1, 3, 3)))

@@ -1,0 +1,164 @@
+"""Every layer keeps the contract, and what it refuses it refuses by name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import fconv as fc
+from fconv import functional as F
+from fconv.testing import check_layer
+from fconv.testing import strategies as fst
+from tests import naive
+
+KEY = fc.random.key(0)
+
+LAYERS = {
+    "conv1d": (fc.conv1d(4, 3, stride=2, padding=1), (2, 3, 7)),
+    "conv2d": (fc.conv2d(4, 3, stride=2, padding=1), (2, 3, 7, 6)),
+    "conv2d grouped": (fc.conv2d(4, 3, groups=2, dilation=2, bias=False), (2, 4, 7, 6)),
+    "conv2d same": (fc.conv2d(4, (2, 3), padding="same"), (2, 3, 5, 6)),
+    "conv3d": (fc.conv3d(2, 2, padding=1), (2, 2, 3, 4, 3)),
+    "linear": (fc.linear(5), (4, 3)),
+    "linear without bias, more axes": (fc.linear(5, bias=False), (2, 3, 4)),
+    "batch_norm 1d": (fc.batch_norm(), (5, 3)),
+    "batch_norm 1d sequence": (fc.batch_norm(), (3, 2, 4)),
+    "batch_norm 2d": (fc.batch_norm(eps=1e-3, momentum=0.3), (3, 2, 4, 3)),
+    "batch_norm cumulative": (fc.batch_norm(momentum=None), (3, 2, 4)),
+    "batch_norm plain": (fc.batch_norm(affine=False, track_running_stats=False), (3, 2, 4)),
+    "max_pool1d": (fc.max_pool1d(2), (2, 3, 7)),
+    "max_pool2d": (fc.max_pool2d(3, stride=2, padding=1, ceil_mode=True), (2, 3, 6, 7)),
+    "max_pool3d": (fc.max_pool3d(2, dilation=2), (2, 1, 5, 4, 3)),
+    "avg_pool1d": (fc.avg_pool1d(3, padding=1), (2, 3, 7)),
+    "avg_pool2d": (fc.avg_pool2d(2, count_include_pad=False), (2, 3, 6, 7)),
+    "avg_pool3d": (fc.avg_pool3d(2, divisor_override=3), (2, 1, 5, 4, 3)),
+    "upsample": (fc.upsample(scale_factor=1.5), (2, 3, 4, 5)),
+    "upsample to a size": (fc.upsample(size=(3, 9)), (2, 3, 4, 5)),
+    "pixel_shuffle": (fc.pixel_shuffle(2), (2, 8, 3, 2)),
+    "pixel_unshuffle": (fc.pixel_unshuffle(2), (2, 3, 4, 6)),
+    "relu": (fc.relu(), (2, 3, 4)),
+    "sigmoid": (fc.sigmoid(), (2, 3, 4)),
+    "tanh": (fc.tanh(), (2, 3, 4)),
+    "softmax": (fc.softmax(), (2, 3, 4)),
+    "log_softmax": (fc.log_softmax(dim=-1), (2, 3, 4)),
+    "flatten": (fc.flatten(), (2, 3, 4)),
+    "reshape": (fc.reshape(2, -1), (2, 3, 4)),
+    "identity": (fc.identity(), (2, 3, 4)),
+    "dropout": (fc.dropout(0.4), (2, 3, 4)),
+    "compose": (fc.compose(fc.conv2d(3, 2), fc.batch_norm(), fc.dropout(0.3), fc.relu()), (3, 2, 4, 4)),
+    "compose by name": (fc.compose(a=fc.linear(4), b=fc.compose(fc.tanh(), fc.linear(2))), (3, 4)),
+}
+
+
+def test_every_layer_is_here():
+    built = {layer.name for layer, _ in LAYERS.values()}
+    assert set(fc.layers.__all__) <= built
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@settings(max_examples=6)
+@given(data=fst.keys(), fill=fst.arrays_like((1,)))
+def test_layer_keeps_the_contract(name, data, fill):
+    layer, shape = LAYERS[name]
+    x = fst.laid_out(fc.random.normal(data, shape) + fill, "channels_last")
+    check_layer(layer, x, key=data, directions=1)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_empty_batch_gives_an_empty_result_and_zero_gradients(name):
+    layer, shape = LAYERS[name]
+    shape = (0, *shape[1:])
+    params = layer.init(KEY, shape)
+    x = np.zeros(shape, np.float32)
+    for train in (False, True):
+        y, refreshed, pullback = layer.forward(params, x, train=train, key=KEY)
+        assert y.shape == layer.out_shape(shape)
+        dparams, dx = pullback(np.zeros_like(y))
+        assert dx.shape == x.shape
+        assert all(not g.any() for g in fc.trees.leaves(dparams))
+        for p in fc.trees.leaves(refreshed):
+            assert np.isfinite(p).all()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_repr_names_the_layer(name):
+    layer, _ = LAYERS[name]
+    assert repr(layer).startswith(f"{layer.name}(")
+
+
+def test_reference_is_compared():
+    check_layer(
+        fc.conv2d(2, 3), np.ones((1, 1, 4, 4)), reference=lambda p, x: naive.conv(x, p["weight"], p["bias"])
+    )
+    with pytest.raises(AssertionError, match="the output and the reference"):
+        check_layer(fc.relu(), np.ones((2, 2)), reference=lambda p, x: 2 * x)
+
+
+def test_running_statistics_are_pytorchs():
+    layer = fc.batch_norm(momentum=0.1)
+    x = fc.random.normal(KEY, (8, 2, 3), np.float64, mean=3.0, std=2.0)
+    params = layer.init(KEY, x.shape, np.float64)
+    _, refreshed, _ = layer.forward(params, x, train=True)
+    np.testing.assert_allclose(refreshed["running_mean"], 0.1 * x.mean((0, 2)))
+    np.testing.assert_allclose(refreshed["running_var"], 0.9 + 0.1 * x.var((0, 2), ddof=1))
+    assert refreshed["num_batches_tracked"] == 1
+    assert refreshed["num_batches_tracked"].dtype == np.int64
+    assert refreshed["weight"] is params["weight"]
+    assert params["num_batches_tracked"] == 0
+
+
+def test_cumulative_statistics_are_the_plain_mean():
+    layer = fc.batch_norm(momentum=None)
+    params = layer.init(KEY, (4, 1), np.float64)
+    means = []
+    for i in range(3):
+        x = fc.random.normal(fc.random.key(i), (4, 1), np.float64)
+        means.append(x.mean())
+        params = layer.forward(params, x, train=True)[1]
+    np.testing.assert_allclose(params["running_mean"], np.mean(means))
+
+
+def test_variance_of_far_off_values_in_float32():
+    x = fc.random.normal(KEY, (64, 2, 32, 32), np.float32) + np.float32(1e4)
+    for layout in ("C", "channels_last"):
+        mean, var = F.batch_moments(fst.laid_out(x, layout))
+        exact = x.astype(np.float64)
+        np.testing.assert_allclose(mean, exact.mean((0, 2, 3)), rtol=1e-6)
+        np.testing.assert_allclose(var, exact.var((0, 2, 3)), rtol=1e-3)
+
+
+def test_dropout_drops_about_a_share_p_and_keeps_the_mean():
+    x = np.ones(100_000, np.float32)
+    y = fc.dropout(0.2).apply((), x, train=True, key=KEY)
+    assert abs((y == 0).mean() - 0.2) < 0.01
+    assert abs(y.mean() - 1) < 0.01
+    np.testing.assert_array_equal(fc.dropout(0.2).vjp((), x, x, train=True, key=KEY)[1], y)
+    assert fc.dropout(0.2).apply((), x) is x
+
+
+def test_unasked_input_gradients_are_not_computed(monkeypatch):
+    """The first layer's input gradient is the dearest of all, and training never looks at it."""
+    from fconv.conv import definition
+
+    calls = []
+    original = definition.input_gradient
+    monkeypatch.setattr(definition, "input_gradient", lambda *a: calls.append(1) or original(*a))
+    net = fc.compose(fc.relu(), fc.conv2d(2, 3), fc.relu(), fc.conv2d(2, 3), fc.flatten(), fc.linear(1))
+    x = np.ones((1, 1, 6, 6), np.float32)
+    params = net.init(KEY, x.shape)
+    fc.value_and_grad(net, fc.mse_loss())(params, x, np.ones((1, 1), np.float32))
+    assert len(calls) == 1
+
+
+def test_inference_does_no_work_for_the_gradient(monkeypatch):
+    from fconv.conv import definition
+
+    monkeypatch.setattr(definition, "input_gradient", None)
+    monkeypatch.setattr(definition, "weight_gradient", None)
+    params = fc.conv2d(2, 3).init(KEY, (1, 1, 6, 6))
+    fc.conv2d(2, 3).apply(params, np.ones((1, 1, 6, 6), np.float32))
+    monkeypatch.undo()
+    monkeypatch.setattr(definition, "convolve", None)  # nor does the gradient compute the value
+    x = np.ones((1, 1, 6, 6), np.float32)
+    fc.conv2d(2, 3).vjp(params, x, np.ones((1, 2, 4, 4), np.float32))
