@@ -190,11 +190,11 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--lr",
-        type=float,
+        type=at_least_zero,
         default=0.05,
         help="highest learning rate; it rises to this and falls to 0 (default: 0.05)",
     )
-    parser.add_argument("--momentum", type=float, default=0.9, help="momentum of SGD (default: 0.9)")
+    parser.add_argument("--momentum", type=at_least_zero, default=0.9, help="momentum of SGD (default: 0.9)")
     parser.add_argument("--seed", type=int, default=0, help="everything random follows from it (default: 0)")
     parser.add_argument(
         "--out",
@@ -212,6 +212,14 @@ def at_least_one(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, got {text}")
+    return number
+
+
+def at_least_zero(text: str) -> float:
+    """Read a number of 0 or more."""
+    number = float(text)
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number of 0 or more, got {text}")
     return number
 
 

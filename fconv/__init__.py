@@ -1,6 +1,9 @@
 """Convolutional networks as pure functions over plain arrays, every layer beside its own gradient."""
 
-from fconv import data, functional, initializers, metrics, random, trees
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from fconv import functional, initializers, metrics, random, trees
 from fconv.arrays import to_device
 from fconv.checkpoint import from_state_dict, load, load_metadata, save, to_state_dict
 from fconv.layer import Layer
@@ -12,7 +15,18 @@ from fconv.optimizers import Optimizer, sgd
 from fconv.torch import to_torch
 from fconv.training import TrainState, train_state, train_step, value_and_grad
 
+if TYPE_CHECKING:
+    from fconv import data
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    # What few programs need is imported when it is first asked for.
+    if name == "data":
+        return import_module("fconv.data")
+    raise AttributeError(f"module 'fconv' has no attribute {name!r}")
+
 
 __all__ = [
     "Layer",

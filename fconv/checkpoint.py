@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +17,10 @@ _STRUCTURE, _FORMAT, _VERSION = "fconv.structure", "fconv.format", "fconv.versio
 _OWN_KEYS = (_STRUCTURE, _FORMAT, _VERSION)
 _FORMAT_NUMBER = "1"
 _NPZ_METADATA = "__fconv__"
+_SAFETENSORS_DTYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
+    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1", "C64": "<c8",
+}  # fmt: skip
 
 
 def to_state_dict(params: Any) -> dict[str, Array]:
@@ -250,7 +251,7 @@ def load_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
 
 
 def _ending(who: str, path: str | os.PathLike[str]) -> str:
-    ending = Path(path).suffix.lower()
+    ending = os.path.splitext(path)[1].lower()
     if ending not in (".safetensors", ".npz"):
         raise ValueError(f"{who}: expected a name ending in .safetensors or .npz, got {os.fspath(path)!r}")
     return ending
@@ -295,20 +296,27 @@ def _decode(node: Any, arrays: dict[str, Array]) -> Any:
 
 
 def _write_safetensors(path: str | os.PathLike[str], arrays: dict[str, Array], texts: dict[str, str]) -> None:
-    from safetensors import SafetensorError
-    from safetensors.numpy import save as serialize
+    """Write the length of a JSON header, the header, and the arrays one after another.
 
-    try:
-        data = serialize(
-            {name: np.ascontiguousarray(x).reshape(x.shape) for name, x in arrays.items()}, texts
-        )
-    except (KeyError, SafetensorError) as error:
-        dtypes = sorted({str(x.dtype) for x in arrays.values()})
-        raise ValueError(
-            f"save: .safetensors cannot hold one of the dtypes {', '.join(dtypes)}: {error}"
-        ) from error
+    The widest entries come first, so that every array is aligned, as the format asks for.
+    """
+    codes = {np.dtype(text): code for code, text in _SAFETENSORS_DTYPES.items()}
+    header: dict[str, Any] = {"__metadata__": texts}
+    end = 0
+    order = sorted(arrays, key=lambda name: -arrays[name].dtype.itemsize)
+    for name in order:
+        x = arrays[name]
+        if (little := x.dtype.newbyteorder("<")) not in codes:
+            raise ValueError(f"save: .safetensors cannot hold {name}, which has dtype {x.dtype}")
+        start, end = end, end + x.nbytes
+        header[name] = {"dtype": codes[little], "shape": list(x.shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
     with atomic_write(path) as file:
-        file.write(data)
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in order:
+            little_endian = arrays[name].astype(arrays[name].dtype.newbyteorder("<"), copy=False)
+            file.write(np.ascontiguousarray(little_endian).data)
 
 
 def _write_npz(path: str | os.PathLike[str], arrays: dict[str, Array], texts: dict[str, str]) -> None:
@@ -316,6 +324,8 @@ def _write_npz(path: str | os.PathLike[str], arrays: dict[str, Array], texts: di
         raise ValueError(f"save: the name {_NPZ_METADATA!r} is taken")
     if objects := [name for name, x in arrays.items() if x.dtype.hasobject]:
         raise ValueError(f"save: .npz cannot hold arrays of objects: {', '.join(objects)}")
+    import zipfile
+
     note = np.frombuffer(json.dumps(texts).encode(), dtype=np.uint8)
     with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, x in {_NPZ_METADATA: note, **arrays}.items():
@@ -328,6 +338,9 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str
 
 
 def _read_npz(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
+    import zipfile
+    import zlib
+
     arrays = {}
     try:
         with zipfile.ZipFile(path) as archive:
@@ -344,16 +357,11 @@ def _read_npz(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str,
     return arrays, texts
 
 
-_SAFETENSORS_DTYPES = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
-    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1", "C64": "<c8",
-}  # fmt: skip
-
-
 def _read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
     from safetensors import SafetensorError, deserialize
 
-    data = Path(path).read_bytes()
+    with open(path, "rb") as file:
+        data = file.read()
     try:
         entries = deserialize(data)  # type: ignore[no-untyped-call]  # proves the header, and every offset against the file's size
     except SafetensorError as error:

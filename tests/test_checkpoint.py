@@ -128,6 +128,22 @@ def test_files_of_other_programs_come_as_a_flat_dict(tmp_path):
         )
 
 
+def test_files_are_what_the_safetensors_library_reads_and_the_same_each_time(tmp_path):
+    from safetensors.numpy import load_file
+
+    odd = {"a": np.arange(3, dtype=np.uint8), "b": np.ones((), np.float64), "c": np.zeros((0, 2), np.float16),
+           "d": np.arange(6, dtype=">i4").reshape(2, 3).T, "é": np.array([True])}  # fmt: skip
+    for tree in (PARAMS, odd):
+        fc.save(tmp_path / "x.safetensors", tree, metadata={"note": "n"})
+        found = load_file(tmp_path / "x.safetensors")
+        for name, x in fc.to_state_dict(tree).items():
+            np.testing.assert_array_equal(found[name], x)
+            assert found[name].dtype == x.dtype.newbyteorder("=")
+        first = (tmp_path / "x.safetensors").read_bytes()
+        fc.save(tmp_path / "x.safetensors", tree, metadata={"note": "n"})
+        assert (tmp_path / "x.safetensors").read_bytes() == first
+
+
 def test_bfloat16_is_widened(tmp_path):
     header = json.dumps({"x": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}).encode()
     bits = np.array([0x3F80, 0xC000], np.uint16).tobytes()

@@ -175,6 +175,7 @@ def differentiable(
         made = cast(Any, function)
         made.forward, made.vjp = forward, vjp
         made.arrays, made.constants = arrays, fixed
+        made.__signature__ = signature.replace(return_annotation="Array")
         return cast("Differentiable[P]", function)
 
     return decorate
