@@ -1,7 +1,7 @@
 """Initial values of parameters: functions ``(key, shape, dtype) -> array``, named as in torch.nn.init.
 
-The fans follow PyTorch's reading of a weight's shape (out, in, *kernel): fan_in is
-in * kernel size and fan_out is out * kernel size.
+The fans follow PyTorch's reading of a weight's shape ``(out, in, *kernel)``: fan_in is
+``in * kernel size`` and fan_out is ``out * kernel size``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def fans(shape: Shape) -> tuple[int, int]:
     Parameters
     ----------
     shape : tuple of int
-        (out, in, *kernel).
+        ``(out, in, *kernel)``.
 
     Returns
     -------

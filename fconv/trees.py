@@ -166,7 +166,7 @@ def map_with_path(f: Callable[..., Any], tree: Any, *rest: Any) -> Any:
 
 
 def aligned(tree: Any, *rest: Any) -> list[tuple[Any, ...]]:
-    """List (path, leaf, *others) for every leaf of `tree`, the others as `map` finds them.
+    """List ``(path, leaf, *others)`` for every leaf of `tree`, the others as `map` finds them.
 
     Examples
     --------
