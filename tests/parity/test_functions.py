@@ -13,12 +13,9 @@ from fconv import random
 from fconv.testing import strategies as fst
 from fconv.testing.purity import check_close
 from tests.cases import CASES
+from tests.data.record import torch_function
 
 NAMES = sorted(name for name, case in CASES.items() if case.torch)
-
-
-def torch_function(name):
-    return getattr(torch.nn.functional, name, None) or getattr(torch, name)
 
 
 def tensor(a, dtype):

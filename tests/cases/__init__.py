@@ -1,0 +1,12 @@
+"""One case for each differentiable function: how to draw its arguments, and its naive reference.
+
+The tests of values, gradients, dtypes and memory layouts, and those against PyTorch, all run
+over this table, so that a function is tested in every way once it stands in its family's file.
+"""
+
+from tests.cases import activation, convolution, loss, normalization, pooling, resampling, shape
+from tests.cases.common import Case
+
+FAMILIES = (activation, convolution, loss, normalization, pooling, resampling, shape)
+
+CASES: dict[str, Case] = {name: case for family in FAMILIES for name, case in family.CASES.items()}

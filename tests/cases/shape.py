@@ -1,0 +1,44 @@
+"""Functions that rearrange entries or drop them."""
+
+from __future__ import annotations
+
+from math import prod
+
+from hypothesis import strategies as st
+
+from fconv.testing import strategies as fst
+from tests import naive
+from tests.cases.common import Case, entries, shapes
+
+
+@st.composite
+def dropout_cases(draw):
+    options = {"p": draw(st.sampled_from([0.0, 0.3, 0.5, 1.0])), "training": draw(st.booleans())}
+    return [draw(entries(draw(shapes)))], {**options, "key": draw(fst.keys())}
+
+
+@st.composite
+def flatten_cases(draw):
+    shape = draw(st.lists(st.integers(0, 4), min_size=1, max_size=4).map(tuple))
+    start = draw(st.integers(0, len(shape) - 1))
+    return [draw(entries(shape))], {"start_dim": start, "end_dim": draw(st.integers(start, len(shape) - 1))}
+
+
+@st.composite
+def reshape_cases(draw):
+    shape = draw(st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple))
+    cut = draw(st.integers(0, len(shape)))
+    target = draw(st.sampled_from([(-1,), (prod(shape),), (prod(shape[:cut]), -1), (1, *shape[::-1])]))
+    return [draw(entries(shape))], {"shape": target}
+
+
+CASES = {
+    "dropout": Case(dropout_cases(), naive.dropout, linear=True, torch=False),
+    "flatten": Case(flatten_cases(), naive.flatten, linear=True),
+    "reshape": Case(reshape_cases(), naive.reshape, linear=True),
+}
+
+CALLS = [
+    ("flatten", [(2, 3, 4)], {"start_dim": 1}),
+    ("reshape", [(2, 6)], {"shape": (3, -1)}),
+]  # fmt: skip

@@ -1,0 +1,37 @@
+"""Shape as plain loops."""
+
+from __future__ import annotations
+
+from itertools import product
+from math import prod
+
+import numpy as np
+
+
+def reshape(x, shape):
+    entries = iter([x[index] for index in product(*map(range, x.shape))])
+    known = prod(s for s in shape if s != -1)
+    full = [x.size // known if s == -1 else s for s in shape]
+    y = np.zeros(full, x.dtype)
+    for index in product(*map(range, full)):
+        y[index] = next(entries)
+    return y
+
+
+def flatten(x, start_dim=0, end_dim=-1):
+    start, end = start_dim % x.ndim, end_dim % x.ndim
+    return reshape(x, (*x.shape[:start], prod(x.shape[start : end + 1]), *x.shape[end + 1 :]))
+
+
+def dropout(x, p=0.5, training=True, key=None):
+    """Not a definition but what must hold: each entry is 0 or scaled, by a mask of the key alone."""
+    from fconv import random
+
+    if not training or p == 0:
+        return x.copy()
+    scale = 0.0 if p == 1 else 1 / (1 - p)
+    kept = random.bernoulli(key, 1 - p, x.shape)
+    y = np.zeros(x.shape, x.dtype)
+    for index in product(*map(range, x.shape)):
+        y[index] = x[index] * scale if kept[index] else 0.0
+    return y
