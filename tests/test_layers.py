@@ -11,41 +11,11 @@ from fconv import functional as F
 from fconv.testing import check_layer
 from fconv.testing import strategies as fst
 from tests import naive
+from tests.cases import FAMILIES
 
 KEY = fc.random.key(0)
 
-LAYERS = {
-    "conv1d": (fc.conv1d(4, 3, stride=2, padding=1), (2, 3, 7)),
-    "conv2d": (fc.conv2d(4, 3, stride=2, padding=1), (2, 3, 7, 6)),
-    "conv2d grouped": (fc.conv2d(4, 3, groups=2, dilation=2, bias=False), (2, 4, 7, 6)),
-    "conv2d same": (fc.conv2d(4, (2, 3), padding="same"), (2, 3, 5, 6)),
-    "conv3d": (fc.conv3d(2, 2, padding=1), (2, 2, 3, 4, 3)),
-    "linear": (fc.linear(5), (4, 3)),
-    "linear without bias, more axes": (fc.linear(5, bias=False), (2, 3, 4)),
-    "batch_norm 1d": (fc.batch_norm(), (5, 3)),
-    "batch_norm 1d sequence": (fc.batch_norm(), (3, 2, 4)),
-    "batch_norm 2d": (fc.batch_norm(eps=1e-3, momentum=0.3), (3, 2, 4, 3)),
-    "batch_norm cumulative": (fc.batch_norm(momentum=None), (3, 2, 4)),
-    "batch_norm plain": (fc.batch_norm(affine=False, track_running_stats=False), (3, 2, 4)),
-    "max_pool1d": (fc.max_pool1d(2), (2, 3, 7)),
-    "max_pool2d": (fc.max_pool2d(3, stride=2, padding=1, ceil_mode=True), (2, 3, 6, 7)),
-    "max_pool3d": (fc.max_pool3d(2, dilation=2), (2, 1, 5, 4, 3)),
-    "avg_pool1d": (fc.avg_pool1d(3, padding=1), (2, 3, 7)),
-    "avg_pool2d": (fc.avg_pool2d(2, count_include_pad=False), (2, 3, 6, 7)),
-    "avg_pool3d": (fc.avg_pool3d(2, divisor_override=3), (2, 1, 5, 4, 3)),
-    "upsample": (fc.upsample(scale_factor=1.5), (2, 3, 4, 5)),
-    "upsample to a size": (fc.upsample(size=(3, 9)), (2, 3, 4, 5)),
-    "pixel_shuffle": (fc.pixel_shuffle(2), (2, 8, 3, 2)),
-    "pixel_unshuffle": (fc.pixel_unshuffle(2), (2, 3, 4, 6)),
-    "relu": (fc.relu(), (2, 3, 4)),
-    "sigmoid": (fc.sigmoid(), (2, 3, 4)),
-    "tanh": (fc.tanh(), (2, 3, 4)),
-    "softmax": (fc.softmax(), (2, 3, 4)),
-    "log_softmax": (fc.log_softmax(dim=-1), (2, 3, 4)),
-    "flatten": (fc.flatten(), (2, 3, 4)),
-    "reshape": (fc.reshape(2, -1), (2, 3, 4)),
-    "identity": (fc.identity(), (2, 3, 4)),
-    "dropout": (fc.dropout(0.4), (2, 3, 4)),
+LAYERS = {name: case for family in FAMILIES for name, case in family.LAYERS.items()} | {
     "compose": (fc.compose(fc.conv2d(3, 2), fc.batch_norm(), fc.dropout(0.3), fc.relu()), (3, 2, 4, 4)),
     "compose by name": (fc.compose(a=fc.linear(4), b=fc.compose(fc.tanh(), fc.linear(2))), (3, 4)),
 }

@@ -1,50 +1,27 @@
 """Layers: thin constructors over `fconv.functional`, named as torch.nn.functional names them."""
 
-from fconv.layers.convolution import conv1d, conv2d, conv3d, linear
-from fconv.layers.normalization import batch_norm
-from fconv.layers.stateless import (
-    avg_pool1d,
-    avg_pool2d,
-    avg_pool3d,
-    dropout,
-    flatten,
-    identity,
-    log_softmax,
-    max_pool1d,
-    max_pool2d,
-    max_pool3d,
-    pixel_shuffle,
-    pixel_unshuffle,
-    relu,
-    reshape,
-    sigmoid,
-    softmax,
-    tanh,
-    upsample,
+from fconv.layers import (
+    activation,
+    convolution,
+    masking,
+    normalization,
+    pooling,
+    resampling,
+    shape,
 )
+from fconv.layers.activation import *
+from fconv.layers.convolution import *
+from fconv.layers.masking import *
+from fconv.layers.normalization import *
+from fconv.layers.pooling import *
+from fconv.layers.resampling import *
+from fconv.layers.shape import *
 
-__all__ = [
-    "avg_pool1d",
-    "avg_pool2d",
-    "avg_pool3d",
-    "batch_norm",
-    "conv1d",
-    "conv2d",
-    "conv3d",
-    "dropout",
-    "flatten",
-    "identity",
-    "linear",
-    "log_softmax",
-    "max_pool1d",
-    "max_pool2d",
-    "max_pool3d",
-    "pixel_shuffle",
-    "pixel_unshuffle",
-    "relu",
-    "reshape",
-    "sigmoid",
-    "softmax",
-    "tanh",
-    "upsample",
-]
+__all__: list[str] = []
+__all__ += activation.__all__
+__all__ += convolution.__all__
+__all__ += masking.__all__
+__all__ += normalization.__all__
+__all__ += pooling.__all__
+__all__ += resampling.__all__
+__all__ += shape.__all__

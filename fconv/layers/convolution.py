@@ -22,6 +22,8 @@ from fconv.initializers import Initializer, fan_in_uniform
 from fconv.layer import Layer
 from fconv.layers.from_function import Leaves, from_function
 
+__all__ = ["conv1d", "conv2d", "conv3d", "linear"]
+
 
 def _conv(
     function: Differentiable[...],

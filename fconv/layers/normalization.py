@@ -13,6 +13,8 @@ from fconv.initializers import ones, zeros
 from fconv.layer import Layer, LayerPullback, Params, check_params
 from fconv.layers.from_function import Leaves, check_shape, draw
 
+__all__ = ["batch_norm"]
+
 
 def batch_norm(
     eps: float = 1e-5,

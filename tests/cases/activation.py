@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fconv as fc
 from tests import naive
 from tests.cases.common import Case, along_axis, pointwise
 
@@ -11,6 +12,14 @@ CASES = {
     "tanh": Case(pointwise(), naive.tanh),
     "softmax": Case(along_axis(), naive.softmax),
     "log_softmax": Case(along_axis(), naive.log_softmax),
+}
+
+LAYERS = {
+    "relu": (fc.relu(), (2, 3, 4)),
+    "sigmoid": (fc.sigmoid(), (2, 3, 4)),
+    "tanh": (fc.tanh(), (2, 3, 4)),
+    "softmax": (fc.softmax(), (2, 3, 4)),
+    "log_softmax": (fc.log_softmax(dim=-1), (2, 3, 4)),
 }
 
 CALLS = [

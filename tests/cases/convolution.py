@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
+import fconv as fc
 from fconv.testing import strategies as fst
 from tests import naive
 from tests.cases.common import Case, entries
@@ -40,6 +41,16 @@ CASES = {
     "conv2d": Case(conv_cases(2), naive.conv),
     "conv3d": Case(conv_cases(3), naive.conv),
     "linear": Case(linear_cases(), naive.linear),
+}
+
+LAYERS = {
+    "conv1d": (fc.conv1d(4, 3, stride=2, padding=1), (2, 3, 7)),
+    "conv2d": (fc.conv2d(4, 3, stride=2, padding=1), (2, 3, 7, 6)),
+    "conv2d grouped": (fc.conv2d(4, 3, groups=2, dilation=2, bias=False), (2, 4, 7, 6)),
+    "conv2d same": (fc.conv2d(4, (2, 3), padding="same"), (2, 3, 5, 6)),
+    "conv3d": (fc.conv3d(2, 2, padding=1), (2, 2, 3, 4, 3)),
+    "linear": (fc.linear(5), (4, 3)),
+    "linear without bias, more axes": (fc.linear(5, bias=False), (2, 3, 4)),
 }
 
 CALLS = [

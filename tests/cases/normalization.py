@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
+import fconv as fc
 from fconv.testing import strategies as fst
 from tests import naive
 from tests.cases.common import Case, entries, f64
@@ -24,6 +25,14 @@ def batch_norm_cases(draw):
 
 CASES = {
     "batch_norm": Case(batch_norm_cases(), naive.batch_norm),
+}
+
+LAYERS = {
+    "batch_norm 1d": (fc.batch_norm(), (5, 3)),
+    "batch_norm 1d sequence": (fc.batch_norm(), (3, 2, 4)),
+    "batch_norm 2d": (fc.batch_norm(eps=1e-3, momentum=0.3), (3, 2, 4, 3)),
+    "batch_norm cumulative": (fc.batch_norm(momentum=None), (3, 2, 4)),
+    "batch_norm plain": (fc.batch_norm(affine=False, track_running_stats=False), (3, 2, 4)),
 }
 
 CALLS = [

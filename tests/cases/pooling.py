@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
+import fconv as fc
 from fconv.testing import strategies as fst
 from tests import naive
 from tests.cases.common import Case, entries
@@ -39,6 +40,15 @@ CASES = {
     "avg_pool1d": Case(pool_cases(1, "avg"), naive.avg_pool, linear=True),
     "avg_pool2d": Case(pool_cases(2, "avg"), naive.avg_pool, linear=True),
     "avg_pool3d": Case(pool_cases(3, "avg"), naive.avg_pool, linear=True),
+}
+
+LAYERS = {
+    "max_pool1d": (fc.max_pool1d(2), (2, 3, 7)),
+    "max_pool2d": (fc.max_pool2d(3, stride=2, padding=1, ceil_mode=True), (2, 3, 6, 7)),
+    "max_pool3d": (fc.max_pool3d(2, dilation=2), (2, 1, 5, 4, 3)),
+    "avg_pool1d": (fc.avg_pool1d(3, padding=1), (2, 3, 7)),
+    "avg_pool2d": (fc.avg_pool2d(2, count_include_pad=False), (2, 3, 6, 7)),
+    "avg_pool3d": (fc.avg_pool3d(2, divisor_override=3), (2, 1, 5, 4, 3)),
 }
 
 CALLS = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
+import fconv as fc
 from tests import naive
 from tests.cases.common import Case, entries
 
@@ -33,6 +34,13 @@ CASES = {
     "interpolate": Case(interpolate_cases(), naive.interpolate, linear=True),
     "pixel_shuffle": Case(shuffle_cases(True), naive.pixel_shuffle, linear=True),
     "pixel_unshuffle": Case(shuffle_cases(False), naive.pixel_unshuffle, linear=True),
+}
+
+LAYERS = {
+    "upsample": (fc.upsample(scale_factor=1.5), (2, 3, 4, 5)),
+    "upsample to a size": (fc.upsample(size=(3, 9)), (2, 3, 4, 5)),
+    "pixel_shuffle": (fc.pixel_shuffle(2), (2, 8, 3, 2)),
+    "pixel_unshuffle": (fc.pixel_unshuffle(2), (2, 3, 4, 6)),
 }
 
 CALLS = [

@@ -6,6 +6,7 @@ from math import prod
 
 from hypothesis import strategies as st
 
+import fconv as fc
 from fconv.testing import strategies as fst
 from tests import naive
 from tests.cases.common import Case, entries, shapes
@@ -36,6 +37,13 @@ CASES = {
     "dropout": Case(dropout_cases(), naive.dropout, linear=True, torch=False),
     "flatten": Case(flatten_cases(), naive.flatten, linear=True),
     "reshape": Case(reshape_cases(), naive.reshape, linear=True),
+}
+
+LAYERS = {
+    "flatten": (fc.flatten(), (2, 3, 4)),
+    "reshape": (fc.reshape(2, -1), (2, 3, 4)),
+    "identity": (fc.identity(), (2, 3, 4)),
+    "dropout": (fc.dropout(0.4), (2, 3, 4)),
 }
 
 CALLS = [
