@@ -16,7 +16,7 @@ W = np.ones((4, 3, 3, 3), np.float32)
 B = np.ones(4, np.float32)
 
 FUNCTIONS = [
-    (lambda: F.conv2d(X[0], W), ValueError, "conv2d: expected an input of 4 axes (N, C, H, W), got shape (3, 8, 8)"),
+    (lambda: F.conv2d(X[0, 0], W), ValueError, "conv2d: expected an input of 4 axes (N, C, H, W), got shape (8, 8)"),
     (lambda: F.conv2d(X, W[0]), ValueError, "conv2d: expected a weight of 4 axes"),
     (lambda: F.conv2d(X[:, :2], W), ValueError, "conv2d: expected 3 input channels, got 2 (input shape (2, 2, 8, 8))"),
     (lambda: F.conv2d(X, W, B[:3]), ValueError, "conv2d: expected a bias of shape (4,)"),
@@ -89,7 +89,7 @@ LAYERS = [
     (lambda: fc.conv2d(4, 3, stride=-1), ValueError, "conv2d: stride must be at least 1, got -1"),
     (lambda: fc.conv2d(4, 3, paddding=1), TypeError, "unexpected keyword argument 'paddding'"),
     (lambda: fc.conv2d(4, 3, groups=2).init(KEY, (1, 3, 8, 8)), ValueError, "conv2d: groups must divide in_channels"),
-    (lambda: fc.conv2d(4, 3).init(KEY, (3, 8, 8)), ValueError, "conv2d: expected an input of 4 axes"),
+    (lambda: fc.conv2d(4, 3).init(KEY, (8, 8)), ValueError, "conv2d: expected an input of 4 axes"),
     (lambda: fc.conv2d(4, 3).init(KEY, 8), TypeError, "conv2d: expected the input shape"),
     (lambda: fc.conv2d(4, 3).init(7, X.shape), TypeError, "conv2d.init: expected a key"),
     (lambda: fc.conv2d(4, 3).init(KEY, X.shape, np.int32), TypeError, "conv2d.init: expected a real floating-point dtype"),

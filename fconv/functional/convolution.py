@@ -5,7 +5,7 @@ from __future__ import annotations
 from fconv.arrays import Array
 from fconv.conv.engine import engine_for
 from fconv.conv.geometry import Padding, Size, conv_geometry
-from fconv.functional.core import Definition, Thunks, differentiable, once
+from fconv.functional.core import Definition, Thunks, differentiable, for_sample, once
 from fconv.functional.reduction import accurate_sum
 
 __all__ = [
@@ -19,6 +19,23 @@ __all__ = [
 
 
 def _convolution(
+    name: str,
+    ndim: int,
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    stride: Size,
+    padding: Padding,
+    dilation: Size,
+    groups: int,
+) -> Definition:
+    def define(x: Array) -> Definition:
+        return _batched(name, ndim, x, weight, bias, stride, padding, dilation, groups)
+
+    return for_sample(x, ndim + 2, define)
+
+
+def _batched(
     name: str,
     ndim: int,
     x: Array,
@@ -64,7 +81,7 @@ def conv2d(
 
     Parameters
     ----------
-    x : array, shape (N, C, H, W)
+    x : array, shape (N, C, H, W) or (C, H, W)
         Input: float16, float32 or float64, any strides.
     weight : array, shape (O, C/groups, kH, kW)
         Filters, of the dtype of `x`.

@@ -181,6 +181,39 @@ def differentiable(
     return decorate
 
 
+def for_sample(x: Array, batched_ndim: int, define: Callable[[Array], Definition]) -> Definition:
+    """Let a definition for batches serve a single sample too, as PyTorch's functions do.
+
+    Parameters
+    ----------
+    x : array
+        A batch of `batched_ndim` axes, or one sample of one axis less.
+    batched_ndim : int
+        Axes of a batch.
+    define : callable
+        The definition, a function of the batch. In its pullback's dict, only the gradient of
+        ``x`` has a batch axis.
+
+    Returns
+    -------
+    Definition
+        That of the batch, or the one that adds a batch axis to `x` and takes it from the results.
+    """
+    if x.ndim != batched_ndim - 1:
+        return define(x)
+    shape, value, pullback = define(x[None])
+
+    def lone_value() -> Any:
+        y = value()
+        return tuple(part[0] for part in y) if isinstance(y, tuple) else y[0]
+
+    def lone_pullback(g: Array) -> Any:
+        grads = pullback(g[None])
+        return {**grads, "x": lambda: grads["x"]()[0]} if isinstance(grads, dict) else grads[0]
+
+    return shape[1:], once(lone_value), lone_pullback
+
+
 def _wanted(name: str, arrays: tuple[str, ...], fixed: frozenset[str], wrt: Wrt) -> frozenset[str]:
     """Resolve `wrt` to the names of the arrays whose gradients are asked for."""
     if wrt is None:

@@ -20,7 +20,7 @@ from fconv.conv.geometry import (
 from fconv.functional.core import Differentiable
 from fconv.initializers import Initializer, fan_in_uniform
 from fconv.layer import Layer
-from fconv.layers.from_function import Leaves, from_function
+from fconv.layers.from_function import Leaves, for_sample_shape, from_function
 
 __all__ = ["conv1d", "conv2d", "conv3d", "linear"]
 
@@ -50,16 +50,16 @@ def _conv(
     check_groups(name, groups, out_channels=out_channels)
 
     def weight_shape(shape: Shape) -> Shape:
+        shape = shape if len(shape) != ndim + 1 else (1, *shape)
         check_rank(name, "input", shape, ndim)
         check_groups(name, groups, in_channels=shape[1])
         return (out_channels, shape[1] // groups, *kernel)
 
     def out_shape(shape: Shape) -> Shape:
-        bias_shape = (out_channels,) if bias else None
-        weight = weight_shape(shape)
-        return conv_geometry(
-            name, ndim, shape, weight, bias_shape, stride, padding, dilation, groups
-        ).out_shape
+        geometry = conv_geometry(
+            name, ndim, shape, weight_shape(shape), None, stride, padding, dilation, groups
+        )
+        return geometry.out_shape
 
     def leaves(shape: Shape) -> Leaves:
         return affine_leaves(weight_shape(shape), out_channels if bias else None, weight_init, bias_init)
@@ -68,7 +68,7 @@ def _conv(
         function,
         call=call,
         options={"out_channels": out_channels, "kernel_size": kernel, **call, "bias": bias},
-        out_shape=out_shape,
+        out_shape=lambda shape: for_sample_shape(shape, ndim + 2, out_shape),
         trained=("weight", "bias") if bias else ("weight",),
         leaves=leaves,
     )

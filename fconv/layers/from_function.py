@@ -25,6 +25,13 @@ def check_shape(name: str, shape: Any) -> Shape:
     return tuple(whole(name, "a size in the input shape", size, 0) for size in shape)
 
 
+def for_sample_shape(shape: Shape, batched_ndim: int, out_shape: Callable[[Shape], Shape]) -> Shape:
+    """Apply a rule for the shapes of batches to that of a single sample too."""
+    if len(shape) != batched_ndim - 1:
+        return out_shape(shape)
+    return out_shape((1, *shape))[1:]
+
+
 def draw(name: str, leaves: Leaves, key: Array, dtype: Any) -> Params:
     """Draw each parameter from a key of its own."""
     random.check_key(f"{name}.init", key)

@@ -25,6 +25,8 @@ def conv_cases(draw, ndim):
         options["padding"] = draw(st.sampled_from(["same", "valid"]))
         if options["padding"] == "same":
             options["stride"] = 1
+    if len(x) == 1 and draw(st.booleans()):
+        x = x[0]
     return [x, weight, bias], options
 
 

@@ -24,7 +24,9 @@ def pads(padding, kernel, dilation):
 
 
 def conv(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-    n = x.ndim - 2
+    n = weight.ndim - 2
+    if x.ndim == n + 1:
+        return conv(x[None], weight, bias, stride, padding, dilation, groups)[0]
     batch, _, *size = x.shape
     filters, per_group, *kernel = weight.shape
     stride, dilation = pair(stride, n), pair(dilation, n)
