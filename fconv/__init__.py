@@ -5,13 +5,24 @@ from typing import TYPE_CHECKING, Any
 
 from fconv import functional, initializers, metrics, random, trees
 from fconv.arrays import to_device
-from fconv.checkpoint import from_state_dict, load, load_metadata, save, to_state_dict
+from fconv.checkpoint import load, load_metadata, save
 from fconv.layer import Layer
 from fconv.layers import *
 from fconv.layers import __all__ as _layers
 from fconv.losses import Loss, cross_entropy_loss, mse_loss, nll_loss
-from fconv.networks import compose
+from fconv.networks import (
+    add,
+    compose,
+    concat,
+    graph,
+    multiply,
+    parallel,
+    repeat,
+    residual,
+    summary,
+)
 from fconv.optimizers import Optimizer, sgd
+from fconv.state_dict import from_state_dict, to_state_dict
 from fconv.torch import to_torch
 from fconv.training import TrainState, train_state, train_step, value_and_grad
 
@@ -34,20 +45,28 @@ __all__ = [
     "Optimizer",
     "TrainState",
     "__version__",
+    "add",
     "compose",
+    "concat",
     "cross_entropy_loss",
     "data",
     "from_state_dict",
     "functional",
+    "graph",
     "initializers",
     "load",
     "load_metadata",
     "metrics",
     "mse_loss",
+    "multiply",
     "nll_loss",
+    "parallel",
     "random",
+    "repeat",
+    "residual",
     "save",
     "sgd",
+    "summary",
     "to_device",
     "to_state_dict",
     "to_torch",

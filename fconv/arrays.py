@@ -86,6 +86,10 @@ def namespace(name: str, **arrays: object) -> Any:
         if x is None:
             continue
         its = library_of(x)
+        if isinstance(x, (np.matrix, np.ma.MaskedArray)):
+            raise TypeError(
+                f"{name}: {argument} must be a plain array, got {describe(x)} ({type(x).__name__})"
+            )
         if its is None:
             raise TypeError(f"{name}: {argument} must be a NumPy or CuPy array, got {describe(x)}")
         if library is None:
@@ -247,7 +251,7 @@ def to_device(tree: Any, device: str) -> Any:
     >>> to_device({"w": np.ones(2, np.float32)}, "cpu")
     {'w': array([1., 1.], dtype=float32)}
     """
-    kind, _, number = device.partition(":")
+    kind, _, number = device.partition(":") if isinstance(device, str) else ("", "", "")
     if kind not in ("cpu", "cuda") or (number and (kind == "cpu" or not number.isdecimal())):
         raise ValueError(f'to_device: expected "cpu", "cuda" or "cuda:N", got {device!r}')
     if kind == "cpu":

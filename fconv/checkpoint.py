@@ -1,4 +1,4 @@
-"""State dicts, and trees in files."""
+"""Trees of arrays in files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fconv import trees
-from fconv.arrays import Array, asnumpy, describe, is_array, library_of
+from fconv.arrays import Array, asnumpy, describe, is_array
 from fconv.files import atomic_write
 
 _STRUCTURE, _FORMAT, _VERSION = "fconv.structure", "fconv.format", "fconv.version"
@@ -21,121 +21,6 @@ _SAFETENSORS_DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1", "C64": "<c8",
 }  # fmt: skip
-
-
-def to_state_dict(params: Any) -> dict[str, Array]:
-    """Flatten parameters to dotted names, as torch.nn.Module.state_dict names them.
-
-    Parameters
-    ----------
-    params : pytree of arrays
-        Parameters of a layer or network. A flat state dict comes back as it is.
-
-    Returns
-    -------
-    dict
-        ``{"0.weight": array, ...}`` in the order of the tree; the arrays are not copied.
-
-    Raises
-    ------
-    ValueError
-        Two leaves have the same dotted name.
-    TypeError
-        A leaf is no array.
-
-    Examples
-    --------
-    >>> to_state_dict(({"weight": np.ones(2)}, (), {"bias": np.zeros(1)}))
-    {'0.weight': array([1., 1.]), '2.bias': array([0.])}
-    """
-    flat: dict[str, Array] = {}
-    for path, leaf in trees.leaves_with_path(params):
-        name = ".".join(path)
-        if name in flat:
-            raise ValueError(f"to_state_dict: two entries are named {name!r}")
-        if not _is_tensor(leaf):
-            raise TypeError(f"to_state_dict: {name or 'the tree'} is no array but {describe(leaf)}")
-        flat[name] = leaf
-    return flat
-
-
-def _is_tensor(x: object) -> bool:
-    return is_array(x) or (type(x).__module__.partition(".")[0] == "torch" and hasattr(x, "detach"))
-
-
-def from_state_dict(params: Any, state_dict: Mapping[str, Any], *, strict: bool = True) -> Any:
-    """Put the values of a state dict in the place of parameters.
-
-    Parameters
-    ----------
-    params : pytree of arrays
-        Gives structure, shapes, dtypes and devices. It is not changed.
-    state_dict : mapping
-        Dotted names to NumPy, CuPy or torch arrays; a nested tree is flattened first.
-    strict : bool
-        Refuse missing and unexpected names. Otherwise missing entries keep their values and
-        unexpected ones are passed over; a wrong shape is refused all the same.
-
-    Returns
-    -------
-    pytree
-        A new tree in the structure of `params`, of copies in its dtypes and on its devices.
-
-    Raises
-    ------
-    ValueError
-        Entries are missing, unexpected or misshapen: all of them are listed.
-    TypeError
-        An entry is no array.
-
-    Examples
-    --------
-    >>> params = {"weight": np.zeros(2, np.float32), "bias": np.zeros(1, np.float32)}
-    >>> from_state_dict(params, {"weight": np.ones(3), "scale": np.ones(1)})
-    Traceback (most recent call last):
-    ValueError: from_state_dict: the state dict does not fit:
-      missing: bias (1,)
-      unexpected: scale (1,)
-      misshapen: weight: expected (2,), got (3,)
-    """
-    ours, theirs = (
-        to_state_dict(params),
-        to_state_dict(dict(state_dict) if isinstance(state_dict, Mapping) else state_dict),
-    )
-    missing = [f"{name} {leaf.shape}" for name, leaf in ours.items() if name not in theirs]
-    unexpected = [f"{name} {tuple(leaf.shape)}" for name, leaf in theirs.items() if name not in ours]
-    misshapen = [
-        f"{name}: expected {leaf.shape}, got {tuple(theirs[name].shape)}"
-        for name, leaf in ours.items()
-        if name in theirs and tuple(theirs[name].shape) != leaf.shape
-    ]
-    found = {"misshapen": misshapen}
-    if strict:
-        found = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
-    if any(found.values()):
-        lines = [f"  {what}: {'; '.join(entries)}" for what, entries in found.items() if entries]
-        raise ValueError("\n".join(["from_state_dict: the state dict does not fit:", *lines]))
-
-    def value(path: trees.Path, leaf: Array) -> Array:
-        name = ".".join(path)
-        return _like(theirs[name], leaf) if name in theirs else leaf
-
-    return trees.map_with_path(value, params)
-
-
-def _like(value: Any, leaf: Array) -> Array:
-    """Copy a value into the dtype and onto the device of `leaf`."""
-    copy = np.array(asnumpy(value), dtype=leaf.dtype)
-    if library_of(leaf) == "numpy":
-        return copy
-    with leaf.device:  # type: ignore[attr-defined]
-        return type(leaf)(copy.shape, copy.dtype) if copy.size == 0 else _to_cupy(copy)
-
-
-def _to_cupy(x: Array) -> Any:
-    import cupy
-
-    return cupy.asarray(x)
 
 
 def save(path: str | os.PathLike[str], tree: Any, metadata: Mapping[str, str] | None = None) -> None:
@@ -173,6 +58,8 @@ def save(path: str | os.PathLike[str], tree: Any, metadata: Mapping[str, str] | 
     ending = _ending("save", path)
     arrays: dict[str, Array] = {}
     structure = _encode(tree, (), arrays)
+    if taken := {_NPZ_METADATA, "__metadata__"} & arrays.keys():
+        raise ValueError(f"save: the name {taken.pop()!r} is taken")
     texts = dict(metadata or {})
     for key, value in texts.items():
         if not (isinstance(key, str) and isinstance(value, str)):
@@ -320,8 +207,6 @@ def _write_safetensors(path: str | os.PathLike[str], arrays: dict[str, Array], t
 
 
 def _write_npz(path: str | os.PathLike[str], arrays: dict[str, Array], texts: dict[str, str]) -> None:
-    if _NPZ_METADATA in arrays:
-        raise ValueError(f"save: the name {_NPZ_METADATA!r} is taken")
     if objects := [name for name, x in arrays.items() if x.dtype.hasobject]:
         raise ValueError(f"save: .npz cannot hold arrays of objects: {', '.join(objects)}")
     import zipfile
@@ -342,16 +227,25 @@ def _read_npz(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str,
     import zlib
 
     arrays = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.namelist():
-                with archive.open(member) as entry:
-                    name = member.removesuffix(".npy")
-                    arrays[name] = np.lib.format.read_array(entry, allow_pickle=False)
-        note = arrays.pop(_NPZ_METADATA, None)
-        texts = {} if note is None else json.loads(note.tobytes())
-    except (ValueError, EOFError, RuntimeError, MemoryError, zlib.error, zipfile.BadZipFile) as error:
-        raise ValueError(f"load: {path} is not a whole .npz file of arrays: {error}") from error
+    with open(path, "rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                for member in archive.namelist():
+                    with archive.open(member) as entry:
+                        name = member.removesuffix(".npy")
+                        arrays[name] = np.lib.format.read_array(entry, allow_pickle=False)
+            note = arrays.pop(_NPZ_METADATA, None)
+            texts = {} if note is None else json.loads(note.tobytes())
+        except (
+            ValueError,
+            EOFError,
+            RuntimeError,
+            MemoryError,
+            OSError,
+            zlib.error,
+            zipfile.BadZipFile,
+        ) as error:
+            raise ValueError(f"load: {path} is not a whole .npz file of arrays: {error}") from error
     if not isinstance(texts, dict):
         raise ValueError(f"load: {path} has damaged metadata")
     return arrays, texts

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from fconv import trees
 from fconv.arrays import Array, Shape, describe
@@ -59,6 +59,15 @@ class Forward(Protocol):
         ...
 
 
+class Inner(NamedTuple):
+    """A layer within a network: its name there, itself, and the shape of its input."""
+
+    name: str
+    layer: Layer
+    shape: Any
+    shared: bool = False
+
+
 @dataclass(frozen=True, repr=False, eq=False)
 class Layer:
     """A layer: pure functions, and what to call them by.
@@ -85,6 +94,12 @@ class Layer:
         Its hyperparameters, for printing and for export.
     children : mapping
         The layers that it is made of, by name.
+    inner : callable
+        ``inner(shape)`` yields the layers that a network is made of, with the input shape of each.
+    buffers : frozenset of str
+        Names of parameters that are not trained, as PyTorch calls them.
+    multiply_adds : callable
+        ``multiply_adds(shape) -> int``, what one call costs.
 
     Examples
     --------
@@ -105,11 +120,14 @@ class Layer:
     init: Init
     apply: Apply
     vjp: Vjp
-    out_shape: Callable[[Shape], Shape]
+    out_shape: Callable[[Any], Any]
     forward: Forward = None  # type: ignore[assignment]  # __post_init__ derives it
     name: str = "layer"
     options: Mapping[str, Any] = field(default_factory=dict)
     children: Mapping[str, Layer] = field(default_factory=dict)
+    inner: Callable[[Any], Iterable[Inner]] = lambda shape: ()
+    buffers: frozenset[str] = frozenset()
+    multiply_adds: Callable[[Any], int] = lambda shape: 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
@@ -144,7 +162,7 @@ def as_layer(where: str, value: Any) -> Layer:
         Where it stands, for the error message.
     value : object
         A Layer, or anything with the functions `init`, `apply`, `vjp` and `out_shape`, and
-        `forward` and `name` where it likes.
+        `forward`, `name` and `buffers` where it likes.
 
     Returns
     -------
@@ -176,6 +194,7 @@ def as_layer(where: str, value: Any) -> Layer:
         out_shape=value.out_shape,
         forward=getattr(value, "forward", None),  # type: ignore[arg-type]
         name=getattr(value, "name", type(value).__name__),
+        buffers=frozenset(getattr(value, "buffers", ())),
     )
 
 

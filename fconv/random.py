@@ -99,9 +99,25 @@ def split(key: Array, n: int = 2) -> Array:
     >>> bool((split(key(0), 5)[:2] == [first, second]).all())
     True
     """
-    if n < 0:
-        raise ValueError(f"random.split: expected a count of 0 or more, got {n}")
+    n = _count("random.split", n)
     return _words("random.split", key, 2 * n, _SPLIT).reshape(n, 2)
+
+
+def _count(name: str, value: object) -> int:
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name}: expected a whole number, got {describe(value)}") from None
+    if number < 0:
+        raise ValueError(f"{name}: expected a count of 0 or more, got {number}")
+    return number
+
+
+def _entries(name: str, shape: object) -> int:
+    """Count the entries of a shape, or raise an error that names `name`."""
+    if not isinstance(shape, (tuple, list)):
+        raise TypeError(f"{name}: expected a shape, a tuple of whole numbers, got {describe(shape)}")
+    return prod(_count(name, size) for size in shape)
 
 
 def fold_in(key: Array, data: int) -> Array:
@@ -173,11 +189,12 @@ def uniform(
     kind = floating_dtype("random.uniform", dtype)
     if low > high:
         raise ValueError(f"random.uniform: expected low <= high, got {low} and {high}")
+    count = _entries("random.uniform", shape)
     bits = {2: 11, 4: 24}.get(kind.itemsize, 53)
     if bits == 53:
-        words = _words("random.uniform", key, prod(shape), _DRAW) >> np.uint64(11)
+        words = _words("random.uniform", key, count, _DRAW) >> np.uint64(11)
     else:
-        words = _words32("random.uniform", key, prod(shape)) >> np.uint32(32 - bits)
+        words = _words32("random.uniform", key, count) >> np.uint32(32 - bits)
     unit = (words * 2.0**-bits).astype(kind, copy=False).reshape(shape)
     if (low, high) == (0.0, 1.0):
         return unit
@@ -228,7 +245,7 @@ def normal(
     kind = floating_dtype("random.normal", dtype)
     if std < 0:
         raise ValueError(f"random.normal: expected a standard deviation of 0 or more, got {std}")
-    count = prod(shape)
+    count = _entries("random.normal", shape)
     pairs = (count + 1) // 2
     unit = uniform(key, (2, pairs), np.float64)
     radius = np.sqrt(-2.0 * np.log1p(-unit[0]))  # log(1 - u), because u may be 0
@@ -266,8 +283,8 @@ def bernoulli(key: Array, p: float = 0.5, shape: Shape = ()) -> Array:
     """
     if not 0.0 <= p <= 1.0:
         raise ValueError(f"random.bernoulli: expected a probability from 0 to 1, got {p}")
-    words = _words32("random.bernoulli", key, prod(shape)).reshape(shape)
-    threshold = round(p * 2**32)
+    words = _words32("random.bernoulli", key, _entries("random.bernoulli", shape)).reshape(shape)
+    threshold = round(float(p) * 2**32)
     return np.ones(shape, bool) if threshold == 2**32 else np.asarray(words < np.uint32(threshold))
 
 

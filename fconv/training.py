@@ -53,8 +53,15 @@ def value_and_grad(net: Layer, loss: Loss) -> Callable[..., tuple[Any, Params, P
     def function(
         params: Params, x: Any, target: Any, *, key: Array | None = None
     ) -> tuple[Any, Params, Params]:
+        if key is not None:
+            random.check_key("value_and_grad", key)
         y, refreshed, pullback = net.forward(params, x, train=True, key=key)
         value, loss_pullback = loss_forward(loss, y, target)
+        if getattr(value, "shape", ()) != ():
+            raise ValueError(
+                f"value_and_grad: expected a scalar loss, got one of shape {value.shape}; reduce it, "
+                f'for instance with reduction="mean"'
+            )
         grads, _ = pullback(loss_pullback(), input_grad=False)
         return value, grads, refreshed
 

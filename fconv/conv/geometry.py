@@ -121,6 +121,8 @@ def whole_tuple(name: str, what: str, value: object, n: int, minimum: int) -> Sh
     Traceback (most recent call last):
     ValueError: conv2d: stride must be at least 1, got 0 in (1, 0)
     """
+    if getattr(value, "ndim", 0) == 1:
+        value = value.tolist()  # type: ignore[attr-defined]  # sizes in an array
     if not isinstance(value, (tuple, list)):
         return (whole(name, what, value, minimum),) * n
     if len(value) != n:
@@ -184,6 +186,8 @@ def window_geometry(
 
 def _pairs(name: str, kernel: Shape, stride: Shape, padding: Padding, dilation: Shape) -> Pairs:
     n = len(kernel)
+    if not isinstance(padding, str):
+        return tuple((p, p) for p in whole_tuple(name, "padding", padding, n, 0))
     if padding == "valid":
         return ((0, 0),) * n
     if padding == "same":
@@ -191,9 +195,7 @@ def _pairs(name: str, kernel: Shape, stride: Shape, padding: Padding, dilation: 
             raise ValueError(f'{name}: padding="same" needs stride 1, got stride {stride}')
         totals = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
         return tuple((total // 2, total - total // 2) for total in totals)
-    if isinstance(padding, str):
-        raise ValueError(f'{name}: padding must be a number, "same" or "valid", got {padding!r}')
-    return tuple((p, p) for p in whole_tuple(name, "padding", padding, n, 0))
+    raise ValueError(f'{name}: padding must be a number, "same" or "valid", got {padding!r}')
 
 
 @lru_cache(maxsize=1024)
@@ -269,8 +271,8 @@ def conv_geometry(
         raise ValueError(f"{name}: expected a weight of {ndim + 2} axes ({axes}), got shape {weight_shape}")
     groups = whole(name, "groups", groups, 1)
     out_channels, in_per_group = weight_shape[:2]
+    check_groups(name, groups, out_channels=out_channels)
     check_channels(name, x_shape, in_per_group * groups)
-    check_groups(name, groups, in_channels=x_shape[1], out_channels=out_channels)
     if bias_shape is not None and bias_shape != (out_channels,):
         raise ValueError(
             f"{name}: expected a bias of shape {(out_channels,)} for a weight of shape {weight_shape}, "

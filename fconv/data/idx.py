@@ -84,7 +84,10 @@ def _read(path: str | os.PathLike[str], file: BinaryIO) -> Array:
     if len(body) != expected:
         got = f"more than {expected}" if len(body) > expected else str(len(body))
         raise ValueError(f"read_idx: {path} has a body of {got} bytes; shape {shape} needs {expected}")
-    return np.frombuffer(body, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+    try:
+        return np.frombuffer(body, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+    except ValueError as error:
+        raise ValueError(f"read_idx: {path} has a shape that no array can have: {error}") from error
 
 
 def read_mnist(folder: str | os.PathLike[str]) -> Mnist:

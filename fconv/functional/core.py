@@ -131,7 +131,7 @@ def differentiable(
                 elif argument in kwargs:
                     found[argument] = kwargs[argument]
                 elif argument not in optional:
-                    signature.bind(*args, **kwargs)  # raises the TypeError that Python itself would
+                    _missing(name, signature, args, kwargs)
             for argument, x in found.items():
                 if x is None and argument not in optional:
                     raise TypeError(f"{name}: {argument} must be a NumPy or CuPy array, got NoneType")
@@ -171,7 +171,8 @@ def differentiable(
 
         vjp.__name__ = vjp.__qualname__ = f"{name}_vjp"
         vjp.__module__ = definition.__module__
-        vjp.__doc__ = _vjp_doc(name, arrays, fixed, str(signature))
+        vjp.__doc__ = _vjp_doc(name, arrays, fixed, signature)
+        cast(Any, vjp).__signature__ = _vjp_signature(signature)
         made = cast(Any, function)
         made.forward, made.vjp = forward, vjp
         made.arrays, made.constants = arrays, fixed
@@ -214,6 +215,14 @@ def for_sample(x: Array, batched_ndim: int, define: Callable[[Array], Definition
     return shape[1:], once(lone_value), lone_pullback
 
 
+def _missing(name: str, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raise the TypeError that Python itself would, with the function's name."""
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}") from None
+
+
 def _wanted(name: str, arrays: tuple[str, ...], fixed: frozenset[str], wrt: Wrt) -> frozenset[str]:
     """Resolve `wrt` to the names of the arrays whose gradients are asked for."""
     if wrt is None:
@@ -235,12 +244,20 @@ def _check_gradient(name: str, g: Any, shape: Shape, like: Array) -> Array:
     namespace(f"{name}_vjp", g=g, like=like)
     if g.shape != shape:
         raise ValueError(f"{name}_vjp: expected a gradient of the output's shape {shape}, got {g.shape}")
-    if g.dtype != like.dtype:
+    if g.dtype != like.dtype.newbyteorder("="):
         raise TypeError(f"{name}_vjp: expected a gradient of {like.dtype}, got {describe(g)}")
     return g
 
 
-def _vjp_doc(name: str, arrays: tuple[str, ...], fixed: frozenset[str], signature: str) -> str:
+def _vjp_signature(signature: inspect.Signature) -> inspect.Signature:
+    """Put `g` before the arguments of a function, and `wrt` after them."""
+    kinds = inspect.Parameter
+    g = kinds("g", kinds.POSITIONAL_OR_KEYWORD, annotation="Array")
+    wrt = kinds("wrt", kinds.KEYWORD_ONLY, default=None, annotation="str | Iterable[str] | None")
+    return inspect.Signature([g, *signature.parameters.values(), wrt])
+
+
+def _vjp_doc(name: str, arrays: tuple[str, ...], fixed: frozenset[str], signature: inspect.Signature) -> str:
     if len(arrays) == 1:
         result = f"The gradient of `{arrays[0]}`, in its shape and dtype."
     else:
@@ -248,7 +265,7 @@ def _vjp_doc(name: str, arrays: tuple[str, ...], fixed: frozenset[str], signatur
         result = (
             f"The gradients in the order of the arrays: {each}. None stands for an array that was not given."
         )
-    arguments = signature.strip("()").partition(") ->")[0]
+    arguments = ", ".join(signature.parameters)
     return f"""Gradient of `{name}`: takes the gradient of its value to those of its arrays.
 
     Parameters

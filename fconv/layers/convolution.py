@@ -9,6 +9,7 @@ from fconv import functional as F
 from fconv.arrays import Shape
 from fconv.conv.geometry import (
     AMPLE,
+    ConvGeometry,
     Padding,
     Size,
     check_groups,
@@ -42,6 +43,10 @@ def _conv(
     out_channels = whole(name, "out_channels", out_channels, 1)
     kernel = whole_tuple(name, "kernel_size", kernel_size, ndim, 1)
     groups = whole(name, "groups", groups, 1)
+    stride = whole_tuple(name, "stride", stride, ndim, 1)
+    dilation = whole_tuple(name, "dilation", dilation, ndim, 1)
+    if not isinstance(padding, str):
+        padding = whole_tuple(name, "padding", padding, ndim, 0)
     call = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     # Checks the options that need no input: a window over an input that is surely large enough.
     conv_geometry(
@@ -55,11 +60,15 @@ def _conv(
         check_groups(name, groups, in_channels=shape[1])
         return (out_channels, shape[1] // groups, *kernel)
 
+    def geometry(shape: Shape) -> ConvGeometry:
+        weight = weight_shape(shape)
+        return conv_geometry(name, ndim, shape, weight, None, stride, padding, dilation, groups)
+
     def out_shape(shape: Shape) -> Shape:
-        geometry = conv_geometry(
-            name, ndim, shape, weight_shape(shape), None, stride, padding, dilation, groups
-        )
-        return geometry.out_shape
+        return for_sample_shape(shape, ndim + 2, lambda batch: geometry(batch).out_shape)
+
+    def multiply_adds(shape: Shape) -> int:
+        return geometry(shape if len(shape) == ndim + 2 else (1, *shape)).multiply_adds
 
     def leaves(shape: Shape) -> Leaves:
         return affine_leaves(weight_shape(shape), out_channels if bias else None, weight_init, bias_init)
@@ -68,7 +77,8 @@ def _conv(
         function,
         call=call,
         options={"out_channels": out_channels, "kernel_size": kernel, **call, "bias": bias},
-        out_shape=lambda shape: for_sample_shape(shape, ndim + 2, out_shape),
+        out_shape=out_shape,
+        multiply_adds=multiply_adds,
         trained=("weight", "bias") if bias else ("weight",),
         leaves=leaves,
     )
@@ -215,6 +225,7 @@ def linear(
         F.linear,
         options=options,
         out_shape=out_shape,
+        multiply_adds=lambda shape: prod(shape) * out_features,
         trained=("weight", "bias") if bias else ("weight",),
         leaves=leaves,
     )

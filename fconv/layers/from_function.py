@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fconv import random
-from fconv.arrays import Array, Shape, floating_dtype
+from fconv.arrays import Array, Shape, describe, floating_dtype, namespace
 from fconv.conv.geometry import whole
 from fconv.functional.core import Differentiable
 from fconv.initializers import Initializer
@@ -21,7 +21,7 @@ Leaves: TypeAlias = Mapping[str, tuple[Shape, Initializer]]
 def check_shape(name: str, shape: Any) -> Shape:
     """Give an input shape as a tuple of ints, or raise an error that names the layer."""
     if not isinstance(shape, (tuple, list)):
-        raise TypeError(f"{name}: expected the input shape, batch axis included, got {shape!r}")
+        raise TypeError(f"{name}: expected the input shape, batch axis included, got {describe(shape)}")
     return tuple(whole(name, "a size in the input shape", size, 0) for size in shape)
 
 
@@ -44,12 +44,13 @@ def from_function(
     function: Differentiable[...],
     *,
     name: str | None = None,
-    call: Mapping[str, Any] | None = None,
+    call: Mapping[str, Any] | Callable[[Shape], Mapping[str, Any]] | None = None,
     options: Mapping[str, Any] | None = None,
     out_shape: Callable[[Shape], Shape] = lambda shape: shape,
     trained: tuple[str, ...] = (),
     leaves: Callable[[Shape], Leaves] | None = None,
     random_key: bool = False,
+    multiply_adds: Callable[[Shape], int] = lambda shape: 0,
 ) -> Layer:
     """Make a layer whose arithmetic is one call of a function.
 
@@ -59,8 +60,8 @@ def from_function(
         Called as ``function(x, *parameters, **call)``.
     name : str, optional
         Name of the layer; the function's by default.
-    call : mapping, optional
-        Options of the call.
+    call : mapping or callable, optional
+        Options of the call, or a function that gives them from the input shape.
     options : mapping, optional
         Hyperparameters of the layer, for printing and export; `call` by default.
     out_shape : callable
@@ -71,6 +72,8 @@ def from_function(
         Gives the parameters' shapes and initializers from the input shape.
     random_key : bool
         The function takes ``training`` and ``key``.
+    multiply_adds : callable
+        Cost of a call, from the input shape.
 
     Returns
     -------
@@ -78,10 +81,13 @@ def from_function(
         Its `apply`, `vjp` and `forward` are the function's value, vjp and forward.
     """
     title = name or function.__name__
-    fixed = dict(call or {})
 
-    def arguments(params: Params, train: bool, key: Array | None) -> tuple[list[Array], dict[str, Any]]:
+    def arguments(
+        params: Params, x: Any, train: bool, key: Array | None
+    ) -> tuple[list[Array], dict[str, Any]]:
         check_params(title, params, trained)
+        namespace(title, x=x)
+        fixed = call(x.shape) if callable(call) else call or {}
         drawn = {"training": train, "key": key if train else None} if random_key else {}
         return [params[leaf] for leaf in trained], {**fixed, **drawn}
 
@@ -96,19 +102,19 @@ def from_function(
         return draw(title, leaves(size), key, dtype) if leaves else ()
 
     def apply(params: Params, x: Array, *, train: bool = False, key: Array | None = None) -> Array:
-        arrays, named = arguments(params, train, key)
+        arrays, named = arguments(params, x, train, key)
         return function(x, *arrays, **named)
 
     def vjp(
         params: Params, x: Array, g: Array, *, train: bool = False, key: Array | None = None
     ) -> tuple[Params, Array]:
-        arrays, named = arguments(params, train, key)
+        arrays, named = arguments(params, x, train, key)
         return gradients(function.vjp(g, x, *arrays, **named))
 
     def forward(
         params: Params, x: Array, *, train: bool = False, key: Array | None = None
     ) -> tuple[Array, Params, LayerPullback]:
-        arrays, named = arguments(params, train, key)
+        arrays, named = arguments(params, x, train, key)
         y, pull = function.forward(x, *arrays, **named)
 
         def pullback(g: Array, input_grad: bool = True) -> tuple[Params, Any]:
@@ -127,5 +133,6 @@ def from_function(
         out_shape=lambda shape: out_shape(check_shape(title, shape)),
         forward=forward,
         name=title,
-        options=fixed if options is None else options,
+        options=(call if isinstance(call, Mapping) else {}) if options is None else options,
+        multiply_adds=multiply_adds,
     )

@@ -125,6 +125,7 @@ def batch_norm(
         out_shape=check,
         forward=forward,
         name="batch_norm",
+        buffers=frozenset(tracked),
         options={
             "eps": eps,
             "momentum": momentum,

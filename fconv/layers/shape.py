@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
+
 from fconv import functional as F
-from fconv.arrays import Shape
+from fconv.arrays import Array, Shape
+from fconv.conv.geometry import whole
+from fconv.functional.core import Definition, differentiable
 from fconv.functional.shape import flattened_shape, reshaped_shape
 from fconv.layer import Layer
 from fconv.layers.from_function import from_function
@@ -19,13 +24,12 @@ def identity() -> Layer:
     >>> identity().out_shape((2, 3))
     (2, 3)
     """
-    return Layer(
-        init=lambda key, shape, dtype=None: (),
-        apply=lambda params, x, *, train=False, key=None: x,
-        vjp=lambda params, x, g, *, train=False, key=None: ((), g),
-        out_shape=lambda shape: tuple(shape),
-        name="identity",
-    )
+
+    @differentiable("x")
+    def identity(x: Array) -> Definition:
+        return x.shape, lambda: x, lambda g: g
+
+    return from_function(identity)
 
 
 def flatten(start_dim: int = 1, end_dim: int = -1) -> Layer:
@@ -48,7 +52,7 @@ def flatten(start_dim: int = 1, end_dim: int = -1) -> Layer:
     return from_function(F.flatten, call={"start_dim": start_dim, "end_dim": end_dim}, out_shape=out_shape)
 
 
-def reshape(*shape: int) -> Layer:
+def reshape(*shape: int | Sequence[int]) -> Layer:
     """Lay the entries of each sample out in another shape; one size may be -1.
 
     Examples
@@ -57,17 +61,16 @@ def reshape(*shape: int) -> Layer:
     (8, 64, 7, 7)
     """
 
-    def whole_shape(x_shape: Shape) -> Shape:
-        return (*x_shape[:1], *reshaped_shape("reshape", x_shape[1:], shape))
+    sizes = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
+    wanted = tuple(whole("reshape", "a size", size, -1) for size in sizes)
+    reshaped_shape("reshape", (prod(size for size in wanted if size != -1),), wanted)
 
-    return Layer(
-        init=lambda key, x_shape, dtype=None: whole_shape(tuple(x_shape)) and (),
-        apply=lambda params, x, *, train=False, key=None: F.reshape(x, whole_shape(x.shape)),
-        vjp=lambda params, x, g, *, train=False, key=None: (
-            (),
-            F.reshape_vjp(g, x, whole_shape(x.shape)),
-        ),
-        out_shape=lambda x_shape: whole_shape(tuple(x_shape)),
-        name="reshape",
-        options={"shape": shape},
+    def out_shape(x_shape: Shape) -> Shape:
+        return (*x_shape[:1], *reshaped_shape("reshape", x_shape[1:], wanted))
+
+    return from_function(
+        F.reshape,
+        call=lambda x_shape: {"shape": out_shape(x_shape)},
+        options={"shape": wanted},
+        out_shape=out_shape,
     )

@@ -36,7 +36,8 @@ def check_vjp(
         ``function(*args, **options) -> array``.
     vjp : callable
         ``vjp(g, *args, **options)`` gives the gradient of each array argument in order, None
-        for an array that has none; of a lone array argument, the gradient itself.
+        for an array that has none (or that was not given); of a lone array argument, the
+        gradient itself.
     args : sequence
         The arguments. Floating-point arrays are differentiated (in float64); integer arrays
         and None are passed on.
@@ -84,17 +85,18 @@ def check_vjp(
     def gradients(g: Array, values: Sequence[Any]) -> dict[str, Array | None]:
         result = vjp(g, *values, **named)
         each = result if isinstance(result, tuple) else (result,)
-        if isinstance(result, tuple) and len(each) < max(places.values()) + 1 - array_places[0]:
+        if isinstance(result, tuple) and len(each) != len(array_places):
             raise AssertionError(f"{name}: the vjp gave {len(each)} gradients for {len(array_places)} arrays")
         if not isinstance(result, tuple) and not lone:
-            raise AssertionError(
-                f"{name}: the vjp of several arrays must give a tuple, got {type(result).__name__}"
-            )
-        return {n: each[0 if not isinstance(result, tuple) else i] for n, i in places.items()}
+            kind = type(result).__name__
+            raise AssertionError(f"{name}: the vjp of several arrays must give a tuple, got {kind}")
+        return {n: each[array_places.index(i) if isinstance(result, tuple) else 0] for n, i in places.items()}
 
     y = call_purely(name, lambda *values: call(values), *wide)
     g = np.ones_like(y) if isinstance(y, (np.ndarray, np.generic)) else y * 0 + 1
     grads = call_purely(f"{name}_vjp", lambda g_, *values: gradients(g_, values), g, *wide)
+    if all(grad is None for grad in grads.values()):
+        raise AssertionError(f"{name}_vjp: no floating-point array got a gradient")
     for n, i in places.items():
         if grads[n] is not None:
             check_like(f"{name}_vjp", n, grads[n], wide[i])

@@ -11,7 +11,7 @@ from fconv import random, trees
 from fconv.arrays import Array, is_array, xp_of
 from fconv.layer import Layer, Params, as_layer
 from fconv.testing.differences import Point, compare, direction_like
-from fconv.testing.purity import call_purely, check_close, check_like, same_bits
+from fconv.testing.purity import call_purely, check_close, check_like, copied, same_bits
 
 
 def check_layer(
@@ -150,9 +150,14 @@ def _check_gradients(
     rtol: float,
 ) -> None:
     g = direction_like(random.fold_in(key, 1), y)
+    buffers = _buffers(layer)
     dparams, dx = call_purely(f"{title}.vjp", layer.vjp, params, x, g, train=train, key=key)
     trained = {}
     for path, p, grad in trees.aligned(params, dparams):
+        if grad is None and p.dtype.kind == "f" and path[-1] not in buffers:
+            raise AssertionError(
+                f"{title}: {'.'.join(path)} has no gradient; if it is not trained, name it in buffers"
+            )
         if grad is not None:
             trained["params." + ".".join(path)] = p
             check_like(title, ".".join(path), grad, p)
@@ -179,6 +184,11 @@ def _check_gradients(
     )  # fmt: skip
 
 
+def _buffers(layer: Layer) -> frozenset[str]:
+    """Name the parameters of a layer, and of the layers inside it, that are not trained."""
+    return layer.buffers.union(*(_buffers(child) for child in layer.children.values()))
+
+
 def _check_forward(
     layer: Layer,
     title: str,
@@ -191,6 +201,7 @@ def _check_forward(
 ) -> None:
     """Check `forward` against `apply` and `vjp`."""
     y, dparams, dx = expected
+    before = copied((params, x, g))
     value, refreshed, pullback = layer.forward(params, x, train=train, key=key)
     if not trees.same_structure(refreshed, params):
         raise AssertionError(f"{title}.forward: the parameters come back in another structure")
@@ -205,5 +216,7 @@ def _check_forward(
             check_close(title, "the gradients of forward's pullback and vjp", ours, theirs, 1e-9, 1.0)
     if dx is not None:
         check_close(title, "the input gradients of forward's pullback and vjp", dx_again, dx, 1e-9, 1.0)
+    if not same_bits((params, x, g), before):
+        raise AssertionError(f"{title}: forward or its pullback changed its arguments")
     if pullback(g, input_grad=False)[1] is not None:
         raise AssertionError(f"{title}: forward's pullback gave an input gradient with input_grad=False")

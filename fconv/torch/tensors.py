@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fconv.arrays import asnumpy
-from fconv.checkpoint import to_state_dict
+from fconv.state_dict import to_state_dict
 
 
 def to_torch(params: Any) -> dict[str, Any]:

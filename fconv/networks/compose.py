@@ -1,15 +1,16 @@
-"""Layers made of layers. Nothing here knows any layer in particular."""
+"""Layers in a chain."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from fconv import random, trees
-from fconv.arrays import Array, Shape, describe
-from fconv.layer import Layer, LayerPullback, Params, as_layer, located, no_gradient
+from fconv.arrays import Array, Shape
+from fconv.layer import Inner, Layer, LayerPullback, Params, located, no_gradient
+from fconv.networks.members import Members
 
 
 def compose(*layers: Any, **named: Any) -> Layer:
@@ -46,24 +47,18 @@ def compose(*layers: Any, **named: Any) -> Layer:
     if layers and named:
         raise TypeError("compose: give layers either by position or by name, not both")
     names = tuple(named) or tuple(str(i) for i in range(len(layers)))
-    places = [f"compose[{name}]" for name in names]
-    given = tuple(named.values()) or layers
-    chain = [as_layer(place, layer) for place, layer in zip(places, given, strict=True)]
-    steps = list(zip(places, chain, strict=True))
+    return chain("compose", Members("compose", names, tuple(named.values()) or layers, by_name=bool(named)))
 
-    def pack(parts: Sequence[Params]) -> Params:
-        return dict(zip(names, parts, strict=True)) if named else tuple(parts)
 
-    def unpack(params: Params) -> list[Params]:
-        return _unpack("compose", params, names, bool(named))
-
-    def keys_for(train: bool, key: Array | None) -> Sequence[Array | None]:
-        return [None] * len(chain) if key is None or not train else list(random.split(key, len(chain)))
+def chain(title: str, members: Members) -> Layer:
+    """Make the layer that applies one member after the other."""
+    steps, unpack, pack, keys_for = members.steps, members.unpack, members.pack, members.keys
+    count = len(steps)
 
     def init(key: Array, shape: Shape, dtype: Any = np.float32) -> Params:
-        random.check_key("compose.init", key)
+        random.check_key(f"{title}.init", key)
         parts = []
-        for (place, layer), k in zip(steps, random.split(key, len(chain)), strict=True):
+        for (place, layer), k in zip(steps, random.split(key, count), strict=True):
             with located(place, layer):
                 parts.append(layer.init(k, shape, dtype))
                 shape = layer.out_shape(shape)
@@ -86,13 +81,13 @@ def compose(*layers: Any, **named: Any) -> Layer:
             refreshed.append(new)
             pullbacks.append(pullback)
         # Where the input's gradient is not asked for, nothing before the first parameters is needed.
-        first = next((i for i, part in enumerate(parts) if trees.leaves(part)), len(chain))
+        first = next((i for i, part in enumerate(parts) if trees.leaves(part)), count)
 
         def pull(g: Any, input_grad: bool = True) -> tuple[Params, Any]:
             grads = [no_gradient(part) for part in parts]
             last = 0 if input_grad else first
-            for i in range(len(chain) - 1, last - 1, -1):
-                with located(places[i], chain[i]):
+            for i in range(count - 1, last - 1, -1):
+                with located(*steps[i]):
                     grads[i], g = pullbacks[i](g, input_grad or i > first)
             return pack(grads), g if input_grad else None
 
@@ -109,34 +104,19 @@ def compose(*layers: Any, **named: Any) -> Layer:
                 shape = layer.out_shape(shape)
         return shape
 
+    def inner(shape: Shape) -> Iterator[Inner]:
+        for name, (place, layer) in zip(members.names, steps, strict=True):
+            yield Inner(name, layer, shape)
+            with located(place, layer):
+                shape = layer.out_shape(shape)
+
     return Layer(
         init=init,
         apply=apply,
         vjp=vjp,
         out_shape=out_shape,
         forward=forward,
-        name="compose",
-        children=dict(zip(names, chain, strict=True)),
+        name=title,
+        children=members.children,
+        inner=inner,
     )
-
-
-def _unpack(name: str, params: Params, names: tuple[str, ...], by_name: bool) -> list[Params]:
-    """List the parameters of the children in order, or raise an error that names what differs."""
-    if by_name:
-        if not isinstance(params, Mapping):
-            raise TypeError(
-                f"{name}: expected a dict of parameters for {', '.join(names)}, got {describe(params)}"
-            )
-        if params.keys() != set(names):
-            raise ValueError(
-                f"{name}: expected parameters for {', '.join(names)}, "
-                f"got {', '.join(map(str, params)) or 'none'}"
-            )
-        return [params[child] for child in names]
-    if not isinstance(params, (tuple, list)):
-        raise TypeError(
-            f"{name}: expected a tuple of parameters for {len(names)} layers, got {describe(params)}"
-        )
-    if len(params) != len(names):
-        raise ValueError(f"{name}: expected parameters for {len(names)} layers, got {len(params)}")
-    return list(params)

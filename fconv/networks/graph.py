@@ -1,0 +1,264 @@
+"""A named acyclic graph of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fconv import random, trees
+from fconv.arrays import Array, describe
+from fconv.layer import Inner, Layer, LayerPullback, Params, located, no_gradient
+from fconv.networks.members import Members, add_gradients
+
+
+@dataclass(frozen=True)
+class _Node:
+    """One use of a layer: its own, or that of the node that `owner` names."""
+
+    name: str
+    owner: str
+    layer: Layer
+    sources: tuple[str, ...]
+
+    @property
+    def place(self) -> str:
+        return f"graph[{self.name}]"
+
+    def gather(self, values: Mapping[str, Any]) -> Any:
+        """Give what the layer takes: one value, or a tuple of several."""
+        found = tuple(values[source] for source in self.sources)
+        return found[0] if len(found) == 1 else found
+
+
+def graph(
+    nodes: Mapping[str, Sequence[Any]],
+    *,
+    inputs: str | Sequence[str] = "x",
+    outputs: str | Sequence[str] | None = None,
+) -> Layer:
+    """Connect layers by name.
+
+    Parameters
+    ----------
+    nodes : mapping
+        Each node's name to ``(layer, *sources)``: a layer and the names of the nodes or inputs
+        that it takes. With several sources the layer's input is their tuple, as `add`,
+        `concat` and `multiply` take it. In the place of a layer may stand the name of another
+        node: its layer and its parameters are then used here too, and their gradients added.
+    inputs : str or sequence of str
+        Name of the input. With several names, the network's input (and the shape given to
+        `init`) is a dict by name.
+    outputs : str or sequence of str, optional
+        The node that is the output, the last one by default. With several names, the output
+        is a dict by name.
+
+    Returns
+    -------
+    Layer
+        With a dict of parameters by node; their names in a state dict are ``node.weight``.
+
+    Raises
+    ------
+    ValueError
+        A cycle, an unknown name, a node or input that no output depends on, or a name that
+        stands for both an input and a node.
+    TypeError
+        A node is not of the form above.
+
+    Examples
+    --------
+    >>> from fconv.layers import conv2d, relu
+    >>> from fconv.networks.merge import add
+    >>> net = graph({
+    ...     "conv": (conv2d(4, 3, padding=1), "x"),
+    ...     "act": (relu(), "conv"),
+    ...     "again": ("conv", "act"),  # the same weights once more
+    ...     "sum": (add(), "act", "again"),
+    ... })
+    >>> net.out_shape((1, 4, 8, 8))
+    (1, 4, 8, 8)
+    >>> sorted(net.init(random.key(0), (1, 4, 8, 8)))
+    ['act', 'conv', 'sum']
+    """
+    in_names = (inputs,) if isinstance(inputs, str) else tuple(inputs)
+    if not isinstance(nodes, Mapping) or not nodes:
+        raise TypeError(f"graph: expected a mapping of nodes, got {describe(nodes)}")
+    out_names = (list(nodes)[-1],) if outputs is None else outputs
+    out_names = (out_names,) if isinstance(out_names, str) else tuple(out_names)
+    lone_in = isinstance(inputs, str)
+    lone_out = outputs is None or isinstance(outputs, str)
+    members = Members("graph", *_owners(nodes), by_name=True)
+    order = _sorted(_read(nodes, members, in_names), in_names, out_names)
+
+    def entering(x: Any, what: str) -> dict[str, Any]:
+        """Give each input by name."""
+        if lone_in:
+            return {in_names[0]: x}
+        if not isinstance(x, Mapping) or x.keys() != set(in_names):
+            got = ", ".join(map(str, x)) if isinstance(x, Mapping) else describe(x)
+            raise ValueError(f"graph: expected a dict of {what} {', '.join(in_names)}, got {got}")
+        return dict(x)
+
+    def leaving(values: Mapping[str, Any]) -> Any:
+        return values[out_names[0]] if lone_out else {name: values[name] for name in out_names}
+
+    def keys_for(train: bool, key: Array | None) -> Sequence[Array | None]:
+        return [None] * len(order) if key is None or not train else list(random.split(key, len(order)))
+
+    def shapes_of(shape: Any) -> dict[str, Any]:
+        shapes = entering(shape, "shapes")
+        for node in order:
+            with located(node.place, node.layer):
+                shapes[node.name] = node.layer.out_shape(node.gather(shapes))
+        return shapes
+
+    def init(key: Array, shape: Any, dtype: Any = np.float32) -> Params:
+        random.check_key("graph.init", key)
+        shapes = shapes_of(shape)
+        keys = dict(zip(members.names, random.split(key, len(members.names)), strict=True))
+        parts = {}
+        for node in order:
+            if node.owner not in parts:
+                with located(node.place, node.layer):
+                    parts[node.owner] = node.layer.init(keys[node.owner], node.gather(shapes), dtype)
+        return {name: parts[name] for name in members.names}
+
+    def apply(params: Params, x: Any, *, train: bool = False, key: Array | None = None) -> Any:
+        parts = dict(zip(members.names, members.unpack(params), strict=True))
+        values = entering(x, "inputs")
+        for node, k in zip(order, keys_for(train, key), strict=True):
+            with located(node.place, node.layer):
+                values[node.name] = node.layer.apply(
+                    parts[node.owner], node.gather(values), train=train, key=k
+                )
+        return leaving(values)
+
+    def forward(
+        params: Params, x: Any, *, train: bool = False, key: Array | None = None
+    ) -> tuple[Any, Params, LayerPullback]:
+        parts = dict(zip(members.names, members.unpack(params), strict=True))
+        values, pullbacks = entering(x, "inputs"), {}
+        for node, k in zip(order, keys_for(train, key), strict=True):
+            with located(node.place, node.layer):
+                y, parts[node.owner], pullback = node.layer.forward(
+                    parts[node.owner], node.gather(values), train=train, key=k
+                )
+            values[node.name], pullbacks[node.name] = y, pullback
+
+        def pull(g: Any, input_grad: bool = True) -> tuple[Params, Any]:
+            needed = _needed(order, parts, in_names if input_grad else ())
+            totals = {out_names[0]: g} if lone_out else {name: g[name] for name in out_names}
+            dparams: dict[str, Params] = {}
+            for node in reversed(order):
+                if node.name not in needed:
+                    continue
+                wanted = any(source in needed for source in node.sources)
+                with located(node.place, node.layer):
+                    grads, dx = pullbacks[node.name](totals.pop(node.name), wanted)
+                seen = dparams.get(node.owner)
+                dparams[node.owner] = grads if seen is None else add_gradients(seen, grads)
+                if wanted:
+                    each = (dx,) if len(node.sources) == 1 else dx
+                    for source, part in zip(node.sources, each, strict=True):
+                        totals[source] = totals[source] + part if source in totals else part
+            whole = {name: dparams.get(name, no_gradient(parts[name])) for name in members.names}
+            if not input_grad:
+                return whole, None
+            return whole, totals[in_names[0]] if lone_in else {name: totals[name] for name in in_names}
+
+        return leaving(values), {name: parts[name] for name in members.names}, pull
+
+    def vjp(
+        params: Params, x: Any, g: Any, *, train: bool = False, key: Array | None = None
+    ) -> tuple[Params, Any]:
+        return forward(params, x, train=train, key=key)[2](g)
+
+    def inner(shape: Any) -> Iterator[Inner]:
+        shapes = shapes_of(shape)
+        for node in order:
+            yield Inner(node.name, node.layer, node.gather(shapes), shared=node.owner != node.name)
+
+    return Layer(
+        init=init, apply=apply, vjp=vjp, out_shape=lambda shape: leaving(shapes_of(shape)),
+        forward=forward, name="graph", children=members.children, inner=inner,
+    )  # fmt: skip
+
+
+def _owners(nodes: Mapping[str, Sequence[Any]]) -> tuple[list[str], list[Any]]:
+    """List the nodes that bring a layer, and their layers."""
+    for name, node in nodes.items():
+        if not isinstance(node, (tuple, list)) or len(node) < 2:
+            raise TypeError(f"graph[{name}]: expected (layer, source, ...), got {node!r}")
+        for source in node[1:]:
+            if not isinstance(source, str):
+                raise TypeError(f"graph[{name}]: expected names of sources, got {describe(source)}")
+    owners = [name for name, node in nodes.items() if not isinstance(node[0], str)]
+    return owners, [nodes[name][0] for name in owners]
+
+
+def _read(
+    nodes: Mapping[str, Sequence[Any]], members: Members, in_names: tuple[str, ...]
+) -> dict[str, _Node]:
+    """Resolve the layer of each node, and require that every name stands for one thing."""
+    clashes = sorted(set(in_names) & set(nodes))
+    if clashes or len(set(in_names)) != len(in_names):
+        what = clashes or sorted(n for n in in_names if in_names.count(n) > 1)[:1]
+        raise ValueError(f"graph: the name {what[0]!r} stands for an input and for something else")
+    read = {}
+    for name, (layer, *sources) in nodes.items():
+        owner = layer if isinstance(layer, str) else name
+        if owner not in members.children:
+            raise ValueError(
+                f"graph[{name}]: expected a layer or the name of a node that has one, got {owner!r}"
+            )
+        for source in sources:
+            if source not in nodes and source not in in_names:
+                known = ", ".join([*in_names, *nodes])
+                raise ValueError(f"graph[{name}]: unknown source {source!r}; there are {known}")
+        read[name] = _Node(name, owner, members.children[owner], tuple(sources))
+    return read
+
+
+def _sorted(nodes: dict[str, _Node], in_names: tuple[str, ...], out_names: tuple[str, ...]) -> list[_Node]:
+    """Order the nodes so that each comes after its sources, and require that all are used."""
+    for name in out_names:
+        if name not in nodes:
+            raise ValueError(f"graph: unknown output {name!r}; there are {', '.join(nodes)}")
+    order: list[_Node] = []
+    done: set[str] = set(in_names)
+    for start in out_names:
+        # Depth first without recursion, so that a long chain does not reach Python's limit.
+        path: list[tuple[str, Iterator[str]]] = []
+        if start not in done:
+            path.append((start, iter(nodes[start].sources)))
+        while path:
+            name, rest = path[-1]
+            source = next((s for s in rest if s not in done), None)
+            if source is None:
+                path.pop()
+                if name not in done:
+                    done.add(name)
+                    order.append(nodes[name])
+                continue
+            trail = [step for step, _ in path]
+            if source in trail:
+                cycle = " -> ".join([*reversed(trail[trail.index(source) :]), trail[-1]])
+                raise ValueError(f"graph: the nodes go round in a cycle: {cycle}")
+            path.append((source, iter(nodes[source].sources)))
+    used = {source for node in order for source in node.sources}
+    unused = [name for name in nodes if name not in done] + [name for name in in_names if name not in used]
+    if unused:
+        raise ValueError(f"graph: no output depends on {', '.join(unused)}")
+    return order
+
+
+def _needed(order: list[_Node], parts: Mapping[str, Params], asked: tuple[str, ...]) -> set[str]:
+    """Name the nodes whose gradient somebody needs: parameters or an input lie before them."""
+    needed = set(asked)
+    for node in order:
+        if trees.leaves(parts[node.owner]) or any(source in needed for source in node.sources):
+            needed.add(node.name)
+    return needed

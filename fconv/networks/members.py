@@ -1,0 +1,84 @@
+"""The layers that a network is made of: their names, places, parameters and keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fconv import random, trees
+from fconv.arrays import Array, describe
+from fconv.layer import Layer, Params, as_layer
+
+
+class Members:
+    """Layers with names, whose parameters stand side by side in a tuple or a dict.
+
+    Parameters
+    ----------
+    title : str
+        Name of the network, for error messages.
+    names : sequence of str
+        One name a layer.
+    layers : sequence
+        The layers, or what `as_layer` takes.
+    by_name : bool
+        Keep the parameters in a dict by name rather than in a tuple.
+
+    Raises
+    ------
+    TypeError
+        One of `layers` is no layer.
+    """
+
+    def __init__(self, title: str, names: Sequence[str], layers: Sequence[Any], *, by_name: bool) -> None:
+        self.title, self.names, self._by_name = title, tuple(names), by_name
+        if dotted := [name for name in names if "." in name]:
+            raise ValueError(
+                f"{title}: a name holds no dot, got {dotted[0]!r}; dots divide the names in a state dict"
+            )
+        places = [f"{title}[{name}]" for name in names]
+        self.layers = [as_layer(place, layer) for place, layer in zip(places, layers, strict=True)]
+        self.steps: list[tuple[str, Layer]] = list(zip(places, self.layers, strict=True))
+
+    @property
+    def children(self) -> dict[str, Layer]:
+        """The layers by name."""
+        return dict(zip(self.names, self.layers, strict=True))
+
+    def pack(self, parts: Sequence[Params]) -> Params:
+        """Put the parameters of each layer together."""
+        return dict(zip(self.names, parts, strict=True)) if self._by_name else tuple(parts)
+
+    def unpack(self, params: Params) -> list[Params]:
+        """List the parameters of each layer, or raise an error that names what differs."""
+        title, names = self.title, self.names
+        if self._by_name:
+            if not isinstance(params, Mapping):
+                raise TypeError(
+                    f"{title}: expected a dict of parameters for {', '.join(names)}, got {describe(params)}"
+                )
+            if params.keys() != set(names):
+                raise ValueError(
+                    f"{title}: expected parameters for {', '.join(names)}, "
+                    f"got {', '.join(map(str, params)) or 'none'}"
+                )
+            return [params[name] for name in names]
+        if not isinstance(params, (tuple, list)):
+            raise TypeError(
+                f"{title}: expected a tuple of parameters for {len(names)} layers, got {describe(params)}"
+            )
+        if len(params) != len(names):
+            raise ValueError(f"{title}: expected parameters for {len(names)} layers, got {len(params)}")
+        return list(params)
+
+    def keys(self, train: bool, key: Array | None) -> Sequence[Array | None]:
+        """Split the key of a call among the layers; outside training there is none to split."""
+        count = len(self.layers)
+        if key is not None:
+            random.check_key(self.title, key)
+        return [None] * count if key is None or not train else list(random.split(key, count))
+
+
+def add_gradients(a: Params, b: Params) -> Params:
+    """Add two gradients of the same parameters; what is not trained stays None."""
+    return trees.map(lambda x, y: x + y, a, b)

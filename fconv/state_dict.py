@@ -1,0 +1,147 @@
+"""State dicts: parameters by PyTorch's dotted names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fconv import trees
+from fconv.arrays import Array, asnumpy, describe, is_array, library_of
+
+
+def to_state_dict(params: Any) -> dict[str, Array]:
+    """Flatten parameters to dotted names, as torch.nn.Module.state_dict names them.
+
+    Parameters
+    ----------
+    params : pytree of arrays
+        Parameters of a layer or network. A flat state dict comes back as it is.
+
+    Returns
+    -------
+    dict
+        ``{"0.weight": array, ...}`` in the order of the tree; the arrays are not copied.
+
+    Raises
+    ------
+    ValueError
+        Two leaves have the same dotted name.
+    TypeError
+        A leaf is no array.
+
+    Examples
+    --------
+    >>> to_state_dict(({"weight": np.ones(2)}, (), {"bias": np.zeros(1)}))
+    {'0.weight': array([1., 1.]), '2.bias': array([0.])}
+    """
+    return _flat("to_state_dict", params)
+
+
+def _flat(name: str, params: Any) -> dict[str, Array]:
+    flat: dict[str, Array] = {}
+    for path, leaf in trees.leaves_with_path(params):
+        entry = ".".join(path)
+        if entry in flat:
+            raise ValueError(f"{name}: two entries are named {entry!r}")
+        if not _is_tensor(leaf):
+            raise TypeError(f"{name}: {entry or 'the tree'} is no array but {describe(leaf)}")
+        flat[entry] = leaf
+    return flat
+
+
+def _is_tensor(x: object) -> bool:
+    return is_array(x) or (type(x).__module__.partition(".")[0] == "torch" and hasattr(x, "detach"))
+
+
+def from_state_dict(params: Any, state_dict: Mapping[str, Any], *, strict: bool = True) -> Any:
+    """Put the values of a state dict in the place of parameters.
+
+    Parameters
+    ----------
+    params : pytree of arrays
+        Gives structure, shapes, dtypes and devices. It is not changed.
+    state_dict : mapping
+        Dotted names to NumPy, CuPy or torch arrays; a nested tree is flattened first.
+    strict : bool
+        Refuse missing and unexpected names. Otherwise missing entries keep their values and
+        unexpected ones are passed over; a wrong shape is refused all the same.
+
+    Returns
+    -------
+    pytree
+        A new tree in the structure of `params`, of copies in its dtypes and on its devices
+        (what is missing is the array of `params` itself).
+
+    Raises
+    ------
+    ValueError
+        Entries are missing, unexpected, misshapen or no numbers that the parameter can hold:
+        all of them are listed.
+    TypeError
+        An entry is no array.
+
+    Examples
+    --------
+    >>> params = {"weight": np.zeros(2, np.float32), "bias": np.zeros(1, np.float32)}
+    >>> from_state_dict(params, {"weight": np.ones(3), "scale": np.ones(1)})
+    Traceback (most recent call last):
+    ValueError: from_state_dict: the state dict does not fit:
+      missing: bias (1,)
+      unexpected: scale (1,)
+      misshapen: weight: expected (2,), got (3,)
+    """
+    if not isinstance(state_dict, (Mapping, tuple, list)):
+        raise TypeError(f"from_state_dict: expected a state dict, got {describe(state_dict)}")
+    ours = _flat("from_state_dict", params)
+    theirs = _flat("from_state_dict", dict(state_dict) if isinstance(state_dict, Mapping) else state_dict)
+    missing = [f"{name} {leaf.shape}" for name, leaf in ours.items() if name not in theirs]
+    unexpected = [f"{name} {tuple(leaf.shape)}" for name, leaf in theirs.items() if name not in ours]
+    misshapen = [
+        f"{name}: expected {leaf.shape}, got {tuple(theirs[name].shape)}"
+        for name, leaf in ours.items()
+        if name in theirs and tuple(theirs[name].shape) != leaf.shape
+    ]
+    unfit = [
+        f"{name}: {problem}"
+        for name, leaf in ours.items()
+        if name in theirs and (problem := _unfit(theirs[name], leaf))
+    ]
+    found = {"misshapen": misshapen, "of another kind": unfit}
+    if strict:
+        found = {"missing": missing, "unexpected": unexpected, **found}
+    if any(found.values()):
+        lines = [f"  {what}: {'; '.join(entries)}" for what, entries in found.items() if entries]
+        raise ValueError("\n".join(["from_state_dict: the state dict does not fit:", *lines]))
+
+    def value(path: trees.Path, leaf: Array) -> Array:
+        name = ".".join(path)
+        return _like(theirs[name], leaf) if name in theirs else leaf
+
+    return trees.map_with_path(value, params)
+
+
+def _unfit(value: Any, leaf: Array) -> str | None:
+    """Say why a value cannot take the place of `leaf` without losing what it says."""
+    found = asnumpy(value)
+    if found.dtype.kind not in "fiub":
+        return f"expected numbers for {leaf.dtype}, got {found.dtype}"
+    if found.dtype.kind == "f" and leaf.dtype.kind != "f" and (found != np.floor(found)).any():
+        return f"expected whole numbers for {leaf.dtype}, got {found.dtype} with fractions or NaN"
+    return None
+
+
+def _like(value: Any, leaf: Array) -> Array:
+    """Copy a value into the dtype and onto the device of `leaf`."""
+    copy = np.array(asnumpy(value), dtype=leaf.dtype)
+    if library_of(leaf) == "numpy":
+        return copy
+    with leaf.device:  # type: ignore[attr-defined]
+        return type(leaf)(copy.shape, copy.dtype) if copy.size == 0 else _to_cupy(copy)
+
+
+def _to_cupy(x: Array) -> Any:
+    import cupy
+
+    return cupy.asarray(x)
