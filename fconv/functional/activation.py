@@ -6,7 +6,7 @@ NaN passes through all of them. Those of each entry alone are in `piecewise` and
 from __future__ import annotations
 
 from fconv.arrays import Array, Shape, xp_of
-from fconv.functional.core import Definition, differentiable, once
+from fconv.functional.core import Definition, differentiable, for_sample, once
 from fconv.functional.elementwise import quietly
 from fconv.functional.smooth import logistic
 
@@ -29,7 +29,7 @@ def softmax(x: Array, dim: int = 1) -> Definition:
     Parameters
     ----------
     x : array
-        Floating-point, of one axis or more.
+        Floating-point. One number is taken for an axis of size 1, as PyTorch does.
     dim : int
         The axis; channels by default.
 
@@ -51,7 +51,7 @@ def softmax(x: Array, dim: int = 1) -> Definition:
     >>> softmax(np.array([[0.0, 0.0, 1e4]]))
     array([[0., 0., 1.]])
     """
-    return _shares(x, check_axis("softmax", x, dim), 1)
+    return for_sample(x, 1, lambda x: _shares(x, check_axis("softmax", x, dim), 1))
 
 
 @differentiable("x")
@@ -61,7 +61,7 @@ def softmin(x: Array, dim: int = 1) -> Definition:
     Parameters
     ----------
     x : array
-        Floating-point, of one axis or more.
+        Floating-point. One number is taken for an axis of size 1, as PyTorch does.
     dim : int
         The axis; channels by default.
 
@@ -81,7 +81,7 @@ def softmin(x: Array, dim: int = 1) -> Definition:
     >>> softmin(np.array([[0.0, 0.0, 1e4]]))
     array([[0.5, 0.5, 0. ]])
     """
-    return _shares(x, check_axis("softmin", x, dim), -1)
+    return for_sample(x, 1, lambda x: _shares(x, check_axis("softmin", x, dim), -1))
 
 
 def _shares(x: Array, dim: int, sign: int) -> Definition:
@@ -111,7 +111,7 @@ def log_softmax(x: Array, dim: int = 1) -> Definition:
     Parameters
     ----------
     x : array
-        Floating-point, of one axis or more.
+        Floating-point. One number is taken for an axis of size 1, as PyTorch does.
     dim : int
         The axis; channels by default.
 
@@ -133,7 +133,10 @@ def log_softmax(x: Array, dim: int = 1) -> Definition:
     >>> log_softmax(np.array([[0.0, 1e4]]))
     array([[-10000.,      0.]])
     """
-    dim = check_axis("log_softmax", x, dim)
+    return for_sample(x, 1, lambda x: _log_shares(x, check_axis("log_softmax", x, dim)))
+
+
+def _log_shares(x: Array, dim: int) -> Definition:
     xp = xp_of(x)
 
     @once

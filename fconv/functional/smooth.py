@@ -134,9 +134,10 @@ def softplus(x: Array, beta: float = 1.0, threshold: float = 20.0) -> Curve:
     if beta == 0:
         raise ValueError("softplus: expected beta other than 0, got 0")
     xp = xp_of(x)
+    z = once(lambda: beta * x)
     return (
-        lambda: xp.where(beta * x > threshold, x, log1pexp(beta * x) / beta),
-        lambda g: xp.where(beta * x > threshold, g, g * logistic(beta * x)),
+        lambda: xp.where(z() > threshold, x, log1pexp(z()) / beta),
+        lambda g: xp.where(z() > threshold, g, g * logistic(z())),
     )
 
 
@@ -145,13 +146,8 @@ def _exponential_unit(x: Array, alpha: float, scale: float, rate: float) -> Curv
     xp = xp_of(x)
     return (
         lambda: xp.where(x > 0, scale * x, scale * alpha * xp.expm1(rate * xp.minimum(x, 0))),
-        lambda g: g * xp.where(x > 0, x.dtype.type(scale), _slope_below(x, scale * alpha * rate, rate)),
+        lambda g: xp.where(x > 0, scale * g, g * (scale * alpha * rate * xp.exp(rate * xp.minimum(x, 0)))),
     )
-
-
-def _slope_below(x: Array, factor: float, rate: float) -> Array:
-    xp = xp_of(x)
-    return factor * xp.exp(rate * xp.minimum(x, 0))
 
 
 @elementwise(alpha="Minus the value far below 0.")
@@ -228,7 +224,16 @@ def mish(x: Array) -> Curve:
     ----------
     Misra, "Mish: a self regularized non-monotonic activation function", 2020.
     """
-    share = once(lambda: xp_of(x).tanh(log1pexp(x)))
+    xp = xp_of(x)
+
+    @once
+    def share() -> Array:
+        # tanh(log(u)) is (u**2 - 1) / (u**2 + 1), here with u = 1 + exp(x), and both sides of the
+        # fraction times exp(-2x) where x is positive.
+        small = xp.exp(-abs(x))
+        above = xp.where(x >= 0, 1 + 2 * small, small * (small + 2))
+        return above / (above + 2 * xp.where(x >= 0, small * small, x.dtype.type(1)))
+
     return (
         lambda: x * share(),
         lambda g: g * (share() + x * (1 - share() * share()) * logistic(x)),

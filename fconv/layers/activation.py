@@ -216,7 +216,7 @@ def log_softmax(dim: int = 1) -> Layer:
 
 def _along(function: Differentiable[...], dim: int) -> Layer:
     def out_shape(shape: Shape) -> Shape:
-        check_axis_of(function.__name__, shape, dim)
+        check_axis_of(function.__name__, shape or (1,), dim)
         return shape
 
     return from_function(function, call={"dim": dim}, out_shape=out_shape)

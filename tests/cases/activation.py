@@ -35,6 +35,14 @@ def prelu_cases(draw):
 
 
 @st.composite
+def softmax_cases(draw):
+    """Draw as along any axis, and single numbers, which PyTorch takes for an axis of size 1."""
+    if draw(st.integers(0, 9)) == 0:
+        return [draw(entries(()))], {"dim": draw(st.sampled_from([0, -1]))}
+    return draw(along_axis())
+
+
+@st.composite
 def glu_cases(draw):
     (x,), options = draw(along_axis())
     shape = list(x.shape)
@@ -81,10 +89,10 @@ CASES = {name: Case(pointwise(**drawn), getattr(naive, name)) for name, (drawn, 
     "glu": Case(glu_cases(), naive.glu),
     "hardsigmoid": Case(pointwise(), naive.hardsigmoid, torch=torch_hardsigmoid),
     "hardtanh": Case(hardtanh_cases(), naive.hardtanh),
-    "log_softmax": Case(along_axis(), naive.log_softmax),
+    "log_softmax": Case(softmax_cases(), naive.log_softmax),
     "prelu": Case(prelu_cases(), naive.prelu),
-    "softmax": Case(along_axis(), naive.softmax),
-    "softmin": Case(along_axis(), naive.softmin),
+    "softmax": Case(softmax_cases(), naive.softmax),
+    "softmin": Case(softmax_cases(), naive.softmin),
     "tanhshrink": Case(tanhshrink_cases(), naive.tanhshrink),
 }
 

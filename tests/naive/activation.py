@@ -79,6 +79,8 @@ def lines(x, dim):
 
 
 def log_softmax(x, dim=1):
+    if x.ndim == 0:
+        return np.zeros((), x.dtype)
     y = np.zeros(x.shape, x.dtype)
     for line in lines(x, dim):
         highest = max(x[line], default=0.0)
