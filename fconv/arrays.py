@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from importlib import import_module
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -105,6 +106,11 @@ def namespace(name: str, **arrays: object) -> Any:
 def xp_of(x: Array) -> Any:
     """Give the array library of one array that has been checked before."""
     return np if isinstance(x, (np.ndarray, np.generic)) else sys.modules["cupy"]
+
+
+def special(x: Array) -> Any:
+    """Give the special functions of the library of `x`: ``scipy.special``, or CuPy's face of it."""
+    return import_module("scipy.special" if xp_of(x) is np else "cupyx.scipy.special")
 
 
 def check_floating(name: str, **arrays: object) -> None:

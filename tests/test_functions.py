@@ -13,6 +13,7 @@ from fconv.testing import check_vjp
 from fconv.testing import strategies as fst
 from fconv.testing.purity import call_purely, check_close
 from tests.cases import CASES
+from tests.cases.activation import ELEMENTWISE
 
 NAMES = sorted(CASES)
 DIFFERENTIABLE = sorted(name for name in F.__all__ if f"{name}_vjp" in F.__all__)
@@ -107,10 +108,13 @@ def test_adjoint_identity_of_bilinear_functions(name, data, key):
     assert abs((g * y).sum() - (dweight * weight).sum()) <= scale
 
 
-@pytest.mark.parametrize("name", ["relu", "sigmoid", "tanh", "softmax", "log_softmax", "batch_norm"])
+@pytest.mark.parametrize(
+    "name", [*ELEMENTWISE, "hardtanh", "prelu", "softmax", "softmin", "log_softmax", "batch_norm"]
+)
 def test_elementwise_functions_keep_the_memory_order(name):
     x = fst.laid_out(random.normal(random.key(0), (2, 3, 4, 5)), "channels_last")
-    options = {"training": True} if name == "batch_norm" else {}
+    options = ELEMENTWISE[name][1] if name in ELEMENTWISE else {}
+    options = {"batch_norm": {"training": True}, "prelu": {"weight": x[0, :, 0, 0]}}.get(name, options)
     y, pullback = getattr(F, name).forward(x, **options)
     grads = pullback(x)
     dx = grads[0] if isinstance(grads, tuple) else grads

@@ -11,9 +11,11 @@ from fconv.functional import (
     loss,
     masking,
     normalization,
+    piecewise,
     pooling,
     resampling,
     shape,
+    smooth,
 )
 from fconv.functional.activation import *
 from fconv.functional.affine import *
@@ -21,9 +23,11 @@ from fconv.functional.convolution import *
 from fconv.functional.loss import *
 from fconv.functional.masking import *
 from fconv.functional.normalization import *
+from fconv.functional.piecewise import *
 from fconv.functional.pooling import *
 from fconv.functional.resampling import *
 from fconv.functional.shape import *
+from fconv.functional.smooth import *
 
 __all__: list[str] = []
 __all__ += activation.__all__
@@ -32,6 +36,8 @@ __all__ += convolution.__all__
 __all__ += loss.__all__
 __all__ += masking.__all__
 __all__ += normalization.__all__
+__all__ += piecewise.__all__
 __all__ += pooling.__all__
 __all__ += resampling.__all__
 __all__ += shape.__all__
+__all__ += smooth.__all__

@@ -1,126 +1,25 @@
-"""Activations: functions of each entry, and softmax along an axis.
+"""Activations that look along an axis: softmax, its kin, and gates.
 
-NaN passes through all of them, and every result keeps the memory order of `x`.
+NaN passes through all of them. Those of each entry alone are in `piecewise` and `smooth`.
 """
 
 from __future__ import annotations
 
-from fconv.arrays import Array, xp_of
-from fconv.functional.core import Definition, differentiable, once
+from fconv.arrays import Array, Shape, xp_of
+from fconv.functional.core import Definition, differentiable, for_sample, once
+from fconv.functional.elementwise import quietly
+from fconv.functional.smooth import logistic
 
 __all__ = [
+    "glu",
+    "glu_vjp",
     "log_softmax",
     "log_softmax_vjp",
-    "relu",
-    "relu_vjp",
-    "sigmoid",
-    "sigmoid_vjp",
     "softmax",
     "softmax_vjp",
-    "tanh",
-    "tanh_vjp",
+    "softmin",
+    "softmin_vjp",
 ]
-
-
-@differentiable("x")
-def relu(x: Array) -> Definition:
-    """Rectified linear unit, ``max(x, 0)``.
-
-    Parameters
-    ----------
-    x : array
-        Any shape, floating-point.
-
-    Returns
-    -------
-    array
-        In the shape and dtype of `x`. The gradient at 0 is 0, as PyTorch has it.
-
-    Raises
-    ------
-    TypeError
-        `x` is not a floating-point array.
-
-    References
-    ----------
-    Nair and Hinton, "Rectified linear units improve restricted Boltzmann machines", 2010.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> relu(np.array([-1.0, 0.0, 2.0]))
-    array([0., 0., 2.])
-    """
-    xp = xp_of(x)
-    return (
-        x.shape,
-        once(lambda: xp.maximum(x, 0)),
-        lambda g: xp.where(x <= 0, xp.zeros((), x.dtype), g),
-    )
-
-
-@differentiable("x")
-def sigmoid(x: Array) -> Definition:
-    """Logistic function, ``1 / (1 + exp(-x))``, without overflow at any `x`.
-
-    Parameters
-    ----------
-    x : array
-        Any shape, floating-point.
-
-    Returns
-    -------
-    array
-        In the shape and dtype of `x`.
-
-    Raises
-    ------
-    TypeError
-        `x` is not a floating-point array.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> sigmoid(np.array([-1e4, 0.0, 1e4]))
-    array([0. , 0.5, 1. ])
-    """
-    xp = xp_of(x)
-
-    @once
-    def y() -> Array:
-        small = xp.exp(-xp.abs(x))  # never above 1
-        return xp.where(x >= 0, xp.ones((), x.dtype), small) / (1 + small)
-
-    return x.shape, y, lambda g: g * y() * (1 - y())
-
-
-@differentiable("x")
-def tanh(x: Array) -> Definition:
-    """Hyperbolic tangent.
-
-    Parameters
-    ----------
-    x : array
-        Any shape, floating-point.
-
-    Returns
-    -------
-    array
-        In the shape and dtype of `x`.
-
-    Raises
-    ------
-    TypeError
-        `x` is not a floating-point array.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> tanh(np.array([0.0, 100.0]))
-    array([0., 1.])
-    """
-    y = once(lambda: xp_of(x).tanh(x))
-    return x.shape, y, lambda g: g * (1 - y() * y())
 
 
 @differentiable("x")
@@ -130,7 +29,7 @@ def softmax(x: Array, dim: int = 1) -> Definition:
     Parameters
     ----------
     x : array
-        Floating-point, of one axis or more.
+        Floating-point. One number is taken for an axis of size 1, as PyTorch does.
     dim : int
         The axis; channels by default.
 
@@ -152,17 +51,57 @@ def softmax(x: Array, dim: int = 1) -> Definition:
     >>> softmax(np.array([[0.0, 0.0, 1e4]]))
     array([[0., 0., 1.]])
     """
-    dim = check_axis("softmax", x, dim)
+    return for_sample(x, 1, lambda x: _shares(x, check_axis("softmax", x, dim), 1))
+
+
+@differentiable("x")
+def softmin(x: Array, dim: int = 1) -> Definition:
+    """Softmax of ``-x``: the smallest entry has the largest share.
+
+    Parameters
+    ----------
+    x : array
+        Floating-point. One number is taken for an axis of size 1, as PyTorch does.
+    dim : int
+        The axis; channels by default.
+
+    Returns
+    -------
+    array
+        In the shape and dtype of `x`; sums to 1 along `dim`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `softmax`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> softmin(np.array([[0.0, 0.0, 1e4]]))
+    array([[0.5, 0.5, 0. ]])
+    """
+    return for_sample(x, 1, lambda x: _shares(x, check_axis("softmin", x, dim), -1))
+
+
+def _shares(x: Array, dim: int, sign: int) -> Definition:
+    """Give the definition of the softmax of ``sign * x``."""
     xp = xp_of(x)
 
     @once
     def y() -> Array:
         if x.size == 0:
             return x.copy()
-        powers = xp.exp(x - x.max(axis=dim, keepdims=True))
+        powers = xp.exp(_lowered(x, dim, sign))
         return powers / powers.sum(axis=dim, keepdims=True)
 
-    return x.shape, y, lambda g: y() * (g - (g * y()).sum(axis=dim, keepdims=True))
+    return x.shape, y, lambda g: y() * (sign * (g - (g * y()).sum(axis=dim, keepdims=True)))
+
+
+def _lowered(x: Array, dim: int, sign: int = 1) -> Array:
+    """Give ``sign * x`` less its maximum along an axis: never above 0, so that exp cannot overflow."""
+    highest = x.max(axis=dim, keepdims=True) if sign > 0 else x.min(axis=dim, keepdims=True)
+    return quietly(lambda: x - highest if sign > 0 else highest - x)  # inf - inf is NaN
 
 
 @differentiable("x")
@@ -172,7 +111,7 @@ def log_softmax(x: Array, dim: int = 1) -> Definition:
     Parameters
     ----------
     x : array
-        Floating-point, of one axis or more.
+        Floating-point. One number is taken for an axis of size 1, as PyTorch does.
     dim : int
         The axis; channels by default.
 
@@ -194,30 +133,90 @@ def log_softmax(x: Array, dim: int = 1) -> Definition:
     >>> log_softmax(np.array([[0.0, 1e4]]))
     array([[-10000.,      0.]])
     """
-    dim = check_axis("log_softmax", x, dim)
+    return for_sample(x, 1, lambda x: _log_shares(x, check_axis("log_softmax", x, dim)))
+
+
+def _log_shares(x: Array, dim: int) -> Definition:
     xp = xp_of(x)
 
     @once
     def y() -> Array:
         if x.size == 0:
             return x.copy()
-        lowered = x - x.max(axis=dim, keepdims=True)
+        lowered = _lowered(x, dim)
         return lowered - xp.log(xp.exp(lowered).sum(axis=dim, keepdims=True))
 
     return x.shape, y, lambda g: g - xp.exp(y()) * g.sum(axis=dim, keepdims=True)
 
 
+@differentiable("x")
+def glu(x: Array, dim: int = -1) -> Definition:
+    """Gated linear unit: the first half along an axis times the sigmoid of the second half.
+
+    Parameters
+    ----------
+    x : array
+        Floating-point, of an even size along `dim`.
+    dim : int
+        The axis.
+
+    Returns
+    -------
+    array
+        In the dtype of `x`, half as long along `dim`.
+
+    Raises
+    ------
+    TypeError
+        `x` is not a floating-point array, or `dim` no integer.
+    ValueError
+        `x` has no axis `dim`, or an odd size along it.
+
+    References
+    ----------
+    Dauphin et al., "Language modeling with gated convolutional networks", 2017.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> glu(np.array([[3.0, 4.0, 0.0, 1e4]]))
+    array([[1.5, 4. ]])
+    """
+    dim = check_axis("glu", x, dim)
+    shape = halved_shape("glu", x.shape, dim)
+    xp, before, half = xp_of(x), (slice(None),) * dim, shape[dim]
+    a, b = x[(*before, slice(half))], x[(*before, slice(half, None))]
+    gate = once(lambda: logistic(b))
+
+    def pullback(g: Array) -> Array:
+        da = g * gate()
+        return xp.concatenate((da, da * a * (1 - gate())), axis=dim)
+
+    return shape, once(lambda: a * gate()), pullback
+
+
+def halved_shape(name: str, shape: Shape, dim: int) -> Shape:
+    """Give `shape` with half the size along `dim`, counted from the front."""
+    if shape[dim] % 2:
+        raise ValueError(f"{name}: expected an even size along dim {dim}, got input shape {shape}")
+    return (*shape[:dim], shape[dim] // 2, *shape[dim + 1 :])
+
+
 def check_axis(name: str, x: Array, dim: int) -> int:
     """Require that `x` has an axis `dim`, and give it counted from the front."""
+    return check_axis_of(name, x.shape, dim)
+
+
+def check_axis_of(name: str, shape: Shape, dim: int) -> int:
+    """Require that an array of a shape has an axis `dim`, and give it counted from the front."""
     if isinstance(dim, bool) or not hasattr(dim, "__index__"):
         raise TypeError(f"{name}: dim must be an integer, got {dim!r}")
-    if not -x.ndim <= dim < x.ndim:
-        raise ValueError(f"{name}: expected an axis of an array of shape {x.shape}, got dim={dim}")
-    return dim % x.ndim
+    if not -len(shape) <= dim < len(shape):
+        raise ValueError(f"{name}: expected an axis of an array of shape {shape}, got dim={dim}")
+    return dim % len(shape)
 
 
-relu_vjp = relu.vjp
-sigmoid_vjp = sigmoid.vjp
-tanh_vjp = tanh.vjp
-softmax_vjp = softmax.vjp
+glu_vjp = glu.vjp
 log_softmax_vjp = log_softmax.vjp
+softmax_vjp = softmax.vjp
+softmin_vjp = softmin.vjp

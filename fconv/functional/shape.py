@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import prod
 
 from fconv.arrays import Array, Shape
-from fconv.functional.activation import check_axis
+from fconv.functional.activation import check_axis, check_axis_of
 from fconv.functional.core import Definition, differentiable
 
 __all__ = [
@@ -14,6 +14,8 @@ __all__ = [
     "flatten_vjp",
     "reshape",
     "reshape_vjp",
+    "unflatten",
+    "unflatten_vjp",
 ]
 
 
@@ -104,5 +106,47 @@ def reshape(x: Array, shape: Sequence[int]) -> Definition:
     return resolved, lambda: x.reshape(resolved), lambda g: g.reshape(x.shape)
 
 
+def unflattened_shape(shape: Shape, dim: int, sizes: Sequence[int]) -> Shape:
+    """Give `shape` with the axis `dim` divided into several."""
+    dim = check_axis_of("unflatten", shape, dim)
+    if not isinstance(sizes, (tuple, list)) or not sizes:
+        raise ValueError(f"unflatten: expected a tuple of at least one size, got {sizes!r}")
+    return (*shape[:dim], *reshaped_shape("unflatten", shape[dim : dim + 1], sizes), *shape[dim + 1 :])
+
+
+@differentiable("x")
+def unflatten(x: Array, dim: int, sizes: Sequence[int]) -> Definition:
+    """Divide one axis into several, as torch.unflatten: the opposite of `flatten`.
+
+    Parameters
+    ----------
+    x : array
+        Floating-point.
+    dim : int
+        The axis.
+    sizes : sequence of int
+        What it becomes; one size may be -1.
+
+    Returns
+    -------
+    array
+        In the dtype of `x`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An axis that `x` does not have, sizes that do not fit, `x` that is not floating-point.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> unflatten(np.zeros((2, 12, 5)), 1, (3, -1)).shape
+    (2, 3, 4, 5)
+    """
+    shape = unflattened_shape(x.shape, dim, sizes)
+    return shape, lambda: x.reshape(shape), lambda g: g.reshape(x.shape)
+
+
 flatten_vjp = flatten.vjp
 reshape_vjp = reshape.vjp
+unflatten_vjp = unflatten.vjp

@@ -2,33 +2,236 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
+import numpy as np
+
 from fconv import functional as F
+from fconv.arrays import Shape
+from fconv.conv.geometry import whole
+from fconv.functional.activation import check_axis_of, halved_shape
+from fconv.functional.core import Differentiable
+from fconv.functional.elementwise import number
+from fconv.functional.piecewise import check_slopes
+from fconv.initializers import constant
 from fconv.layer import Layer
 from fconv.layers.from_function import from_function
 
-__all__ = ["log_softmax", "relu", "sigmoid", "softmax", "tanh"]
+__all__ = [
+    "celu",
+    "elu",
+    "gelu",
+    "glu",
+    "hardshrink",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
+    "leaky_relu",
+    "log_sigmoid",
+    "log_softmax",
+    "mish",
+    "prelu",
+    "relu",
+    "relu6",
+    "selu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softmin",
+    "softplus",
+    "softshrink",
+    "softsign",
+    "tanh",
+    "tanhshrink",
+    "threshold",
+]
+
+
+def _each(function: Differentiable[...], name: str | None = None, **options: Any) -> Layer:
+    """Make the layer of a function of each entry."""
+    function(np.zeros(0, np.float32), **options)  # refuses at once the options that cannot be
+    return from_function(function, name=name, call=options)
 
 
 def relu() -> Layer:
     """Rectified linear unit; see `fconv.functional.relu`."""
-    return from_function(F.relu)
+    return _each(F.relu)
 
 
-def sigmoid() -> Layer:
-    """Logistic function; see `fconv.functional.sigmoid`."""
-    return from_function(F.sigmoid)
+def relu6() -> Layer:
+    """Rectified linear unit up to 6; see `fconv.functional.relu6`."""
+    return _each(F.relu6)
+
+
+def leaky_relu(negative_slope: float = 0.01) -> Layer:
+    """Leaky rectified linear unit; see `fconv.functional.leaky_relu`."""
+    return _each(F.leaky_relu, negative_slope=negative_slope)
+
+
+def prelu(num_parameters: int = 1, init: float = 0.25) -> Layer:
+    """Leaky rectified linear unit with learnt slopes; see `fconv.functional.prelu`.
+
+    Parameters
+    ----------
+    num_parameters : int
+        1, or the number of channels.
+    init : float
+        What the slopes begin with.
+
+    Returns
+    -------
+    Layer
+        With the parameter ``weight`` (num_parameters,), as torch.nn.PReLU has it.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Options that cannot be, at once; inputs of another number of channels, when it is used.
+
+    Examples
+    --------
+    >>> from fconv import random
+    >>> prelu(3).init(random.key(0), (8, 3, 5, 5))
+    {'weight': array([0.25, 0.25, 0.25], dtype=float32)}
+    """
+    count, slope = whole("prelu", "num_parameters", num_parameters, 1), number("prelu", "init", init)
+
+    def out_shape(shape: Shape) -> Shape:
+        check_slopes("prelu", shape, count)
+        return shape
+
+    return from_function(
+        F.prelu,
+        options={"num_parameters": count, "init": slope},
+        out_shape=out_shape,
+        trained=("weight",),
+        leaves=lambda shape: {"weight": ((count,), constant(slope))},
+    )
+
+
+def elu(alpha: float = 1.0) -> Layer:
+    """Exponential linear unit; see `fconv.functional.elu`."""
+    return _each(F.elu, alpha=alpha)
+
+
+def selu() -> Layer:
+    """Scaled exponential linear unit; see `fconv.functional.selu`."""
+    return _each(F.selu)
+
+
+def celu(alpha: float = 1.0) -> Layer:
+    """Continuously differentiable exponential linear unit; see `fconv.functional.celu`."""
+    return _each(F.celu, alpha=alpha)
+
+
+def gelu(approximate: Literal["none", "tanh"] = "none") -> Layer:
+    """Gaussian error linear unit; see `fconv.functional.gelu`."""
+    return _each(F.gelu, approximate=approximate)
+
+
+def silu() -> Layer:
+    """Sigmoid linear unit; see `fconv.functional.silu`."""
+    return _each(F.silu)
+
+
+def mish() -> Layer:
+    """Mish; see `fconv.functional.mish`."""
+    return _each(F.mish)
+
+
+def softplus(beta: float = 1.0, threshold: float = 20.0) -> Layer:
+    """Smooth rectified linear unit; see `fconv.functional.softplus`."""
+    return _each(F.softplus, beta=beta, threshold=threshold)
+
+
+def softsign() -> Layer:
+    """Sign with a smooth step; see `fconv.functional.softsign`."""
+    return _each(F.softsign)
 
 
 def tanh() -> Layer:
     """Hyperbolic tangent; see `fconv.functional.tanh`."""
-    return from_function(F.tanh)
+    return _each(F.tanh)
+
+
+def sigmoid() -> Layer:
+    """Logistic function; see `fconv.functional.sigmoid`."""
+    return _each(F.sigmoid)
+
+
+def log_sigmoid() -> Layer:
+    """Logarithm of the logistic function; see `fconv.functional.logsigmoid`."""
+    return _each(F.logsigmoid, "log_sigmoid")
+
+
+def hardtanh(min_val: float = -1.0, max_val: float = 1.0) -> Layer:
+    """Clip to an interval; see `fconv.functional.hardtanh`."""
+    return _each(F.hardtanh, min_val=min_val, max_val=max_val)
+
+
+def hardsigmoid() -> Layer:
+    """Straight pieces in place of the sigmoid; see `fconv.functional.hardsigmoid`."""
+    return _each(F.hardsigmoid)
+
+
+def hardswish() -> Layer:
+    """Straight pieces in place of silu's sigmoid; see `fconv.functional.hardswish`."""
+    return _each(F.hardswish)
+
+
+def threshold(threshold: float, value: float) -> Layer:
+    """Replace entries up to a threshold by a value; see `fconv.functional.threshold`."""
+    return _each(F.threshold, threshold=threshold, value=value)
+
+
+def tanhshrink() -> Layer:
+    """Remainder of the hyperbolic tangent; see `fconv.functional.tanhshrink`."""
+    return _each(F.tanhshrink)
+
+
+def softshrink(lambd: float = 0.5) -> Layer:
+    """Move entries towards 0; see `fconv.functional.softshrink`."""
+    return _each(F.softshrink, lambd=lambd)
+
+
+def hardshrink(lambd: float = 0.5) -> Layer:
+    """Set entries near 0 to 0; see `fconv.functional.hardshrink`."""
+    return _each(F.hardshrink, lambd=lambd)
 
 
 def softmax(dim: int = 1) -> Layer:
     """Softmax along `dim`; see `fconv.functional.softmax`."""
-    return from_function(F.softmax, call={"dim": dim})
+    return _along(F.softmax, dim)
+
+
+def softmin(dim: int = 1) -> Layer:
+    """Softmax of ``-x`` along `dim`; see `fconv.functional.softmin`."""
+    return _along(F.softmin, dim)
 
 
 def log_softmax(dim: int = 1) -> Layer:
     """Logarithm of the softmax along `dim`; see `fconv.functional.log_softmax`."""
-    return from_function(F.log_softmax, call={"dim": dim})
+    return _along(F.log_softmax, dim)
+
+
+def _along(function: Differentiable[...], dim: int) -> Layer:
+    def out_shape(shape: Shape) -> Shape:
+        check_axis_of(function.__name__, shape or (1,), dim)
+        return shape
+
+    return from_function(function, call={"dim": dim}, out_shape=out_shape)
+
+
+def glu(dim: int = -1) -> Layer:
+    """Gated linear unit along `dim`; see `fconv.functional.glu`.
+
+    Examples
+    --------
+    >>> glu(1).out_shape((8, 64, 7, 7))
+    (8, 32, 7, 7)
+    """
+
+    def out_shape(shape: Shape) -> Shape:
+        return halved_shape("glu", shape, check_axis_of("glu", shape, dim))
+
+    return from_function(F.glu, call={"dim": dim}, out_shape=out_shape)

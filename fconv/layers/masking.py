@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from fconv import functional as F
-from fconv.functional.masking import check_probability
+from fconv.arrays import Shape
+from fconv.functional.core import Differentiable
+from fconv.functional.masking import channel_mask_shape, check_probability
 from fconv.layer import Layer
 from fconv.layers.from_function import from_function
 
-__all__ = ["dropout"]
+__all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d"]
 
 
 def dropout(p: float = 0.5) -> Layer:
@@ -25,5 +27,36 @@ def dropout(p: float = 0.5) -> Layer:
     Traceback (most recent call last):
     ValueError: dropout: a key is needed in training (train=True); pass key=fconv.random.key(seed)
     """
-    check_probability("dropout", p)
-    return from_function(F.dropout, call={"p": p}, random_key=True)
+    return _dropout(F.dropout, p)
+
+
+def dropout1d(p: float = 0.5) -> Layer:
+    """In training, drop whole channels of sequences; see `fconv.functional.dropout1d`."""
+    return _dropout(F.dropout1d, p, 1)
+
+
+def dropout2d(p: float = 0.5) -> Layer:
+    """In training, drop whole channels of images; see `fconv.functional.dropout2d`."""
+    return _dropout(F.dropout2d, p, 2)
+
+
+def dropout3d(p: float = 0.5) -> Layer:
+    """In training, drop whole channels of volumes; see `fconv.functional.dropout3d`."""
+    return _dropout(F.dropout3d, p, 3)
+
+
+def alpha_dropout(p: float = 0.5) -> Layer:
+    """In training, drop entries as suits `selu`; see `fconv.functional.alpha_dropout`."""
+    return _dropout(F.alpha_dropout, p)
+
+
+def _dropout(function: Differentiable[...], p: float, ndim: int | None = None) -> Layer:
+    name = function.__name__
+    check_probability(name, p)
+
+    def out_shape(shape: Shape) -> Shape:
+        if ndim is not None:
+            channel_mask_shape(name, shape, ndim)
+        return shape
+
+    return from_function(function, call={"p": p}, out_shape=out_shape, random_key=True)

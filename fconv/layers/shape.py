@@ -9,11 +9,11 @@ from fconv import functional as F
 from fconv.arrays import Array, Shape
 from fconv.conv.geometry import whole
 from fconv.functional.core import Definition, differentiable
-from fconv.functional.shape import flattened_shape, reshaped_shape
+from fconv.functional.shape import flattened_shape, reshaped_shape, unflattened_shape
 from fconv.layer import Layer
 from fconv.layers.from_function import from_function
 
-__all__ = ["flatten", "identity", "reshape"]
+__all__ = ["flatten", "identity", "reshape", "unflatten"]
 
 
 def identity() -> Layer:
@@ -73,4 +73,20 @@ def reshape(*shape: int | Sequence[int]) -> Layer:
         call=lambda x_shape: {"shape": out_shape(x_shape)},
         options={"shape": wanted},
         out_shape=out_shape,
+    )
+
+
+def unflatten(dim: int, unflattened_size: Sequence[int]) -> Layer:
+    """Divide one axis into several; one size may be -1.
+
+    Examples
+    --------
+    >>> unflatten(1, (64, 7, -1)).out_shape((8, 3136))
+    (8, 64, 7, 7)
+    """
+    return from_function(
+        F.unflatten,
+        call={"dim": dim, "sizes": unflattened_size},
+        options={"dim": dim, "unflattened_size": unflattened_size},
+        out_shape=lambda shape: unflattened_shape(shape, dim, unflattened_size),
     )

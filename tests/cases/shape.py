@@ -19,6 +19,23 @@ def dropout_cases(draw):
 
 
 @st.composite
+def channel_dropout_cases(draw, ndims):
+    (_,), options = draw(dropout_cases())
+    shape = draw(st.lists(st.integers(0, 3), min_size=ndims[0], max_size=ndims[1]).map(tuple))
+    return [draw(entries(shape))], options
+
+
+@st.composite
+def unflatten_cases(draw):
+    shape = draw(st.lists(st.integers(0, 3), min_size=1, max_size=3))
+    dim, sizes = draw(st.integers(-len(shape), len(shape) - 1)), draw(st.sampled_from([(2, 3), (2, 1, 2)]))
+    shape[dim] = prod(sizes)
+    if draw(st.booleans()):
+        sizes = (sizes[0], -1, *sizes[2:])
+    return [draw(entries(tuple(shape)))], {"dim": dim, "sizes": sizes}
+
+
+@st.composite
 def flatten_cases(draw):
     shape = draw(st.lists(st.integers(0, 4), min_size=1, max_size=4).map(tuple))
     start = draw(st.integers(0, len(shape) - 1))
@@ -34,19 +51,30 @@ def reshape_cases(draw):
 
 
 CASES = {
+    "alpha_dropout": Case(dropout_cases(), naive.alpha_dropout, torch=False),
     "dropout": Case(dropout_cases(), naive.dropout, linear=True, torch=False),
+    "dropout1d": Case(channel_dropout_cases((2, 3)), naive.dropout1d, linear=True, torch=False),
+    "dropout2d": Case(channel_dropout_cases((3, 4)), naive.dropout2d, linear=True, torch=False),
+    "dropout3d": Case(channel_dropout_cases((4, 5)), naive.dropout3d, linear=True, torch=False),
     "flatten": Case(flatten_cases(), naive.flatten, linear=True),
     "reshape": Case(reshape_cases(), naive.reshape, linear=True),
+    "unflatten": Case(unflatten_cases(), naive.unflatten, linear=True),
 }
 
 LAYERS = {
     "flatten": (fc.flatten(), (2, 3, 4)),
     "reshape": (fc.reshape(2, -1), (2, 3, 4)),
     "identity": (fc.identity(), (2, 3, 4)),
+    "unflatten": (fc.unflatten(1, (2, -1)), (2, 6, 3)),
+    "alpha_dropout": (fc.alpha_dropout(0.4), (2, 3, 4)),
     "dropout": (fc.dropout(0.4), (2, 3, 4)),
+    "dropout1d": (fc.dropout1d(0.4), (2, 3, 4)),
+    "dropout2d": (fc.dropout2d(0.4), (2, 3, 4, 2)),
+    "dropout3d": (fc.dropout3d(0.4), (2, 3, 2, 2, 2)),
 }
 
 CALLS = [
     ("flatten", [(2, 3, 4)], {"start_dim": 1}),
     ("reshape", [(2, 6)], {"shape": (3, -1)}),
+    ("unflatten", [(2, 6, 2)], {"dim": 1, "sizes": (3, -1)}),
 ]  # fmt: skip
