@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fconv import functional, initializers, metrics, random, trees
+from fconv import functional, initializers, metrics, optimizers, random, schedules, trees
 from fconv.arrays import to_device
 from fconv.checkpoint import from_state_dict, load, load_metadata, save, to_state_dict
 from fconv.layer import Layer
@@ -11,7 +11,8 @@ from fconv.layers import *
 from fconv.layers import __all__ as _layers
 from fconv.losses import Loss, cross_entropy_loss, mse_loss, nll_loss
 from fconv.networks import compose
-from fconv.optimizers import Optimizer, sgd
+from fconv.optimizers import *
+from fconv.optimizers import __all__ as _optimizers
 from fconv.torch import to_torch
 from fconv.training import TrainState, train_state, train_step, value_and_grad
 
@@ -31,7 +32,6 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "Layer",
     "Loss",
-    "Optimizer",
     "TrainState",
     "__version__",
     "compose",
@@ -45,9 +45,10 @@ __all__ = [
     "metrics",
     "mse_loss",
     "nll_loss",
+    "optimizers",
     "random",
     "save",
-    "sgd",
+    "schedules",
     "to_device",
     "to_state_dict",
     "to_torch",
@@ -56,4 +57,4 @@ __all__ = [
     "trees",
     "value_and_grad",
 ]
-__all__ += _layers
+__all__ += _layers + _optimizers
