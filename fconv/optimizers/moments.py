@@ -138,8 +138,8 @@ def nadam(
     """Adam with Nesterov's momentum, as torch.optim.NAdam.
 
     With Adam's m and v, ``mu(t) = betas[0] * (1 - 0.96**(t * momentum_decay) / 2)`` and the
-    product M(t) of mu up to t:
-    ``p = p - lr * (mu(t + 1) * m / (1 - M(t + 1)) + (1 - mu(t)) * g / (1 - M(t))) / (sqrt(v / (1 - betas[1]**t)) + eps)``.
+    product M(t) of mu up to t: ``p = p - lr * n / (sqrt(v / (1 - betas[1]**t)) + eps)``, where
+    ``n = mu(t + 1) * m / (1 - M(t + 1)) + (1 - mu(t)) * g / (1 - M(t))``.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def nadam(
     References
     ----------
     Dozat, "Incorporating Nesterov momentum into Adam", 2016.
-    """  # noqa: E501
+    """
     beta1, beta2 = decays("nadam", betas)
     eps, momentum_decay = nonnegative("nadam", eps=eps, momentum_decay=momentum_decay)
 

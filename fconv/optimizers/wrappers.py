@@ -20,7 +20,7 @@ from fconv.options import nonnegative, shares, whole
 def clip_by_global_norm(opt: Optimizer, max_norm: float) -> Optimizer:
     """Shorten gradients whose norm, over all parameters together, is too large.
 
-    ``g = g * min(1, max_norm / (norm + 1e-6))``, as torch.nn.utils.clip_grad_norm_ has it.
+    ``g = g * min(1, max_norm / (norm + 1e-6))``, as ``torch.nn.utils.clip_grad_norm_`` has it.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def clip_by_global_norm(opt: Optimizer, max_norm: float) -> Optimizer:
 def clip_by_value(opt: Optimizer, clip_value: float) -> Optimizer:
     """Bring every entry of the gradients between ``-clip_value`` and ``clip_value``.
 
-    As torch.nn.utils.clip_grad_value_ has it.
+    As ``torch.nn.utils.clip_grad_value_`` has it.
 
     Parameters
     ----------
@@ -104,8 +104,12 @@ def clip_by_value(opt: Optimizer, clip_value: float) -> Optimizer:
     """
     (largest,) = nonnegative("clip_by_value", clip_value=clip_value)
 
+    def nearest(g: Array) -> Array:
+        xp = xp_of(g)
+        return xp.minimum(xp.maximum(g, -largest), largest)
+
     def clip(params: Any, grads: Any) -> Any:
-        return map_gradients("clip_by_value", lambda g: g.clip(-largest, largest), params, grads)
+        return map_gradients("clip_by_value", nearest, params, grads)
 
     return _clipped("clip_by_value", opt, clip)
 
