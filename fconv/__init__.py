@@ -3,25 +3,25 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fconv import functional, initializers, metrics, random, trees
+from fconv import (
+    functional,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    networks,
+    optimizers,
+    random,
+    schedules,
+    trees,
+)
 from fconv.arrays import to_device
 from fconv.checkpoint import load, load_metadata, save
 from fconv.layer import Layer
 from fconv.layers import *
-from fconv.layers import __all__ as _layers
-from fconv.losses import Loss, cross_entropy_loss, mse_loss, nll_loss
-from fconv.networks import (
-    add,
-    compose,
-    concat,
-    graph,
-    multiply,
-    parallel,
-    repeat,
-    residual,
-    summary,
-)
-from fconv.optimizers import Optimizer, sgd
+from fconv.losses import *
+from fconv.networks import *
+from fconv.optimizers import *
 from fconv.state_dict import from_state_dict, to_state_dict
 from fconv.torch import to_torch
 from fconv.training import TrainState, train_state, train_step, value_and_grad
@@ -41,32 +41,18 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "Layer",
-    "Loss",
-    "Optimizer",
     "TrainState",
     "__version__",
-    "add",
-    "compose",
-    "concat",
-    "cross_entropy_loss",
     "data",
     "from_state_dict",
     "functional",
-    "graph",
     "initializers",
     "load",
     "load_metadata",
     "metrics",
-    "mse_loss",
-    "multiply",
-    "nll_loss",
-    "parallel",
     "random",
-    "repeat",
-    "residual",
     "save",
-    "sgd",
-    "summary",
+    "schedules",
     "to_device",
     "to_state_dict",
     "to_torch",
@@ -75,4 +61,7 @@ __all__ = [
     "trees",
     "value_and_grad",
 ]
-__all__ += _layers
+__all__ += layers.__all__
+__all__ += losses.__all__
+__all__ += networks.__all__
+__all__ += optimizers.__all__

@@ -11,6 +11,8 @@ from fconv.arrays import Array
 from fconv.functional.core import Differentiable
 from fconv.functional.reduction import Reduction, check_reduction
 
+__all__ = ["Loss", "cross_entropy_loss", "mse_loss", "nll_loss"]
+
 
 @dataclass(frozen=True, eq=False)
 class Loss:

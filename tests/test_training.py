@@ -1,8 +1,6 @@
-"""value_and_grad, train_state, train_step, and the optimizer's rules."""
+"""value_and_grad, train_state and train_step; losses and metrics."""
 
 from __future__ import annotations
-
-import itertools
 
 import numpy as np
 import pytest
@@ -112,50 +110,6 @@ def test_a_users_own_layer_and_loss_train_inside_compose():
     loss, grads, _ = fc.value_and_grad(net, Squared())(params, x, 3 * x)
     assert loss == 20
     assert grads[0]["factor"] == -20
-
-
-def reference_sgd(params, grads, lr, momentum, dampening, weight_decay, nesterov):
-    """The rule, one number at a time."""
-    p, v = params, None
-    for i, g in enumerate(grads):
-        d = g + weight_decay * p
-        if momentum:
-            v = d if v is None else momentum * v + (1 - dampening) * d
-            d = d + momentum * v if nesterov else v
-        p = p - lr(i) * d
-    return p
-
-
-@pytest.mark.parametrize(
-    ("momentum", "dampening", "weight_decay", "nesterov"),
-    [
-        c
-        for c in itertools.product([0.0, 0.9], [0.0, 0.5], [0.0, 0.1], [False, True])
-        if not (c[3] and (not c[0] or c[1]))
-    ],
-)
-def test_sgd_follows_its_rule(momentum, dampening, weight_decay, nesterov):
-    lr = lambda i: 0.1 / (i + 1)  # noqa: E731
-    opt = fc.sgd(lr, momentum, dampening, weight_decay, nesterov)
-    grads = [0.5, -1.0, 2.0, 0.25]
-    params = {"w": np.array([1.5]), "stat": np.array([7.0])}
-    state = opt.init(params)
-    for g in grads:
-        tree = {"w": np.array([g]), "stat": None}
-        params, state = call_purely("sgd", opt.step, params, tree, state)
-    expected = reference_sgd(1.5, grads, lr, momentum, dampening, weight_decay, nesterov)
-    np.testing.assert_allclose(params["w"], [expected], rtol=1e-14)
-    assert params["stat"] == 7.0
-    assert state["step"] == 4
-
-
-def test_sgd_keeps_float32_whatever_the_schedule_gives():
-    opt = fc.sgd(lambda i: np.float64(0.1), momentum=0.9, weight_decay=0.1)
-    p = {"w": np.ones(3, np.float32)}
-    new, state = opt.step(p, p, opt.init(p))
-    new, state = opt.step(new, p, state)
-    assert new["w"].dtype == np.float32
-    assert state["velocity"]["w"].dtype == np.float32
 
 
 def test_losses_agree_with_their_forward():

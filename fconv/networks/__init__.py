@@ -1,11 +1,11 @@
 """Layers made of layers. Nothing here knows any layer in particular."""
 
 from fconv.networks.branches import parallel, residual
-from fconv.networks.compose import compose
-from fconv.networks.graph import graph
+from fconv.networks.chains import compose
+from fconv.networks.graphs import graph
 from fconv.networks.merge import add, concat, multiply
-from fconv.networks.repeat import repeat
-from fconv.networks.summary import Summary, summary
+from fconv.networks.repetition import repeat
+from fconv.networks.summaries import Summary, summary
 
 __all__ = [
     "Summary",

@@ -10,7 +10,7 @@ import numpy as np
 from fconv import random
 from fconv.arrays import Array
 from fconv.layer import Inner, Layer, LayerPullback, Params, located
-from fconv.networks.compose import compose
+from fconv.networks.chains import compose
 from fconv.networks.members import Members
 from fconv.networks.merge import add, concat
 

@@ -10,7 +10,7 @@ import numpy as np
 from fconv import random
 from fconv.arrays import Array
 from fconv.layer import Inner, Layer, LayerPullback, Params, as_layer, located
-from fconv.networks.compose import chain
+from fconv.networks.chains import chain
 from fconv.networks.members import Members, add_gradients
 
 

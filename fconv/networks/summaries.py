@@ -101,7 +101,7 @@ def summary(net: Any, shape: Any, dtype: Any = np.float32, file: TextIO | None =
     Examples
     --------
     >>> from fconv.layers import conv2d, flatten, linear, relu
-    >>> from fconv.networks.compose import compose
+    >>> from fconv.networks.chains import compose
     >>> _ = summary(compose(conv2d(8, 3), relu(), flatten(), linear(10)), (1, 1, 28, 28))
     layer         output shape    params  multiply-adds
     ---------------------------------------------------

@@ -1,0 +1,30 @@
+"""Optimizers: pairs of pure functions with torch.optim's update rules."""
+
+from fconv.optimizers.adaptive import adadelta, adagrad, rmsprop
+from fconv.optimizers.base import Optimizer
+from fconv.optimizers.moments import adam, adamw, nadam
+from fconv.optimizers.momentum import lion, sgd
+from fconv.optimizers.wrappers import (
+    accumulate_gradients,
+    clip_by_global_norm,
+    clip_by_value,
+    ema,
+    ema_params,
+)
+
+__all__ = [
+    "Optimizer",
+    "accumulate_gradients",
+    "adadelta",
+    "adagrad",
+    "adam",
+    "adamw",
+    "clip_by_global_norm",
+    "clip_by_value",
+    "ema",
+    "ema_params",
+    "lion",
+    "nadam",
+    "rmsprop",
+    "sgd",
+]

@@ -1,0 +1,193 @@
+"""What an optimizer is, and the one walk over parameters that all of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from fconv import trees
+from fconv.arrays import Array, check_floating, is_array, namespace, xp_of
+from fconv.options import nonnegative
+from fconv.schedules import Schedule
+
+State: TypeAlias = Any
+
+Own: TypeAlias = dict[str, Any]
+"""What an optimizer keeps for one parameter, by torch.optim's names, ``step`` among them."""
+
+Rule: TypeAlias = Callable[[Array, Array, Own, float], tuple[Array, Own]]
+"""``rule(p, g, own, lr) -> (p, changed)``: one step of one parameter, and what it changes of its own."""
+
+
+@dataclass(frozen=True, eq=False)
+class Optimizer:
+    """An optimizer: how its state begins, and one step.
+
+    Attributes
+    ----------
+    init : callable
+        ``init(params) -> state``, a pytree: a dict with the number of steps taken, ``step``, and
+        ``leaves``, which has at the place of each parameter a dict of what torch.optim keeps for
+        it, under torch.optim's names.
+    step : callable
+        ``step(params, grads, state) -> (params, state)``. A leaf whose gradient is None is
+        left alone, and so is all that is kept for it. Nothing is mutated.
+    name : str
+        What error messages call it.
+    """
+
+    init: Callable[[Any], State]
+    step: Callable[[Any, Any, State], tuple[Any, State]]
+    name: str = "optimizer"
+
+
+def as_optimizer(where: str, value: Any) -> Optimizer:
+    """Require an optimizer: anything with the functions `init` and `step`.
+
+    Examples
+    --------
+    >>> as_optimizer("ema", max)
+    Traceback (most recent call last):
+    TypeError: ema: expected an optimizer, got builtin_function_or_method max; was it meant to be called?
+    """
+    if callable(getattr(value, "init", None)) and callable(getattr(value, "step", None)):
+        return value
+    what = " ".join(filter(None, [type(value).__name__, getattr(value, "__name__", "")]))
+    hint = "; was it meant to be called?" if callable(value) else ""
+    raise TypeError(f"{where}: expected an optimizer, got {what}{hint}")
+
+
+def leafwise(
+    name: str,
+    rule: Rule,
+    arrays: Mapping[str, float],
+    lr: float | Schedule,
+    weight_decay: float = 0.0,
+    *,
+    decoupled: bool = False,
+    maximize: bool = False,
+    numbers: Mapping[str, float] | None = None,
+) -> Optimizer:
+    """Make an optimizer of the rule for one parameter.
+
+    Parameters
+    ----------
+    name : str
+        What error messages call it.
+    rule : callable
+        ``rule(p, g, own, lr) -> (p, changed)``; ``own["step"]`` counts the steps of this
+        parameter, this one included, and `changed` holds the entries of `own` that change.
+    arrays : mapping of str to float
+        The arrays like the parameter that are kept for it, and what fills them at first.
+    lr : float or callable
+        Learning rate, or a schedule.
+    weight_decay : float
+        Factor of the parameters that is added to their gradients; or, where `decoupled`, the
+        share, times the learning rate, by which they shrink before the step.
+    decoupled : bool
+        Which of the two.
+    maximize : bool
+        Ascend instead.
+    numbers : mapping of str to float, optional
+        The numbers that are kept, beside ``step``, and what they are at first.
+
+    Returns
+    -------
+    Optimizer
+        The optimizer.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An option is no number, or negative.
+    """
+    if not callable(lr):
+        (lr,) = nonnegative(name, lr=lr)
+    (weight_decay,) = nonnegative(name, weight_decay=weight_decay)
+    kept = {"step": 0, **(numbers or {})}
+    keys = kept.keys() | arrays.keys()
+
+    def init(params: Any) -> State:
+        def begin(path: trees.Path, p: Any) -> Own:
+            namespace(name, **{_named(path): p})
+            xp = xp_of(p)
+            return {**kept, **{key: xp.full_like(p, value) for key, value in arrays.items()}}
+
+        return {"step": 0, "leaves": trees.map_with_path(begin, params)}
+
+    def step(params: Any, grads: Any, state: State) -> tuple[Any, State]:
+        if not isinstance(state, dict) or not {"step", "leaves"} <= state.keys():
+            raise ValueError(f"{name}: expected a state that its init gave, with step and leaves")
+        speed = rate(name, lr, state["step"])
+
+        def moved(path: trees.Path, p: Array, g: Array | None, own: Own) -> tuple[Array, Own]:
+            if g is None:
+                return p, own
+            check_gradient(name, path, p, g)
+            if not isinstance(own, dict) or own.keys() != keys:
+                raise ValueError(f"{name}: expected a state that its init gave, at {_named(path)}")
+            own = {**own, "step": own["step"] + 1}
+            g = -g if maximize else g
+            if weight_decay and decoupled:
+                p = p * (1 - speed * weight_decay)
+            elif weight_decay:
+                g = g + weight_decay * p
+            p, changed = rule(p, g, own, speed)
+            # NumPy gives a scalar where an array of no axes was.
+            changed = {k: xp_of(v).asarray(v) if is_array(v) else v for k, v in changed.items()}
+            return xp_of(p).asarray(p), {**own, **changed}
+
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            both = trees.map_with_path(moved, params, grads, state["leaves"])
+        new, leaves = (trees.map(lambda _, pair, i=i: pair[i], params, both) for i in (0, 1))
+        return new, {"step": state["step"] + 1, "leaves": leaves}
+
+    return Optimizer(init, step, name)
+
+
+def rate(name: str, lr: float | Schedule, count: int) -> float:
+    """Give the learning rate of a step: a number, or what the schedule says."""
+    value = float(lr(count) if callable(lr) else lr)
+    if not value >= 0:
+        raise ValueError(f"{name}: expected a learning rate of 0 or more, got {value} at step {count}")
+    return value
+
+
+def zeros(*names: str) -> dict[str, float]:
+    """Name arrays that start with zeros."""
+    return dict.fromkeys(names, 0.0)
+
+
+def lerp(a: Array, b: Array, weight: float) -> Array:
+    """Go from `a` towards `b` by `weight`, from the nearer of the two, as torch.lerp does."""
+    return a + weight * (b - a) if weight < 0.5 else b - (1 - weight) * (b - a)
+
+
+def map_gradients(name: str, f: Callable[..., Any], params: Any, grads: Any, *rest: Any) -> Any:
+    """Apply ``f(g, *others)`` to each gradient, once it is known to fit its parameter; None stays."""
+
+    def apply(path: trees.Path, p: Array, g: Array | None, *others: Any) -> Any:
+        if g is not None:
+            check_gradient(name, path, p, g)
+        return f(g, *others) if g is not None else None
+
+    return trees.map_with_path(apply, params, grads, *rest)
+
+
+def check_gradient(name: str, path: trees.Path, p: Any, g: Any) -> None:
+    """Require that a gradient fits its parameter."""
+    if getattr(g, "shape", None) != p.shape or g.dtype != p.dtype:
+        got = f"{g.dtype} of shape {g.shape}" if hasattr(g, "shape") else repr(g)
+        raise ValueError(
+            f"{name}: expected a gradient of {p.dtype} and shape {p.shape} for {'.'.join(path)}, got {got}"
+        )
+    pair = {_named(path): p, "its gradient": g}
+    namespace(name, **pair)
+    check_floating(name, **pair)
+
+
+def _named(path: trees.Path) -> str:
+    return ".".join(path) or "the parameter"

@@ -1,0 +1,265 @@
+"""Optimizers made of optimizers: clipped and accumulated gradients, averaged parameters.
+
+Each is an `Optimizer` again, so they nest: ``clip_by_global_norm(accumulate_gradients(adam(), 4), 1.0)``
+clips each gradient, and ``accumulate_gradients(clip_by_global_norm(adam(), 1.0), 4)`` their mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fconv import trees
+from fconv.arrays import Array, xp_of
+from fconv.optimizers.base import Optimizer, State, as_optimizer, map_gradients
+from fconv.options import nonnegative, shares, whole
+
+
+def clip_by_global_norm(opt: Optimizer, max_norm: float) -> Optimizer:
+    """Shorten gradients whose norm, over all parameters together, is too large.
+
+    ``g = g * min(1, max_norm / (norm + 1e-6))``, as ``torch.nn.utils.clip_grad_norm_`` has it.
+
+    Parameters
+    ----------
+    opt : Optimizer
+        What takes the steps.
+    max_norm : float
+        The largest norm. The norm is summed in float64; where it is NaN, so are all gradients.
+
+    Returns
+    -------
+    Optimizer
+        With the state of `opt`.
+
+    Raises
+    ------
+    TypeError
+        `opt` is no optimizer, or `max_norm` no number.
+    ValueError
+        `max_norm` is negative.
+
+    References
+    ----------
+    Pascanu et al., "On the difficulty of training recurrent neural networks", 2013.
+
+    Examples
+    --------
+    >>> from fconv.optimizers import sgd
+    >>> opt = clip_by_global_norm(sgd(lr=1.0), 1.0)
+    >>> p = np.zeros(2)
+    >>> opt.step(p, np.array([30.0, -40.0]), opt.init(p))[0].round(4)
+    array([-0.6,  0.8])
+    """
+    name = "clip_by_global_norm"
+    (longest,) = nonnegative(name, max_norm=max_norm)
+
+    def square(g: Array) -> Array:
+        return xp_of(g).multiply(g, g, dtype=np.float64).sum()
+
+    def clip(params: Any, grads: Any) -> Any:
+        squares = trees.leaves(map_gradients(name, square, params, grads))
+        if not squares:
+            return grads
+        xp = xp_of(squares[0])
+        factor = xp.minimum(longest / (xp.sqrt(sum(squares)) + 1e-6), 1.0)
+        return map_gradients(name, lambda g: g * factor.astype(g.dtype), params, grads)
+
+    return _clipped(name, opt, clip)
+
+
+def clip_by_value(opt: Optimizer, clip_value: float) -> Optimizer:
+    """Bring every entry of the gradients between ``-clip_value`` and ``clip_value``.
+
+    As ``torch.nn.utils.clip_grad_value_`` has it.
+
+    Parameters
+    ----------
+    opt : Optimizer
+        What takes the steps.
+    clip_value : float
+        The largest absolute value. NaN stays NaN.
+
+    Returns
+    -------
+    Optimizer
+        With the state of `opt`.
+
+    Raises
+    ------
+    TypeError
+        `opt` is no optimizer, or `clip_value` no number.
+    ValueError
+        `clip_value` is negative.
+
+    Examples
+    --------
+    >>> from fconv.optimizers import sgd
+    >>> opt = clip_by_value(sgd(lr=1.0), 1.0)
+    >>> p = np.zeros(2)
+    >>> opt.step(p, np.array([0.5, -40.0]), opt.init(p))[0]
+    array([-0.5,  1. ])
+    """
+    (largest,) = nonnegative("clip_by_value", clip_value=clip_value)
+
+    def nearest(g: Array) -> Array:
+        xp = xp_of(g)
+        return xp.minimum(xp.maximum(g, -largest), largest)
+
+    def clip(params: Any, grads: Any) -> Any:
+        return map_gradients("clip_by_value", nearest, params, grads)
+
+    return _clipped("clip_by_value", opt, clip)
+
+
+def _clipped(name: str, opt: Optimizer, clip: Callable[[Any, Any], Any]) -> Optimizer:
+    opt = as_optimizer(name, opt)
+
+    def step(params: Any, grads: Any, state: State) -> tuple[Any, State]:
+        with np.errstate(over="ignore", invalid="ignore"):
+            clipped = clip(params, grads)
+        return opt.step(params, clipped, state)
+
+    return Optimizer(opt.init, step, name)
+
+
+def accumulate_gradients(opt: Optimizer, every: int) -> Optimizer:
+    """Take one step with the mean of `every` gradients.
+
+    Parameters
+    ----------
+    opt : Optimizer
+        What takes the steps.
+    every : int
+        How many calls make a step. The last of them moves the parameters; the others hand them
+        back as they are. A gradient that is None in some of the calls counts as zero there.
+
+    Returns
+    -------
+    Optimizer
+        Its state is ``{"step": calls, "sum": gradients so far, "optimizer": state of opt}``.
+        The schedule of `opt` counts its own steps, not the calls.
+
+    Raises
+    ------
+    TypeError
+        `opt` is no optimizer, or `every` no integer.
+    ValueError
+        `every` is below 1.
+
+    Examples
+    --------
+    >>> from fconv.optimizers import sgd
+    >>> opt = accumulate_gradients(sgd(lr=1.0), 2)
+    >>> p = np.zeros(1)
+    >>> state = opt.init(p)
+    >>> for g in (1.0, 3.0):
+    ...     p, state = opt.step(p, np.array([g]), state)
+    ...     print(p)
+    [0.]
+    [-2.]
+    """
+    name = "accumulate_gradients"
+    opt, every = as_optimizer(name, opt), whole(name, "every", every)
+
+    def nothing(params: Any) -> Any:
+        return trees.map(lambda _: None, params)
+
+    def init(params: Any) -> State:
+        return {"step": 0, "sum": nothing(params), "optimizer": opt.init(params)}
+
+    def added(_: Array, g: Array | None, total: Array | None) -> Array | None:
+        return g if total is None else total if g is None else xp_of(g).asarray(total + g)
+
+    def step(params: Any, grads: Any, state: State) -> tuple[Any, State]:
+        fit = map_gradients(name, lambda g: g, params, grads)
+        total, count = trees.map(added, params, fit, state["sum"]), state["step"] + 1
+        if count % every:
+            return params, {**state, "step": count, "sum": total}
+        mean = map_gradients(name, lambda g: g / every, params, total)
+        params, inner = opt.step(params, mean, state["optimizer"])
+        return params, {"step": count, "sum": nothing(params), "optimizer": inner}
+
+    return Optimizer(init, step, name)
+
+
+def ema(opt: Optimizer, decay: float = 0.999) -> Optimizer:
+    """Keep an exponential moving average of the parameters beside the steps of `opt`.
+
+    ``average = decay * average + (1 - decay) * p`` after each step, from the initial parameters on,
+    as torch.optim.swa_utils.AveragedModel with get_ema_avg_fn has it. A leaf without a gradient,
+    such as a running statistic, is taken over as it is.
+
+    Parameters
+    ----------
+    opt : Optimizer
+        What takes the steps. Where gradients are accumulated, average the steps rather than the
+        calls: ``accumulate_gradients(ema(opt), 4)``.
+    decay : float
+        Share of the average that is kept, from 0 to 1.
+
+    Returns
+    -------
+    Optimizer
+        Its state is ``{"step": int, "average": params, "optimizer": state of opt}``;
+        `ema_params` reads the average.
+
+    Raises
+    ------
+    TypeError
+        `opt` is no optimizer, or `decay` no number.
+    ValueError
+        `decay` is not from 0 to 1.
+
+    Examples
+    --------
+    >>> from fconv.optimizers import sgd
+    >>> opt = ema(sgd(lr=1.0), decay=0.75)
+    >>> p = np.array([1.0])
+    >>> p, state = opt.step(p, np.array([4.0]), opt.init(p))
+    >>> p, ema_params(state)
+    (array([-3.]), array([0.]))
+    """
+    opt = as_optimizer("ema", opt)
+    (decay,) = shares("ema", decay=decay)
+
+    def init(params: Any) -> State:
+        return {"step": 0, "average": params, "optimizer": opt.init(params)}
+
+    def averaged(p: Array, g: Array | None, average: Array) -> Array:
+        return p if g is None else xp_of(p).asarray(decay * average + (1 - decay) * p)
+
+    def step(params: Any, grads: Any, state: State) -> tuple[Any, State]:
+        params, inner = opt.step(params, grads, state["optimizer"])
+        average = trees.map(averaged, params, grads, state["average"])
+        return params, {"step": state["step"] + 1, "average": average, "optimizer": inner}
+
+    return Optimizer(init, step, "ema")
+
+
+def ema_params(state: State) -> Any:
+    """Read the averaged parameters out of the state of `ema`, whatever wraps it.
+
+    Parameters
+    ----------
+    state : pytree
+        State of an optimizer that `ema` made, or of one that wraps such a one.
+
+    Returns
+    -------
+    pytree
+        Parameters, for ``net.apply``.
+
+    Raises
+    ------
+    ValueError
+        No average is kept in the state.
+    """
+    inner = state
+    while isinstance(inner, dict):
+        if "average" in inner:
+            return inner["average"]
+        inner = inner.get("optimizer")
+    raise ValueError("ema_params: expected the state of an optimizer that ema made")
