@@ -13,6 +13,8 @@ from fconv.functional import (
     normalization,
     pooling,
     resampling,
+    response,
+    sample_norm,
     shape,
 )
 from fconv.functional.activation import *
@@ -23,6 +25,8 @@ from fconv.functional.masking import *
 from fconv.functional.normalization import *
 from fconv.functional.pooling import *
 from fconv.functional.resampling import *
+from fconv.functional.response import *
+from fconv.functional.sample_norm import *
 from fconv.functional.shape import *
 
 __all__: list[str] = []
@@ -34,4 +38,6 @@ __all__ += masking.__all__
 __all__ += normalization.__all__
 __all__ += pooling.__all__
 __all__ += resampling.__all__
+__all__ += response.__all__
+__all__ += sample_norm.__all__
 __all__ += shape.__all__

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fconv import random
-from fconv.arrays import Array, Shape, floating_dtype
+from fconv.arrays import Array, Shape, floating_dtype, is_array
 from fconv.conv.geometry import whole
 from fconv.functional.core import Differentiable
 from fconv.initializers import Initializer
@@ -45,6 +45,7 @@ def from_function(
     *,
     name: str | None = None,
     call: Mapping[str, Any] | None = None,
+    call_by_shape: Callable[[Shape], Mapping[str, Any]] | None = None,
     options: Mapping[str, Any] | None = None,
     out_shape: Callable[[Shape], Shape] = lambda shape: shape,
     trained: tuple[str, ...] = (),
@@ -56,11 +57,13 @@ def from_function(
     Parameters
     ----------
     function : Differentiable
-        Called as ``function(x, *parameters, **call)``.
+        Called as ``function(x, **parameters, **call)``.
     name : str, optional
         Name of the layer; the function's by default.
     call : mapping, optional
         Options of the call.
+    call_by_shape : callable, optional
+        Gives the options that follow from the input's shape.
     options : mapping, optional
         Hyperparameters of the layer, for printing and export; `call` by default.
     out_shape : callable
@@ -80,10 +83,12 @@ def from_function(
     title = name or function.__name__
     fixed = dict(call or {})
 
-    def arguments(params: Params, train: bool, key: Array | None) -> tuple[list[Array], dict[str, Any]]:
+    def arguments(params: Params, x: Array, train: bool, key: Array | None) -> dict[str, Any]:
         check_params(title, params, trained)
         drawn = {"training": train, "key": key if train else None} if random_key else {}
-        return [params[leaf] for leaf in trained], {**fixed, **drawn}
+        # What is no array has no shape to ask for; the function itself refuses it.
+        shaped = call_by_shape(x.shape) if call_by_shape and is_array(x) else {}
+        return {**{leaf: params[leaf] for leaf in trained}, **fixed, **drawn, **shaped}
 
     def gradients(grads: Any) -> tuple[Params, Any]:
         if not trained:
@@ -96,20 +101,20 @@ def from_function(
         return draw(title, leaves(size), key, dtype) if leaves else ()
 
     def apply(params: Params, x: Array, *, train: bool = False, key: Array | None = None) -> Array:
-        arrays, named = arguments(params, train, key)
-        return function(x, *arrays, **named)
+        named = arguments(params, x, train, key)
+        return function(x, **named)
 
     def vjp(
         params: Params, x: Array, g: Array, *, train: bool = False, key: Array | None = None
     ) -> tuple[Params, Array]:
-        arrays, named = arguments(params, train, key)
-        return gradients(function.vjp(g, x, *arrays, **named))
+        named = arguments(params, x, train, key)
+        return gradients(function.vjp(g, x, **named))
 
     def forward(
         params: Params, x: Array, *, train: bool = False, key: Array | None = None
     ) -> tuple[Array, Params, LayerPullback]:
-        arrays, named = arguments(params, train, key)
-        y, pull = function.forward(x, *arrays, **named)
+        named = arguments(params, x, train, key)
+        y, pull = function.forward(x, **named)
 
         def pullback(g: Array, input_grad: bool = True) -> tuple[Params, Any]:
             if input_grad:
