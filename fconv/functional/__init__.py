@@ -14,6 +14,8 @@ from fconv.functional import (
     piecewise,
     pooling,
     resampling,
+    response,
+    sample_norm,
     shape,
     smooth,
 )
@@ -26,6 +28,8 @@ from fconv.functional.normalization import *
 from fconv.functional.piecewise import *
 from fconv.functional.pooling import *
 from fconv.functional.resampling import *
+from fconv.functional.response import *
+from fconv.functional.sample_norm import *
 from fconv.functional.shape import *
 from fconv.functional.smooth import *
 
@@ -39,5 +43,7 @@ __all__ += normalization.__all__
 __all__ += piecewise.__all__
 __all__ += pooling.__all__
 __all__ += resampling.__all__
+__all__ += response.__all__
+__all__ += sample_norm.__all__
 __all__ += shape.__all__
 __all__ += smooth.__all__

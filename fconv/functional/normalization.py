@@ -1,47 +1,29 @@
-"""Normalisation by mean and variance."""
+"""Normalisation of channels by statistics that may be kept running: batch and instance norm."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
+from typing import TypeAlias
 
-import numpy as np
-
-from fconv.arrays import Array, check_floating, namespace, xp_of
-from fconv.functional.core import Definition, Thunks, differentiable, once
-from fconv.functional.reduction import accurate_sum
+from fconv.arrays import Array, check_floating, namespace
+from fconv.functional.core import Definition, differentiable
+from fconv.functional.moments import Statistics, mean_over, moments, normalised
 
 __all__ = [
     "batch_moments",
     "batch_norm",
     "batch_norm_vjp",
+    "instance_moments",
+    "instance_norm",
+    "instance_norm_vjp",
     "running_statistics",
 ]
 
-
-def moments(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
-    """Mean and biased variance over `axes`, which stay as axes of one entry.
-
-    The variance takes a second pass over the differences from the mean, so that a mean far
-    larger than the deviation costs no digits. Over no entries both are 0.
-
-    Parameters
-    ----------
-    x : array
-        Floating-point.
-    axes : tuple of int
-        Axes to average over.
-
-    Returns
-    -------
-    tuple of array
-        (mean, variance) in the dtype of `x`.
-    """
-    count = max(1, prod(x.shape[axis] for axis in axes))
-    mean = accurate_sum(x, axes, keepdims=True) / count
-    return mean, accurate_sum((x - mean) ** 2, axes, keepdims=True) / count
+Axes: TypeAlias = tuple[int, ...]
 
 
-def batch_moments(x: Array) -> tuple[Array, Array]:
+def batch_moments(x: Array) -> Statistics:
     """Mean and biased variance of each channel over the batch and all positions.
 
     Parameters
@@ -51,7 +33,7 @@ def batch_moments(x: Array) -> tuple[Array, Array]:
 
     Returns
     -------
-    tuple of array, each of shape (C,)
+    tuple of float64 array, each of shape (C,)
         (mean, variance): what `batch_norm` normalises by in training.
 
     Raises
@@ -63,30 +45,63 @@ def batch_moments(x: Array) -> tuple[Array, Array]:
 
     Examples
     --------
+    >>> import numpy as np
     >>> batch_moments(np.array([[1.0, 5.0], [3.0, 5.0]]))
     (array([2., 5.]), array([1., 0.]))
     """
-    namespace("batch_norm", x=x)
-    check_floating("batch_norm", x=x)
-    _check_batch(x)
-    mean, variance = moments(x, _others(x))
-    return mean.ravel(), variance.ravel()
+    return _channel_moments("batch_norm", x, _over_batch)
 
 
-def running_statistics(
-    x: Array, batch: tuple[Array, Array], running: tuple[Array, Array], momentum: float
-) -> tuple[Array, Array]:
+def instance_moments(x: Array) -> Statistics:
+    """Mean and biased variance of each channel of each sample over all positions.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, ...)
+        Floating-point.
+
+    Returns
+    -------
+    tuple of float64 array, each of shape (N, C)
+        (mean, variance): what `instance_norm` normalises by.
+
+    Raises
+    ------
+    ValueError
+        `x` has fewer than three axes, or one position, which has no variance.
+    TypeError
+        `x` is not floating-point.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> instance_moments(np.array([[[1.0, 3.0], [5.0, 5.0]]]))
+    (array([[2., 5.]]), array([[1., 0.]]))
+    """
+    return _channel_moments("instance_norm", x, _over_positions)
+
+
+def _channel_moments(name: str, x: Array, over: Callable[[str, Array, bool], Axes]) -> Statistics:
+    namespace(name, x=x)
+    check_floating(name, x=x)
+    axes = over(name, x, True)
+    kept = tuple(size for axis, size in enumerate(x.shape) if axis not in axes)
+    mean, variance = moments(x, axes)
+    return mean.reshape(kept), variance.reshape(kept)
+
+
+def running_statistics(x: Array, batch: Statistics, running: Statistics, momentum: float) -> Statistics:
     """Move running statistics towards those of a batch, as PyTorch does.
 
     ``running = (1 - momentum) * running + momentum * batch``, the batch's variance being the
-    unbiased one (divided by n - 1).
+    unbiased one (divided by n - 1), and the statistics of instances being averaged.
 
     Parameters
     ----------
     x : array, shape (N, C, ...)
         The batch.
-    batch : tuple of array, each of shape (C,)
-        What `batch_moments` gave for it.
+    batch : tuple of array, each of shape (C,) or (N, C)
+        What `batch_moments` or `instance_moments` gave for it.
     running : tuple of array, each of shape (C,)
         Running mean and variance so far.
     momentum : float
@@ -99,33 +114,72 @@ def running_statistics(
 
     Examples
     --------
+    >>> import numpy as np
     >>> x = np.array([[1.0], [3.0]])
     >>> running_statistics(x, batch_moments(x), (np.zeros(1), np.ones(1)), 0.1)
     (array([0.2]), array([1.1]))
     """
-    count = prod(x.shape[axis] for axis in _others(x))
-    if count == 0:
+    if x.size == 0:
         return running
-    unbiased = batch[1] * (count / max(1, count - 1))
-    share = float(momentum)
-    mean = (1 - share) * running[0] + share * batch[0]
-    return mean.astype(running[0].dtype), ((1 - share) * running[1] + share * unbiased).astype(
-        running[1].dtype
-    )
+    count, share = x.size // batch[0].size, float(momentum)
+
+    def moved(old: Array, new: Array) -> Array:
+        new = mean_over(new, (0,))[0] if new.ndim == 2 else new
+        return ((1 - share) * old + share * new).astype(old.dtype)
+
+    return moved(running[0], batch[0]), moved(running[1], batch[1] * (count / max(1, count - 1)))
 
 
-def _others(x: Array) -> tuple[int, ...]:
-    """List all axes but the channels'."""
-    return (0, *range(2, x.ndim))
-
-
-def _check_batch(x: Array) -> None:
+def _over_batch(name: str, x: Array, by_batch: bool) -> Axes:
+    """List the axes of a channel's statistics: the batch and all positions."""
     if x.ndim < 2:
-        raise ValueError(f"batch_norm: expected an input of shape (N, C, ...), got {x.shape}")
-    if prod(x.shape[axis] for axis in _others(x)) == 1:
+        raise ValueError(f"{name}: expected an input of shape (N, C, ...), got {x.shape}")
+    axes = (0, *range(2, x.ndim))
+    if by_batch and prod(x.shape[axis] for axis in axes) == 1:
         raise ValueError(
-            f"batch_norm: expected more than one value per channel in training, got input shape {x.shape}"
+            f"{name}: expected more than one value per channel in training, got input shape {x.shape}"
         )
+    return axes
+
+
+def _over_positions(name: str, x: Array, by_batch: bool) -> Axes:
+    """List the axes of an instance's statistics: all positions."""
+    if x.ndim < 2:
+        raise ValueError(f"{name}: expected an input of shape (N, C, ...), got {x.shape}")
+    if by_batch and prod(x.shape[2:]) == 1:
+        raise ValueError(f"{name}: expected more than one position, got input shape {x.shape}")
+    return tuple(range(2, x.ndim))
+
+
+def _by_channel(
+    x: Array,
+    axes: Axes,
+    running: Statistics | None,
+    batch: Statistics | None,
+    weight: Array | None,
+    bias: Array | None,
+    eps: float,
+) -> Definition:
+    """Define a norm of each channel by running statistics, by `batch`, or by moments over `axes`."""
+    along = (x.shape[1], *(1,) * (x.ndim - 2))
+    laid = (*(1 if axis in axes else size for axis, size in enumerate(x.shape[:2])), *along[1:])
+    given = running or batch
+    shape = along if running else laid
+    return normalised(
+        x, axes, (1, *along), weight, bias, eps,
+        given=None if given is None else lambda: (given[0].reshape(shape), given[1].reshape(shape)),
+        fixed=running is not None,
+    )  # fmt: skip
+
+
+def _check_channels(name: str, x: Array, **named: Array | None) -> None:
+    channels = x.shape[1]
+    for argument, array in named.items():
+        if array is not None and array.shape != (channels,):
+            raise ValueError(
+                f"{name}: expected a {argument} of shape {(channels,)} for {channels} channels "
+                f"(input shape {x.shape}), got {array.shape}"
+            )
 
 
 @differentiable(
@@ -141,7 +195,7 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
     *,
-    batch: tuple[Array, Array] | None = None,
+    batch: Statistics | None = None,
 ) -> Definition:
     """Normalise each channel, ``y = (x - mean) / sqrt(var + eps) * weight + bias``.
 
@@ -181,64 +235,89 @@ def batch_norm(
 
     Examples
     --------
+    >>> import numpy as np
     >>> batch_norm(np.array([[1.0], [3.0]]), training=True, eps=0.0)
     array([[-1.],
            [ 1.]])
     """
-    by_batch = training or running_mean is None or running_var is None
-    if by_batch:
-        _check_batch(x)
-    elif x.ndim < 2:
-        raise ValueError(f"batch_norm: expected an input of shape (N, C, ...), got {x.shape}")
-    channels = x.shape[1]
-    named = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
-    for argument, array in named.items():
-        if array is not None and array.shape != (channels,):
+    running = None if training or running_mean is None or running_var is None else (running_mean, running_var)
+    axes = _over_batch("batch_norm", x, running is None)
+    _check_channels(
+        "batch_norm", x, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
+    )
+    return _by_channel(x, axes, running, batch, weight, bias, eps)
+
+
+@differentiable(
+    "x", "running_mean", "running_var", "weight", "bias", constants=("running_mean", "running_var")
+)
+def instance_norm(
+    x: Array,
+    running_mean: Array | None = None,
+    running_var: Array | None = None,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    *,
+    batch: Statistics | None = None,
+) -> Definition:
+    """Normalise each channel of each sample, ``y = (x - mean) / sqrt(var + eps) * weight + bias``.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, ...)
+        Floating-point, with one spatial axis or more.
+    running_mean, running_var : array, shape (C,), optional
+        What to normalise by without `use_input_stats`.
+    weight, bias : array, shape (C,), optional
+        Scale and shift.
+    use_input_stats : bool
+        Normalise by mean and biased variance over the positions, and differentiate through them.
+    momentum : float
+        Without effect, as in `batch_norm`; see `running_statistics`.
+    eps : float
+        Added to the variance.
+    batch : tuple of array, optional
+        What `instance_moments` gives for `x`, where the caller has it already.
+
+    Returns
+    -------
+    array
+        In the shape and dtype of `x`.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit, one position alone, or no running statistics where they are needed.
+    TypeError
+        Arrays that are not floating-point, of different dtypes or of different libraries.
+
+    References
+    ----------
+    Ulyanov, Vedaldi and Lempitsky, "Instance normalization", 2016.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> instance_norm(np.array([[[1.0, 3.0], [5.0, 9.0]]]), eps=0.0)
+    array([[[-1.,  1.],
+            [-1.,  1.]]])
+    """
+    running = None
+    if not use_input_stats:
+        if running_mean is None or running_var is None:
             raise ValueError(
-                f"batch_norm: expected a {argument} of shape {(channels,)} for {channels} channels "
-                f"(input shape {x.shape}), got {array.shape}"
+                "instance_norm: expected running_mean and running_var where use_input_stats is False"
             )
-    xp = xp_of(x)
-    along = (channels, *(1,) * (x.ndim - 2))
-    axes = _others(x)
-    count = max(1, prod(x.shape[axis] for axis in axes))
-
-    @once
-    def statistics() -> tuple[Array, Array]:
-        """Give the mean and 1 / sqrt(var + eps), laid along the channels."""
-        mean, var = (batch or batch_moments(x)) if by_batch else (running_mean, running_var)
-        spread = xp.asarray(1 / xp.sqrt(var + eps), dtype=x.dtype)  # type: ignore[operator]
-        return xp.asarray(mean, dtype=x.dtype).reshape(along), spread.reshape(along)
-
-    @once
-    def normal() -> Array:
-        mean, spread = statistics()
-        out = x - mean
-        out *= spread
-        return out
-
-    def value() -> Array:
-        out = normal()
-        if weight is not None:
-            out = out * weight.reshape(along)
-        return out if bias is None else out + bias.reshape(along)
-
-    def pullback(g: Array) -> Thunks:
-        summed = once(lambda: accurate_sum(g, axes))
-        weighted = once(lambda: accurate_sum(g * normal(), axes))
-
-        def dx() -> Array:
-            scale = statistics()[1] if weight is None else statistics()[1] * weight.reshape(along)
-            if not by_batch:
-                return g * scale
-            inner = g - summed().reshape(along) / np.asarray(count, x.dtype)
-            inner -= normal() * (weighted().reshape(along) / np.asarray(count, x.dtype))
-            inner *= scale
-            return inner
-
-        return {"x": dx, "weight": weighted, "bias": summed}
-
-    return x.shape, once(value), pullback
+        running = (running_mean, running_var)
+    axes = _over_positions("instance_norm", x, use_input_stats)
+    _check_channels(
+        "instance_norm", x, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
+    )
+    return _by_channel(x, axes, running, batch, weight, bias, eps)
 
 
 batch_norm_vjp = batch_norm.vjp
+instance_norm_vjp = instance_norm.vjp

@@ -7,6 +7,7 @@ from fconv.layers import (
     normalization,
     pooling,
     resampling,
+    sample_norm,
     shape,
 )
 from fconv.layers.activation import *
@@ -15,6 +16,7 @@ from fconv.layers.masking import *
 from fconv.layers.normalization import *
 from fconv.layers.pooling import *
 from fconv.layers.resampling import *
+from fconv.layers.sample_norm import *
 from fconv.layers.shape import *
 
 __all__: list[str] = []
@@ -24,4 +26,5 @@ __all__ += masking.__all__
 __all__ += normalization.__all__
 __all__ += pooling.__all__
 __all__ += resampling.__all__
+__all__ += sample_norm.__all__
 __all__ += shape.__all__

@@ -57,7 +57,7 @@ def from_function(
     Parameters
     ----------
     function : Differentiable
-        Called as ``function(x, *parameters, **call)``.
+        Called as ``function(x, **parameters, **call)``.
     name : str, optional
         Name of the layer; the function's by default.
     call : mapping or callable, optional
@@ -82,14 +82,12 @@ def from_function(
     """
     title = name or function.__name__
 
-    def arguments(
-        params: Params, x: Any, train: bool, key: Array | None
-    ) -> tuple[list[Array], dict[str, Any]]:
+    def arguments(params: Params, x: Array, train: bool, key: Array | None) -> dict[str, Any]:
         check_params(title, params, trained)
         namespace(title, x=x)
         fixed = call(x.shape) if callable(call) else call or {}
         drawn = {"training": train, "key": key if train else None} if random_key else {}
-        return [params[leaf] for leaf in trained], {**fixed, **drawn}
+        return {**{leaf: params[leaf] for leaf in trained}, **fixed, **drawn}
 
     def gradients(grads: Any) -> tuple[Params, Any]:
         if not trained:
@@ -102,20 +100,20 @@ def from_function(
         return draw(title, leaves(size), key, dtype) if leaves else ()
 
     def apply(params: Params, x: Array, *, train: bool = False, key: Array | None = None) -> Array:
-        arrays, named = arguments(params, x, train, key)
-        return function(x, *arrays, **named)
+        named = arguments(params, x, train, key)
+        return function(x, **named)
 
     def vjp(
         params: Params, x: Array, g: Array, *, train: bool = False, key: Array | None = None
     ) -> tuple[Params, Array]:
-        arrays, named = arguments(params, x, train, key)
-        return gradients(function.vjp(g, x, *arrays, **named))
+        named = arguments(params, x, train, key)
+        return gradients(function.vjp(g, x, **named))
 
     def forward(
         params: Params, x: Array, *, train: bool = False, key: Array | None = None
     ) -> tuple[Array, Params, LayerPullback]:
-        arrays, named = arguments(params, x, train, key)
-        y, pull = function.forward(x, *arrays, **named)
+        named = arguments(params, x, train, key)
+        y, pull = function.forward(x, **named)
 
         def pullback(g: Array, input_grad: bool = True) -> tuple[Params, Any]:
             if input_grad:

@@ -1,7 +1,8 @@
-"""Normalising layers."""
+"""Normalising layers that keep running statistics: batch and instance norm."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -9,11 +10,14 @@ import numpy as np
 
 from fconv import functional as F
 from fconv.arrays import Array, Shape, xp_of
+from fconv.conv.geometry import whole
+from fconv.functional.core import Differentiable
+from fconv.functional.moments import Statistics
 from fconv.initializers import ones, zeros
 from fconv.layer import Layer, LayerPullback, Params, check_params
 from fconv.layers.from_function import Leaves, check_shape, draw
 
-__all__ = ["batch_norm"]
+__all__ = ["batch_norm", "instance_norm"]
 
 
 def batch_norm(
@@ -53,14 +57,107 @@ def batch_norm(
     >>> sorted(batch_norm().init(random.key(0), (8, 3, 4, 4)))
     ['bias', 'num_batches_tracked', 'running_mean', 'running_var', 'weight']
     """
-    trained = ("weight", "bias") if affine else ()
-    tracked = ("running_mean", "running_var", "num_batches_tracked") if track_running_stats else ()
+
+    def advance(count: Array) -> tuple[Array, float]:
+        following = count + xp_of(count).ones((), np.int64)
+        return following, 1.0 / float(following) if momentum is None else momentum
+
+    options = _options(eps, momentum, affine, track_running_stats)
+    return _running_norm(F.batch_norm, F.batch_moments, "training", advance, options, 2)
+
+
+def instance_norm(
+    eps: float = 1e-5,
+    momentum: float | None = 0.1,
+    affine: bool = False,
+    track_running_stats: bool = False,
+    *,
+    ndim: int | None = None,
+) -> Layer:
+    """Instance normalisation of (N, C, L), (N, C, H, W) or (N, C, D, H, W).
+
+    Parameters
+    ----------
+    eps : float
+        Added to the variance.
+    momentum : float or None
+        Share of a new batch in the running statistics; None leaves them as they are.
+    affine : bool
+        Scale and shift each channel.
+    track_running_stats : bool
+        Keep running statistics, and normalise by them outside training.
+    ndim : int, optional
+        Number of spatial axes. Where it is given, inputs of another number are refused, and a
+        single sample without its batch axis is taken, as torch.nn.InstanceNorm2d takes
+        (C, H, W). Otherwise only (C, L) can be told from a batch.
+
+    Returns
+    -------
+    Layer
+        With the parameters ``weight``, ``bias``, ``running_mean``, ``running_var`` and
+        ``num_batches_tracked`` of torch.nn.InstanceNorm2d, which leaves the last at 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Inputs that do not fit, when the layer is used; one position alone.
+
+    Examples
+    --------
+    >>> from fconv import random
+    >>> instance_norm().init(random.key(0), (8, 3, 4, 4))
+    ()
+    """
+    if ndim is not None:
+        ndim = whole("instance_norm", "ndim", ndim, 1)
+
+    def advance(count: Array) -> tuple[Array, float]:
+        return count, 0.0 if momentum is None else momentum
+
+    options = _options(eps, momentum, affine, track_running_stats)
+    layer = _running_norm(F.instance_norm, F.instance_moments, "use_input_stats", advance, options, 3)
+    return _taking_samples(layer, 2 if ndim is None else ndim + 1, ndim)
+
+
+def _options(eps: float, momentum: float | None, affine: bool, track_running_stats: bool) -> dict[str, Any]:
+    return {"eps": eps, "momentum": momentum, "affine": affine, "track_running_stats": track_running_stats}
+
+
+def _running_norm(
+    function: Differentiable[...],
+    moments: Callable[[Array], Statistics],
+    by_input: str,
+    advance: Callable[[Array], tuple[Array, float]],
+    options: dict[str, Any],
+    least_ndim: int,
+) -> Layer:
+    """Make a norm with running statistics.
+
+    Parameters
+    ----------
+    function : Differentiable
+        The norm of batches.
+    moments : callable
+        The statistics of a batch.
+    by_input : str
+        The function's option to normalise by the input's own statistics.
+    advance : callable
+        Gives the next count of batches, and the share of the new one, from the last count.
+    options : dict
+        Hyperparameters.
+    least_ndim : int
+        Axes that an input has at least.
+    """
+    name, eps = function.__name__, options["eps"]
+    trained = ("weight", "bias") if options["affine"] else ()
+    tracked = ("running_mean", "running_var", "num_batches_tracked") if options["track_running_stats"] else ()
     names = trained + tracked
 
     def check(shape: Shape) -> Shape:
-        shape = check_shape("batch_norm", shape)
-        if len(shape) < 2:
-            raise ValueError(f"batch_norm: expected an input of shape (N, C, ...), got {shape}")
+        shape = check_shape(name, shape)
+        if len(shape) < least_ndim:
+            form = ", ".join(("N", "C", "L")[:least_ndim])
+            raise ValueError(f"{name}: expected an input of shape ({form}, ...), got {shape}")
         return shape
 
     def init(key: Array, shape: Shape, dtype: Any = np.float32) -> Params:
@@ -71,35 +168,36 @@ def batch_norm(
             "running_mean": (channels, zeros()),
             "running_var": (channels, ones()),
         }
-        params = draw("batch_norm", {name: leaves[name] for name in names if name in leaves}, key, dtype)
+        params = draw(name, {leaf: leaves[leaf] for leaf in names if leaf in leaves}, key, dtype)
         if tracked:
             params["num_batches_tracked"] = np.zeros((), np.int64)
         return params or ()
 
-    def arguments(params: Params) -> dict[str, Any]:
-        check_params("batch_norm", params, names)
+    def arguments(params: Params, train: bool) -> dict[str, Any]:
+        check_params(name, params, names)
         held = params if names else {}
-        return {name: held.get(name) for name in ("running_mean", "running_var", "weight", "bias")}
+        arrays = {leaf: held.get(leaf) for leaf in ("running_mean", "running_var", "weight", "bias")}
+        return {**arrays, by_input: train or not tracked, "eps": eps}
 
     def gradients(params: Params, dx: Any, dweight: Any, dbias: Any) -> tuple[Params, Any]:
         held = {"weight": dweight, "bias": dbias}
-        return {name: held.get(name) for name in params} if names else (), dx
+        return {leaf: held.get(leaf) for leaf in params} if names else (), dx
 
     def apply(params: Params, x: Array, *, train: bool = False, key: Array | None = None) -> Array:
-        return F.batch_norm(x, **arguments(params), training=train, eps=eps)
+        return function(x, **arguments(params, train))
 
     def vjp(
         params: Params, x: Array, g: Array, *, train: bool = False, key: Array | None = None
     ) -> tuple[Params, Array]:
-        dx, _, _, dweight, dbias = F.batch_norm_vjp(g, x, **arguments(params), training=train, eps=eps)
+        dx, _, _, dweight, dbias = function.vjp(g, x, **arguments(params, train))
         return gradients(params, dx, dweight, dbias)
 
     def forward(
         params: Params, x: Array, *, train: bool = False, key: Array | None = None
     ) -> tuple[Array, Params, LayerPullback]:
-        given = arguments(params)
-        batch = F.batch_moments(x) if train else None
-        y, pull = F.batch_norm.forward(x, **given, training=train, eps=eps, batch=batch)
+        given = arguments(params, train)
+        batch = moments(x) if train else None
+        y, pull = function.forward(x, **given, batch=batch)
 
         def pullback(g: Array, input_grad: bool = True) -> tuple[Params, Any]:
             wrt = ("x", *trained) if input_grad else trained
@@ -108,11 +206,10 @@ def batch_norm(
 
         return y, params if batch is None else refreshed(params, x, batch), pullback
 
-    def refreshed(params: Params, x: Array, batch: tuple[Array, Array]) -> Params:
+    def refreshed(params: Params, x: Array, batch: Statistics) -> Params:
         if not tracked or prod(x.shape) == 0:
             return params
-        count = params["num_batches_tracked"] + xp_of(x).ones((), np.int64)
-        share = 1.0 / float(count) if momentum is None else momentum
+        count, share = advance(params["num_batches_tracked"])
         old = (params["running_mean"], params["running_var"])
         mean, var = F.running_statistics(x, batch, old, share)
         new = {"running_mean": mean, "running_var": var, "num_batches_tracked": xp_of(x).asarray(count)}
@@ -124,12 +221,69 @@ def batch_norm(
         vjp=vjp,
         out_shape=check,
         forward=forward,
-        name="batch_norm",
+        name=name,
+        options=options,
         buffers=frozenset(tracked),
-        options={
-            "eps": eps,
-            "momentum": momentum,
-            "affine": affine,
-            "track_running_stats": track_running_stats,
-        },
+    )
+
+
+def _taking_samples(layer: Layer, sample_ndim: int, ndim: int | None) -> Layer:
+    """Let a layer of batches serve a single sample of `sample_ndim` axes too.
+
+    With `ndim`, inputs of another number of spatial axes are refused.
+    """
+
+    def lone(shape: Shape) -> bool:
+        shape = check_shape(layer.name, shape)
+        if ndim is not None and len(shape) not in (ndim + 1, ndim + 2):
+            raise ValueError(
+                f"{layer.name}: expected an input of {ndim} spatial axes, of {ndim + 2} axes with batch and "
+                f"channels or {ndim + 1} without a batch, got shape {shape}"
+            )
+        return len(shape) == sample_ndim
+
+    def init(key: Array, shape: Shape, dtype: Any = np.float32) -> Params:
+        return layer.init(key, (1, *shape) if lone(shape) else shape, dtype)
+
+    def out_shape(shape: Shape) -> Shape:
+        return layer.out_shape((1, *shape))[1:] if lone(shape) else layer.out_shape(shape)
+
+    def apply(params: Params, x: Array, *, train: bool = False, key: Array | None = None) -> Array:
+        return (
+            layer.apply(params, x[None], train=train)[0]
+            if lone(x.shape)
+            else layer.apply(params, x, train=train)
+        )
+
+    def vjp(
+        params: Params, x: Array, g: Array, *, train: bool = False, key: Array | None = None
+    ) -> tuple[Params, Array]:
+        if not lone(x.shape):
+            return layer.vjp(params, x, g, train=train)
+        dparams, dx = layer.vjp(params, x[None], g[None], train=train)
+        return dparams, dx[0]
+
+    def forward(
+        params: Params, x: Array, *, train: bool = False, key: Array | None = None
+    ) -> tuple[Array, Params, LayerPullback]:
+        if not lone(x.shape):
+            return layer.forward(params, x, train=train)
+        y, new, pull = layer.forward(params, x[None], train=train)
+
+        def pullback(g: Array, input_grad: bool = True) -> tuple[Params, Any]:
+            dparams, dx = pull(g[None], input_grad)
+            return dparams, None if dx is None else dx[0]
+
+        return y[0], new, pullback
+
+    options = {**layer.options, "ndim": ndim}
+    return Layer(
+        init=init,
+        apply=apply,
+        vjp=vjp,
+        out_shape=out_shape,
+        forward=forward,
+        name=layer.name,
+        options=options,
+        buffers=layer.buffers,
     )

@@ -18,7 +18,8 @@ PATH = Path(__file__).with_name("torch_reference.npz")
 
 CALLS = [call for family in FAMILIES for call in family.CALLS]
 """(name, arrays, options). A tuple is the shape of a float64 array; ("labels", shape, classes) draws
-class numbers, ("positive", shape) numbers from 0.5 to 2, ("unit", shape) numbers from 0.1 to 0.9."""
+class numbers, ("positive", shape) numbers from 0.5 to 2, ("unit", shape) numbers from 0.1 to 0.9;
+("as is", value) is the value itself."""
 
 
 def inputs(number, shapes):
@@ -28,6 +29,8 @@ def inputs(number, shapes):
         key = random.fold_in(random.fold_in(random.key(2026), number), i)
         if shape is None:
             args.append(None)
+        elif shape[:1] == ("as is",):
+            args.append(shape[1])
         elif shape[:1] == ("positive",):
             args.append(random.uniform(key, shape[1], np.float64, 0.5, 2.0))
         elif shape[:1] == ("unit",):
@@ -60,17 +63,17 @@ def record():
     for number, (name, shapes, options) in enumerate(CALLS):
         args = inputs(number, shapes)
         fixed = getattr(F, name).constants
-        tensors = [
-            None
-            if a is None
-            else torch.tensor(a, requires_grad=a.dtype.kind == "f" and argument not in fixed)
-            for argument, a in zip(getattr(F, name).arrays, args, strict=False)
-        ]
+        places = [i for i, a in enumerate(args) if a is None or isinstance(a, np.ndarray)]
+        tensors = list(args)
+        for i, argument in zip(places, getattr(F, name).arrays, strict=False):
+            if args[i] is not None:
+                trained = args[i].dtype.kind == "f" and argument not in fixed
+                tensors[i] = torch.tensor(args[i], requires_grad=trained)
         function = torch_function(name)
         y = function(*tensors, **options)
         y.backward(torch.tensor(outer(number, tuple(y.shape))))
         found[f"{number}.{name}.value"] = y.detach().numpy()
-        for i, tensor in enumerate(tensors):
+        for i, tensor in enumerate(tensors[place] for place in places):
             if tensor is not None and tensor.grad is not None:
                 found[f"{number}.{name}.grad{i}"] = tensor.grad.numpy()
     np.savez_compressed(PATH, **found)

@@ -1,0 +1,175 @@
+"""Normalising by moments: one definition for every norm, forward and gradient.
+
+A norm is its axes: those that the mean and the variance are taken over, and those along which
+scale and shift lie. Batch, layer, group, instance and RMS normalisation differ in nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from fconv.arrays import Array, Shape, xp_of
+from fconv.functional.core import Definition, Thunks, once
+
+Statistics: TypeAlias = tuple[Array, Array]
+
+
+def wide_dtype(x: Array) -> np.dtype[Any]:
+    """Give the dtype to compute in: that of `x`, but at least float32, as squares overflow float16."""
+    return np.promote_types(x.dtype, np.float32)
+
+
+def total(x: Array, axes: tuple[int, ...]) -> Array:
+    """Sum in float64 over `axes`, which stay as axes of one entry."""
+    return x.sum(axis=axes, keepdims=True, dtype=np.float64) if axes else x
+
+
+def mean_over(x: Array, axes: tuple[int, ...]) -> Array:
+    """Mean in float64 over `axes`, which stay as axes of one entry; 0 over no entries."""
+    return total(x, axes) / max(1, prod(x.shape[axis] for axis in axes))
+
+
+def mean_square(x: Array, axes: tuple[int, ...]) -> Array:
+    """Mean of the squares over `axes`; see `mean_over`."""
+    with np.errstate(over="ignore"):  # a square that overflows is infinite, as in PyTorch
+        return mean_over(xp_of(x).square(x, dtype=wide_dtype(x)), axes)
+
+
+def centre(x: Array, mean: Array) -> Array:
+    """Subtract a mean in float64 from `x`, as exactly as the result's dtype can say."""
+    near = mean.astype(wide_dtype(x), copy=False)
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        out = x - near
+        if near.dtype != mean.dtype:
+            out -= (mean - near).astype(near.dtype)  # what rounding the mean lost
+    return out
+
+
+def moments(x: Array, axes: tuple[int, ...]) -> Statistics:
+    """Mean and biased variance in float64 over `axes`, which stay as axes of one entry.
+
+    The variance takes a second pass over the differences from the mean, so that a mean far
+    larger than the deviation costs no digits. Over no entries both are 0.
+
+    Parameters
+    ----------
+    x : array
+        Floating-point.
+    axes : tuple of int
+        Axes to average over.
+
+    Returns
+    -------
+    tuple of array
+        (mean, variance).
+    """
+    mean = mean_over(x, axes)
+    return mean, mean_square(centre(x, mean), axes)
+
+
+def normalised(
+    x: Array,
+    axes: tuple[int, ...],
+    along: Shape,
+    weight: Array | None,
+    bias: Array | None,
+    eps: float,
+    *,
+    given: Callable[[], Statistics] | None = None,
+    fixed: bool = False,
+    centred: bool = True,
+) -> Definition:
+    """Define ``y = (x - mean) / sqrt(var + eps) * weight + bias`` and its gradients.
+
+    Parameters
+    ----------
+    x : array
+        Floating-point.
+    axes : tuple of int
+        What mean and variance are taken over.
+    along : tuple of int
+        The shape of scale and shift, with an axis for each of `x`'s.
+    weight, bias : array or None
+        Scale and shift, of as many entries as `along` has.
+    eps : float
+        Added to the variance.
+    given : callable, optional
+        Gives (mean, variance) that broadcast against `x`, in place of `moments`.
+    fixed : bool
+        The statistics do not depend on `x`, so that no gradient flows through them.
+    centred : bool
+        Otherwise no mean is subtracted, and the variance is the mean of the squares.
+
+    Returns
+    -------
+    Definition
+        Its pullback has the gradients of ``x``, ``weight`` and ``bias``.
+    """
+    xp = xp_of(x)
+    summed_axes = tuple(axis for axis, size in enumerate(along) if size == 1)
+    # Scale and shift are constant along these: sums over them serve the gradients of both sides.
+    common = tuple(axis for axis in axes if axis in summed_axes)
+    rest = tuple(axis for axis in axes if axis not in common)
+    count = max(1, prod(x.shape[axis] for axis in axes))
+
+    @once
+    def statistics() -> tuple[Array | None, Array]:
+        """Give the mean and 1 / sqrt(var + eps)."""
+        if not centred:
+            mean, var = None, mean_square(x, axes)
+        else:
+            mean, var = given() if given is not None else moments(x, axes)
+        with np.errstate(divide="ignore", invalid="ignore"):  # where both are 0, as in PyTorch
+            return mean, xp.asarray(1 / xp.sqrt(var + eps), dtype=wide_dtype(x))
+
+    @once
+    def normal() -> Array:
+        mean, spread = statistics()
+        with np.errstate(invalid="ignore"):
+            if mean is None:
+                return x * spread
+            out = centre(x, mean)
+            out *= spread
+            return out
+
+    def scaled(v: Array) -> Array:
+        return v if weight is None else v * weight.reshape(along)
+
+    def value() -> Array:
+        out = scaled(normal())
+        if bias is not None:
+            out = out + bias.reshape(along)
+        return out.astype(x.dtype, copy=False)
+
+    def pullback(g: Array) -> Thunks:
+        summed = once(lambda: total(g, common))
+        weighted = once(lambda: total(g * normal(), common))
+
+        def fold(v: Array, shape: Shape) -> Array:
+            return total(v, summed_axes).reshape(shape).astype(x.dtype, copy=False)
+
+        def mean(v: Array) -> Array:
+            return (total(scaled(v), rest) / count).astype(wide_dtype(x), copy=False)
+
+        def dx() -> Array:
+            inner = scaled(g)
+            if fixed:
+                return (inner * statistics()[1]).astype(x.dtype, copy=False)
+            if centred:
+                inner = inner - mean(summed())
+            out = normal() * mean(weighted())
+            xp.subtract(inner, out, out=out)
+            out *= statistics()[1]
+            return out.astype(x.dtype, copy=False)
+
+        return {
+            "x": dx,
+            "weight": lambda: fold(weighted(), weight.shape),  # type: ignore[union-attr]
+            "bias": lambda: fold(summed(), bias.shape),  # type: ignore[union-attr]
+        }
+
+    return x.shape, once(value), pullback

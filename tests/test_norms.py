@@ -1,0 +1,98 @@
+"""Norms: far-off values, degenerate inputs, memory order, half precision."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fconv as fc
+from fconv import functional as F
+from fconv.testing import strategies as fst
+
+KEY = fc.random.key(0)
+NORMS = {
+    "batch_norm": {"training": True},
+    "instance_norm": {},
+    "layer_norm": {"normalized_shape": (32, 32)},
+    "group_norm": {"num_groups": 2},
+}
+
+
+@pytest.mark.parametrize("name", NORMS)
+@pytest.mark.parametrize("layout", ["C", "channels_last"])
+def test_far_off_values_in_float32(name, layout):
+    x = fc.random.normal(KEY, (8, 4, 32, 32), np.float32) + np.float32(1e4)
+    g = fst.laid_out(fc.random.normal(fc.random.key(1), x.shape, np.float32), layout)
+    y, pullback = getattr(F, name).forward(fst.laid_out(x, layout), **NORMS[name])
+    exact, exact_pullback = getattr(F, name).forward(x.astype(np.float64), **NORMS[name])
+    np.testing.assert_allclose(y, exact, atol=1e-5)
+    np.testing.assert_allclose(pullback(g)[0], exact_pullback(g.astype(np.float64))[0], atol=1e-4)
+    layer = {"group_norm": fc.group_norm(2), "layer_norm": fc.layer_norm(last_axes=2)}.get(
+        name, getattr(fc, name)
+    )
+    layer = layer if isinstance(layer, fc.Layer) else layer()
+    z, _, _ = layer.forward(layer.init(KEY, x.shape), x, train=True)
+    np.testing.assert_allclose(z, exact, atol=1e-5)
+
+
+def test_rms_of_far_off_values_in_float32():
+    x = fc.random.normal(KEY, (64, 1000), np.float32) + np.float32(1e4)
+    np.testing.assert_allclose(F.rms_norm(x, (1000,)), F.rms_norm(x.astype(np.float64), (1000,)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_half_precision_neither_overflows_nor_widens(name):
+    x = 1000 * fc.random.normal(KEY, (4, 4, 32, 32), np.float32)
+    options = NORMS[name]
+    y, pullback = getattr(F, name).forward(x.astype(np.float16), **options)
+    dx = pullback(y)[0]
+    assert y.dtype == dx.dtype == np.float16
+    np.testing.assert_allclose(y, getattr(F, name)(x, **options), atol=5e-3)
+    assert np.isfinite(dx).all()
+
+
+@pytest.mark.parametrize("name", [*NORMS, "rms_norm", "local_response_norm", "normalize"])
+def test_memory_order_is_kept(name):
+    options = {**NORMS, "rms_norm": {"normalized_shape": (5,)}, "local_response_norm": {"size": 3}}
+    options = options.get(name, {})
+    if name == "layer_norm":
+        options = {"normalized_shape": (4, 5)}
+    x = fst.laid_out(fc.random.normal(KEY, (2, 6, 4, 5)), "channels_last")
+    y, pullback = getattr(F, name).forward(x, **options)
+    dx = pullback(x)
+    assert y.strides == x.strides
+    assert (dx[0] if isinstance(dx, tuple) else dx).strides == x.strides
+
+
+def test_constant_and_infinite_inputs_raise_no_warning():
+    x = np.ones((2, 4, 3))
+    assert (F.layer_norm(x, (3,)) == 0).all()
+    assert np.isnan(F.layer_norm(x, (3,), eps=0.0)).all()
+    assert np.isnan(F.group_norm(x, 2, eps=-0.5)).all()
+    x[0, 0, 0] = np.inf
+    for y in (
+        F.layer_norm(x, (3,)),
+        F.rms_norm(x, (3,)),
+        F.group_norm(x, 2),
+        F.instance_norm(x),
+        F.local_response_norm(x, 2),
+        F.normalize(x),
+    ):
+        assert np.isnan(y).any()
+    huge = np.full((1, 1, 2), 1e30, np.float32)
+    assert (F.rms_norm(huge, (2,)) == 0).all()
+    assert (F.normalize(huge, dim=2) == 0).all()
+
+
+def test_instance_norm_of_a_sample_is_that_of_its_batch():
+    x = fc.random.normal(KEY, (3, 4, 5))
+    layer = fc.instance_norm(affine=True, track_running_stats=True, ndim=2)
+    params = layer.init(KEY, x.shape)
+    assert params["weight"].shape == (3,)
+    y, new, pullback = layer.forward(params, x, train=True)
+    z, expected, batch_pullback = layer.forward(params, x[None], train=True)
+    np.testing.assert_array_equal(y, z[0])
+    for a, b in zip(fc.trees.leaves(new), fc.trees.leaves(expected), strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(pullback(y)[1], batch_pullback(z)[1][0])
+    assert fc.instance_norm().out_shape((3, 4)) == (3, 4)
