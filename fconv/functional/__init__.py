@@ -8,6 +8,7 @@ from fconv.functional import (
     activation,
     affine,
     convolution,
+    convolution_transpose,
     loss,
     masking,
     normalization,
@@ -18,6 +19,7 @@ from fconv.functional import (
 from fconv.functional.activation import *
 from fconv.functional.affine import *
 from fconv.functional.convolution import *
+from fconv.functional.convolution_transpose import *
 from fconv.functional.loss import *
 from fconv.functional.masking import *
 from fconv.functional.normalization import *
@@ -29,6 +31,7 @@ __all__: list[str] = []
 __all__ += activation.__all__
 __all__ += affine.__all__
 __all__ += convolution.__all__
+__all__ += convolution_transpose.__all__
 __all__ += loss.__all__
 __all__ += masking.__all__
 __all__ += normalization.__all__

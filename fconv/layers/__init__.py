@@ -3,6 +3,7 @@
 from fconv.layers import (
     activation,
     convolution,
+    convolution_transpose,
     masking,
     normalization,
     pooling,
@@ -11,6 +12,7 @@ from fconv.layers import (
 )
 from fconv.layers.activation import *
 from fconv.layers.convolution import *
+from fconv.layers.convolution_transpose import *
 from fconv.layers.masking import *
 from fconv.layers.normalization import *
 from fconv.layers.pooling import *
@@ -20,6 +22,7 @@ from fconv.layers.shape import *
 __all__: list[str] = []
 __all__ += activation.__all__
 __all__ += convolution.__all__
+__all__ += convolution_transpose.__all__
 __all__ += masking.__all__
 __all__ += normalization.__all__
 __all__ += pooling.__all__
