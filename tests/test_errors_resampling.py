@@ -24,6 +24,28 @@ REFUSED = [
     (lambda: F.conv_transpose2d(X, W, stride=0), "conv_transpose2d: stride must be at least 1, got 0"),
     (lambda: fc.conv_transpose2d(4, 3, groups=3), "conv_transpose2d: groups must divide out_channels"),
     (lambda: fc.conv_transpose2d(4, 3, output_padding=2), "conv_transpose2d: output_padding must be smaller"),
+    (lambda: F.pad(X, 3), "pad: expected a sequence of widths, the last axis first, got 3"),
+    (lambda: F.pad(X, (1, 2, 3)), "pad: expected two widths an axis, the last first, got (1, 2, 3)"),
+    (lambda: F.pad(X, (1,) * 10), "pad: expected two widths an axis"),
+    (lambda: F.pad(X, (1, 1.5)), "pad: a width must be an integer, got 1.5"),
+    (lambda: F.pad(X, (1, 1), "mirror"), "pad: expected a mode of constant, reflect, replicate, circular"),
+    (lambda: F.pad(X, (1, 1), "reflect"), "pad: expected widths for all spatial axes of (C, ...) or (N"),
+    (lambda: F.pad(X, (8, 0, 0, 0), "reflect"), "pad: widths 8 and 0 do not fit an axis of 8 with mode"),
+    (lambda: F.pad(X, (0, 9, 0, 0), "circular"), "pad: widths 0 and 9 do not fit an axis of 8"),
+    (lambda: F.pad(X, (-5, -4)), "pad: widths -5 and -4 do not fit an axis of 8 with mode 'constant'"),
+    (lambda: F.pad(X, (1, 1, 1, 1), "reflect", 1.0), 'pad: only mode "constant" takes a value'),
+    (lambda: fc.pad((1, 1), "mirror"), "pad: expected a mode of constant"),
+    (lambda: fc.conv2d(4, 3, padding_mode="constant"), "conv2d: expected a padding_mode of zeros, reflect"),
+    (
+        lambda: fc.conv2d(4, 3, padding=8, padding_mode="reflect").init(fc.random.key(0), X.shape),
+        "conv2d: widths 8 and 8 do not fit an axis of 8 with mode 'reflect'",
+    ),
+    (lambda: F.unfold(X[0, 0], 2), "unfold: expected an input of 4 axes (N, C, H, W), got shape (8, 8)"),
+    (lambda: F.unfold(X, 9), "unfold: a window of 9"),
+    (lambda: F.fold(X, 4, 2), "fold: expected an input of 3 axes (N, C kH kW, L)"),
+    (lambda: F.fold(X[0], 4, 2), "fold: expected columns of a multiple of 4 entries and 9 windows (3, 3)"),
+    (lambda: fc.unfold(0), "unfold: kernel_size must be at least 1"),
+    (lambda: fc.fold(2, 3), "fold: a window of 3"),
 ]
 
 

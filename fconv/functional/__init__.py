@@ -12,9 +12,11 @@ from fconv.functional import (
     loss,
     masking,
     normalization,
+    padding,
     pooling,
     resampling,
     shape,
+    unfolding,
 )
 from fconv.functional.activation import *
 from fconv.functional.affine import *
@@ -23,9 +25,11 @@ from fconv.functional.convolution_transpose import *
 from fconv.functional.loss import *
 from fconv.functional.masking import *
 from fconv.functional.normalization import *
+from fconv.functional.padding import *
 from fconv.functional.pooling import *
 from fconv.functional.resampling import *
 from fconv.functional.shape import *
+from fconv.functional.unfolding import *
 
 __all__: list[str] = []
 __all__ += activation.__all__
@@ -35,6 +39,8 @@ __all__ += convolution_transpose.__all__
 __all__ += loss.__all__
 __all__ += masking.__all__
 __all__ += normalization.__all__
+__all__ += padding.__all__
 __all__ += pooling.__all__
 __all__ += resampling.__all__
 __all__ += shape.__all__
+__all__ += unfolding.__all__

@@ -6,6 +6,7 @@ from fconv.layers import (
     convolution_transpose,
     masking,
     normalization,
+    padding,
     pooling,
     resampling,
     shape,
@@ -15,6 +16,7 @@ from fconv.layers.convolution import *
 from fconv.layers.convolution_transpose import *
 from fconv.layers.masking import *
 from fconv.layers.normalization import *
+from fconv.layers.padding import *
 from fconv.layers.pooling import *
 from fconv.layers.resampling import *
 from fconv.layers.shape import *
@@ -25,6 +27,7 @@ __all__ += convolution.__all__
 __all__ += convolution_transpose.__all__
 __all__ += masking.__all__
 __all__ += normalization.__all__
+__all__ += padding.__all__
 __all__ += pooling.__all__
 __all__ += resampling.__all__
 __all__ += shape.__all__

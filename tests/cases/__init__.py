@@ -10,12 +10,23 @@ from tests.cases import (
     convolution_transpose,
     loss,
     normalization,
+    padding,
     pooling,
     resampling,
     shape,
 )
 from tests.cases.common import Case
 
-FAMILIES = (activation, convolution, convolution_transpose, loss, normalization, pooling, resampling, shape)
+FAMILIES = (
+    activation,
+    convolution,
+    convolution_transpose,
+    loss,
+    normalization,
+    padding,
+    pooling,
+    resampling,
+    shape,
+)
 
 CASES: dict[str, Case] = {name: case for family in FAMILIES for name, case in family.CASES.items()}

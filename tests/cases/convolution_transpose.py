@@ -1,4 +1,4 @@
-"""Transposed convolution, unfold and fold."""
+"""Transposed convolution."""
 
 from __future__ import annotations
 

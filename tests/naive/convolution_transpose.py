@@ -1,4 +1,4 @@
-"""Transposed convolution, unfold and fold as plain loops."""
+"""Transposed convolution as plain loops."""
 
 from __future__ import annotations
 
