@@ -11,6 +11,7 @@ import fconv as fc
 from fconv import functional as F
 
 X = np.ones((2, 3, 8, 8), np.float32)
+PLACES = np.zeros(X.shape, np.int64)
 W = np.ones((3, 2, 3, 3), np.float32)
 
 REFUSED = [
@@ -46,6 +47,35 @@ REFUSED = [
     (lambda: F.fold(X[0], 4, 2), "fold: expected columns of a multiple of 4 entries and 9 windows (3, 3)"),
     (lambda: fc.unfold(0), "unfold: kernel_size must be at least 1"),
     (lambda: fc.fold(2, 3), "fold: a window of 3"),
+    (lambda: F.max_pool2d(X[0, 0], 2), "max_pool2d: expected an input of 4 axes"),
+    (lambda: F.lp_pool2d(X, 0, 2), "lp_pool2d: expected a norm_type other than 0, got 0"),
+    (lambda: F.lp_pool2d(X, "2", 2), "lp_pool2d: expected a number for norm_type, got '2'"),
+    (
+        lambda: F.adaptive_avg_pool2d(X, (1, 2, 3)),
+        "adaptive_avg_pool2d: output_size must be one integer or 2",
+    ),
+    (lambda: F.adaptive_max_pool2d(X, -1), "adaptive_max_pool2d: output_size must be at least 0, got -1"),
+    (lambda: F.adaptive_max_pool2d(X[:, :, :0], 2), "adaptive_max_pool2d: expected at least one entry"),
+    (lambda: F.global_avg_pool(X[0, 0]), "global_avg_pool: expected an input of 3 to 5 axes (N, C, ...)"),
+    (
+        lambda: F.max_unpool2d(X, PLACES[:1], 2),
+        "max_unpool2d: expected indices of the input's shape (2, 3, 8, 8)",
+    ),
+    (lambda: F.max_unpool2d(X, X, 2), "max_unpool2d: expected integer indices, got numpy array of float32"),
+    (
+        lambda: F.max_unpool2d(X, PLACES - 1, 2),
+        "max_unpool2d: expected indices from 0 to 255 for a plane of (16",
+    ),
+    (
+        lambda: F.max_unpool2d(X, PLACES, 2, output_size=(18, 16)),
+        "max_unpool2d: expected an output_size less than",
+    ),
+    (
+        lambda: F.max_unpool2d(X, PLACES, 2, output_size=(16,)),
+        "max_unpool2d: expected an output_size of 2 integers",
+    ),
+    (lambda: fc.lp_pool2d(0, 2), "lp_pool2d: expected a norm_type other than 0"),
+    (lambda: fc.adaptive_avg_pool2d("7"), "adaptive_avg_pool2d: output_size must be an integer, got '7'"),
 ]
 
 

@@ -13,10 +13,13 @@ from fconv.functional import (
     masking,
     normalization,
     padding,
-    pooling,
+    pooling_adaptive,
+    pooling_avg,
+    pooling_max,
     resampling,
     shape,
     unfolding,
+    unpooling,
 )
 from fconv.functional.activation import *
 from fconv.functional.affine import *
@@ -26,10 +29,13 @@ from fconv.functional.loss import *
 from fconv.functional.masking import *
 from fconv.functional.normalization import *
 from fconv.functional.padding import *
-from fconv.functional.pooling import *
+from fconv.functional.pooling_adaptive import *
+from fconv.functional.pooling_avg import *
+from fconv.functional.pooling_max import *
 from fconv.functional.resampling import *
 from fconv.functional.shape import *
 from fconv.functional.unfolding import *
+from fconv.functional.unpooling import *
 
 __all__: list[str] = []
 __all__ += activation.__all__
@@ -40,7 +46,10 @@ __all__ += loss.__all__
 __all__ += masking.__all__
 __all__ += normalization.__all__
 __all__ += padding.__all__
-__all__ += pooling.__all__
+__all__ += pooling_adaptive.__all__
+__all__ += pooling_avg.__all__
+__all__ += pooling_max.__all__
 __all__ += resampling.__all__
 __all__ += shape.__all__
 __all__ += unfolding.__all__
+__all__ += unpooling.__all__

@@ -8,6 +8,7 @@ from fconv.layers import (
     normalization,
     padding,
     pooling,
+    pooling_adaptive,
     resampling,
     shape,
 )
@@ -18,6 +19,7 @@ from fconv.layers.masking import *
 from fconv.layers.normalization import *
 from fconv.layers.padding import *
 from fconv.layers.pooling import *
+from fconv.layers.pooling_adaptive import *
 from fconv.layers.resampling import *
 from fconv.layers.shape import *
 
@@ -29,5 +31,6 @@ __all__ += masking.__all__
 __all__ += normalization.__all__
 __all__ += padding.__all__
 __all__ += pooling.__all__
+__all__ += pooling_adaptive.__all__
 __all__ += resampling.__all__
 __all__ += shape.__all__

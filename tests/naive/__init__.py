@@ -5,6 +5,7 @@ from tests.naive.convolution_transpose import *
 from tests.naive.loss import *
 from tests.naive.normalization import *
 from tests.naive.padding import *
+from tests.naive.pooling import *
 from tests.naive.resampling import *
 from tests.naive.shape import *
 from tests.naive.windows import *
