@@ -95,7 +95,7 @@ def test_adjoint_identity_of_linear_functions(name, data, key):
     assert abs(left - right) <= 1e-11 * (abs(g * y).sum() + abs(dx * args[0]).sum() + 1e-300)
 
 
-@pytest.mark.parametrize("name", ["conv1d", "conv2d", "conv3d", "linear"])
+@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("conv") or n == "linear"])
 @given(data=st.data(), key=fst.keys())
 def test_adjoint_identity_of_bilinear_functions(name, data, key):
     (x, weight, _), options = data.draw(CASES[name].draw)

@@ -282,6 +282,86 @@ def conv_geometry(
     return ConvGeometry(x_shape[0], x_shape[1], out_channels, groups, windows)
 
 
+def conv_transpose_geometry(
+    name: str,
+    ndim: int,
+    x_shape: Shape,
+    weight_shape: Shape,
+    bias_shape: Shape | None,
+    stride: Size,
+    padding: Size,
+    output_padding: Size,
+    dilation: Size,
+    groups: int,
+) -> ConvGeometry:
+    """Find the convolution whose input gradient a transposed convolution is, and check the shapes.
+
+    Its input is the transposed convolution's output and the reverse, so its `in_shape` is what
+    comes out: along each axis ``(in - 1) stride - 2 padding + dilation (kernel - 1) + output_padding + 1``.
+
+    Parameters
+    ----------
+    name, ndim, bias_shape, stride, dilation, groups
+        As for `conv_geometry`.
+    x_shape : tuple of int
+        (N, C, *spatial).
+    weight_shape : tuple of int
+        (C, O/groups, *kernel).
+    padding, output_padding : int or sequence of int
+        Entries taken from both ends of the output, and added at its end.
+
+    Returns
+    -------
+    ConvGeometry
+        The convolution from the output's shape to `x_shape`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        The shapes do not fit each other.
+
+    Examples
+    --------
+    >>> conv_transpose_geometry("f", 1, (1, 4, 5), (4, 2, 3), None, 2, 1, 1, 1, 1).in_shape
+    (1, 2, 10)
+    """
+    check_rank(name, "input", x_shape, ndim)
+    if len(weight_shape) != ndim + 2:
+        axes = ", ".join(("in_channels", "out_channels/groups", *spatial_names(ndim, "k")))
+        raise ValueError(f"{name}: expected a weight of {ndim + 2} axes ({axes}), got shape {weight_shape}")
+    groups = whole(name, "groups", groups, 1)
+    check_channels(name, x_shape, weight_shape[0])
+    check_groups(name, groups, in_channels=x_shape[1])
+    out_channels = weight_shape[1] * groups
+    if bias_shape is not None and bias_shape != (out_channels,):
+        raise ValueError(
+            f"{name}: expected a bias of shape {(out_channels,)} for a weight of shape {weight_shape} "
+            f"and groups={groups}, got {bias_shape}"
+        )
+    kernel = whole_tuple(name, "kernel_size", weight_shape[2:], ndim, 1)
+    strides = whole_tuple(name, "stride", stride, ndim, 1)
+    pads = whole_tuple(name, "padding", padding, ndim, 0)
+    extra = whole_tuple(name, "output_padding", output_padding, ndim, 0)
+    dilations = whole_tuple(name, "dilation", dilation, ndim, 1)
+    if any(e >= max(s, d) for e, s, d in zip(extra, strides, dilations, strict=True)):
+        raise ValueError(
+            f"{name}: output_padding must be smaller than stride or dilation, got output_padding {extra}, "
+            f"stride {strides} and dilation {dilations}"
+        )
+    out_size = tuple(
+        (size - 1) * s - 2 * p + d * (k - 1) + e + 1
+        for size, k, s, p, e, d in zip(x_shape[2:], kernel, strides, pads, extra, dilations, strict=True)
+    )
+    if min(x_shape[2:]) < 1 or min(out_size) < 1:
+        raise ValueError(
+            f"{name}: expected sizes that leave an output, got an input of shape {x_shape} "
+            f"and an output of size {out_size}"
+        )
+    pairs = tuple((p, p) for p in pads)
+    windows = Windows(out_size, tuple(x_shape[2:]), kernel, strides, dilations, pairs)
+    return ConvGeometry(x_shape[0], out_channels, x_shape[1], groups, windows)
+
+
 def spatial_names(ndim: int, prefix: str = "") -> tuple[str, ...]:
     """Name the last `ndim` spatial axes: D, H, W."""
     return tuple(f"{prefix}{axis}" for axis in "DHW"[3 - ndim :])

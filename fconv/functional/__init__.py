@@ -8,42 +8,60 @@ from fconv.functional import (
     activation,
     affine,
     convolution,
+    convolution_transpose,
     loss,
     masking,
     normalization,
+    padding,
     piecewise,
-    pooling,
+    pooling_adaptive,
+    pooling_avg,
+    pooling_max,
     resampling,
     response,
     sample_norm,
     shape,
     smooth,
+    unfolding,
+    unpooling,
 )
 from fconv.functional.activation import *
 from fconv.functional.affine import *
 from fconv.functional.convolution import *
+from fconv.functional.convolution_transpose import *
 from fconv.functional.loss import *
 from fconv.functional.masking import *
 from fconv.functional.normalization import *
+from fconv.functional.padding import *
 from fconv.functional.piecewise import *
-from fconv.functional.pooling import *
+from fconv.functional.pooling_adaptive import *
+from fconv.functional.pooling_avg import *
+from fconv.functional.pooling_max import *
 from fconv.functional.resampling import *
 from fconv.functional.response import *
 from fconv.functional.sample_norm import *
 from fconv.functional.shape import *
 from fconv.functional.smooth import *
+from fconv.functional.unfolding import *
+from fconv.functional.unpooling import *
 
 __all__: list[str] = []
 __all__ += activation.__all__
 __all__ += affine.__all__
 __all__ += convolution.__all__
+__all__ += convolution_transpose.__all__
 __all__ += loss.__all__
 __all__ += masking.__all__
 __all__ += normalization.__all__
+__all__ += padding.__all__
 __all__ += piecewise.__all__
-__all__ += pooling.__all__
+__all__ += pooling_adaptive.__all__
+__all__ += pooling_avg.__all__
+__all__ += pooling_max.__all__
 __all__ += resampling.__all__
 __all__ += response.__all__
 __all__ += sample_norm.__all__
 __all__ += shape.__all__
 __all__ += smooth.__all__
+__all__ += unfolding.__all__
+__all__ += unpooling.__all__

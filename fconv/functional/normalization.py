@@ -240,6 +240,8 @@ def batch_norm(
     array([[-1.],
            [ 1.]])
     """
+    if not training and (running_mean is None) != (running_var is None):
+        raise ValueError("batch_norm: expected both running_mean and running_var or neither, got one of them")
     running = None if training or running_mean is None or running_var is None else (running_mean, running_var)
     axes = _over_batch("batch_norm", x, running is None)
     _check_channels(

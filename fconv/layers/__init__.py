@@ -3,18 +3,24 @@
 from fconv.layers import (
     activation,
     convolution,
+    convolution_transpose,
     masking,
     normalization,
+    padding,
     pooling,
+    pooling_adaptive,
     resampling,
     sample_norm,
     shape,
 )
 from fconv.layers.activation import *
 from fconv.layers.convolution import *
+from fconv.layers.convolution_transpose import *
 from fconv.layers.masking import *
 from fconv.layers.normalization import *
+from fconv.layers.padding import *
 from fconv.layers.pooling import *
+from fconv.layers.pooling_adaptive import *
 from fconv.layers.resampling import *
 from fconv.layers.sample_norm import *
 from fconv.layers.shape import *
@@ -22,9 +28,12 @@ from fconv.layers.shape import *
 __all__: list[str] = []
 __all__ += activation.__all__
 __all__ += convolution.__all__
+__all__ += convolution_transpose.__all__
 __all__ += masking.__all__
 __all__ += normalization.__all__
+__all__ += padding.__all__
 __all__ += pooling.__all__
+__all__ += pooling_adaptive.__all__
 __all__ += resampling.__all__
 __all__ += sample_norm.__all__
 __all__ += shape.__all__

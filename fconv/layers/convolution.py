@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from fconv import functional as F
-from fconv.arrays import Shape
+from fconv.arrays import Array, Shape
 from fconv.conv.geometry import (
     AMPLE,
     ConvGeometry,
     Padding,
+    Pairs,
     Size,
     check_groups,
     check_rank,
     conv_geometry,
     whole,
     whole_tuple,
+    window_geometry,
 )
 from fconv.functional.core import Differentiable
+from fconv.functional.padding import MODES, check_mode, pad_pairs, padded_shape
 from fconv.initializers import Initializer, fan_in_uniform
-from fconv.layer import Layer
-from fconv.layers.from_function import Leaves, for_sample_shape, from_function
+from fconv.layer import Layer, LayerPullback, Params
+from fconv.layers.from_function import Leaves, check_shape, for_sample_shape, from_function
 
 __all__ = ["conv1d", "conv2d", "conv3d", "linear"]
 
@@ -36,10 +42,21 @@ def _conv(
     dilation: Size,
     groups: int,
     bias: bool,
+    padding_mode: str,
     weight_init: Initializer | None,
     bias_init: Initializer | None,
 ) -> Layer:
     name = function.__name__
+    check_mode(name, "a padding_mode", padding_mode, ("zeros", *MODES[1:]))
+    if padding_mode != "zeros":
+        # The padding goes before the convolution, as a step of its own.
+        window = window_geometry(name, AMPLE[:ndim], kernel_size, stride, padding, dilation)
+        bare = _conv(
+            function, ndim, out_channels, kernel_size, stride, 0, dilation, groups, bias, "zeros",
+            weight_init, bias_init,
+        )  # fmt: skip
+        options = {**bare.options, "padding": padding, "padding_mode": padding_mode}
+        return replace(_padded(bare, window.padding, padding_mode), options=options)
     out_channels = whole(name, "out_channels", out_channels, 1)
     kernel = whole_tuple(name, "kernel_size", kernel_size, ndim, 1)
     groups = whole(name, "groups", groups, 1)
@@ -84,6 +101,52 @@ def _conv(
     )
 
 
+def _padded(layer: Layer, pairs: Pairs, mode: str) -> Layer:
+    """Pad the input of a layer; its parameters stay as they are."""
+    widths = [width for pair in reversed(pairs) for width in pair]
+
+    def out_shape(shape: Shape) -> Shape:
+        if len(shape) not in (len(pairs) + 1, len(pairs) + 2):
+            return layer.out_shape(shape)  # says what is wrong
+        return layer.out_shape(padded_shape(shape, pad_pairs(layer.name, shape, widths, mode)))
+
+    def init(key: Array, shape: Shape, dtype: Any = np.float32) -> Params:
+        shape = check_shape(layer.name, shape)
+        out_shape(shape)
+        return layer.init(key, padded_shape(shape, pairs), dtype)
+
+    def apply(params: Params, x: Array, *, train: bool = False, key: Array | None = None) -> Array:
+        return layer.apply(params, F.pad(x, widths, mode), train=train, key=key)
+
+    def vjp(
+        params: Params, x: Array, g: Array, *, train: bool = False, key: Array | None = None
+    ) -> tuple[Params, Array]:
+        padded, unpad = F.pad.forward(x, widths, mode)
+        dparams, dpadded = layer.vjp(params, padded, g, train=train, key=key)
+        return dparams, unpad(dpadded)
+
+    def forward(
+        params: Params, x: Array, *, train: bool = False, key: Array | None = None
+    ) -> tuple[Array, Params, LayerPullback]:
+        padded, unpad = F.pad.forward(x, widths, mode)
+        y, params, pull = layer.forward(params, padded, train=train, key=key)
+
+        def pullback(g: Array, input_grad: bool = True) -> tuple[Params, Any]:
+            dparams, dpadded = pull(g, input_grad)
+            return dparams, unpad(dpadded) if input_grad else None
+
+        return y, params, pullback
+
+    return replace(
+        layer,
+        init=init,
+        apply=apply,
+        vjp=vjp,
+        forward=forward,
+        out_shape=lambda shape: out_shape(check_shape(layer.name, shape)),
+    )
+
+
 def affine_leaves(
     weight: Shape, bias: int | None, weight_init: Initializer | None, bias_init: Initializer | None
 ) -> Leaves:
@@ -103,6 +166,7 @@ def conv2d(
     dilation: Size = 1,
     groups: int = 1,
     bias: bool = True,
+    padding_mode: str = "zeros",
     *,
     weight_init: Initializer | None = None,
     bias_init: Initializer | None = None,
@@ -116,11 +180,13 @@ def conv2d(
     kernel_size, stride, dilation : int or (int, int)
         As for `fconv.functional.conv2d`.
     padding : int, (int, int), "same" or "valid"
-        Zeros around the picture.
+        Entries around the picture.
     groups : int
         Channel groups that are convolved apart.
     bias : bool
         Add a bias to each output channel.
+    padding_mode : {"zeros", "reflect", "replicate", "circular"}
+        What the padding holds; see `fconv.functional.pad`.
     weight_init, bias_init : Initializer, optional
         From `fconv.initializers`; PyTorch's default U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
 
@@ -140,7 +206,7 @@ def conv2d(
     >>> conv2d(32, 3, padding=1).out_shape((8, 3, 28, 28))
     (8, 32, 28, 28)
     """
-    return _conv(F.conv2d, 2, out_channels, kernel_size, stride, padding, dilation, groups, bias, weight_init, bias_init)  # fmt: skip  # noqa: E501
+    return _conv(F.conv2d, 2, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, weight_init, bias_init)  # fmt: skip  # noqa: E501
 
 
 def conv1d(
@@ -151,12 +217,13 @@ def conv1d(
     dilation: Size = 1,
     groups: int = 1,
     bias: bool = True,
+    padding_mode: str = "zeros",
     *,
     weight_init: Initializer | None = None,
     bias_init: Initializer | None = None,
 ) -> Layer:
     """Convolution over one spatial axis: `conv2d` for (N, C, L)."""
-    return _conv(F.conv1d, 1, out_channels, kernel_size, stride, padding, dilation, groups, bias, weight_init, bias_init)  # fmt: skip  # noqa: E501
+    return _conv(F.conv1d, 1, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, weight_init, bias_init)  # fmt: skip  # noqa: E501
 
 
 def conv3d(
@@ -167,12 +234,13 @@ def conv3d(
     dilation: Size = 1,
     groups: int = 1,
     bias: bool = True,
+    padding_mode: str = "zeros",
     *,
     weight_init: Initializer | None = None,
     bias_init: Initializer | None = None,
 ) -> Layer:
     """Convolution over three spatial axes: `conv2d` for (N, C, D, H, W)."""
-    return _conv(F.conv3d, 3, out_channels, kernel_size, stride, padding, dilation, groups, bias, weight_init, bias_init)  # fmt: skip  # noqa: E501
+    return _conv(F.conv3d, 3, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, weight_init, bias_init)  # fmt: skip  # noqa: E501
 
 
 def linear(

@@ -8,11 +8,22 @@ from fconv import functional as F
 from fconv.arrays import Shape
 from fconv.conv.geometry import AMPLE, Size, check_rank
 from fconv.functional.core import Differentiable
-from fconv.functional.pooling import pool_geometry
+from fconv.functional.pooling_avg import check_norm_type
+from fconv.functional.pooling_windows import pool_geometry
 from fconv.layer import Layer
-from fconv.layers.from_function import from_function
+from fconv.layers.from_function import for_sample_shape, from_function
 
-__all__ = ["avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool3d"]
+__all__ = [
+    "avg_pool1d",
+    "avg_pool2d",
+    "avg_pool3d",
+    "lp_pool1d",
+    "lp_pool2d",
+    "lp_pool3d",
+    "max_pool1d",
+    "max_pool2d",
+    "max_pool3d",
+]
 
 
 def _pool(function: Differentiable[...], ndim: int, **call: Any) -> Layer:
@@ -21,7 +32,7 @@ def _pool(function: Differentiable[...], ndim: int, **call: Any) -> Layer:
 
     def windows(spatial: Shape) -> Shape:
         return pool_geometry(
-            name, spatial, call["kernel_size"], call["stride"], call["padding"],
+            name, spatial, call["kernel_size"], call["stride"], call.get("padding", 0),
             call.get("dilation", 1), call["ceil_mode"],
         ).out_size  # fmt: skip
 
@@ -30,7 +41,9 @@ def _pool(function: Differentiable[...], ndim: int, **call: Any) -> Layer:
         return (*shape[:2], *windows(shape[2:]))
 
     windows(AMPLE[:ndim])
-    return from_function(function, call=call, out_shape=out_shape)
+    return from_function(
+        function, call=call, out_shape=lambda shape: for_sample_shape(shape, ndim + 2, out_shape)
+    )
 
 
 def max_pool1d(
@@ -160,4 +173,49 @@ def avg_pool3d(
         ceil_mode=ceil_mode,
         count_include_pad=count_include_pad,
         divisor_override=divisor_override,
+    )
+
+
+def lp_pool1d(
+    norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
+) -> Layer:
+    """Power mean over windows of one spatial axis; see `fconv.functional.lp_pool1d`."""
+    check_norm_type("lp_pool1d", norm_type)
+    return _pool(
+        F.lp_pool1d,
+        1,
+        norm_type=norm_type,
+        kernel_size=kernel_size,
+        stride=stride,
+        ceil_mode=ceil_mode,
+    )
+
+
+def lp_pool2d(
+    norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
+) -> Layer:
+    """Power mean over windows of two spatial axes; see `fconv.functional.lp_pool2d`."""
+    check_norm_type("lp_pool2d", norm_type)
+    return _pool(
+        F.lp_pool2d,
+        2,
+        norm_type=norm_type,
+        kernel_size=kernel_size,
+        stride=stride,
+        ceil_mode=ceil_mode,
+    )
+
+
+def lp_pool3d(
+    norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
+) -> Layer:
+    """Power mean over windows of three spatial axes; see `fconv.functional.lp_pool3d`."""
+    check_norm_type("lp_pool3d", norm_type)
+    return _pool(
+        F.lp_pool3d,
+        3,
+        norm_type=norm_type,
+        kernel_size=kernel_size,
+        stride=stride,
+        ceil_mode=ceil_mode,
     )

@@ -1,0 +1,157 @@
+"""Transposed convolution: the input gradient of convolution, as a function of its own."""
+
+from __future__ import annotations
+
+from fconv.arrays import Array
+from fconv.conv.engine import engine_for
+from fconv.conv.geometry import Size, conv_transpose_geometry
+from fconv.functional.core import Definition, Thunks, differentiable, for_sample, once
+from fconv.functional.reduction import accurate_sum
+
+__all__ = [
+    "conv_transpose1d",
+    "conv_transpose1d_vjp",
+    "conv_transpose2d",
+    "conv_transpose2d_vjp",
+    "conv_transpose3d",
+    "conv_transpose3d_vjp",
+]
+
+
+def _transposed(
+    name: str,
+    ndim: int,
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    stride: Size,
+    padding: Size,
+    output_padding: Size,
+    groups: int,
+    dilation: Size,
+) -> Definition:
+    # The engine's three functions change roles: what was the gradient of the output is the
+    # input here, and what was the input is the gradient of the output.
+    def define(x: Array) -> Definition:
+        bias_shape = None if bias is None else bias.shape
+        geometry = conv_transpose_geometry(
+            name, ndim, x.shape, weight.shape, bias_shape, stride, padding, output_padding, dilation, groups
+        )
+        engine = engine_for(geometry)
+
+        def value() -> Array:
+            y = engine.input_gradient(x, weight, geometry)
+            return y if bias is None else y + bias.reshape(-1, *(1,) * ndim)
+
+        def pullback(g: Array) -> Thunks:
+            return {
+                "x": lambda: engine.convolve(g, weight, geometry),
+                "weight": lambda: engine.weight_gradient(x, g, geometry),
+                "bias": lambda: accurate_sum(g, (0, *range(2, 2 + ndim))),
+            }
+
+        return geometry.in_shape, once(value), pullback
+
+    return for_sample(x, ndim + 2, define)
+
+
+@differentiable("x", "weight", "bias")
+def conv_transpose2d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+) -> Definition:
+    """Transpose a convolution over two spatial axes: its input gradient, plus a bias.
+
+    ``y[n, o, i * stride + k * dilation - padding, j * ...] += x[n, c, i, j] * weight[c, o, k, l]``
+    summed over c, i, j, k, l, plus ``bias[o]``.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, H, W) or (C, H, W)
+        Input: float16, float32 or float64, any strides.
+    weight : array, shape (C, O/groups, kH, kW)
+        Filters, of the dtype of `x`.
+    bias : array, shape (O,), optional
+        Added to every position of an output channel.
+    stride : int or (int, int)
+        Steps between the places of two input entries in the output, at least 1.
+    padding : int or (int, int)
+        Entries taken from both ends of the output.
+    output_padding : int or (int, int)
+        Entries added at its end, fewer than the stride or the dilation.
+    groups : int
+        Channel groups that are convolved apart; it divides C.
+    dilation : int or (int, int)
+        Steps between a filter's entries, at least 1.
+
+    Returns
+    -------
+    array, shape (N, O, H', W')
+        ``H' = (H - 1) stride - 2 padding + dilation (kH - 1) + output_padding + 1``.
+
+    Raises
+    ------
+    ValueError
+        Shapes or options that do not fit each other; the message names them.
+    TypeError
+        Arrays that are not floating-point, of different dtypes or of different libraries.
+
+    References
+    ----------
+    Zeiler et al., "Deconvolutional networks", 2010; Dumoulin and Visin, "A guide to convolution
+    arithmetic for deep learning", 2016.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> conv_transpose2d(np.array([[[[1.0, 2.0]]]]), np.ones((1, 1, 1, 2)), stride=(1, 2))
+    array([[[[1., 1., 2., 2.]]]])
+    """
+    return _transposed(
+        "conv_transpose2d", 2, x, weight, bias, stride, padding, output_padding, groups, dilation
+    )
+
+
+@differentiable("x", "weight", "bias")
+def conv_transpose1d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+) -> Definition:
+    """Transpose a convolution over one spatial axis: `conv_transpose2d` for x (N, C, L)."""
+    return _transposed(
+        "conv_transpose1d", 1, x, weight, bias, stride, padding, output_padding, groups, dilation
+    )
+
+
+@differentiable("x", "weight", "bias")
+def conv_transpose3d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+) -> Definition:
+    """Transpose a convolution over three spatial axes: `conv_transpose2d` for x (N, C, D, H, W)."""
+    return _transposed(
+        "conv_transpose3d", 3, x, weight, bias, stride, padding, output_padding, groups, dilation
+    )
+
+
+conv_transpose1d_vjp = conv_transpose1d.vjp
+conv_transpose2d_vjp = conv_transpose2d.vjp
+conv_transpose3d_vjp = conv_transpose3d.vjp

@@ -1,0 +1,287 @@
+"""The mean and the power mean of each window."""
+
+from __future__ import annotations
+
+from math import isinf, isnan, prod
+
+import numpy as np
+
+from fconv.arrays import Array, xp_of
+from fconv.conv.geometry import Size, Windows, check_rank, whole
+from fconv.conv.windows import pad
+from fconv.functional.core import Definition, differentiable, for_sample, once
+from fconv.functional.pooling_max import max_pool1d, max_pool2d, max_pool3d
+from fconv.functional.pooling_windows import pool_geometry, spread_over_windows, window_entries
+
+__all__ = [
+    "avg_pool1d",
+    "avg_pool1d_vjp",
+    "avg_pool2d",
+    "avg_pool2d_vjp",
+    "avg_pool3d",
+    "avg_pool3d_vjp",
+    "lp_pool1d",
+    "lp_pool1d_vjp",
+    "lp_pool2d",
+    "lp_pool2d_vjp",
+    "lp_pool3d",
+    "lp_pool3d_vjp",
+]
+
+MAX_POOLS = (max_pool1d, max_pool2d, max_pool3d)
+
+
+def _avg_pool(
+    name: str,
+    ndim: int,
+    x: Array,
+    kernel_size: Size,
+    stride: Size | None,
+    padding: Size,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> Definition:
+    def define(x: Array) -> Definition:
+        check_rank(name, "input", x.shape, ndim)
+        windows = pool_geometry(name, x.shape[2:], kernel_size, stride, padding, 1, ceil_mode)
+        if divisor_override is not None:
+            whole(name, "divisor_override", divisor_override, 1)
+        xp = xp_of(x)
+
+        @once
+        def scale() -> Array:
+            if divisor_override is not None:
+                return xp.asarray(1.0 / divisor_override, dtype=x.dtype)
+            counts = np.ones((1,) * ndim)
+            for axis in range(ndim):
+                along = [-1 if other == axis else 1 for other in range(ndim)]
+                counts = counts * _entries_counted(windows, axis, count_include_pad).reshape(along)
+            return xp.asarray(1.0 / counts, dtype=x.dtype)
+
+        def value() -> Array:
+            first, *others = window_entries(pad(x, windows.padding), windows)
+            y = first.copy(order="K")
+            for entry in others:
+                y += entry
+            y *= scale()
+            return y
+
+        def pullback(g: Array) -> Array:
+            share = g * scale()
+            return spread_over_windows(x, windows, lambda number: share)
+
+        return (*x.shape[:2], *windows.out_size), once(value), pullback
+
+    return for_sample(x, ndim + 2, define)
+
+
+def _entries_counted(windows: Windows, axis: int, count_include_pad: bool) -> Array:
+    """Count the entries of each window along an axis that an average divides by.
+
+    The symmetric padding may count; what `ceil_mode` adds after it never does.
+    """
+    before, size = windows.padding[axis][0], windows.in_size[axis]
+    low, high = (0, size + 2 * before) if count_include_pad else (before, before + size)
+    starts = np.arange(windows.out_size[axis]) * windows.stride[axis]
+    return np.minimum(starts + windows.kernel[axis], high) - np.maximum(starts, low)
+
+
+@differentiable("x")
+def avg_pool2d(
+    x: Array,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Definition:
+    """Mean over windows of two spatial axes.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, H, W) or (C, H, W)
+        Floating-point.
+    kernel_size : int or (int, int)
+        Size of a window.
+    stride : int or (int, int), optional
+        Steps between windows; the kernel size by default.
+    padding : int or (int, int)
+        Zeros on both sides, at most half the kernel size.
+    ceil_mode : bool
+        Let the last window hang over the end.
+    count_include_pad : bool
+        Count the padding's zeros as entries of the mean.
+    divisor_override : int, optional
+        Divide the sums by this instead.
+
+    Returns
+    -------
+    array, shape (N, C, H', W')
+        In the dtype of `x`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Shapes or options that do not fit; `x` that is not floating-point.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> avg_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 2)
+    array([[[[ 2.5,  4.5],
+             [10.5, 12.5]]]])
+    """
+    return _avg_pool(
+        "avg_pool2d", 2, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    )
+
+
+@differentiable("x")
+def avg_pool1d(
+    x: Array,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Definition:
+    """Mean over windows of one spatial axis: `avg_pool2d` for x (N, C, L)."""
+    return _avg_pool("avg_pool1d", 1, x, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
+
+
+@differentiable("x")
+def avg_pool3d(
+    x: Array,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Definition:
+    """Mean over windows of three spatial axes: `avg_pool2d` for x (N, C, D, H, W)."""
+    return _avg_pool(
+        "avg_pool3d", 3, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    )
+
+
+def _lp_pool(
+    name: str,
+    ndim: int,
+    x: Array,
+    norm_type: float,
+    kernel_size: Size,
+    stride: Size | None,
+    ceil_mode: bool,
+) -> Definition:
+    def define(x: Array) -> Definition:
+        check_rank(name, "input", x.shape, ndim)
+        windows = pool_geometry(name, x.shape[2:], kernel_size, stride, 0, 1, ceil_mode)
+        p, xp = check_norm_type(name, norm_type), xp_of(x)
+        entries = prod(windows.kernel)
+        if isinf(p):
+            sign = 1.0 if p > 0 else -1.0
+            maxima = once(
+                lambda: MAX_POOLS[ndim - 1].forward(sign * abs(x), kernel_size, stride, 0, 1, ceil_mode)
+            )
+            return (
+                (*x.shape[:2], *windows.out_size),
+                once(lambda: sign * maxima()[0]),
+                lambda g: maxima()[1](g) * xp.sign(x),
+            )
+
+        @once
+        def powers() -> Definition:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                return _avg_pool(name, ndim, x**p, kernel_size, stride, 0, ceil_mode, True, None)
+
+        @once
+        def total() -> Array:
+            """Sum the powers of each window; one that hangs over the end counts as if it were whole."""
+            return powers()[1]() * entries
+
+        def value() -> Array:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                return total() ** (1.0 / p)
+
+        def pullback(g: Array) -> Array:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                outer = xp.where(total() == 0, xp.zeros((), g.dtype), g * total() ** (1.0 / p - 1.0))
+                return powers()[2](outer * entries) * x ** (p - 1.0)
+
+        return (*x.shape[:2], *windows.out_size), once(value), pullback
+
+    return for_sample(x, ndim + 2, define)
+
+
+def check_norm_type(name: str, norm_type: float) -> float:
+    """Require an exponent other than 0."""
+    if isinstance(norm_type, bool) or not isinstance(norm_type, (int, float)):
+        raise TypeError(f"{name}: expected a number for norm_type, got {norm_type!r}")
+    if norm_type == 0 or isnan(norm_type):
+        raise ValueError(f"{name}: expected a norm_type other than 0, got {norm_type}")
+    return float(norm_type)
+
+
+@differentiable("x")
+def lp_pool2d(
+    x: Array, norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
+) -> Definition:
+    """Power mean over windows of two spatial axes, ``y = (sum of x**p) ** (1/p)``.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, H, W) or (C, H, W)
+        Floating-point.
+    norm_type : float
+        The exponent p; inf for the largest absolute value, -inf for the smallest.
+    kernel_size : int or (int, int)
+        Size of a window.
+    stride : int or (int, int), optional
+        Steps between windows; the kernel size by default.
+    ceil_mode : bool
+        Let the last window hang over the end. As in PyTorch, the mean of the powers that it
+        sees then counts for a whole window.
+
+    Returns
+    -------
+    array, shape (N, C, H', W')
+        NaN for a negative sum, as of an odd p. Where the sum is 0, the gradient is 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Shapes or options that do not fit; `x` that is not floating-point.
+
+    Examples
+    --------
+    >>> lp_pool2d(np.array([[[[3.0, 4.0]]]]), 2, (1, 2))
+    array([[[[5.]]]])
+    """
+    return _lp_pool("lp_pool2d", 2, x, norm_type, kernel_size, stride, ceil_mode)
+
+
+@differentiable("x")
+def lp_pool1d(
+    x: Array, norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
+) -> Definition:
+    """Power mean over windows of one spatial axis: `lp_pool2d` for x (N, C, L)."""
+    return _lp_pool("lp_pool1d", 1, x, norm_type, kernel_size, stride, ceil_mode)
+
+
+@differentiable("x")
+def lp_pool3d(
+    x: Array, norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
+) -> Definition:
+    """Power mean over windows of three spatial axes: `lp_pool2d` for x (N, C, D, H, W)."""
+    return _lp_pool("lp_pool3d", 3, x, norm_type, kernel_size, stride, ceil_mode)
+
+
+avg_pool1d_vjp = avg_pool1d.vjp
+avg_pool2d_vjp = avg_pool2d.vjp
+avg_pool3d_vjp = avg_pool3d.vjp
+lp_pool1d_vjp = lp_pool1d.vjp
+lp_pool2d_vjp = lp_pool2d.vjp
+lp_pool3d_vjp = lp_pool3d.vjp

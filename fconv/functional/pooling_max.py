@@ -1,0 +1,188 @@
+"""The largest entry of each window."""
+
+from __future__ import annotations
+
+from math import inf, prod
+from typing import Any
+
+import numpy as np
+
+from fconv.arrays import Array, xp_of
+from fconv.conv.geometry import Size, Windows, check_rank
+from fconv.conv.windows import kernel_offsets, pad
+from fconv.functional.core import Definition, differentiable, for_sample, once
+from fconv.functional.pooling_windows import pool_geometry, spread_over_windows, window_entries
+
+__all__ = [
+    "max_pool1d",
+    "max_pool1d_vjp",
+    "max_pool2d",
+    "max_pool2d_vjp",
+    "max_pool3d",
+    "max_pool3d_vjp",
+]
+
+
+def _max_pool(
+    name: str,
+    ndim: int,
+    x: Array,
+    kernel_size: Size,
+    stride: Size | None,
+    padding: Size,
+    dilation: Size,
+    ceil_mode: bool,
+    return_indices: bool,
+) -> Definition:
+    def define(x: Array) -> Definition:
+        check_rank(name, "input", x.shape, ndim)
+        windows = pool_geometry(name, x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
+        xp = xp_of(x)
+        padded = once(lambda: pad(x, windows.padding, -inf))
+
+        @once
+        def largest() -> Array:
+            first, *others = window_entries(padded(), windows)
+            y = first.copy(order="K")
+            for entry in others:
+                xp.maximum(y, entry, out=y)  # NaN wins, as in PyTorch
+            return y
+
+        @once
+        def choice() -> Array:
+            """Find the kernel position that each window takes: the first maximum, or the last NaN."""
+            y, entries = largest(), list(enumerate(window_entries(padded(), windows)))
+            chosen = xp.zeros_like(y, dtype=np.min_scalar_type(len(entries)))
+            for number, entry in reversed(entries[1:]):
+                xp.copyto(chosen, chosen.dtype.type(number), where=entry == y)
+            xp.copyto(chosen, chosen.dtype.type(0), where=entries[0][1] == y)
+            if windows.padding != ((0, 0),) * ndim:  # of nothing but -inf, one that is no padding
+                inside = xp.asarray(_first_inside(windows).astype(chosen.dtype))
+                xp.copyto(chosen, xp.broadcast_to(inside, y.shape), where=y == -inf)
+            if xp.isnan(y).any():
+                for number, entry in entries:
+                    xp.copyto(chosen, chosen.dtype.type(number), where=xp.isnan(entry))
+            return chosen
+
+        def value() -> Any:
+            if not return_indices:
+                return largest()
+            corners, steps = _places(windows)
+            return largest(), xp.asarray(corners) + xp.take(xp.asarray(steps), choice())
+
+        def pullback(g: Array) -> Array:
+            zero = xp.zeros((), g.dtype)
+            return spread_over_windows(x, windows, lambda number: xp.where(choice() == number, g, zero))
+
+        return (*x.shape[:2], *windows.out_size), once(value), pullback
+
+    return for_sample(x, ndim + 2, define)
+
+
+def _first_inside(windows: Windows) -> Array:
+    """Find the number of the first kernel position of each window that is not before the input."""
+    first = np.zeros(windows.out_size, np.int64)
+    for axis, at in enumerate(np.indices(windows.out_size, sparse=True)):
+        lacking = windows.padding[axis][0] - at * windows.stride[axis]
+        position = np.clip(-(-lacking // windows.dilation[axis]), 0, windows.kernel[axis] - 1)
+        first = first * windows.kernel[axis] + position
+    return first
+
+
+def _places(windows: Windows) -> tuple[Array, Array]:
+    """Give the flat place of each window's first entry, and what each kernel position adds to it."""
+    corners = np.zeros(windows.out_size, np.int64)
+    for axis, at in enumerate(np.indices(windows.out_size, sparse=True)):
+        plane = prod(windows.in_size[axis + 1 :])
+        corners = corners + (at * windows.stride[axis] - windows.padding[axis][0]) * plane
+    steps = [
+        sum(
+            k * d * prod(windows.in_size[axis + 1 :])
+            for axis, (k, d) in enumerate(zip(position, windows.dilation, strict=True))
+        )
+        for position, _ in kernel_offsets(windows)
+    ]
+    return corners, np.array(steps, np.int64)
+
+
+@differentiable("x")
+def max_pool2d(
+    x: Array,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Definition:
+    """Maximum over windows of two spatial axes.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, H, W) or (C, H, W)
+        Floating-point.
+    kernel_size : int or (int, int)
+        Size of a window.
+    stride : int or (int, int), optional
+        Steps between windows; the kernel size by default.
+    padding : int or (int, int)
+        Entries of -inf on both sides, at most half the kernel size.
+    dilation : int or (int, int)
+        Steps between a window's entries.
+    ceil_mode : bool
+        Let the last window hang over the end.
+    return_indices : bool
+        Give ``(y, indices)``: beside each maximum its place in the flat (H, W) plane, int64.
+
+    Returns
+    -------
+    array, shape (N, C, H', W')
+        NaN where a window holds a NaN. The gradient goes to the first maximum of a window
+        (to the last NaN where there is one), as in PyTorch.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Shapes or options that do not fit; `x` that is not floating-point.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> max_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 2)
+    array([[[[ 5.,  7.],
+             [13., 15.]]]])
+    """
+    return _max_pool("max_pool2d", 2, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+
+
+@differentiable("x")
+def max_pool1d(
+    x: Array,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Definition:
+    """Maximum over windows of one spatial axis: `max_pool2d` for x (N, C, L)."""
+    return _max_pool("max_pool1d", 1, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+
+
+@differentiable("x")
+def max_pool3d(
+    x: Array,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Definition:
+    """Maximum over windows of three spatial axes: `max_pool2d` for x (N, C, D, H, W)."""
+    return _max_pool("max_pool3d", 3, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+
+
+max_pool1d_vjp = max_pool1d.vjp
+max_pool2d_vjp = max_pool2d.vjp
+max_pool3d_vjp = max_pool3d.vjp

@@ -1,0 +1,149 @@
+"""Transposed convolution layers."""
+
+from __future__ import annotations
+
+from fconv import functional as F
+from fconv.arrays import Shape
+from fconv.conv.geometry import Size, check_groups, check_rank, conv_transpose_geometry, whole, whole_tuple
+from fconv.functional.core import Differentiable
+from fconv.initializers import Initializer
+from fconv.layer import Layer
+from fconv.layers.convolution import affine_leaves
+from fconv.layers.from_function import Leaves, for_sample_shape, from_function
+
+__all__ = ["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
+
+
+def _conv_transpose(
+    function: Differentiable[...],
+    ndim: int,
+    out_channels: int,
+    kernel_size: Size,
+    stride: Size,
+    padding: Size,
+    output_padding: Size,
+    groups: int,
+    bias: bool,
+    dilation: Size,
+    weight_init: Initializer | None,
+    bias_init: Initializer | None,
+) -> Layer:
+    name = function.__name__
+    out_channels = whole(name, "out_channels", out_channels, 1)
+    kernel = whole_tuple(name, "kernel_size", kernel_size, ndim, 1)
+    groups = whole(name, "groups", groups, 1)
+    check_groups(name, groups, out_channels=out_channels)
+    call = {
+        "stride": stride,
+        "padding": padding,
+        "output_padding": output_padding,
+        "dilation": dilation,
+        "groups": groups,
+    }
+
+    def weight_shape(shape: Shape) -> Shape:
+        shape = shape if len(shape) != ndim + 1 else (1, *shape)
+        check_rank(name, "input", shape, ndim)
+        return (shape[1], out_channels // groups, *kernel)
+
+    def out_shape(shape: Shape) -> Shape:
+        return conv_transpose_geometry(
+            name, ndim, shape, weight_shape(shape), None, stride, padding, output_padding, dilation, groups
+        ).in_shape
+
+    def leaves(shape: Shape) -> Leaves:
+        return affine_leaves(weight_shape(shape), out_channels if bias else None, weight_init, bias_init)
+
+    # Checks the options that need no input: an input that is surely large enough.
+    large = 1 + max(whole_tuple(name, "padding", padding, ndim, 0)) * 2
+    out_shape((1, groups, *(large,) * ndim))
+    return from_function(
+        function,
+        call=call,
+        options={"out_channels": out_channels, "kernel_size": kernel, **call, "bias": bias},
+        out_shape=lambda shape: for_sample_shape(shape, ndim + 2, out_shape),
+        trained=("weight", "bias") if bias else ("weight",),
+        leaves=leaves,
+    )
+
+
+def conv_transpose2d(
+    out_channels: int,
+    kernel_size: Size,
+    stride: Size = 1,
+    padding: Size = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    bias: bool = True,
+    dilation: Size = 1,
+    *,
+    weight_init: Initializer | None = None,
+    bias_init: Initializer | None = None,
+) -> Layer:
+    """Transposed convolution over two spatial axes, (N, C, H, W) to (N, out_channels, H', W').
+
+    Parameters
+    ----------
+    out_channels : int
+        Number of output channels. That of input channels comes from the shape given to `init`.
+    kernel_size, stride, padding, output_padding, dilation : int or (int, int)
+        As for `fconv.functional.conv_transpose2d`.
+    groups : int
+        Channel groups that are convolved apart.
+    bias : bool
+        Add a bias to each output channel.
+    weight_init, bias_init : Initializer, optional
+        From `fconv.initializers`; PyTorch's default U(-1/sqrt(fan), 1/sqrt(fan)) with the fan
+        ``out_channels/groups * kH * kW``.
+
+    Returns
+    -------
+    Layer
+        With the parameters ``weight`` (C, out_channels/groups, kH, kW) and ``bias``
+        (out_channels,), as torch.nn.ConvTranspose2d has them.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Options that cannot be, at once; inputs that do not fit, when the layer is used.
+
+    Examples
+    --------
+    >>> conv_transpose2d(16, 4, stride=2, padding=1).out_shape((8, 32, 14, 14))
+    (8, 16, 28, 28)
+    """
+    return _conv_transpose(F.conv_transpose2d, 2, out_channels, kernel_size, stride, padding, output_padding, groups, bias, dilation, weight_init, bias_init)  # fmt: skip  # noqa: E501
+
+
+def conv_transpose1d(
+    out_channels: int,
+    kernel_size: Size,
+    stride: Size = 1,
+    padding: Size = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    bias: bool = True,
+    dilation: Size = 1,
+    *,
+    weight_init: Initializer | None = None,
+    bias_init: Initializer | None = None,
+) -> Layer:
+    """Transposed convolution over one spatial axis: `conv_transpose2d` for (N, C, L)."""
+    return _conv_transpose(F.conv_transpose1d, 1, out_channels, kernel_size, stride, padding, output_padding, groups, bias, dilation, weight_init, bias_init)  # fmt: skip  # noqa: E501
+
+
+def conv_transpose3d(
+    out_channels: int,
+    kernel_size: Size,
+    stride: Size = 1,
+    padding: Size = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    bias: bool = True,
+    dilation: Size = 1,
+    *,
+    weight_init: Initializer | None = None,
+    bias_init: Initializer | None = None,
+) -> Layer:
+    """Transposed convolution over three spatial axes: `conv_transpose2d` for (N, C, D, H, W)."""
+    return _conv_transpose(F.conv_transpose3d, 3, out_channels, kernel_size, stride, padding, output_padding, groups, bias, dilation, weight_init, bias_init)  # fmt: skip  # noqa: E501
