@@ -76,6 +76,28 @@ REFUSED = [
     ),
     (lambda: fc.lp_pool2d(0, 2), "lp_pool2d: expected a norm_type other than 0"),
     (lambda: fc.adaptive_avg_pool2d("7"), "adaptive_avg_pool2d: output_size must be an integer, got '7'"),
+    (
+        lambda: F.interpolate(X, 3, mode="linear"),
+        "interpolate: expected an input of 3 axes (N, C, ...) for mode",
+    ),
+    (lambda: F.interpolate(X[0], 3, mode="bicubic"), "interpolate: expected an input of 4 axes (N, C, ...)"),
+    (
+        lambda: F.interpolate(X, 3, align_corners=True),
+        "interpolate: align_corners goes with the modes linear",
+    ),
+    (lambda: F.interpolate(X, 3, recompute_scale_factor=True), "interpolate: recompute_scale_factor goes"),
+    (lambda: fc.upsample(3, mode="cubist"), "upsample: expected mode nearest, nearest-exact, area, linear"),
+    (lambda: fc.upsample(3, align_corners=False), "upsample: align_corners goes with the modes linear"),
+    (lambda: F.channel_shuffle(X, 2), "channel_shuffle: groups must divide the channels, got groups=2 and 3"),
+    (
+        lambda: F.channel_shuffle(X[0, 0], 2),
+        "channel_shuffle: expected an input of 3 axes or more (N, C, ...)",
+    ),
+    (
+        lambda: F.pixel_unshuffle(X[0, 0], 2),
+        "pixel_unshuffle: expected an input of 3 axes or more (..., C, H",
+    ),
+    (lambda: fc.channel_shuffle(0), "channel_shuffle: groups must be at least 1, got 0"),
 ]
 
 

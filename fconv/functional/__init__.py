@@ -9,6 +9,7 @@ from fconv.functional import (
     affine,
     convolution,
     convolution_transpose,
+    interpolation,
     loss,
     masking,
     normalization,
@@ -29,6 +30,7 @@ from fconv.functional.activation import *
 from fconv.functional.affine import *
 from fconv.functional.convolution import *
 from fconv.functional.convolution_transpose import *
+from fconv.functional.interpolation import *
 from fconv.functional.loss import *
 from fconv.functional.masking import *
 from fconv.functional.normalization import *
@@ -50,6 +52,7 @@ __all__ += activation.__all__
 __all__ += affine.__all__
 __all__ += convolution.__all__
 __all__ += convolution_transpose.__all__
+__all__ += interpolation.__all__
 __all__ += loss.__all__
 __all__ += masking.__all__
 __all__ += normalization.__all__

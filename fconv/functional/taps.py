@@ -59,6 +59,12 @@ def _at(xp: Any, axis: int, positions: Array) -> Index:
     return (*before, xp.asarray(positions))
 
 
+def _read(x: Array, axis: int, positions: Array) -> Array:
+    """Take entries along an axis: a view where their steps are even."""
+    at = _at(xp_of(x), axis, positions)
+    return x[at] if isinstance(at[-1], slice) else xp_of(x).take(x, at[-1], axis=axis)
+
+
 def _weighted(part: Array, tap: Tap, axis: int) -> Array:
     if tap.weights is None:
         return part
@@ -89,11 +95,11 @@ def gather(x: Array, axis: int, taps: Taps) -> Array:
     array([3., 6.])
     """
     xp = xp_of(x)
-    y = _weighted(x[_at(xp, axis, taps[0].sources)], taps[0], axis)
+    y = _weighted(_read(x, axis, taps[0].sources), taps[0], axis)
     if len(taps) > 1 and taps[0].weights is None:
         y = y.copy(order="K")
     for tap in taps[1:]:
-        part = _weighted(x[_at(xp, axis, tap.sources)], tap, axis)
+        part = _weighted(_read(x, axis, tap.sources), tap, axis)
         if tap.targets is None:
             y += part
         else:
@@ -111,7 +117,7 @@ def scatter(g: Array, axis: int, taps: Taps, size: int) -> Array:
     """
     out = full_like_order(g, (*g.shape[:axis], size, *g.shape[axis + 1 :]))
     for tap in taps:
-        part = g if tap.targets is None else g[_at(xp_of(g), axis, tap.targets)]
+        part = g if tap.targets is None else _read(g, axis, tap.targets)
         add_at(out, _weighted(part, tap, axis), axis, tap)
     return out
 
@@ -119,4 +125,4 @@ def scatter(g: Array, axis: int, taps: Taps, size: int) -> Array:
 def add_at(out: Array, part: Array, axis: int, tap: Tap) -> None:
     """Add what a tap's outputs give back, one entry for each read, to the entries of `out` it read."""
     for reads, sources in tap.rounds:
-        out[_at(xp_of(out), axis, sources)] += part[_at(xp_of(out), axis, reads)]
+        out[_at(xp_of(out), axis, sources)] += _read(part, axis, reads)

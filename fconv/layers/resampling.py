@@ -6,36 +6,44 @@ from collections.abc import Sequence
 
 from fconv import functional as F
 from fconv.arrays import Shape
-from fconv.conv.geometry import AMPLE, check_rank, whole
-from fconv.functional.resampling import resampled_size
+from fconv.conv.geometry import AMPLE, whole
+from fconv.functional.interpolation import AXES, check_resampling, resampled_size
+from fconv.functional.resampling import check_shuffled, shuffled_shape, unshuffled_shape
 from fconv.layer import Layer
 from fconv.layers.from_function import from_function
 
-__all__ = ["pixel_shuffle", "pixel_unshuffle", "upsample"]
+__all__ = ["channel_shuffle", "pixel_shuffle", "pixel_unshuffle", "upsample"]
 
 
 def upsample(
     size: int | Sequence[int] | None = None,
     scale_factor: float | Sequence[float] | None = None,
     mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
 ) -> Layer:
     """Resample the spatial axes; see `fconv.functional.interpolate`.
 
     Examples
     --------
-    >>> upsample(scale_factor=1.5).out_shape((8, 3, 7, 7))
+    >>> upsample(scale_factor=1.5, mode="bilinear").out_shape((8, 3, 7, 7))
     (8, 3, 10, 10)
     """
     given = scale_factor if size is None else size
-    axes = len(given) if isinstance(given, (tuple, list)) else 1
-    resampled_size("upsample", AMPLE[:axes], size, scale_factor)
+    axes = len(given) if isinstance(given, (tuple, list)) else AXES.get(mode, (3,))[0] - 2
 
     def out_shape(shape: Shape) -> Shape:
-        if not 3 <= len(shape) <= 5:
-            raise ValueError(f"upsample: expected an input of 3 to 5 axes (N, C, ...), got shape {shape}")
+        check_resampling("upsample", shape, size, mode, align_corners, recompute_scale_factor)
         return (*shape[:2], *resampled_size("upsample", shape[2:], size, scale_factor)[0])
 
-    call = {"size": size, "scale_factor": scale_factor, "mode": mode}
+    out_shape((1, 1, *AMPLE[:axes]))
+    call = {
+        "size": size,
+        "scale_factor": scale_factor,
+        "mode": mode,
+        "align_corners": align_corners,
+        "recompute_scale_factor": recompute_scale_factor,
+    }
     return from_function(F.interpolate, name="upsample", call=call, out_shape=out_shape)
 
 
@@ -48,26 +56,22 @@ def pixel_shuffle(upscale_factor: int) -> Layer:
     (1, 1, 60, 90)
     """
     r = whole("pixel_shuffle", "upscale_factor", upscale_factor, 1)
-
-    def out_shape(shape: Shape) -> Shape:
-        check_rank("pixel_shuffle", "input", shape, 2)
-        n, c, h, w = shape
-        if c % r**2:
-            raise ValueError(f"pixel_shuffle: expected channels that {r}**2 divides, got input shape {shape}")
-        return (n, c // r**2, h * r, w * r)
-
-    return from_function(F.pixel_shuffle, call={"upscale_factor": r}, out_shape=out_shape)
+    return from_function(
+        F.pixel_shuffle, call={"upscale_factor": r}, out_shape=lambda shape: shuffled_shape(shape, r)
+    )
 
 
 def pixel_unshuffle(downscale_factor: int) -> Layer:
     """Move space into channels; see `fconv.functional.pixel_unshuffle`."""
     r = whole("pixel_unshuffle", "downscale_factor", downscale_factor, 1)
+    return from_function(
+        F.pixel_unshuffle, call={"downscale_factor": r}, out_shape=lambda shape: unshuffled_shape(shape, r)
+    )
 
-    def out_shape(shape: Shape) -> Shape:
-        check_rank("pixel_unshuffle", "input", shape, 2)
-        n, c, h, w = shape
-        if h % r or w % r:
-            raise ValueError(f"pixel_unshuffle: expected a picture that {r} divides, got input shape {shape}")
-        return (n, c * r**2, h // r, w // r)
 
-    return from_function(F.pixel_unshuffle, call={"downscale_factor": r}, out_shape=out_shape)
+def channel_shuffle(groups: int) -> Layer:
+    """Take the channels of groups in turn; see `fconv.functional.channel_shuffle`."""
+    whole("channel_shuffle", "groups", groups, 1)
+    return from_function(
+        F.channel_shuffle, call={"groups": groups}, out_shape=lambda shape: check_shuffled(shape, groups)
+    )

@@ -12,14 +12,29 @@ from tests.cases.common import Case, entries
 @st.composite
 def interpolate_cases(draw):
     ndim = draw(st.integers(1, 3))
-    size = tuple(draw(st.integers(1, 5)) for _ in range(ndim))
+    smooth = {1: ["linear"], 2: ["bilinear", "bicubic"], 3: ["trilinear"]}[ndim]
+    mode = draw(st.sampled_from(["nearest", "nearest-exact", "area", *smooth]))
+    most = 9 if ndim < 3 else 6
+    size = tuple(draw(st.integers(1, 5 if ndim < 3 else 4)) for _ in range(ndim))
     x = draw(entries((draw(st.integers(0, 2)), draw(st.integers(1, 2)), *size)))
+    options = {"mode": mode}
+    if mode in smooth:
+        options["align_corners"] = draw(st.sampled_from([None, False, True]))
     if draw(st.booleans()):
-        return [x], {"size": tuple(draw(st.integers(1, 9)) for _ in range(ndim))}
-    factors = st.sampled_from([1, 2, 3, 1.5, 2.3, 0.5, 1.0])
+        return [x], {"size": tuple(draw(st.integers(1, most)) for _ in range(ndim)), **options}
+    options["recompute_scale_factor"] = draw(st.sampled_from([None, None, True]))
+    factors = st.sampled_from([1, 2, 3, 1.5, 2.3, 0.5, 1.0, 1.2] if ndim < 3 else [1, 1.5, 2, 0.5, 1.2])
     return [x], {
         "scale_factor": tuple(float(max(draw(factors), 1 if s == 1 else 0)) for s in size),
+        **options,
     }
+
+
+@st.composite
+def channel_shuffle_cases(draw):
+    groups, each = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    shape = (draw(st.integers(1, 2)), groups * each, *draw(st.sampled_from([(3,), (2, 3), (1, 2, 2)])))
+    return [draw(entries(shape))], {"groups": groups}
 
 
 @st.composite
@@ -27,11 +42,13 @@ def shuffle_cases(draw, up):
     r = draw(st.integers(1, 3))
     n, c, h, w = (draw(st.integers(low, 3)) for low in (0, 1, 1, 1))
     shape = (n, c * r * r, h, w) if up else (n, c, h * r, w * r)
-    return [draw(entries(shape))], {"upscale_factor" if up else "downscale_factor": r}
+    leading = draw(st.sampled_from([shape[:1], (), (2, *shape[:1])]))
+    return [draw(entries((*leading, *shape[1:])))], {"upscale_factor" if up else "downscale_factor": r}
 
 
 CASES = {
     "interpolate": Case(interpolate_cases(), naive.interpolate, linear=True),
+    "channel_shuffle": Case(channel_shuffle_cases(), naive.channel_shuffle, linear=True),
     "pixel_shuffle": Case(shuffle_cases(True), naive.pixel_shuffle, linear=True),
     "pixel_unshuffle": Case(shuffle_cases(False), naive.pixel_unshuffle, linear=True),
 }
@@ -39,6 +56,10 @@ CASES = {
 LAYERS = {
     "upsample": (fc.upsample(scale_factor=1.5), (2, 3, 4, 5)),
     "upsample to a size": (fc.upsample(size=(3, 9)), (2, 3, 4, 5)),
+    "upsample bilinearly": (fc.upsample(scale_factor=(1.5, 0.5), mode="bilinear"), (2, 3, 4, 5)),
+    "upsample bicubically": (fc.upsample(size=(6, 3), mode="bicubic", align_corners=True), (2, 3, 4, 5)),
+    "upsample by area": (fc.upsample(size=3, mode="area"), (2, 3, 4, 5)),
+    "channel_shuffle": (fc.channel_shuffle(3), (2, 6, 4, 5)),
     "pixel_shuffle": (fc.pixel_shuffle(2), (2, 8, 3, 2)),
     "pixel_unshuffle": (fc.pixel_unshuffle(2), (2, 3, 4, 6)),
 }
@@ -47,6 +68,14 @@ CALLS = [
     ("interpolate", [(2, 2, 3, 4)], {"scale_factor": (1.5, 2.0)}),
     ("interpolate", [(1, 2, 7)], {"scale_factor": 2.3}),
     ("interpolate", [(2, 2, 3, 4)], {"size": (7, 3)}),
+    ("interpolate", [(2, 2, 3, 4)], {"scale_factor": (1.5, 2.3), "mode": "bilinear"}),
+    ("interpolate", [(2, 2, 3, 4)], {"size": (7, 2), "mode": "bilinear", "align_corners": True}),
+    ("interpolate", [(2, 2, 3, 4)], {"scale_factor": 2.3, "mode": "bicubic"}),
+    ("interpolate", [(2, 2, 5)], {"scale_factor": 1.7, "mode": "linear", "recompute_scale_factor": True}),
+    ("interpolate", [(1, 2, 3, 2, 4)], {"size": (4, 5, 2), "mode": "trilinear"}),
+    ("interpolate", [(2, 2, 7)], {"scale_factor": 0.6, "mode": "nearest-exact"}),
+    ("interpolate", [(2, 2, 7, 5)], {"size": (3, 2), "mode": "area"}),
+    ("channel_shuffle", [(2, 6, 2)], {"groups": 3}),
     ("pixel_shuffle", [(2, 8, 2, 3)], {"upscale_factor": 2}),
     ("pixel_unshuffle", [(2, 1, 6, 3)], {"downscale_factor": 3}),
 ]  # fmt: skip
