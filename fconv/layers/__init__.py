@@ -3,6 +3,7 @@
 from fconv.layers import (
     activation,
     convolution,
+    lookup,
     masking,
     normalization,
     pooling,
@@ -12,6 +13,7 @@ from fconv.layers import (
 )
 from fconv.layers.activation import *
 from fconv.layers.convolution import *
+from fconv.layers.lookup import *
 from fconv.layers.masking import *
 from fconv.layers.normalization import *
 from fconv.layers.pooling import *
@@ -22,6 +24,7 @@ from fconv.layers.shape import *
 __all__: list[str] = []
 __all__ += activation.__all__
 __all__ += convolution.__all__
+__all__ += lookup.__all__
 __all__ += masking.__all__
 __all__ += normalization.__all__
 __all__ += pooling.__all__

@@ -4,9 +4,9 @@ The tests of values, gradients, dtypes and memory layouts, and those against PyT
 over this table, so that a function is tested in every way once it stands in its family's file.
 """
 
-from tests.cases import activation, convolution, loss, normalization, pooling, resampling, shape
+from tests.cases import activation, attention, convolution, loss, normalization, pooling, resampling, shape
 from tests.cases.common import Case
 
-FAMILIES = (activation, convolution, loss, normalization, pooling, resampling, shape)
+FAMILIES = (activation, attention, convolution, loss, normalization, pooling, resampling, shape)
 
 CASES: dict[str, Case] = {name: case for family in FAMILIES for name, case in family.CASES.items()}
