@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from fconv import functional, initializers, metrics, random, trees
 from fconv.arrays import to_device
+from fconv.blocks import depthwise_separable_conv2d, squeeze_excitation
 from fconv.checkpoint import from_state_dict, load, load_metadata, save, to_state_dict
 from fconv.layer import Layer
 from fconv.layers import *
@@ -37,6 +38,7 @@ __all__ = [
     "compose",
     "cross_entropy_loss",
     "data",
+    "depthwise_separable_conv2d",
     "from_state_dict",
     "functional",
     "initializers",
@@ -48,6 +50,7 @@ __all__ = [
     "random",
     "save",
     "sgd",
+    "squeeze_excitation",
     "to_device",
     "to_state_dict",
     "to_torch",

@@ -199,7 +199,8 @@ def _check(query: Array, key: Array, value: Array, enable_gqa: bool) -> int:
     heads, shared = query.shape[-3], key.shape[-3]
     if value.shape[-3] != shared or shared == 0 or heads % shared:
         raise ValueError(
-            f"{NAME}: enable_gqa needs as many heads of values as of keys, and of queries a multiple, got {shapes}"
+            f"{NAME}: enable_gqa needs as many heads of values as of keys, and a multiple of queries, "
+            f"got {shapes}"
         )
     return heads // shared
 
