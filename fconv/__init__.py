@@ -16,6 +16,7 @@ from fconv import (
     trees,
 )
 from fconv.arrays import to_device
+from fconv.blocks import depthwise_separable_conv2d, squeeze_excitation
 from fconv.checkpoint import load, load_metadata, save
 from fconv.layer import Layer
 from fconv.layers import *
@@ -44,6 +45,7 @@ __all__ = [
     "TrainState",
     "__version__",
     "data",
+    "depthwise_separable_conv2d",
     "from_state_dict",
     "functional",
     "initializers",
@@ -53,6 +55,7 @@ __all__ = [
     "random",
     "save",
     "schedules",
+    "squeeze_excitation",
     "to_device",
     "to_state_dict",
     "to_torch",

@@ -19,6 +19,10 @@ NAMES = sorted(CASES)
 DIFFERENTIABLE = sorted(name for name in F.__all__ if f"{name}_vjp" in F.__all__)
 
 
+def _first(name):
+    return getattr(F, name).arrays[0]
+
+
 def is_float(a):
     return isinstance(a, np.ndarray) and a.dtype.kind == "f"
 
@@ -139,17 +143,17 @@ def test_wrong_gradients_shapes_and_dtypes_are_refused(name):
         vjp(np.zeros(y.shape), *args, wrt="nothing_like_it", **options)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if _first(name) not in getattr(F, name).constants])
 @pytest.mark.parametrize("dtype", [np.int64, np.complex128, np.bool_])
 def test_arrays_that_are_not_real_numbers_are_refused(name, dtype):
-    with pytest.raises(TypeError, match=rf"^{name}: x must be a real floating-point array"):
+    with pytest.raises(TypeError, match=rf"^{name}: {_first(name)} must be a real floating-point array"):
         getattr(F, name)(np.ones((2, 3, 4, 4), dtype), *[np.ones((1, 1), np.float64)] * _required(name))
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("x", [[1.0, 2.0], 3.0, None, "text"])
 def test_things_that_are_no_arrays_are_refused(name, x):
-    with pytest.raises(TypeError, match=rf"^{name}: x must be a NumPy or CuPy array, got"):
+    with pytest.raises(TypeError, match=rf"^{name}: {_first(name)} must be a NumPy or CuPy array, got"):
         getattr(F, name)(x, *[np.ones((1, 1), np.float64)] * _required(name))
 
 

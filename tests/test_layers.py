@@ -21,6 +21,11 @@ LAYERS = {name: case for family in FAMILIES for name, case in getattr(family, "L
 }
 
 
+def input_of(layer, x):
+    """Turn drawn numbers into what the layer takes: an embedding takes numbers of rows, not the padding's."""
+    return (abs(4 * x) % 4).astype(np.int64) if layer.name == "embedding" else x
+
+
 def test_every_layer_is_here():
     built = {layer.name for layer, _ in LAYERS.values()}
     assert set(fc.layers.__all__) <= built
@@ -31,7 +36,7 @@ def test_every_layer_is_here():
 @given(data=fst.keys(), fill=fst.arrays_like((1,)))
 def test_layer_keeps_the_contract(name, data, fill):
     layer, shape = LAYERS[name]
-    x = fst.laid_out(fc.random.normal(data, shape) + fill, "channels_last")
+    x = input_of(layer, fst.laid_out(fc.random.normal(data, shape) + fill, "channels_last"))
     check_layer(layer, x, key=data, directions=1)
 
 
@@ -40,12 +45,12 @@ def test_empty_batch_gives_an_empty_result_and_zero_gradients(name):
     layer, shape = LAYERS[name]
     shape = (0, *shape[1:])
     params = layer.init(KEY, shape)
-    x = np.zeros(shape, np.float32)
+    x = input_of(layer, np.zeros(shape, np.float32))
     for train in (False, True):
         y, refreshed, pullback = layer.forward(params, x, train=train, key=KEY)
         assert y.shape == layer.out_shape(shape)
         dparams, dx = pullback(np.zeros_like(y))
-        assert dx.shape == x.shape
+        assert dx is None if x.dtype.kind == "i" else dx.shape == x.shape
         assert all(not g.any() for g in fc.trees.leaves(dparams))
         for p in fc.trees.leaves(refreshed):
             assert np.isfinite(p).all()

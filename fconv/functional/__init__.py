@@ -7,9 +7,11 @@ takes the gradient `g` of the value to the gradients of the array arguments, in 
 from fconv.functional import (
     activation,
     affine,
+    attention,
     convolution,
     convolution_transpose,
     interpolation,
+    lookup,
     loss,
     masking,
     normalization,
@@ -28,9 +30,11 @@ from fconv.functional import (
 )
 from fconv.functional.activation import *
 from fconv.functional.affine import *
+from fconv.functional.attention import *
 from fconv.functional.convolution import *
 from fconv.functional.convolution_transpose import *
 from fconv.functional.interpolation import *
+from fconv.functional.lookup import *
 from fconv.functional.loss import *
 from fconv.functional.masking import *
 from fconv.functional.normalization import *
@@ -50,9 +54,11 @@ from fconv.functional.unpooling import *
 __all__: list[str] = []
 __all__ += activation.__all__
 __all__ += affine.__all__
+__all__ += attention.__all__
 __all__ += convolution.__all__
 __all__ += convolution_transpose.__all__
 __all__ += interpolation.__all__
+__all__ += lookup.__all__
 __all__ += loss.__all__
 __all__ += masking.__all__
 __all__ += normalization.__all__

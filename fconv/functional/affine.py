@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from math import prod
 
-from fconv.arrays import Array
+from fconv.arrays import Array, Shape
 from fconv.conv.contraction import contract
 from fconv.functional.core import Definition, Thunks, differentiable, once
 from fconv.functional.reduction import accurate_sum
 
 __all__ = [
+    "bilinear",
+    "bilinear_vjp",
     "linear",
     "linear_vjp",
 ]
@@ -76,4 +78,81 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Definition:
     return shape, once(value), pullback
 
 
+@differentiable("x1", "x2", "weight", "bias")
+def bilinear(x1: Array, x2: Array, weight: Array, bias: Array | None = None) -> Definition:
+    """Affine in each of two inputs, ``y[o] = x1 @ weight[o] @ x2 + bias[o]``.
+
+    Parameters
+    ----------
+    x1 : array, shape (..., in1_features)
+        Floating-point.
+    x2 : array, shape (..., in2_features)
+        Of the dtype of `x1`, and of its shape but for the last axis.
+    weight : array, shape (out_features, in1_features, in2_features)
+        Of the dtype of `x1`.
+    bias : array, shape (out_features,), optional
+        Of the dtype of `x1`.
+
+    Returns
+    -------
+    array, shape (..., out_features)
+        In the dtype of `x1`.
+
+    Raises
+    ------
+    ValueError
+        The shapes do not fit each other.
+    TypeError
+        Arrays that are not floating-point, of different dtypes or of different libraries.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> bilinear(np.ones((1, 2)), np.ones((1, 3)), np.ones((4, 2, 3)))
+    array([[6., 6., 6., 6.]])
+    """
+    if weight.ndim != 3:
+        raise ValueError(
+            f"bilinear: expected a weight of shape (out_features, in1_features, in2_features), "
+            f"got {weight.shape}"
+        )
+    out_features, in1, in2 = weight.shape
+    lead = check_bilinear("bilinear", x1.shape, x2.shape)
+    if (x1.shape[-1], x2.shape[-1]) != (in1, in2):
+        raise ValueError(
+            f"bilinear: expected {in1} and {in2} input features on the last axes, got input shapes "
+            f"{x1.shape} and {x2.shape} (weight shape {weight.shape})"
+        )
+    if bias is not None and bias.shape != (out_features,):
+        raise ValueError(f"bilinear: expected a bias of shape {(out_features,)}, got {bias.shape}")
+    rows = prod(lead)
+    first, second = x1.reshape(rows, in1), x2.reshape(rows, in2)
+
+    def value() -> Array:
+        y = contract("ni,oij,nj->no", first, weight, second).reshape(*lead, out_features)
+        return y if bias is None else y + bias
+
+    def pullback(g: Array) -> Thunks:
+        flat = g.reshape(rows, out_features)
+        return {
+            "x1": lambda: contract("no,oij,nj->ni", flat, weight, second).reshape(x1.shape),
+            "x2": lambda: contract("no,oij,ni->nj", flat, weight, first).reshape(x2.shape),
+            "weight": lambda: contract("no,ni,nj->oij", flat, first, second),
+            "bias": lambda: accurate_sum(flat, 0),
+        }
+
+    return (*lead, out_features), once(value), pullback
+
+
+def check_bilinear(name: str, first: Shape, second: Shape) -> Shape:
+    """Require two inputs that differ in their last axes alone, and give the axes before."""
+    if not first or not second or first[:-1] != second[:-1]:
+        raise ValueError(
+            f"{name}: expected two inputs of shapes (..., in1_features) and (..., in2_features), "
+            f"got {first} and {second}"
+        )
+    return first[:-1]
+
+
 linear_vjp = linear.vjp
+bilinear_vjp = bilinear.vjp

@@ -94,7 +94,7 @@ class Differentiable(Protocol[P]):
 
 
 def differentiable(
-    *arrays: str, constants: Iterable[str] = ()
+    *arrays: str, constants: Iterable[str] = (), masks: Iterable[str] = ()
 ) -> Callable[[Callable[P, Definition]], Differentiable[P]]:
     """Make a function and its gradient from one definition.
 
@@ -105,13 +105,15 @@ def differentiable(
     constants : iterable of str
         Those of `arrays` that have no gradient, such as labels or running statistics.
         They may be of another dtype than the rest.
+    masks : iterable of str
+        Those of `arrays` that may be boolean, and have no gradient then.
 
     Returns
     -------
     callable
         A decorator for definitions.
     """
-    fixed = frozenset(constants)
+    fixed, boolean = frozenset(constants), frozenset(masks)
 
     def decorate(definition: Callable[P, Definition]) -> Differentiable[P]:
         name = cast(Any, definition).__name__
@@ -136,7 +138,10 @@ def differentiable(
                 if x is None and argument not in optional:
                     raise TypeError(f"{name}: {argument} must be a NumPy or CuPy array, got NoneType")
             namespace(name, **found)
-            check_floating(name, **{a: x for a, x in found.items() if a not in fixed})
+            check_floating(
+                name,
+                **{a: x for a, x in found.items() if a not in fixed and not (a in boolean and _is_mask(x))},
+            )
             return found
 
         def define(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Callable[[], Array], Pullback]:
@@ -221,6 +226,10 @@ def _missing(name: str, signature: inspect.Signature, args: tuple[Any, ...], kwa
         signature.bind(*args, **kwargs)
     except TypeError as error:
         raise TypeError(f"{name}: {error}") from None
+
+
+def _is_mask(x: Any) -> bool:
+    return x is not None and x.dtype.kind == "b"
 
 
 def _wanted(name: str, arrays: tuple[str, ...], fixed: frozenset[str], wrt: Wrt) -> frozenset[str]:

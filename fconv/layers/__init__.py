@@ -4,6 +4,7 @@ from fconv.layers import (
     activation,
     convolution,
     convolution_transpose,
+    lookup,
     masking,
     normalization,
     padding,
@@ -16,6 +17,7 @@ from fconv.layers import (
 from fconv.layers.activation import *
 from fconv.layers.convolution import *
 from fconv.layers.convolution_transpose import *
+from fconv.layers.lookup import *
 from fconv.layers.masking import *
 from fconv.layers.normalization import *
 from fconv.layers.padding import *
@@ -29,6 +31,7 @@ __all__: list[str] = []
 __all__ += activation.__all__
 __all__ += convolution.__all__
 __all__ += convolution_transpose.__all__
+__all__ += lookup.__all__
 __all__ += masking.__all__
 __all__ += normalization.__all__
 __all__ += padding.__all__

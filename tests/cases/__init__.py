@@ -6,6 +6,7 @@ over this table, so that a function is tested in every way once it stands in its
 
 from tests.cases import (
     activation,
+    attention,
     convolution,
     convolution_transpose,
     loss,
@@ -19,6 +20,7 @@ from tests.cases.common import Case
 
 FAMILIES = (
     activation,
+    attention,
     convolution,
     convolution_transpose,
     loss,

@@ -1,9 +1,11 @@
 """Definitions as plain loops over single entries: slow, and clear enough to trust at a glance."""
 
 from tests.naive.activation import *
+from tests.naive.attention import *
 from tests.naive.convolution_transpose import *
 from tests.naive.loss import *
 from tests.naive.normalization import *
+from tests.naive.optimizers import *
 from tests.naive.padding import *
 from tests.naive.pooling import *
 from tests.naive.resampling import *

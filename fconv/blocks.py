@@ -1,0 +1,252 @@
+"""Blocks that networks are built of, as compositions of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from fconv.arrays import Array, Shape, xp_of
+from fconv.conv.geometry import Padding, Size, whole
+from fconv.functional.reduction import accurate_sum
+from fconv.layer import Layer, LayerPullback, Params, as_layer
+from fconv.layers import conv2d, relu, sigmoid
+from fconv.layers.from_function import check_shape
+from fconv.networks import compose
+
+__all__ = ["depthwise_separable_conv2d", "squeeze_excitation"]
+
+
+def depthwise_separable_conv2d(
+    out_channels: int,
+    kernel_size: Size,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    bias: bool = True,
+    *,
+    depth_multiplier: int = 1,
+    between: Layer | None = None,
+) -> Layer:
+    """Convolve each channel by itself, then mix the channels by a 1x1 convolution.
+
+    Parameters
+    ----------
+    out_channels : int
+        Number of channels after mixing.
+    kernel_size, stride, padding, dilation
+        Of the convolution of each channel, as for `conv2d`.
+    bias : bool
+        Add a bias in both convolutions.
+    depth_multiplier : int
+        How many filters each channel has.
+    between : Layer, optional
+        What stands between the two, such as ``compose(batch_norm(), relu())`` in MobileNet.
+
+    Returns
+    -------
+    Layer
+        For (N, C, H, W). Its children, and so the names of its parameters, are ``depthwise``
+        with ``weight`` (depth_multiplier * C, 1, kH, kW), ``between`` where there is one, and
+        ``pointwise`` with ``weight`` (out_channels, depth_multiplier * C, 1, 1): two
+        torch.nn.Conv2d, the first with ``groups=C``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Options that cannot be, at once; inputs that do not fit, when the layer is used.
+
+    References
+    ----------
+    Howard et al., "MobileNets: efficient convolutional neural networks for mobile vision
+    applications", 2017.
+
+    Examples
+    --------
+    >>> from fconv import random
+    >>> params = depthwise_separable_conv2d(8, 3).init(random.key(0), (1, 4, 9, 9))
+    >>> params["depthwise"]["weight"].shape, params["pointwise"]["weight"].shape
+    ((4, 1, 3, 3), (8, 4, 1, 1))
+    """
+    name = "depthwise_separable_conv2d"
+    multiplier = whole(name, "depth_multiplier", depth_multiplier, 1)
+    middle = {} if between is None else {"between": as_layer(f"{name}[between]", between)}
+
+    def build(channels: int) -> Layer:
+        wide = multiplier * channels
+        depthwise = conv2d(wide, kernel_size, stride, padding, dilation, channels, bias)
+        return compose(depthwise=depthwise, **middle, pointwise=conv2d(out_channels, 1, bias=bias))
+
+    return _by_channels(
+        name,
+        build,
+        {
+            "out_channels": out_channels,
+            "kernel_size": kernel_size,
+            "stride": stride,
+            "padding": padding,
+            "dilation": dilation,
+            "bias": bias,
+            "depth_multiplier": multiplier,
+            "between": between,
+        },
+    )
+
+
+def squeeze_excitation(
+    reduction: int = 16,
+    squeeze_channels: int | None = None,
+    activation: Layer | None = None,
+    scale_activation: Layer | None = None,
+) -> Layer:
+    """Weight each channel by a gate that the means of all channels set.
+
+    ``y = x * scale_activation(fc2(activation(fc1(mean of x over positions))))``
+
+    Parameters
+    ----------
+    reduction : int
+        The gate is computed in ``max(1, C // reduction)`` channels.
+    squeeze_channels : int, optional
+        Their number itself, in place of `reduction`.
+    activation, scale_activation : Layer, optional
+        relu and sigmoid by default.
+
+    Returns
+    -------
+    Layer
+        For (N, C, H, W) or (C, H, W), with the parameters of torchvision's SqueezeExcitation:
+        ``fc1.weight``, ``fc1.bias``, ``fc2.weight`` and ``fc2.bias`` of two 1x1 convolutions.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Options that cannot be, at once; inputs that do not fit, when the layer is used.
+
+    References
+    ----------
+    Hu, Shen and Sun, "Squeeze-and-excitation networks", 2018.
+
+    Examples
+    --------
+    >>> from fconv import random
+    >>> params = squeeze_excitation(4).init(random.key(0), (1, 8, 5, 5))
+    >>> params["fc1"]["weight"].shape, params["fc2"]["weight"].shape
+    ((2, 8, 1, 1), (8, 2, 1, 1))
+    """
+    name = "squeeze_excitation"
+    reduction = whole(name, "reduction", reduction, 1)
+    if squeeze_channels is not None:
+        squeeze_channels = whole(name, "squeeze_channels", squeeze_channels, 1)
+    between = relu() if activation is None else as_layer(f"{name}[activation]", activation)
+    last = sigmoid() if scale_activation is None else as_layer(f"{name}[scale_activation]", scale_activation)
+
+    def build(channels: int) -> Layer:
+        squeezed = max(1, channels // reduction) if squeeze_channels is None else squeeze_channels
+        return _gated(
+            compose(
+                avgpool=_mean_over_positions(),
+                fc1=conv2d(squeezed, 1),
+                activation=between,
+                fc2=conv2d(channels, 1),
+                scale_activation=last,
+            )
+        )
+
+    options = {"reduction": reduction} if squeeze_channels is None else {"squeeze_channels": squeeze_channels}
+    return _by_channels(name, build, {**options, "activation": between, "scale_activation": last})
+
+
+def _by_channels(name: str, build: Callable[[int], Layer], options: Mapping[str, Any]) -> Layer:
+    """Make a layer of pictures that is built once the number of input channels is known."""
+    built = lru_cache(maxsize=16)(build)
+    # What options say against each other needs no input, and is said at once, by name.
+    try:
+        built(1)
+    except (ValueError, TypeError) as error:
+        error.args = (f"{name}: {error}",)
+        raise
+
+    def of(shape: Shape) -> Layer:
+        shape = check_shape(name, shape)
+        if len(shape) not in (3, 4) or shape[-3] == 0:
+            raise ValueError(f"{name}: expected an input of shape (N, C, H, W) or (C, H, W), got {shape}")
+        return built(shape[-3])
+
+    def init(key: Array, shape: Shape, dtype: Any = np.float32) -> Params:
+        return of(shape).init(key, shape, dtype)
+
+    def apply(params: Params, x: Array, *, train: bool = False, key: Array | None = None) -> Array:
+        return of(x.shape).apply(params, x, train=train, key=key)
+
+    def vjp(
+        params: Params, x: Array, g: Array, *, train: bool = False, key: Array | None = None
+    ) -> tuple[Params, Any]:
+        return of(x.shape).vjp(params, x, g, train=train, key=key)
+
+    def forward(
+        params: Params, x: Array, *, train: bool = False, key: Array | None = None
+    ) -> tuple[Array, Params, LayerPullback]:
+        return of(x.shape).forward(params, x, train=train, key=key)
+
+    def out_shape(shape: Shape) -> Shape:
+        return of(shape).out_shape(shape)
+
+    return Layer(
+        init=init, apply=apply, vjp=vjp, out_shape=out_shape, forward=forward, name=name, options=options
+    )
+
+
+def _gated(gate: Layer) -> Layer:
+    """Multiply the input by what a layer makes of it, which broadcasts over the positions."""
+
+    def apply(params: Params, x: Array, *, train: bool = False, key: Array | None = None) -> Array:
+        return x * gate.apply(params, x, train=train, key=key)
+
+    def forward(
+        params: Params, x: Array, *, train: bool = False, key: Array | None = None
+    ) -> tuple[Array, Params, LayerPullback]:
+        scale, new, pull = gate.forward(params, x, train=train, key=key)
+
+        def pullback(g: Array, input_grad: bool = True) -> tuple[Params, Any]:
+            dparams, dx = pull(accurate_sum(g * x, (-2, -1), keepdims=True), input_grad)
+            return dparams, g * scale + dx if input_grad else None
+
+        return x * scale, new, pullback
+
+    def vjp(
+        params: Params, x: Array, g: Array, *, train: bool = False, key: Array | None = None
+    ) -> tuple[Params, Any]:
+        return forward(params, x, train=train, key=key)[2](g)
+
+    def out_shape(shape: Shape) -> Shape:
+        gate.out_shape(shape)
+        return shape
+
+    return Layer(init=gate.init, apply=apply, vjp=vjp, out_shape=out_shape, forward=forward, name="gated")
+
+
+def _mean_over_positions() -> Layer:
+    """Mean over the last two axes, which stay as axes of one entry; 0 over no positions."""
+
+    def count(x: Array) -> int:
+        return max(1, prod(x.shape[-2:]))
+
+    def apply(params: Params, x: Array, *, train: bool = False, key: Array | None = None) -> Array:
+        return accurate_sum(x, (-2, -1), keepdims=True) / count(x)
+
+    def vjp(
+        params: Params, x: Array, g: Array, *, train: bool = False, key: Array | None = None
+    ) -> tuple[Params, Array]:
+        return (), xp_of(x).broadcast_to(g / count(x), x.shape)
+
+    return Layer(
+        init=lambda key, shape, dtype=None: (),
+        apply=apply,
+        vjp=vjp,
+        out_shape=lambda shape: (*shape[:-2], 1, 1),
+        name="mean",
+    )

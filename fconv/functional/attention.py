@@ -1,0 +1,230 @@
+"""Attention."""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import Any
+
+import numpy as np
+
+from fconv import random
+from fconv.arrays import Array, Shape, describe, xp_of
+from fconv.functional.core import Definition, Thunks, differentiable, once
+from fconv.functional.masking import check_probability
+
+__all__ = [
+    "scaled_dot_product_attention",
+    "scaled_dot_product_attention_vjp",
+]
+
+NAME = "scaled_dot_product_attention"
+
+
+@differentiable("query", "key", "value", "attn_mask", masks=("attn_mask",))
+def scaled_dot_product_attention(
+    query: Array,
+    key: Array,
+    value: Array,
+    attn_mask: Array | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    *,
+    rng: Array | None = None,
+) -> Definition:
+    """Averages of the values, weighted by how well keys match queries: ``softmax(q @ k.T * scale) @ v``.
+
+    Parameters
+    ----------
+    query : array, shape (..., L, E)
+        Floating-point.
+    key : array, shape (..., S, E)
+        Of the dtype of `query`; the leading axes broadcast.
+    value : array, shape (..., S, Ev)
+        Of the dtype of `query`; the leading axes broadcast.
+    attn_mask : array, optional
+        Broadcasts to (..., L, S). Boolean: a query sees the keys at True. Floating-point: added
+        to the scores, with a gradient of its own. A query that sees no key at all gives 0.
+    dropout_p : float
+        Probability that a weight is dropped; the others are scaled by ``1 / (1 - dropout_p)``.
+        As in PyTorch this holds whether there is training or not.
+    is_causal : bool
+        Query i sees keys 0 to i; not together with `attn_mask`.
+    scale : float, optional
+        Factor of the scores; ``1 / sqrt(E)`` by default.
+    enable_gqa : bool
+        Grouped queries: axis -3 of `query` has a multiple of the heads of `key` and `value`,
+        each of which serves several neighbouring heads.
+    rng : array of uint64, shape (2,)
+        The random key of the dropout (`key` is taken here); needed where `dropout_p` is not 0.
+
+    Returns
+    -------
+    array, shape (..., L, Ev)
+        In the dtype of `query`.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit each other, a mask besides `is_causal`, or dropout without `rng`.
+    TypeError
+        Arrays that are not floating-point, of different dtypes or of different libraries.
+
+    References
+    ----------
+    Vaswani et al., "Attention is all you need", 2017.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> q, k, v = np.zeros((1, 2)), np.zeros((2, 2)), np.array([[1.0], [3.0]])
+    >>> scaled_dot_product_attention(q, k, v)
+    array([[2.]])
+    >>> scaled_dot_product_attention(q, k, v, np.array([[False, True]]))
+    array([[3.]])
+    """
+    repeats = _check(query, key, value, enable_gqa)
+    rows, columns, features = query.shape[-2], key.shape[-2], query.shape[-1]
+    heads = (_repeated(key.shape, repeats)[:-2], _repeated(value.shape, repeats)[:-2])
+    try:
+        batch = np.broadcast_shapes(query.shape[:-2], *heads)
+        over = np.broadcast_shapes(query.shape[:-2], heads[0])
+    except ValueError:
+        raise ValueError(
+            f"{NAME}: the leading axes do not broadcast: query {query.shape}, key {key.shape}, "
+            f"value {value.shape}"
+        ) from None
+    scores_shape = (*over, rows, columns)
+    _check_mask(attn_mask, scores_shape, is_causal)
+    check_probability(NAME, dropout_p)
+    if dropout_p:
+        if rng is None:
+            raise ValueError(f"{NAME}: dropout_p={dropout_p} needs rng=fconv.random.key(seed)")
+        random.check_key(NAME, rng)
+    xp = xp_of(query)
+    # Without features all scores are 0, whatever they are scaled by.
+    factor = 1 / sqrt(max(1, features)) if scale is None else float(scale)
+
+    def spread(v: Array) -> Array:
+        return xp.repeat(v, repeats, axis=-3) if repeats > 1 else v
+
+    def gathered(v: Array, shape: Shape) -> Array:
+        """Take a gradient back to an array of `shape` that was broadcast."""
+        if repeats > 1:
+            v = _sum_to(v, _repeated(shape, repeats))
+            return v.reshape(*shape[:-2], repeats, *shape[-2:]).sum(axis=-3)
+        return _sum_to(v, shape)
+
+    @once
+    def weights() -> Array:
+        """Give the softmax of the scores; 0 throughout where a query sees no key."""
+        scores = (query * factor) @ _transposed(spread(key))
+        hidden = _hidden(xp, attn_mask, is_causal, rows, columns)
+        if hidden is not None:
+            scores = xp.where(hidden, xp.asarray(-np.inf, dtype=scores.dtype), scores)
+        elif attn_mask is not None:
+            scores = scores + attn_mask
+        if columns == 0:
+            return scores
+        top = scores.max(axis=-1, keepdims=True)
+        with np.errstate(invalid="ignore", over="ignore"):  # infinite scores give NaN, as in PyTorch
+            powers = xp.exp(scores - xp.where(top == -np.inf, xp.zeros((), top.dtype), top))
+            summed = powers.sum(axis=-1, keepdims=True)
+            return powers / xp.where(summed == 0, xp.ones((), summed.dtype), summed)
+
+    @once
+    def kept() -> Array:
+        drawn = xp.asarray(random.bernoulli(rng, 1.0 - dropout_p, scores_shape))  # type: ignore[arg-type]
+        return drawn.astype(query.dtype) * (1.0 / (1.0 - dropout_p) if dropout_p < 1 else 0.0)
+
+    def dropped(p: Array) -> Array:
+        return p * kept() if dropout_p else p
+
+    def attended() -> Array:
+        return dropped(weights()) @ spread(value)
+
+    def pullback(g: Array) -> Thunks:
+        @once
+        def dscores() -> Array:
+            dweights = dropped(_sum_to(g @ _transposed(spread(value)), scores_shape))
+            return weights() * (dweights - (dweights * weights()).sum(axis=-1, keepdims=True))
+
+        def dmask() -> Any:
+            if attn_mask is None or attn_mask.dtype.kind == "b":
+                return None
+            return _sum_to(dscores(), attn_mask.shape)
+
+        return {
+            "query": lambda: _sum_to((dscores() @ spread(key)) * factor, query.shape),
+            "key": lambda: gathered(_transposed(dscores()) @ query * factor, key.shape),
+            "value": lambda: gathered(_transposed(dropped(weights())) @ g, value.shape),
+            "attn_mask": dmask,
+        }
+
+    return (*batch, rows, value.shape[-1]), once(attended), pullback
+
+
+def _transposed(x: Array) -> Array:
+    return x.swapaxes(-1, -2)
+
+
+def _repeated(shape: Shape, repeats: int) -> Shape:
+    """Give the shape of an array whose heads on axis -3 are repeated."""
+    return shape if repeats == 1 else (*shape[:-3], shape[-3] * repeats, *shape[-2:])
+
+
+def _sum_to(x: Array, shape: Shape) -> Array:
+    """Sum over the axes along which an array of `shape` was broadcast to that of `x`."""
+    if x.shape == shape:
+        return x
+    lead = x.ndim - len(shape)
+    stretched = [lead + i for i, size in enumerate(shape) if size == 1 and x.shape[lead + i] != 1]
+    return x.sum(axis=(*range(lead), *stretched)).reshape(shape)
+
+
+def _check(query: Array, key: Array, value: Array, enable_gqa: bool) -> int:
+    """Require shapes that fit each other, and count the heads of queries for each head of keys."""
+    shapes = f"query {query.shape}, key {key.shape}, value {value.shape}"
+    if min(query.ndim, key.ndim, value.ndim) < 2:
+        raise ValueError(f"{NAME}: expected arrays of two axes or more, got {shapes}")
+    if query.shape[-1] != key.shape[-1]:
+        raise ValueError(f"{NAME}: expected the features of query and key to be as many, got {shapes}")
+    if key.shape[-2] != value.shape[-2]:
+        raise ValueError(f"{NAME}: expected a value for each key, got {shapes}")
+    if not enable_gqa:
+        return 1
+    if min(query.ndim, key.ndim, value.ndim) < 3:
+        raise ValueError(f"{NAME}: enable_gqa needs arrays with heads on axis -3, got {shapes}")
+    heads, shared = query.shape[-3], key.shape[-3]
+    if value.shape[-3] != shared or shared == 0 or heads % shared:
+        raise ValueError(
+            f"{NAME}: enable_gqa needs as many heads of values as of keys, and a multiple of queries, "
+            f"got {shapes}"
+        )
+    return heads // shared
+
+
+def _check_mask(attn_mask: Array | None, scores: Shape, is_causal: bool) -> None:
+    if attn_mask is None:
+        return
+    if is_causal:
+        raise ValueError(f"{NAME}: give either attn_mask or is_causal=True, not both")
+    try:
+        fits = np.broadcast_shapes(attn_mask.shape, scores) == scores
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"{NAME}: expected an attn_mask that broadcasts to {scores}, got {describe(attn_mask)}"
+        )
+
+
+def _hidden(xp: Any, attn_mask: Array | None, is_causal: bool, rows: int, columns: int) -> Array | None:
+    """Tell which keys are hidden from which queries, where a mask says so."""
+    if is_causal:
+        return xp.arange(rows)[:, None] < xp.arange(columns)
+    return ~attn_mask if attn_mask is not None and attn_mask.dtype.kind == "b" else None
+
+
+scaled_dot_product_attention_vjp = scaled_dot_product_attention.vjp
