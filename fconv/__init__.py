@@ -9,7 +9,8 @@ from fconv.checkpoint import from_state_dict, load, load_metadata, save, to_stat
 from fconv.layer import Layer
 from fconv.layers import *
 from fconv.layers import __all__ as _layers
-from fconv.losses import Loss, cross_entropy_loss, mse_loss, nll_loss
+from fconv.losses import *
+from fconv.losses import __all__ as _losses
 from fconv.networks import compose
 from fconv.optimizers import Optimizer, sgd
 from fconv.torch import to_torch
@@ -30,12 +31,10 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "Layer",
-    "Loss",
     "Optimizer",
     "TrainState",
     "__version__",
     "compose",
-    "cross_entropy_loss",
     "data",
     "from_state_dict",
     "functional",
@@ -43,8 +42,6 @@ __all__ = [
     "load",
     "load_metadata",
     "metrics",
-    "mse_loss",
-    "nll_loss",
     "random",
     "save",
     "sgd",
@@ -57,3 +54,4 @@ __all__ = [
     "value_and_grad",
 ]
 __all__ += _layers
+__all__ += _losses

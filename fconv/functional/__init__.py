@@ -8,7 +8,11 @@ from fconv.functional import (
     activation,
     affine,
     convolution,
-    loss,
+    image_quality,
+    loss_classification,
+    loss_probability,
+    loss_ranking,
+    loss_regression,
     masking,
     normalization,
     pooling,
@@ -18,7 +22,11 @@ from fconv.functional import (
 from fconv.functional.activation import *
 from fconv.functional.affine import *
 from fconv.functional.convolution import *
-from fconv.functional.loss import *
+from fconv.functional.image_quality import *
+from fconv.functional.loss_classification import *
+from fconv.functional.loss_probability import *
+from fconv.functional.loss_ranking import *
+from fconv.functional.loss_regression import *
 from fconv.functional.masking import *
 from fconv.functional.normalization import *
 from fconv.functional.pooling import *
@@ -29,7 +37,11 @@ __all__: list[str] = []
 __all__ += activation.__all__
 __all__ += affine.__all__
 __all__ += convolution.__all__
-__all__ += loss.__all__
+__all__ += image_quality.__all__
+__all__ += loss_classification.__all__
+__all__ += loss_probability.__all__
+__all__ += loss_ranking.__all__
+__all__ += loss_regression.__all__
 __all__ += masking.__all__
 __all__ += normalization.__all__
 __all__ += pooling.__all__

@@ -94,7 +94,7 @@ class Differentiable(Protocol[P]):
 
 
 def differentiable(
-    *arrays: str, constants: Iterable[str] = ()
+    *arrays: str, constants: Iterable[str] = (), labels: Iterable[str] = ()
 ) -> Callable[[Callable[P, Definition]], Differentiable[P]]:
     """Make a function and its gradient from one definition.
 
@@ -105,13 +105,16 @@ def differentiable(
     constants : iterable of str
         Those of `arrays` that have no gradient, such as labels or running statistics.
         They may be of another dtype than the rest.
+    labels : iterable of str
+        Those of `arrays` that have a gradient unless they hold integers, such as targets that
+        may be class numbers or probabilities. The definition checks their dtype.
 
     Returns
     -------
     callable
         A decorator for definitions.
     """
-    fixed = frozenset(constants)
+    fixed, unlike = frozenset(constants), frozenset(constants) | frozenset(labels)
 
     def decorate(definition: Callable[P, Definition]) -> Differentiable[P]:
         name = cast(Any, definition).__name__
@@ -136,16 +139,19 @@ def differentiable(
                 if x is None and argument not in optional:
                     raise TypeError(f"{name}: {argument} must be a NumPy or CuPy array, got NoneType")
             namespace(name, **found)
-            check_floating(name, **{a: x for a, x in found.items() if a not in fixed})
+            check_floating(name, **{a: x for a, x in found.items() if a not in unlike})
             return found
 
         def define(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Callable[[], Array], Pullback]:
             found = given(args, kwargs)
             shape, value, pullback = definition(*args, **kwargs)
-            like = next(x for a, x in found.items() if a not in fixed and x is not None)
+            like = next(x for a, x in found.items() if a not in unlike and x is not None)
+            still = fixed | {
+                a for a in unlike - fixed if getattr(found.get(a), "dtype", like.dtype).kind != "f"
+            }
 
             def pull(g: Any, wrt: Wrt = None) -> Any:
-                wanted = _wanted(name, arrays, fixed, wrt)
+                wanted = _wanted(name, arrays, still, wrt)
                 g = _check_gradient(name, g, shape, like)
                 if len(arrays) == 1:
                     return pullback(g) if wanted else None
