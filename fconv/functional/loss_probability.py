@@ -8,6 +8,7 @@ from fconv.arrays import Array, Shape, xp_of
 from fconv.functional.activation import sigmoid
 from fconv.functional.core import Definition, differentiable, once
 from fconv.functional.reduction import (
+    TINY,
     BatchReduction,
     Reduction,
     check_reduction,
@@ -74,7 +75,7 @@ def binary_cross_entropy(
         target,
         weight,
         (lambda: -xp.maximum(log_yes(), -100), lambda: -xp.maximum(log_no(), -100)),
-        lambda: (x - target) / xp.maximum((1 - x) * x, 1e-12),
+        lambda: (x - target) / xp.maximum((1 - x) * x, TINY),
         lambda: log_no() - log_yes(),
     )
 

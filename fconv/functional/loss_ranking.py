@@ -8,6 +8,7 @@ from fconv.arrays import Array, xp_of
 from fconv.functional.activation import sigmoid
 from fconv.functional.core import Definition, Thunks, differentiable, once
 from fconv.functional.reduction import (
+    TINY,
     Reduction,
     accurate_sum,
     check_option,
@@ -133,8 +134,12 @@ def margin_ranking_loss(
     margin = check_option(name, "margin", margin)
     sign = once(lambda: target.astype(x1.dtype))
     z = once(lambda: margin - sign() * (x1 - x2))
-    slope = once(lambda: sign() * hinge_slope(z()))
-    return entrywise(lambda: hinge(z()), x1.shape, reduction, x1=lambda: -slope(), x2=slope)
+
+    def pullback(each: Array) -> Thunks:
+        dx2 = once(lambda: each * (sign() * hinge_slope(z())))
+        return {"x1": lambda: -dx2(), "x2": dx2}
+
+    return reduced(lambda: hinge(z()), x1.shape, reduction, pullback)
 
 
 @differentiable("x", "target", constants=("target",))
@@ -275,7 +280,7 @@ class _Distance:
         if p == 0:
             return accurate_sum((sizes != 0).astype(sizes.dtype), -1)
         if p == inf:
-            return sizes.max(axis=-1, initial=0)
+            return sizes.max(axis=-1) if sizes.shape[-1] else accurate_sum(sizes, -1)
         if p == 1:
             return accurate_sum(sizes, -1)
         if p == 2:
@@ -301,9 +306,6 @@ class _Distance:
             return xp.where(norm == 0, zero, difference / norm)
         slope = xp.sign(difference) * (sizes / norm) ** (p - 1)
         return xp.where((norm == 0) | (sizes == 0), zero, slope)
-
-
-_TINY = 1e-12  # PyTorch's, added to squared lengths
 
 
 @differentiable("x1", "x2", "target", constants=("target",))
@@ -356,7 +358,7 @@ def cosine_embedding_loss(
     zero = xp.zeros((), x1.dtype)
 
     def length(x: Array) -> once[Array]:
-        return once(lambda: xp.sqrt(accurate_sum(x * x, -1) + _TINY)[..., None])
+        return once(lambda: xp.sqrt(accurate_sum(x * x, -1) + TINY)[..., None])
 
     length1, length2 = length(x1), length(x2)
     cosine = once(lambda: accurate_sum((x1 / length1()) * (x2 / length2()), -1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import log, pi
 
 from fconv.arrays import Array, Shape, describe, xp_of
@@ -59,11 +60,7 @@ def mse_loss(x: Array, target: Array, reduction: Reduction = "mean") -> Definiti
     >>> float(mse_loss(np.array([1.0, 3.0]), np.array([0.0, 0.0])))
     5.0
     """
-    check_same_shape("mse_loss", x, target=target)
-    check_reduction("mse_loss", reduction)
-    difference = once(lambda: x - target)
-    slope = once(lambda: 2 * difference())
-    return entrywise(lambda: difference() ** 2, x.shape, reduction, x=slope, target=lambda: -slope())
+    return _of_difference("mse_loss", x, target, reduction, lambda d: d**2, lambda d: 2 * d)
 
 
 @differentiable("x", "target")
@@ -78,9 +75,7 @@ def l1_loss(x: Array, target: Array, reduction: Reduction = "mean") -> Definitio
     >>> float(l1_loss(np.array([1.0, -3.0]), np.array([0.0, 0.0])))
     2.0
     """
-    check_same_shape("l1_loss", x, target=target)
-    check_reduction("l1_loss", reduction)
-    return _absolute(x, target, reduction)
+    return _absolute("l1_loss", x, target, reduction)
 
 
 @differentiable("x", "target")
@@ -105,12 +100,10 @@ def smooth_l1_loss(x: Array, target: Array, reduction: Reduction = "mean", beta:
     >>> smooth_l1_loss(np.array([0.5, -3.0]), np.zeros(2), "none")
     array([0.125, 2.5  ])
     """
-    check_same_shape("smooth_l1_loss", x, target=target)
-    check_reduction("smooth_l1_loss", reduction)
     beta = check_option("smooth_l1_loss", "beta", beta, 0)
     if beta == 0:
-        return _absolute(x, target, reduction)
-    return _rounded(x, target, reduction, beta, beta)
+        return _absolute("smooth_l1_loss", x, target, reduction)
+    return _rounded("smooth_l1_loss", x, target, reduction, beta, beta)
 
 
 @differentiable("x", "target")
@@ -135,30 +128,47 @@ def huber_loss(x: Array, target: Array, reduction: Reduction = "mean", delta: fl
     >>> huber_loss(np.array([1.0, -3.0]), np.zeros(2), "none", delta=2.0)
     array([0.5, 4. ])
     """
-    check_same_shape("huber_loss", x, target=target)
-    check_reduction("huber_loss", reduction)
-    return _rounded(x, target, reduction, check_option("huber_loss", "delta", delta, 0, above=True), 1.0)
+    delta = check_option("huber_loss", "delta", delta, 0, above=True)
+    return _rounded("huber_loss", x, target, reduction, delta, 1.0)
 
 
-def _absolute(x: Array, target: Array, reduction: Reduction) -> Definition:
+def _of_difference(
+    name: str,
+    x: Array,
+    target: Array,
+    reduction: Reduction,
+    loss: Callable[[Array], Array],
+    slope: Callable[[Array], Array],
+) -> Definition:
+    """Define a loss by what it makes of ``x - target``, and by the derivative of that."""
+    check_same_shape(name, x, target=target)
+    check_reduction(name, reduction)
+    difference = once(lambda: x - target)
+
+    def pullback(each: Array) -> Thunks:
+        dx = once(lambda: each * slope(difference()))
+        return {"x": dx, "target": lambda: -dx()}
+
+    return reduced(lambda: loss(difference()), x.shape, reduction, pullback)
+
+
+def _absolute(name: str, x: Array, target: Array, reduction: Reduction) -> Definition:
     xp = xp_of(x)
-    difference = once(lambda: x - target)
-    sign = once(lambda: xp.sign(difference()))
-    return entrywise(lambda: xp.abs(difference()), x.shape, reduction, x=sign, target=lambda: -sign())
+    return _of_difference(name, x, target, reduction, xp.abs, xp.sign)
 
 
-def _rounded(x: Array, target: Array, reduction: Reduction, limit: float, divisor: float) -> Definition:
-    difference = once(lambda: x - target)
-    clipped = once(lambda: xp_of(x).clip(difference(), -limit, limit))
-    slope = once(lambda: clipped() / divisor)
-    return entrywise(
-        # With d clipped to c, c (d - c / 2) is the parabola inside of the limit and the line beyond.
-        lambda: slope() * (difference() - 0.5 * clipped()),
-        x.shape,
-        reduction,
-        x=slope,
-        target=lambda: -slope(),
-    )
+def _rounded(
+    name: str, x: Array, target: Array, reduction: Reduction, limit: float, divisor: float
+) -> Definition:
+    def clipped(d: Array) -> Array:
+        return xp_of(x).clip(d, -limit, limit)
+
+    def loss(d: Array) -> Array:
+        c = clipped(d)
+        # The parabola inside of the limit and the line beyond, neither of which can overflow.
+        return c / divisor * (d - 0.5 * c)
+
+    return _of_difference(name, x, target, reduction, loss, lambda d: clipped(d) / divisor)
 
 
 @differentiable("x", "target")

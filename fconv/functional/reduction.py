@@ -15,6 +15,9 @@ from fconv.functional.core import Definition, Thunks, once
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 BatchReduction: TypeAlias = Literal["mean", "batchmean", "sum", "none"]
 
+TINY = float(np.float32(1e-12))
+"""What PyTorch keeps some denominators away from 0 by, a constant of single precision there."""
+
 
 def accurate_sum(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
     """Sum with float64 accumulators, in the dtype of `x`.
