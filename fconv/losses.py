@@ -1,4 +1,8 @@
-"""Losses: pairs of pure functions over `fconv.functional`, with torch.nn's names."""
+"""Losses: pairs of pure functions over `fconv.functional`, with torch.nn's names.
+
+The gradient is that of `y` alone, never of the target. A loss of several arrays takes a tuple of
+them as `y`, and its gradient is a tuple too; its docstring names them.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,31 @@ from typing import Any
 
 from fconv import functional as F
 from fconv.arrays import Array
+from fconv.conv.geometry import whole
 from fconv.functional.core import Differentiable
-from fconv.functional.reduction import Reduction, check_reduction
+from fconv.functional.reduction import BatchReduction, Reduction, check_option, check_reduction
+
+__all__ = [
+    "Loss",
+    "bce_loss",
+    "bce_with_logits_loss",
+    "cosine_embedding_loss",
+    "cross_entropy_loss",
+    "gaussian_nll_loss",
+    "hinge_embedding_loss",
+    "huber_loss",
+    "kl_div_loss",
+    "l1_loss",
+    "margin_ranking_loss",
+    "mse_loss",
+    "nll_loss",
+    "poisson_nll_loss",
+    "smooth_l1_loss",
+    "soft_margin_loss",
+    "ssim_loss",
+    "total_variation_loss",
+    "triplet_margin_loss",
+]
 
 __all__ = ["Loss", "cross_entropy_loss", "mse_loss", "nll_loss"]
 
@@ -45,18 +72,38 @@ def loss_forward(loss: Any, y: Any, target: Any) -> tuple[Any, Callable[..., Any
     return loss.apply(y, target), lambda g=1.0: loss.vjp(y, target, g)
 
 
-def _from_function(function: Differentiable[...], **options: Any) -> Loss:
-    """Make a loss of a function of (x, target)."""
+def _from_function(function: Differentiable[...], *inputs: str, **options: Any) -> Loss:
+    """Make a loss of a function.
 
-    def forward(y: Array, target: Array) -> tuple[Array, Callable[..., Any]]:
-        value, pull = function.forward(y, target, **options)
-        return value, lambda g=1.0: pull(g, wrt="x")[0]
+    `inputs` name the arrays that `y` stands for, ``x`` where there are none; a tuple of them where
+    there are several.
+    """
+    name, wrt = function.__name__, inputs or ("x",)
+    places = [function.arrays.index(each) for each in wrt]
+
+    def arguments(y: Any, target: Any) -> dict[str, Any]:
+        if len(wrt) == 1:
+            given = {wrt[0]: y}
+        elif isinstance(y, tuple) and len(y) == len(wrt):
+            given = dict(zip(wrt, y, strict=True))
+        else:
+            came = f"a tuple of {len(y)}" if isinstance(y, tuple) else type(y).__name__
+            raise TypeError(f"{name}: expected y to be a tuple ({', '.join(wrt)}), got {came}")
+        return given | ({"target": target} if "target" in function.arrays else {}) | options
+
+    def wanted(grads: Any) -> Any:
+        each = grads if isinstance(grads, tuple) else (grads,)
+        return each[places[0]] if len(wrt) == 1 else tuple(each[place] for place in places)
+
+    def forward(y: Any, target: Any) -> tuple[Array, Callable[..., Any]]:
+        value, pull = function.forward(**arguments(y, target))
+        return value, lambda g=1.0: wanted(pull(g, wrt=wrt))
 
     return Loss(
-        apply=lambda y, target: function(y, target, **options),
-        vjp=lambda y, target, g=1.0: function.vjp(g, y, target, wrt="x", **options)[0],
+        apply=lambda y, target: function(**arguments(y, target)),
+        vjp=lambda y, target, g=1.0: wanted(function.vjp(g, wrt=wrt, **arguments(y, target))),
         forward=forward,
-        name=function.__name__,
+        name=name,
     )
 
 
@@ -75,8 +122,91 @@ def mse_loss(reduction: Reduction = "mean") -> Loss:
     return _from_function(F.mse_loss, reduction=reduction)
 
 
+def l1_loss(reduction: Reduction = "mean") -> Loss:
+    """Absolute difference; see `fconv.functional.l1_loss`."""
+    check_reduction("l1_loss", reduction)
+    return _from_function(F.l1_loss, reduction=reduction)
+
+
+def smooth_l1_loss(reduction: Reduction = "mean", beta: float = 1.0) -> Loss:
+    """Absolute difference, a parabola below `beta`; see `fconv.functional.smooth_l1_loss`."""
+    check_reduction("smooth_l1_loss", reduction)
+    check_option("smooth_l1_loss", "beta", beta, 0)
+    return _from_function(F.smooth_l1_loss, reduction=reduction, beta=beta)
+
+
+def huber_loss(reduction: Reduction = "mean", delta: float = 1.0) -> Loss:
+    """Half the squared difference, a line above `delta`; see `fconv.functional.huber_loss`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> huber_loss("sum").vjp(np.array([0.5, 3.0]), np.zeros(2))
+    array([0.5, 1. ])
+    """
+    check_reduction("huber_loss", reduction)
+    check_option("huber_loss", "delta", delta, 0, above=True)
+    return _from_function(F.huber_loss, reduction=reduction, delta=delta)
+
+
+def poisson_nll_loss(
+    log_input: bool = True, full: bool = False, eps: float = 1e-8, reduction: Reduction = "mean"
+) -> Loss:
+    """Negative log-likelihood of counts; see `fconv.functional.poisson_nll_loss`."""
+    check_reduction("poisson_nll_loss", reduction)
+    check_option("poisson_nll_loss", "eps", eps, 0)
+    return _from_function(F.poisson_nll_loss, log_input=log_input, full=full, eps=eps, reduction=reduction)
+
+
+def gaussian_nll_loss(*, full: bool = False, eps: float = 1e-6, reduction: Reduction = "mean") -> Loss:
+    """Negative log-likelihood of normal numbers; see `fconv.functional.gaussian_nll_loss`.
+
+    `y` is the tuple (x, var) of means and variances, and so is its gradient.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> loss = gaussian_nll_loss()
+    >>> loss.vjp((np.array([1.0]), np.array([2.0])), np.array([3.0]))
+    (array([-1.]), array([-0.25]))
+    """
+    check_reduction("gaussian_nll_loss", reduction)
+    check_option("gaussian_nll_loss", "eps", eps, 0, above=True)
+    return _from_function(F.gaussian_nll_loss, "x", "var", full=full, eps=eps, reduction=reduction)
+
+
+def bce_loss(weight: Array | None = None, reduction: Reduction = "mean") -> Loss:
+    """Cross-entropy of probabilities; see `fconv.functional.binary_cross_entropy`."""
+    check_reduction("bce_loss", reduction)
+    return _from_function(F.binary_cross_entropy, weight=weight, reduction=reduction)
+
+
+def bce_with_logits_loss(
+    weight: Array | None = None, reduction: Reduction = "mean", pos_weight: Array | None = None
+) -> Loss:
+    """Cross-entropy of logits; see `fconv.functional.binary_cross_entropy_with_logits`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> bce_with_logits_loss().vjp(np.array([1e4, -1e4]), np.array([0.0, 0.0]))
+    array([0.5, 0. ])
+    """
+    check_reduction("bce_with_logits_loss", reduction)
+    return _from_function(
+        F.binary_cross_entropy_with_logits, weight=weight, reduction=reduction, pos_weight=pos_weight
+    )
+
+
 def nll_loss(weight: Array | None = None, ignore_index: int = -100, reduction: Reduction = "mean") -> Loss:
-    """Negative log-likelihood of log-probabilities; see `fconv.functional.nll_loss`."""
+    """Negative log-likelihood of log-probabilities; see `fconv.functional.nll_loss`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> nll_loss().vjp(np.zeros((1, 3)), np.array([1]))
+    array([[-0., -1., -0.]])
+    """
     check_reduction("nll_loss", reduction)
     return _from_function(F.nll_loss, weight=weight, ignore_index=ignore_index, reduction=reduction)
 
@@ -87,7 +217,7 @@ def cross_entropy_loss(
     label_smoothing: float = 0.0,
     reduction: Reduction = "mean",
 ) -> Loss:
-    """Cross-entropy of logits and class numbers; see `fconv.functional.cross_entropy`.
+    """Cross-entropy of logits and class numbers or probabilities; see `fconv.functional.cross_entropy`.
 
     Examples
     --------
@@ -96,10 +226,141 @@ def cross_entropy_loss(
     array([[ 0.5, -0.5]])
     """
     check_reduction("cross_entropy_loss", reduction)
+    check_option("cross_entropy_loss", "label_smoothing", label_smoothing, 0, most=1)
     return _from_function(
         F.cross_entropy,
         weight=weight,
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,
         reduction=reduction,
+    )
+
+
+def kl_div_loss(reduction: BatchReduction = "mean", log_target: bool = False) -> Loss:
+    """Divergence of log-probabilities from a target; see `fconv.functional.kl_div`."""
+    check_reduction("kl_div_loss", reduction, batch=True)
+    return _from_function(F.kl_div, reduction=reduction, log_target=log_target)
+
+
+def hinge_embedding_loss(margin: float = 1.0, reduction: Reduction = "mean") -> Loss:
+    """Distances of like and unlike pairs; see `fconv.functional.hinge_embedding_loss`."""
+    return _with_margin(F.hinge_embedding_loss, margin, reduction)
+
+
+def margin_ranking_loss(margin: float = 0.0, reduction: Reduction = "mean") -> Loss:
+    """Order of two scores; see `fconv.functional.margin_ranking_loss`.
+
+    `y` is the tuple (x1, x2) of scores, and so is its gradient.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> margin_ranking_loss().vjp((np.array([1.0]), np.array([3.0])), np.array([1]))
+    (array([-1.]), array([1.]))
+    """
+    return _with_margin(F.margin_ranking_loss, margin, reduction, "x1", "x2")
+
+
+def soft_margin_loss(reduction: Reduction = "mean") -> Loss:
+    """Logistic loss of labels 1 and -1; see `fconv.functional.soft_margin_loss`."""
+    check_reduction("soft_margin_loss", reduction)
+    return _from_function(F.soft_margin_loss, reduction=reduction)
+
+
+def triplet_margin_loss(
+    margin: float = 1.0,
+    p: float = 2.0,
+    eps: float = 1e-6,
+    swap: bool = False,
+    reduction: Reduction = "mean",
+) -> Loss:
+    """Distances of like and unlike points; see `fconv.functional.triplet_margin_loss`.
+
+    `y` is the tuple (anchor, positive, negative), and so is its gradient. There is no target: it
+    is passed over, and may be None.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> points = np.array([0.0]), np.array([3.0]), np.array([2.0])
+    >>> float(triplet_margin_loss(eps=0).apply(points, None))
+    2.0
+    """
+    name = "triplet_margin_loss"
+    check_option(name, "margin", margin, 0, above=True)
+    check_option(name, "p", p, 0)
+    check_option(name, "eps", eps)
+    inputs = ("anchor", "positive", "negative")
+    return _with_margin(F.triplet_margin_loss, margin, reduction, *inputs, p=p, eps=eps, swap=swap)
+
+
+def cosine_embedding_loss(margin: float = 0.0, reduction: Reduction = "mean") -> Loss:
+    """Angles of like and unlike vectors; see `fconv.functional.cosine_embedding_loss`.
+
+    `y` is the tuple (x1, x2) of vectors, and so is its gradient.
+    """
+    return _with_margin(F.cosine_embedding_loss, margin, reduction, "x1", "x2")
+
+
+def _with_margin(
+    function: Differentiable[...], margin: float, reduction: Reduction, *inputs: str, **options: Any
+) -> Loss:
+    check_reduction(function.__name__, reduction)
+    check_option(function.__name__, "margin", margin)
+    return _from_function(function, *inputs, margin=margin, reduction=reduction, **options)
+
+
+def total_variation_loss(reduction: Reduction = "mean") -> Loss:
+    """Differences of neighbouring pixels; see `fconv.functional.total_variation`.
+
+    There is no target: it is passed over, and may be None.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> total_variation_loss().vjp(np.array([[[[0.0, 2.0, 1.0]]]]), None)
+    array([[[[-1.,  2., -1.]]]])
+    """
+    check_reduction("total_variation_loss", reduction)
+    return _from_function(F.total_variation, reduction=reduction)
+
+
+def ssim_loss(
+    data_range: float = 1.0,
+    kernel_size: int = 11,
+    sigma: float = 1.5,
+    k1: float = 0.01,
+    k2: float = 0.03,
+) -> Loss:
+    """One less the mean structural similarity, 0 for equal pictures; see `fconv.functional.ssim`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.linspace(0.0, 1.0, 144).reshape(1, 1, 12, 12)
+    >>> round(float(ssim_loss().apply(x, x)), 6)
+    0.0
+    """
+    if whole("ssim_loss", "kernel_size", kernel_size, 1) % 2 == 0:
+        raise ValueError(f"ssim_loss: expected an odd kernel_size, got {kernel_size}")
+    for what, value, above in (
+        ("data_range", data_range, True),
+        ("sigma", sigma, True),
+        ("k1", k1, False),
+        ("k2", k2, False),
+    ):
+        check_option("ssim_loss", what, value, 0, above=above)
+    likeness = _from_function(
+        F.ssim, data_range=data_range, kernel_size=kernel_size, sigma=sigma, k1=k1, k2=k2
+    )
+
+    def forward(y: Any, target: Any) -> tuple[Any, Callable[..., Any]]:
+        value, pull = loss_forward(likeness, y, target)
+        return 1 - value, lambda g=1.0: pull(-g)
+
+    return Loss(
+        apply=lambda y, target: 1 - likeness.apply(y, target),
+        vjp=lambda y, target, g=1.0: likeness.vjp(y, target, -g),
+        forward=forward,
+        name="ssim_loss",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fconv import functional as F
 from fconv.arrays import Array, describe, namespace
 
 
@@ -39,3 +40,27 @@ def accuracy(y: Array, target: Array) -> float:
             f"accuracy: expected scores (N, C) and labels (N,), got shapes {y.shape} and {target.shape}"
         )
     return float((y.argmax(axis=1) == target).mean()) if len(y) else float("nan")
+
+
+def psnr(y: Array, target: Array, data_range: float = 1.0) -> float:
+    """Mean peak signal-to-noise ratio of pictures in decibels; see `fconv.functional.psnr`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> psnr(np.full((1, 1, 2, 2), 0.1), np.zeros((1, 1, 2, 2)))
+    20.0
+    """
+    return float(F.psnr(y, target, data_range))
+
+
+def ssim(y: Array, target: Array, data_range: float = 1.0) -> float:
+    """Mean structural similarity of pictures, with the paper's windows; see `fconv.functional.ssim`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> ssim(np.ones((1, 1, 16, 16)), np.ones((1, 1, 16, 16)))
+    1.0
+    """
+    return float(F.ssim(y, target, data_range))

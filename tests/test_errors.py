@@ -78,7 +78,7 @@ FUNCTIONS = [
     (lambda: F.cross_entropy(X[:, :, 0, 0], np.array([0])), ValueError, "cross_entropy: expected labels of shape (2,)"),
     (lambda: F.cross_entropy(X[:, :, 0, 0], np.array([0, 1]), B), ValueError, "cross_entropy: expected a weight of shape (3,)"),
     (lambda: F.cross_entropy(X[:, :, 0, 0], np.array([0, 1]), B[:3].astype(float)), TypeError, "cross_entropy: x is float32 but weight is float64"),
-    (lambda: F.cross_entropy(X[:, :, 0, 0], np.array([0, 1]), label_smoothing=2), ValueError, "cross_entropy: expected a label_smoothing"),
+    (lambda: F.cross_entropy(X[:, :, 0, 0], np.array([0, 1]), label_smoothing=2), ValueError, "cross_entropy: expected label_smoothing from 0 to 1, got 2"),
     (lambda: F.nll_loss(X[0, 0, 0, 0].reshape(()), np.array(0)), ValueError, "nll_loss: expected an input of shape"),
 ]  # fmt: skip
 

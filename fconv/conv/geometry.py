@@ -125,6 +125,8 @@ def whole_tuple(name: str, what: str, value: object, n: int, minimum: int) -> Sh
         value = value.tolist()  # type: ignore[attr-defined]  # sizes in an array
     if not isinstance(value, (tuple, list)):
         return (whole(name, what, value, minimum),) * n
+    if len(value) == 1:
+        value = (*value,) * n
     if len(value) != n:
         raise ValueError(f"{name}: {what} must be one integer or {n}, got {len(value)}: {value!r}")
     try:

@@ -10,9 +10,13 @@ from fconv.functional import (
     attention,
     convolution,
     convolution_transpose,
+    image_quality,
     interpolation,
     lookup,
-    loss,
+    loss_classification,
+    loss_probability,
+    loss_ranking,
+    loss_regression,
     masking,
     normalization,
     padding,
@@ -33,9 +37,13 @@ from fconv.functional.affine import *
 from fconv.functional.attention import *
 from fconv.functional.convolution import *
 from fconv.functional.convolution_transpose import *
+from fconv.functional.image_quality import *
 from fconv.functional.interpolation import *
 from fconv.functional.lookup import *
-from fconv.functional.loss import *
+from fconv.functional.loss_classification import *
+from fconv.functional.loss_probability import *
+from fconv.functional.loss_ranking import *
+from fconv.functional.loss_regression import *
 from fconv.functional.masking import *
 from fconv.functional.normalization import *
 from fconv.functional.padding import *
@@ -57,9 +65,13 @@ __all__ += affine.__all__
 __all__ += attention.__all__
 __all__ += convolution.__all__
 __all__ += convolution_transpose.__all__
+__all__ += image_quality.__all__
 __all__ += interpolation.__all__
 __all__ += lookup.__all__
-__all__ += loss.__all__
+__all__ += loss_classification.__all__
+__all__ += loss_probability.__all__
+__all__ += loss_ranking.__all__
+__all__ += loss_regression.__all__
 __all__ += masking.__all__
 __all__ += normalization.__all__
 __all__ += padding.__all__

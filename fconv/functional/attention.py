@@ -20,7 +20,7 @@ __all__ = [
 NAME = "scaled_dot_product_attention"
 
 
-@differentiable("query", "key", "value", "attn_mask", masks=("attn_mask",))
+@differentiable("query", "key", "value", "attn_mask", sometimes=("attn_mask",))
 def scaled_dot_product_attention(
     query: Array,
     key: Array,
@@ -208,6 +208,8 @@ def _check(query: Array, key: Array, value: Array, enable_gqa: bool) -> int:
 def _check_mask(attn_mask: Array | None, scores: Shape, is_causal: bool) -> None:
     if attn_mask is None:
         return
+    if attn_mask.dtype.kind not in "bf":
+        raise TypeError(f"{NAME}: expected a boolean or floating-point attn_mask, got {describe(attn_mask)}")
     if is_causal:
         raise ValueError(f"{NAME}: give either attn_mask or is_causal=True, not both")
     try:

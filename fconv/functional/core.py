@@ -94,7 +94,7 @@ class Differentiable(Protocol[P]):
 
 
 def differentiable(
-    *arrays: str, constants: Iterable[str] = (), masks: Iterable[str] = ()
+    *arrays: str, constants: Iterable[str] = (), sometimes: Iterable[str] = ()
 ) -> Callable[[Callable[P, Definition]], Differentiable[P]]:
     """Make a function and its gradient from one definition.
 
@@ -105,15 +105,17 @@ def differentiable(
     constants : iterable of str
         Those of `arrays` that have no gradient, such as labels or running statistics.
         They may be of another dtype than the rest.
-    masks : iterable of str
-        Those of `arrays` that may be boolean, and have no gradient then.
+    sometimes : iterable of str
+        Those of `arrays` that have a gradient only where they are floating-point, such as masks
+        that may be boolean and targets that may be class numbers. Their definition checks what
+        else they may be.
 
     Returns
     -------
     callable
         A decorator for definitions.
     """
-    fixed, boolean = frozenset(constants), frozenset(masks)
+    fixed, loose = frozenset(constants), frozenset(sometimes)
 
     def decorate(definition: Callable[P, Definition]) -> Differentiable[P]:
         name = cast(Any, definition).__name__
@@ -138,19 +140,18 @@ def differentiable(
                 if x is None and argument not in optional:
                     raise TypeError(f"{name}: {argument} must be a NumPy or CuPy array, got NoneType")
             namespace(name, **found)
-            check_floating(
-                name,
-                **{a: x for a, x in found.items() if a not in fixed and not (a in boolean and _is_mask(x))},
-            )
+            rigid = {a: x for a, x in found.items() if a not in fixed and not (a in loose and _of_kind(x))}
+            check_floating(name, **rigid)
             return found
 
         def define(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Callable[[], Array], Pullback]:
             found = given(args, kwargs)
             shape, value, pullback = definition(*args, **kwargs)
-            like = next(x for a, x in found.items() if a not in fixed and x is not None)
+            like = next(x for a, x in found.items() if a not in fixed | loose and x is not None)
+            still = fixed | {a for a in loose if _of_kind(found.get(a))}
 
             def pull(g: Any, wrt: Wrt = None) -> Any:
-                wanted = _wanted(name, arrays, fixed, wrt)
+                wanted = _wanted(name, arrays, still, wrt)
                 g = _check_gradient(name, g, shape, like)
                 if len(arrays) == 1:
                     return pullback(g) if wanted else None
@@ -228,8 +229,9 @@ def _missing(name: str, signature: inspect.Signature, args: tuple[Any, ...], kwa
         raise TypeError(f"{name}: {error}") from None
 
 
-def _is_mask(x: Any) -> bool:
-    return x is not None and x.dtype.kind == "b"
+def _of_kind(x: Any) -> bool:
+    """Tell whether an array that may be of another kind is."""
+    return x is not None and x.dtype.kind != "f"
 
 
 def _wanted(name: str, arrays: tuple[str, ...], fixed: frozenset[str], wrt: Wrt) -> frozenset[str]:

@@ -46,7 +46,7 @@ def _avg_pool(
         check_rank(name, "input", x.shape, ndim)
         windows = pool_geometry(name, x.shape[2:], kernel_size, stride, padding, 1, ceil_mode)
         if divisor_override is not None:
-            whole(name, "divisor_override", divisor_override, 1)
+            whole(name, "divisor_override", abs(divisor_override), 1)
         xp = xp_of(x)
 
         @once
@@ -114,7 +114,7 @@ def avg_pool2d(
     count_include_pad : bool
         Count the padding's zeros as entries of the mean.
     divisor_override : int, optional
-        Divide the sums by this instead.
+        Divide the sums by this instead; not 0.
 
     Returns
     -------

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from math import prod
+from collections.abc import Callable
+from math import inf, prod
+from numbers import Real
 from typing import Literal, TypeAlias
 
 import numpy as np
 
 from fconv.arrays import Array, Shape, xp_of
+from fconv.functional.core import Definition, Thunks, once
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
+BatchReduction: TypeAlias = Literal["mean", "batchmean", "sum", "none"]
+
+TINY = float(np.float32(1e-12))
+"""What PyTorch keeps some denominators away from 0 by, a constant of single precision there."""
 
 
 def accurate_sum(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
@@ -26,50 +33,17 @@ def accurate_sum(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: 
     return xp_of(x).asarray(x.sum(axis=axis, keepdims=keepdims, dtype=np.float64)).astype(x.dtype)
 
 
-def check_reduction(name: str, reduction: str) -> None:
-    """Require one of PyTorch's three reductions."""
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f'{name}: expected reduction "mean", "sum" or "none", got {reduction!r}')
+def check_reduction(name: str, reduction: str, batch: bool = False) -> None:
+    """Require one of PyTorch's three reductions, or "batchmean" where there is a fourth."""
+    known = ("mean", "batchmean", "sum", "none") if batch else ("mean", "sum", "none")
+    if reduction not in known:
+        names = ", ".join(f'"{each}"' for each in known[:-1])
+        raise ValueError(f'{name}: expected reduction {names} or "none", got {reduction!r}')
 
 
-def reduced_shape(shape: Shape, reduction: Reduction) -> Shape:
+def reduced_shape(shape: Shape, reduction: BatchReduction) -> Shape:
     """Give the shape of a loss of entries of `shape`."""
     return shape if reduction == "none" else ()
-
-
-def reduce_losses(losses: Array, reduction: Reduction, total: Array | float | None = None) -> Array:
-    """Reduce the losses of single entries.
-
-    Parameters
-    ----------
-    losses : array
-        One loss an entry.
-    reduction : {"mean", "sum", "none"}
-        How.
-    total : array or float, optional
-        What the mean divides by; the number of entries by default. The mean of nothing is
-        NaN, as in PyTorch.
-
-    Returns
-    -------
-    array
-        0-dimensional but for "none".
-    """
-    if reduction == "none":
-        return losses
-    summed = accurate_sum(losses)
-    return summed if reduction == "sum" else quotient(summed, losses.size if total is None else total)
-
-
-def spread_gradient(
-    g: Array, shape: Shape, reduction: Reduction, total: Array | float | None = None
-) -> Array:
-    """Take the gradient of a reduced loss to the losses of the entries: the adjoint of `reduce_losses`."""
-    if reduction != "mean":
-        return g
-    xp, count = xp_of(g), prod(shape) if total is None else total
-    # A mean over nothing depends on nothing, though its value is NaN.
-    return xp.where(xp.asarray(count == 0), xp.zeros((), g.dtype), quotient(g, count))
 
 
 def quotient(a: Array, b: Array | float) -> Array:
@@ -77,3 +51,134 @@ def quotient(a: Array, b: Array | float) -> Array:
     xp = xp_of(a)
     with np.errstate(divide="ignore", invalid="ignore"):
         return xp.asarray(a / xp.asarray(b, dtype=a.dtype))
+
+
+def reduced(
+    losses: Callable[[], Array],
+    shape: Shape,
+    reduction: BatchReduction,
+    pullback: Callable[[Array], Thunks],
+    total: Callable[[], Array | float] | None = None,
+) -> Definition:
+    """Define a loss by the losses of its entries: the one rule of reduction that all losses share.
+
+    Parameters
+    ----------
+    losses : callable
+        Gives one loss an entry, in `shape`.
+    shape : tuple of int
+        Shape of the losses.
+    reduction : {"mean", "batchmean", "sum", "none"}
+        How they are reduced.
+    pullback : callable
+        That of the unreduced losses. It takes their gradient, which is 0-dimensional where it
+        is the same for all entries.
+    total : callable, optional
+        Gives what the mean divides by; the number of entries by default. The mean of nothing
+        is NaN, as in PyTorch.
+
+    Returns
+    -------
+    Definition
+        That of the reduced loss.
+    """
+
+    @once
+    def divisor() -> Array | float:
+        if reduction == "batchmean":
+            return shape[0] if shape else 1
+        return prod(shape) if total is None else total()
+
+    def value() -> Array:
+        if reduction == "none":
+            return quietly(losses)
+        summed = accurate_sum(quietly(losses))
+        return summed if reduction == "sum" else quotient(summed, divisor())
+
+    def spread(g: Array) -> Array:
+        if reduction in ("sum", "none"):
+            return g
+        xp, count = xp_of(g), divisor()
+        # A mean over nothing depends on nothing, though its value is NaN.
+        return xp.where(xp.asarray(count == 0), xp.zeros((), g.dtype), quotient(g, count))
+
+    return reduced_shape(shape, reduction), once(value), lambda g: pullback(spread(g))
+
+
+def entrywise(
+    losses: Callable[[], Array], shape: Shape, reduction: BatchReduction, **slopes: Callable[[], Array]
+) -> Definition:
+    """Define a loss whose every entry depends on the same entry of its arrays alone.
+
+    `slopes` give the derivative of each entry's loss by each array, in the array's shape.
+    """
+
+    def pullback(each: Array) -> Thunks:
+        def pull(slope: Callable[[], Array]) -> Callable[[], Array]:
+            return lambda: quietly(lambda: each * slope())
+
+        return {name: pull(slope) for name, slope in slopes.items()}
+
+    return reduced(losses, shape, reduction, pullback)
+
+
+def hinge(z: Array) -> Array:
+    """Give ``max(z, 0)``."""
+    return xp_of(z).maximum(z, 0)
+
+
+def hinge_slope(z: Array) -> Array:
+    """Give the derivative of `hinge`, 1 at the kink as PyTorch's clamp has it."""
+    xp = xp_of(z)
+    return xp.where(z < 0, xp.zeros((), z.dtype), xp.ones((), z.dtype))
+
+
+def quietly(compute: Callable[[], Array]) -> Array:
+    """Compute without warnings where infinities and NaN are the defined result, as of log(0)."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
+        return compute()
+
+
+def check_same_shape(name: str, x: Array, **others: Array) -> None:
+    """Require that all arrays have one shape: losses do not broadcast."""
+    for what, other in others.items():
+        if x.shape != other.shape:
+            raise ValueError(
+                f"{name}: expected {'an' if what[0] == 'x' else 'a'} {what} of the input's shape {x.shape}, "
+                f"got {other.shape}"
+            )
+
+
+def check_option(
+    name: str, what: str, value: float, least: float = -inf, above: bool = False, most: float = inf
+) -> float:
+    """Require a number from `least` to `most` (with `above`, not `least` itself); give it as a float."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}: expected a number for {what}, got {value!r}")
+    if not ((value > least if above else value >= least) and value <= most):
+        allowed = f"above {least:g}" if above else f"of at least {least:g}"
+        if most < inf:
+            allowed = f"from {least:g} to {most:g}"
+        raise ValueError(f"{name}: expected {what} {allowed}, got {value}")
+    return float(value)  # not NumPy's, which would widen a float32 array
+
+
+def check_target(name: str, target: Array) -> None:
+    """Require a target of real numbers, which need not be of the input's dtype."""
+    if target.dtype.kind not in "iuf":
+        raise TypeError(f"{name}: expected a target of real numbers, got {target.dtype}")
+
+
+def check_weight(name: str, what: str, x: Array, weight: Array | None) -> None:
+    """Require a weight in the input's dtype that broadcasts to the input's shape."""
+    if weight is None:
+        return
+    if weight.dtype != x.dtype:
+        raise TypeError(f"{name}: x is {x.dtype} but {what} is {weight.dtype}; give them one dtype")
+    fits = weight.ndim <= x.ndim and all(
+        w in (1, n) for w, n in zip(reversed(weight.shape), reversed(x.shape), strict=False)
+    )
+    if not fits:
+        raise ValueError(
+            f"{name}: expected a {what} that broadcasts to the input's shape {x.shape}, got {weight.shape}"
+        )

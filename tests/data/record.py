@@ -18,8 +18,8 @@ PATH = Path(__file__).with_name("torch_reference.npz")
 
 CALLS = [call for family in FAMILIES for call in family.CALLS]
 """(name, arrays, options). A tuple is the shape of a float64 array; ("labels", shape, classes) draws
-class numbers, ("positive", shape) numbers from 0.5 to 2, ("unit", shape) numbers from 0.1 to 0.9;
-("as is", value) is the value itself."""
+class numbers, ("signs", shape) 1 and -1, ("positive", shape) numbers from 0.5 to 2, ("unit", shape)
+numbers from 0.1 to 0.9; ("as is", value) is the value itself."""
 
 
 def inputs(number, shapes):
@@ -35,6 +35,8 @@ def inputs(number, shapes):
             args.append(random.uniform(key, shape[1], np.float64, 0.5, 2.0))
         elif shape[:1] == ("unit",):
             args.append(random.uniform(key, shape[1], np.float64, 0.1, 0.9))
+        elif shape[:1] == ("signs",):
+            args.append(np.where(random.bernoulli(key, 0.5, shape[1]), 1, -1))
         elif shape[:1] == ("labels",):
             args.append((shape[2] * random.uniform(key, shape[1])).astype(np.int64))
         else:

@@ -26,12 +26,21 @@ def tensor(a, dtype):
     return torch.tensor(a.copy(), dtype=dtype, requires_grad=True)
 
 
+def cast(a, dtype):
+    return a.astype(dtype) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a
+
+
+def constant(a):
+    return torch.from_numpy(a.copy()) if isinstance(a, np.ndarray) else a
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data(), key=fst.keys())
 def test_values_and_gradients_are_pytorchs(name, dtype, data, key):
     args, options = data.draw(CASES[name].draw)
-    args = [a.astype(dtype) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in args]
+    args = [cast(a, dtype) for a in args]
+    options = {k: cast(v, dtype) for k, v in options.items()}
     assume(not (name.startswith("pixel") and args[0].size == 0))  # torch gives a wrong shape
     function = getattr(F, name)
     tensors = [tensor(a, getattr(torch, dtype)) for a in args]
@@ -40,7 +49,8 @@ def test_values_and_gradients_are_pytorchs(name, dtype, data, key):
         if argument in function.constants and tensors[i] is not None:
             tensors[i] = tensors[i].detach()
     try:
-        theirs = torch_function(name)(*tensors, **options)
+        their_options = {k: constant(v) for k, v in options.items()}
+        theirs = torch_function(name)(*tensors, **their_options)
     except RuntimeError as error:
         # torch refuses some empty batches and some pictures that pooling's padding exceeds
         assert "empty" in str(error) or "non-zero" in str(error) or "size" in str(error), error  # noqa: PT017

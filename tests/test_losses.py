@@ -1,0 +1,152 @@
+"""Losses at their edges, as constructors, and beside other libraries' numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fconv as fc
+from fconv import functional as F
+
+KEY = fc.random.key(0)
+X = fc.random.normal(KEY, (4, 3), np.float64)
+UNIT = 0.5 + 0.4 * np.tanh(X)
+LABELS = np.array([0, 1, 2, 0])
+SIGNS = np.array([1, -1, 1, -1])
+PICTURES = fc.random.uniform(KEY, (2, 3, 16, 13), np.float64)
+
+LOSSES = {
+    "mse": (fc.mse_loss(), X, X[::-1]),
+    "l1": (fc.l1_loss(), X, X[::-1]),
+    "smooth_l1": (fc.smooth_l1_loss(beta=0.5), X, X[::-1]),
+    "huber": (fc.huber_loss("sum", 0.5), X, X[::-1]),
+    "poisson_nll": (fc.poisson_nll_loss(full=True), X, 4 * UNIT),
+    "gaussian_nll": (fc.gaussian_nll_loss(), (X, UNIT), X[::-1]),
+    "bce": (fc.bce_loss(UNIT[0]), UNIT, UNIT[::-1]),
+    "bce_with_logits": (fc.bce_with_logits_loss(pos_weight=UNIT[0]), X, UNIT),
+    "nll": (fc.nll_loss(), X, LABELS),
+    "cross_entropy": (fc.cross_entropy_loss(reduction="sum"), X, LABELS),
+    "cross_entropy of probabilities": (fc.cross_entropy_loss(label_smoothing=0.1), X, UNIT),
+    "kl_div": (fc.kl_div_loss("batchmean"), X, UNIT),
+    "hinge_embedding": (fc.hinge_embedding_loss(), X[:, 0], SIGNS),
+    "margin_ranking": (fc.margin_ranking_loss(0.5), (X[:, 0], X[:, 1]), SIGNS),
+    "soft_margin": (fc.soft_margin_loss(), X[:, 0], SIGNS),
+    "triplet_margin": (fc.triplet_margin_loss(swap=True), (X, X[::-1], X[:, ::-1]), None),
+    "cosine_embedding": (fc.cosine_embedding_loss(), (X, X[::-1]), SIGNS),
+    "ssim": (fc.ssim_loss(), PICTURES, PICTURES[::-1]),
+    "total_variation": (fc.total_variation_loss(), PICTURES, None),
+}
+
+
+def test_every_constructor_is_here():
+    built = {name.partition(" ")[0] + "_loss" for name in LOSSES}
+    assert built == set(fc.losses.__all__) - {"Loss"}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_agree_with_their_forward_and_with_differences(name):
+    loss, y, target = LOSSES[name]
+    several = isinstance(y, tuple)
+    value, pullback = loss.forward(y, target)
+    assert value.shape == ()
+    assert value == loss.apply(y, target)
+    dy = pullback(2.0)
+    assert isinstance(dy, tuple) == several
+    expected, direction, step = 0.0, [], 1e-6
+    for i, (mine, direct) in enumerate(
+        zip(*((dy, loss.vjp(y, target, 2.0)) if several else ([dy], [loss.vjp(y, target, 2.0)])), strict=True)
+    ):
+        np.testing.assert_array_equal(mine, direct)
+        direction.append(fc.random.normal(fc.random.fold_in(KEY, i), mine.shape, np.float64))
+        expected += (mine * direction[-1]).sum()
+
+    def along(t):
+        moved = tuple(a + t * d for a, d in zip(y if several else (y,), direction, strict=True))
+        return float(loss.apply(moved if several else moved[0], target))
+
+    assert 2 * (along(step) - along(-step)) / (2 * step) == pytest.approx(expected, rel=1e-6, abs=1e-8)
+
+
+def test_logits_of_any_size():
+    for dtype in (np.float16, np.float32, np.float64):
+        x, one = np.array([1e4, -1e4], dtype), np.ones(2, dtype)
+        loss, pull = F.binary_cross_entropy_with_logits.forward(x, one, reduction="none")
+        np.testing.assert_array_equal(loss, np.array([0, 1e4], dtype))
+        np.testing.assert_array_equal(pull(one)[0], np.array([0, -1], dtype))
+        loss, pull = F.binary_cross_entropy_with_logits.forward(x, 0 * one, reduction="none")
+        np.testing.assert_array_equal(loss, np.array([1e4, 0], dtype))
+        np.testing.assert_array_equal(pull(one)[0], np.array([1, 0], dtype))
+        np.testing.assert_array_equal(F.soft_margin_loss(x, one, "none"), np.array([0, 1e4], dtype))
+        assert loss.dtype == dtype
+    # Not only their sizes: small probabilities keep their digits.
+    dx = F.binary_cross_entropy_with_logits_vjp(1.0, np.array([-50.0]), np.array([0.0]))[0]
+    np.testing.assert_allclose(dx, np.exp(-50.0), rtol=1e-12)
+
+
+def test_huge_differences_do_not_overflow_where_a_line_bounds_them():
+    x = np.array([1e30], np.float32)
+    assert F.huber_loss(x, 0 * x) == np.float32(1e30)
+    assert F.smooth_l1_loss(x, 0 * x) == np.float32(1e30)
+
+
+def test_nan_passes_through():
+    x = np.array([[np.nan, 0.5]])
+    t = np.array([[1.0, 1.0]])
+    for name in ["mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "poisson_nll_loss", "kl_div"]:
+        loss, pull = getattr(F, name).forward(x, t, reduction="none")
+        assert np.isnan(loss[0, 0])
+        assert np.isfinite(loss[0, 1])
+        assert name == "kl_div" or np.isnan(pull(t)[0][0, 0])
+    for name in ["binary_cross_entropy", "binary_cross_entropy_with_logits", "soft_margin_loss"]:
+        loss, pull = getattr(F, name).forward(x, t, reduction="none")
+        assert np.isnan(loss[0, 0])
+        assert np.isnan(pull(t)[0][0, 0])
+    assert np.isnan(F.hinge_embedding_loss(x, -t))
+    assert np.isnan(F.margin_ranking_loss(x, t, t))
+    assert np.isnan(F.triplet_margin_loss(x, t, t))
+    assert np.isnan(F.cosine_embedding_loss(x, t, t[0, :1]))
+    assert np.isnan(F.cross_entropy(x, t))
+
+
+@pytest.mark.parametrize("name", ["mse_loss", "l1_loss", "huber_loss", "kl_div", "binary_cross_entropy"])
+def test_the_mean_of_nothing_is_nan_without_a_gradient(name):
+    x = np.zeros((0, 3), np.float32)
+    loss, pull = getattr(F, name).forward(x, x)
+    assert np.isnan(loss)
+    assert pull(1.0)[0].shape == x.shape
+    assert getattr(F, name)(x, x, reduction="sum") == 0
+
+
+def test_likeness_agrees_with_scikit_image():
+    """Its border treatment is mirrored pixels, and its mean leaves them out: only inner windows count."""
+    metrics = pytest.importorskip("skimage.metrics")
+    noisy = np.clip(PICTURES + 0.1 * fc.random.normal(KEY, PICTURES.shape, np.float64), 0, 1)
+    for data_range in (1.0, 2.0):
+        ours = F.ssim(PICTURES, noisy, data_range, reduction="none")
+        for n in range(2):
+            options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+            theirs = metrics.structural_similarity(
+                PICTURES[n], noisy[n], data_range=data_range, channel_axis=0, **options
+            )
+            assert ours[n] == pytest.approx(theirs, rel=1e-12)
+            theirs = metrics.peak_signal_noise_ratio(PICTURES[n], noisy[n], data_range=data_range)
+            assert F.psnr(PICTURES[n], noisy[n], data_range) == pytest.approx(theirs, rel=1e-12)
+    assert fc.metrics.ssim(PICTURES, noisy) == pytest.approx(float(F.ssim(PICTURES, noisy)))
+    assert fc.metrics.psnr(PICTURES, noisy) == pytest.approx(float(F.psnr(PICTURES, noisy)))
+
+
+def test_likeness_in_float32_of_bright_plain_pictures():
+    """Variances that are small beside the means keep their digits."""
+    x = 200 + PICTURES
+    y = 200 + PICTURES[::-1]
+    exact = F.ssim(x, y, 2.0)
+    assert F.ssim(x.astype(np.float32), y.astype(np.float32), 2.0) == pytest.approx(float(exact), abs=2e-4)
+
+
+def test_equal_pictures():
+    assert F.ssim(PICTURES, PICTURES) == pytest.approx(1.0, abs=1e-12)
+    assert not F.ssim_vjp(1.0, PICTURES, PICTURES)[0].round(12).any()
+    assert np.isposinf(F.psnr(PICTURES, PICTURES))
+    assert not F.psnr_vjp(1.0, PICTURES, PICTURES)[0].any()
+    assert np.isnan(F.ssim(PICTURES[:0], PICTURES[:0]))
+    assert F.ssim_vjp(1.0, PICTURES[:0], PICTURES[:0])[0].shape == (0, 3, 16, 13)
