@@ -175,7 +175,7 @@ def _axis_taps(
     for axis, out, factor in zip(range(2, x.ndim), out_size, factors, strict=True):
         size = x.shape[axis]
         if mode == "nearest":
-            forgets = (small and out in (size, 2 * size)) or (x.ndim == 4 and x.shape[2:] == out_size)
+            forgets = small and out in (size, 2 * size)
             taps = _nearest(size, out, None if forgets else factor, 0.0, kind)
         elif mode == "nearest-exact":
             taps = _nearest(size, out, factor, 0.5, kind)
