@@ -95,6 +95,8 @@ def resampled_size(
             f"{name}: give either size or scale_factor, got size={size}, scale_factor={scale_factor}"
         )
     if size is not None:
+        if isinstance(size, (tuple, list)) and len(size) != n:
+            raise ValueError(f"{name}: size must be one integer or {n}, got {size!r}")
         return whole_tuple(name, "size", size, n, 1), (None,) * n
     factors: tuple[Any, ...] = (
         tuple(scale_factor) if isinstance(scale_factor, (tuple, list)) else (scale_factor,) * n
