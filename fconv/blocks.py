@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from math import prod
 from typing import Any
 
 import numpy as np
 
-from fconv.arrays import Array, Shape, xp_of
+from fconv.arrays import Array, Shape
 from fconv.conv.geometry import Padding, Size, whole
 from fconv.functional.reduction import accurate_sum
-from fconv.layer import Layer, LayerPullback, Params, as_layer
-from fconv.layers import conv2d, relu, sigmoid
+from fconv.layer import Layer, LayerPullback, Params, as_layer, buffers_of
+from fconv.layers import adaptive_avg_pool2d, conv2d, relu, sigmoid
 from fconv.layers.from_function import check_shape
 from fconv.networks import compose
 
@@ -148,7 +147,7 @@ def squeeze_excitation(
         squeezed = max(1, channels // reduction) if squeeze_channels is None else squeeze_channels
         return _gated(
             compose(
-                avgpool=_mean_over_positions(),
+                avgpool=adaptive_avg_pool2d(1),
                 fc1=conv2d(squeezed, 1),
                 activation=between,
                 fc2=conv2d(channels, 1),
@@ -196,7 +195,15 @@ def _by_channels(name: str, build: Callable[[int], Layer], options: Mapping[str,
         return of(shape).out_shape(shape)
 
     return Layer(
-        init=init, apply=apply, vjp=vjp, out_shape=out_shape, forward=forward, name=name, options=options
+        init=init,
+        apply=apply,
+        vjp=vjp,
+        out_shape=out_shape,
+        forward=forward,
+        name=name,
+        options=options,
+        inner=lambda shape: of(shape).inner(shape),
+        buffers=buffers_of(built(1)),
     )
 
 
@@ -226,27 +233,13 @@ def _gated(gate: Layer) -> Layer:
         gate.out_shape(shape)
         return shape
 
-    return Layer(init=gate.init, apply=apply, vjp=vjp, out_shape=out_shape, forward=forward, name="gated")
-
-
-def _mean_over_positions() -> Layer:
-    """Mean over the last two axes, which stay as axes of one entry; 0 over no positions."""
-
-    def count(x: Array) -> int:
-        return max(1, prod(x.shape[-2:]))
-
-    def apply(params: Params, x: Array, *, train: bool = False, key: Array | None = None) -> Array:
-        return accurate_sum(x, (-2, -1), keepdims=True) / count(x)
-
-    def vjp(
-        params: Params, x: Array, g: Array, *, train: bool = False, key: Array | None = None
-    ) -> tuple[Params, Array]:
-        return (), xp_of(x).broadcast_to(g / count(x), x.shape)
-
     return Layer(
-        init=lambda key, shape, dtype=None: (),
+        init=gate.init,
         apply=apply,
         vjp=vjp,
-        out_shape=lambda shape: (*shape[:-2], 1, 1),
-        name="mean",
+        out_shape=out_shape,
+        forward=forward,
+        name="gated",
+        children=gate.children,
+        inner=gate.inner,
     )

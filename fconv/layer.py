@@ -210,6 +210,11 @@ def located(where: str, layer: Layer) -> Iterator[None]:
         raise
 
 
+def buffers_of(layer: Layer) -> frozenset[str]:
+    """Name the parameters of a layer, and of the layers inside it, that are not trained."""
+    return layer.buffers.union(*(buffers_of(child) for child in layer.children.values()))
+
+
 def no_gradient(params: Params) -> Params:
     """Give the gradient of parameters that are not trained: their structure with None for leaves."""
     return trees.map(lambda _: None, params)

@@ -38,8 +38,6 @@ __all__ = [
     "triplet_margin_loss",
 ]
 
-__all__ = ["Loss", "cross_entropy_loss", "mse_loss", "nll_loss"]
-
 
 @dataclass(frozen=True, eq=False)
 class Loss:

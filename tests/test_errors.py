@@ -44,7 +44,7 @@ FUNCTIONS = [
     (lambda: F.max_pool2d(X, 9), ValueError, "max_pool2d: a window of 9"),
     (lambda: F.max_pool2d(X, 2, padding=2), ValueError, "max_pool2d: padding must be at most half the kernel_size"),
     (lambda: F.max_pool2d(X[0, 0], 2), ValueError, "max_pool2d: expected an input of 4 axes"),
-    (lambda: F.avg_pool2d(X, 2, divisor_override=0), ValueError, "avg_pool2d: divisor_override must be at least 1"),
+    (lambda: F.avg_pool2d(X, 2, divisor_override=0), ValueError, "avg_pool2d: divisor_override must not be 0"),
     (lambda: F.batch_norm(X[0, 0, 0]), ValueError, "batch_norm: expected an input of shape (N, C, ...)"),
     (lambda: F.batch_norm(X, B, B), ValueError, "batch_norm: expected a running_mean of shape (3,) for 3 channels"),
     (lambda: F.batch_norm(X[:1, :, :1, :1], training=True), ValueError, "batch_norm: expected more than one value per channel"),

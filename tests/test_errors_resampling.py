@@ -48,6 +48,10 @@ REFUSED = [
     (lambda: fc.unfold(0), "unfold: kernel_size must be at least 1"),
     (lambda: fc.fold(2, 3), "fold: a window of 3"),
     (lambda: F.max_pool2d(X[0, 0], 2), "max_pool2d: expected an input of 4 axes"),
+    (
+        lambda: F.max_pool2d(X[:, :0], 2),
+        "max_pool2d: expected an input of which only the batch axis is empty",
+    ),
     (lambda: F.lp_pool2d(X, 0, 2), "lp_pool2d: expected a norm_type other than 0, got 0"),
     (lambda: F.lp_pool2d(X, "2", 2), "lp_pool2d: expected a number for norm_type, got '2'"),
     (

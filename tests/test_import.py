@@ -26,6 +26,7 @@ def test_nothing_heavy_is_imported_before_it_is_used():
 
 def test_all_names_are_there():
     import fconv
+    import fconv.testing
 
     for module in (fconv, fconv.functional, fconv.layers, fconv.data, fconv.testing):
         for name in module.__all__:

@@ -111,7 +111,7 @@ def whole(name: str, what: str, value: object, minimum: int) -> int:
 
 
 def whole_tuple(name: str, what: str, value: object, n: int, minimum: int) -> Shape:
-    """Give one integer, or a sequence of `n`, as a tuple of `n`.
+    """Give one integer (a sequence of one counts, as in PyTorch), or a sequence of `n`, as a tuple of `n`.
 
     Examples
     --------
@@ -126,7 +126,7 @@ def whole_tuple(name: str, what: str, value: object, n: int, minimum: int) -> Sh
     if not isinstance(value, (tuple, list)):
         return (whole(name, what, value, minimum),) * n
     if len(value) == 1:
-        value = (*value,) * n
+        return (whole(name, what, value[0], minimum),) * n
     if len(value) != n:
         raise ValueError(f"{name}: {what} must be one integer or {n}, got {len(value)}: {value!r}")
     try:

@@ -95,6 +95,8 @@ def resampled_size(
             f"{name}: give either size or scale_factor, got size={size}, scale_factor={scale_factor}"
         )
     if size is not None:
+        if isinstance(size, (tuple, list)) and len(size) != n:
+            raise ValueError(f"{name}: size must be one integer or {n}, got {size!r}")
         return whole_tuple(name, "size", size, n, 1), (None,) * n
     factors: tuple[Any, ...] = (
         tuple(scale_factor) if isinstance(scale_factor, (tuple, list)) else (scale_factor,) * n
@@ -175,7 +177,7 @@ def _axis_taps(
     for axis, out, factor in zip(range(2, x.ndim), out_size, factors, strict=True):
         size = x.shape[axis]
         if mode == "nearest":
-            forgets = (small and out in (size, 2 * size)) or (x.ndim == 4 and x.shape[2:] == out_size)
+            forgets = small and out in (size, 2 * size)
             taps = _nearest(size, out, None if forgets else factor, 0.0, kind)
         elif mode == "nearest-exact":
             taps = _nearest(size, out, factor, 0.5, kind)

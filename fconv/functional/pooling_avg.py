@@ -45,8 +45,8 @@ def _avg_pool(
     def define(x: Array) -> Definition:
         check_rank(name, "input", x.shape, ndim)
         windows = pool_geometry(name, x.shape[2:], kernel_size, stride, padding, 1, ceil_mode)
-        if divisor_override is not None:
-            whole(name, "divisor_override", abs(divisor_override), 1)
+        if divisor_override is not None and not whole(name, "divisor_override", divisor_override, -(1 << 62)):
+            raise ValueError(f"{name}: divisor_override must not be 0")
         xp = xp_of(x)
 
         @once

@@ -37,6 +37,10 @@ def _max_pool(
     def define(x: Array) -> Definition:
         check_rank(name, "input", x.shape, ndim)
         windows = pool_geometry(name, x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
+        if 0 in x.shape[1:]:
+            raise ValueError(
+                f"{name}: expected an input of which only the batch axis is empty, got {x.shape}"
+            )
         xp = xp_of(x)
         padded = once(lambda: pad(x, windows.padding, -inf))
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from fconv import random, trees
 from fconv.arrays import Array, is_array, xp_of
-from fconv.layer import Layer, Params, as_layer
+from fconv.layer import Layer, Params, as_layer, buffers_of
 from fconv.testing.differences import Point, compare, direction_like
 from fconv.testing.purity import call_purely, check_close, check_like, copied, same_bits
 
@@ -150,7 +150,7 @@ def _check_gradients(
     rtol: float,
 ) -> None:
     g = direction_like(random.fold_in(key, 1), y)
-    buffers = _buffers(layer)
+    buffers = buffers_of(layer)
     dparams, dx = call_purely(f"{title}.vjp", layer.vjp, params, x, g, train=train, key=key)
     trained = {}
     for path, p, grad in trees.aligned(params, dparams):
@@ -182,11 +182,6 @@ def _check_gradients(
         title, value, lambda p, g: {n: v for n, v in gradient(p, g).items() if n in point}, point,
         key=random.fold_in(key, 2), directions=directions, rtol=rtol,
     )  # fmt: skip
-
-
-def _buffers(layer: Layer) -> frozenset[str]:
-    """Name the parameters of a layer, and of the layers inside it, that are not trained."""
-    return layer.buffers.union(*(_buffers(child) for child in layer.children.values()))
 
 
 def _check_forward(
