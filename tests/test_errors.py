@@ -74,7 +74,7 @@ FUNCTIONS = [
     (lambda: F.mse_loss(X, X, "average"), ValueError, "mse_loss: expected reduction"),
     (lambda: F.cross_entropy(X[:, :, 0, 0], np.array([0, 3])), ValueError, "cross_entropy: expected labels from 0 to 2 (or ignore_index -100), got 3"),
     (lambda: F.cross_entropy(X[:, :, 0, 0], np.array([0, -1])), ValueError, "cross_entropy: expected labels from 0 to 2"),
-    (lambda: F.cross_entropy(X[:, :, 0, 0], np.array([0.0, 1.0])), TypeError, "cross_entropy: expected integer class labels"),
+    (lambda: F.cross_entropy(X[:, :, 0, 0], np.array([0.0, 1.0], "f4")), TypeError, "cross_entropy: expected integer class labels"),
     (lambda: F.cross_entropy(X[:, :, 0, 0], np.array([0])), ValueError, "cross_entropy: expected labels of shape (2,)"),
     (lambda: F.cross_entropy(X[:, :, 0, 0], np.array([0, 1]), B), ValueError, "cross_entropy: expected a weight of shape (3,)"),
     (lambda: F.cross_entropy(X[:, :, 0, 0], np.array([0, 1]), B[:3].astype(float)), TypeError, "cross_entropy: x is float32 but weight is float64"),

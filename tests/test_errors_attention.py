@@ -23,7 +23,7 @@ CASES = [
     (lambda: A(Q, K, V[:, :2]), ValueError, NAME + "expected a value for each key"),
     (lambda: A(Q, K[[0, 0, 0]], V), ValueError, NAME + "the leading axes do not broadcast"),
     (lambda: A(Q, K.astype(float), V), TypeError, NAME + "query is float32 but key is float64"),
-    (lambda: A(Q, K, V, np.ones((3, 5), int)), TypeError, NAME + "attn_mask must be a real floating-point array"),
+    (lambda: A(Q, K, V, np.ones((3, 5), int)), TypeError, NAME + "expected a boolean or floating-point attn_mask, got numpy array of int64"),
     (lambda: A(Q, K, V, np.ones((3, 5))), TypeError, NAME + "query is float32 but attn_mask is float64"),
     (lambda: A(Q, K, V, np.ones((3, 4), bool)), ValueError, NAME + "expected an attn_mask that broadcasts to (2, 3, 5)"),
     (lambda: A(Q, K, V, np.ones((7, 2, 3, 5), bool)), ValueError, NAME + "expected an attn_mask that broadcasts to"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
+import numpy as np
 from hypothesis import strategies as st
 
 import fconv as fc
@@ -144,6 +145,13 @@ LAYERS = {
 }
 
 CALLS = [
+    ("adaptive_avg_pool3d", [(1, 1, 4, 5, 6)], {"output_size": (2, 3, 2)}),
+    ("adaptive_max_pool1d", [(2, 2, 7)], {"output_size": 3}),
+    ("lp_pool3d", [("positive", (1, 1, 4, 5, 6))], {"norm_type": 2.0, "kernel_size": 2}),
+    ("global_max_pool", [(2, 3, 4, 5)], {}),
+    ("max_unpool1d", [(1, 1, 3), ("as is", np.array([[[0, 3, 5]]]))], {"kernel_size": 2}),
+    ("max_unpool2d", [(1, 1, 2, 2), ("as is", np.array([[[[0, 3], [9, 14]]]]))], {"kernel_size": 2}),
+    ("max_unpool3d", [(1, 1, 1, 2, 2), ("as is", np.array([[[[[0, 3], [9, 14]]]]]))], {"kernel_size": 2}),
     ("max_pool1d", [(2, 2, 9)], {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True}),
     ("max_pool2d", [(2, 2, 7, 6)], {"kernel_size": 3, "stride": 2, "padding": 1, "dilation": 1}),
     ("max_pool2d", [(1, 2, 8, 8)], {"kernel_size": 2, "dilation": 3}),

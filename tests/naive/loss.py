@@ -84,14 +84,14 @@ def binary_cross_entropy(x, t, weight=None):
     return -(1.0 if weight is None else weight) * (t * yes + (1 - t) * no)
 
 
-def softplus(x):
+def log_one_plus_exp(x):
     return max(x, 0.0) + log1p(exp(-abs(x)))
 
 
 @each_entry
 def binary_cross_entropy_with_logits(x, t, weight=None, pos_weight=None):
     pos_weight = 1.0 if pos_weight is None else pos_weight
-    loss = (1 - t) * x + (1 + (pos_weight - 1) * t) * softplus(-x)
+    loss = (1 - t) * x + (1 + (pos_weight - 1) * t) * log_one_plus_exp(-x)
     return loss * (1.0 if weight is None else weight)
 
 
@@ -114,7 +114,7 @@ def margin_ranking_loss(x1, x2, t, margin=0.0):
 
 @each_entry
 def soft_margin_loss(x, t):
-    return softplus(-t * x)
+    return log_one_plus_exp(-t * x)
 
 
 def distance(u, v, p, eps):
