@@ -27,9 +27,11 @@ def interpolate_cases(draw):
     options["recompute_scale_factor"] = draw(st.sampled_from([None, None, True]))
     factors = st.sampled_from([1, 2, 3, 1.5, 2.3, 0.5, 1.0, 1.2] if ndim < 3 else [1, 1.5, 2, 0.5, 1.2])
     factors = [float(max(draw(factors), 1 if s == 1 else 0)) for s in size]
+    outs = [floor(s * f) for s, f in zip(size, factors, strict=True)]
+    if mode == "bicubic" and tuple(outs) == size:
+        factors = [1.0] * ndim  # PyTorch's gradient copies a picture that stays, whatever the factor
     if mode == "nearest":
         # Of an axis that stays or doubles PyTorch's gradient forgets the factor where its value does not.
-        outs = [floor(s * f) for s, f in zip(size, factors, strict=True)]
         factors = [
             float(o // s) if o in (s, 2 * s) else f for s, o, f in zip(size, outs, factors, strict=True)
         ]

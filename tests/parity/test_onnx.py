@@ -389,4 +389,4 @@ def test_most_cases_apply():
     # Other constants than PyTorch's, and a slope for every entry.
     assert [op for op, done in applied.items() if not any(done)] == ["HardSigmoid", "PRelu"]
     flags = [done for op in applied.values() for done in op]
-    assert sum(flags) > 0.8 * len(flags)
+    assert sum(flags) > 0.75 * len(flags)
