@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from fconv.arrays import Array, Shape
-from fconv.conv.geometry import Padding, Size, whole
+from fconv.conv.geometry import Padding, Size
 from fconv.functional.reduction import accurate_sum
 from fconv.layer import Layer, LayerPullback, Params, as_layer, buffers_of
 from fconv.layers import adaptive_avg_pool2d, conv2d, relu, sigmoid
 from fconv.layers.from_function import check_shape
 from fconv.networks import compose
+from fconv.options import whole
 
 __all__ = ["depthwise_separable_conv2d", "squeeze_excitation"]
 

@@ -146,6 +146,12 @@ class Layer:
 
         return y, params, pullback
 
+    def __copy__(self) -> Layer:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Layer:
+        return self  # nothing in it ever changes
+
     def __repr__(self) -> str:
         if self.children:
             lines = [f"  {name}: {child!r}".replace("\n", "\n  ") for name, child in self.children.items()]

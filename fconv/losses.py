@@ -12,9 +12,9 @@ from typing import Any
 
 from fconv import functional as F
 from fconv.arrays import Array
-from fconv.conv.geometry import whole
 from fconv.functional.core import Differentiable
-from fconv.functional.reduction import BatchReduction, Reduction, check_option, check_reduction
+from fconv.functional.reduction import BatchReduction, Reduction, check_reduction
+from fconv.options import number, whole
 
 __all__ = [
     "Loss",
@@ -129,7 +129,7 @@ def l1_loss(reduction: Reduction = "mean") -> Loss:
 def smooth_l1_loss(reduction: Reduction = "mean", beta: float = 1.0) -> Loss:
     """Absolute difference, a parabola below `beta`; see `fconv.functional.smooth_l1_loss`."""
     check_reduction("smooth_l1_loss", reduction)
-    check_option("smooth_l1_loss", "beta", beta, 0)
+    number("smooth_l1_loss", "beta", beta, 0)
     return _from_function(F.smooth_l1_loss, reduction=reduction, beta=beta)
 
 
@@ -143,7 +143,7 @@ def huber_loss(reduction: Reduction = "mean", delta: float = 1.0) -> Loss:
     array([0.5, 1. ])
     """
     check_reduction("huber_loss", reduction)
-    check_option("huber_loss", "delta", delta, 0, above=True)
+    number("huber_loss", "delta", delta, 0, above=True)
     return _from_function(F.huber_loss, reduction=reduction, delta=delta)
 
 
@@ -152,7 +152,7 @@ def poisson_nll_loss(
 ) -> Loss:
     """Negative log-likelihood of counts; see `fconv.functional.poisson_nll_loss`."""
     check_reduction("poisson_nll_loss", reduction)
-    check_option("poisson_nll_loss", "eps", eps, 0)
+    number("poisson_nll_loss", "eps", eps, 0)
     return _from_function(F.poisson_nll_loss, log_input=log_input, full=full, eps=eps, reduction=reduction)
 
 
@@ -169,7 +169,7 @@ def gaussian_nll_loss(*, full: bool = False, eps: float = 1e-6, reduction: Reduc
     (array([-1.]), array([-0.25]))
     """
     check_reduction("gaussian_nll_loss", reduction)
-    check_option("gaussian_nll_loss", "eps", eps, 0, above=True)
+    number("gaussian_nll_loss", "eps", eps, 0, above=True)
     return _from_function(F.gaussian_nll_loss, "x", "var", full=full, eps=eps, reduction=reduction)
 
 
@@ -224,7 +224,7 @@ def cross_entropy_loss(
     array([[ 0.5, -0.5]])
     """
     check_reduction("cross_entropy_loss", reduction)
-    check_option("cross_entropy_loss", "label_smoothing", label_smoothing, 0, most=1)
+    number("cross_entropy_loss", "label_smoothing", label_smoothing, 0, most=1)
     return _from_function(
         F.cross_entropy,
         weight=weight,
@@ -285,9 +285,9 @@ def triplet_margin_loss(
     2.0
     """
     name = "triplet_margin_loss"
-    check_option(name, "margin", margin, 0, above=True)
-    check_option(name, "p", p, 0)
-    check_option(name, "eps", eps)
+    number(name, "margin", margin, 0, above=True)
+    number(name, "p", p, 0)
+    number(name, "eps", eps)
     inputs = ("anchor", "positive", "negative")
     return _with_margin(F.triplet_margin_loss, margin, reduction, *inputs, p=p, eps=eps, swap=swap)
 
@@ -304,7 +304,7 @@ def _with_margin(
     function: Differentiable[...], margin: float, reduction: Reduction, *inputs: str, **options: Any
 ) -> Loss:
     check_reduction(function.__name__, reduction)
-    check_option(function.__name__, "margin", margin)
+    number(function.__name__, "margin", margin)
     return _from_function(function, *inputs, margin=margin, reduction=reduction, **options)
 
 
@@ -347,7 +347,7 @@ def ssim_loss(
         ("k1", k1, False),
         ("k2", k2, False),
     ):
-        check_option("ssim_loss", what, value, 0, above=above)
+        number("ssim_loss", what, value, 0, above=above)
     likeness = _from_function(
         F.ssim, data_range=data_range, kernel_size=kernel_size, sigma=sigma, k1=k1, k2=k2
     )

@@ -1,9 +1,10 @@
-"""Checks of options that are plain numbers."""
+"""Checks of options: whole numbers, and real ones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from numbers import Integral, Real
+import operator
+from math import inf
+from numbers import Real
 from typing import Any
 
 
@@ -36,40 +37,65 @@ def nonnegative(name: str, **options: Any) -> list[float]:
     >>> nonnegative("sgd", momentum=1, dampening=0.5)
     [1.0, 0.5]
     """
-    return _numbers(name, "of 0 or more", lambda value: value >= 0, options)
+    return [number(name, option, value, least=0) for option, value in options.items()]
 
 
 def positive(name: str, **options: Any) -> list[float]:
     """Require numbers above 0, as `nonnegative` does."""
-    return _numbers(name, "above 0", lambda value: value > 0, options)
+    return [number(name, option, value, least=0, above=True) for option, value in options.items()]
 
 
 def shares(name: str, **options: Any) -> list[float]:
     """Require numbers from 0 to 1, as `nonnegative` does."""
-    return _numbers(name, "from 0 to 1", lambda value: 0 <= value <= 1, options)
+    return [number(name, option, value, least=0, most=1) for option, value in options.items()]
 
 
 def decays(name: str, values: Any) -> list[float]:
     """Require two decay rates from 0 to below 1, which optimizers call betas."""
     if not isinstance(values, (tuple, list)) or len(values) != 2:
         raise TypeError(f"{name}: expected betas to be two numbers, got {values!r}")
-    options = {f"betas[{i}]": value for i, value in enumerate(values)}
-    return _numbers(name, "from 0 to below 1", lambda value: 0 <= value < 1, options)
+    found = [number(name, f"betas[{i}]", value, least=0) for i, value in enumerate(values)]
+    for i, value in enumerate(found):
+        if not value < 1:
+            raise ValueError(f"{name}: expected betas[{i}] from 0 to below 1, got {value}")
+    return found
 
 
-def whole(name: str, option: str, value: Any, least: int = 1) -> int:
-    """Require an integer that is not too small."""
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name}: expected {option} to be an integer, got {value!r}")
-    if value < least:
-        raise ValueError(f"{name}: expected {option} of {least} or more, got {value}")
-    return int(value)
+def whole(name: str, what: str, value: object, least: int = 1) -> int:
+    """Give `value` as an int of at least `least`, or raise an error that names it.
+
+    Examples
+    --------
+    >>> whole("conv2d", "groups", 0, 1)
+    Traceback (most recent call last):
+    ValueError: conv2d: groups must be at least 1, got 0
+    """
+    if isinstance(value, bool):
+        raise TypeError(f"{name}: {what} must be an integer, got {value}")
+    try:
+        found = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name}: {what} must be an integer, got {value!r}") from None
+    if found < least:
+        raise ValueError(f"{name}: {what} must be at least {least}, got {found}")
+    return found
 
 
-def _numbers(name: str, where: str, fits: Callable[[Any], bool], options: dict[str, Any]) -> list[float]:
-    for option, value in options.items():
-        if isinstance(value, bool) or not isinstance(value, Real):
-            raise TypeError(f"{name}: expected {option} to be a number, got {value!r}")
-        if not fits(value):
-            raise ValueError(f"{name}: expected {option} {where}, got {value}")
-    return [float(value) for value in options.values()]
+def number(
+    name: str, what: str, value: object, least: float = -inf, above: bool = False, most: float = inf
+) -> float:
+    """Require a real number from `least` to `most` (with `above`, not `least` itself).
+
+    It comes back as a Python float, because NumPy's own float64 would carry a float32 array
+    to float64.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}: expected {what} to be a number, got {value!r}")
+    found = float(value)
+    low = found > least if above else found >= least
+    if not (low and found <= most) and not (least == -inf and most == inf):
+        allowed = f"above {least:g}" if above else f"of {least:g} or more"
+        if most < inf:
+            allowed = f"from {least:g} to {most:g}"
+        raise ValueError(f"{name}: expected {what} {allowed}, got {value}")
+    return found

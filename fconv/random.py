@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from fconv.arrays import Array, Shape, describe, floating_dtype, is_key
+from fconv.options import whole
 
 _DRAW, _SPLIT, _FOLD = 0, 1, 2
 
@@ -99,25 +100,15 @@ def split(key: Array, n: int = 2) -> Array:
     >>> bool((split(key(0), 5)[:2] == [first, second]).all())
     True
     """
-    n = _count("random.split", n)
+    n = whole("random.split", "n", n, 0)
     return _words("random.split", key, 2 * n, _SPLIT).reshape(n, 2)
-
-
-def _count(name: str, value: object) -> int:
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise TypeError(f"{name}: expected a whole number, got {describe(value)}") from None
-    if number < 0:
-        raise ValueError(f"{name}: expected a count of 0 or more, got {number}")
-    return number
 
 
 def _entries(name: str, shape: object) -> int:
     """Count the entries of a shape, or raise an error that names `name`."""
     if not isinstance(shape, (tuple, list)):
         raise TypeError(f"{name}: expected a shape, a tuple of whole numbers, got {describe(shape)}")
-    return prod(_count(name, size) for size in shape)
+    return prod(whole(name, "a size", size, 0) for size in shape)
 
 
 def fold_in(key: Array, data: int) -> Array:

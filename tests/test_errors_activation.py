@@ -15,9 +15,13 @@ X = np.ones((2, 3, 4, 5), np.float32)
 W = np.ones(3, np.float32)
 
 CASES = [
-    (lambda: F.elu(X, "1"), TypeError, "elu: expected a number for alpha, got '1'"),
-    (lambda: F.elu(X, alpha=None), TypeError, "elu: expected a number for alpha, got None"),
-    (lambda: F.leaky_relu(X, True), TypeError, "leaky_relu: expected a number for negative_slope, got True"),
+    (lambda: F.elu(X, "1"), TypeError, "elu: expected alpha to be a number, got '1'"),
+    (lambda: F.elu(X, alpha=None), TypeError, "elu: expected alpha to be a number, got None"),
+    (
+        lambda: F.leaky_relu(X, True),
+        TypeError,
+        "leaky_relu: expected negative_slope to be a number, got True",
+    ),
     (lambda: F.elu(X, 1.0, 2.0), TypeError, "takes from 1 to 2 positional arguments but 3 were given"),
     (lambda: F.threshold(X), TypeError, "missing 2 required positional arguments: 'threshold' and 'value'"),
     (lambda: F.celu(X, 0), ValueError, "celu: expected alpha other than 0, got 0"),
@@ -53,11 +57,11 @@ CASES = [
     (lambda: F.unflatten(X, 4, (2, 2)), ValueError, "unflatten: expected an axis of an array of shape"),
     (lambda: F.unflatten(X, 1, ()), ValueError, "unflatten: expected a tuple of at least one size, got ()"),
     (lambda: F.unflatten(X, 1, 3), ValueError, "unflatten: expected a tuple of at least one size, got 3"),
-    (lambda: fc.elu("1"), TypeError, "elu: expected a number for alpha"),
+    (lambda: fc.elu("1"), TypeError, "elu: expected alpha to be a number"),
     (lambda: fc.softshrink(-1), ValueError, "softshrink: expected lambd of 0 or more"),
     (lambda: fc.gelu("erf"), ValueError, "gelu: expected approximate"),
     (lambda: fc.prelu(0), ValueError, "prelu: num_parameters must be at least 1, got 0"),
-    (lambda: fc.prelu(init="a"), TypeError, "prelu: expected a number for init, got 'a'"),
+    (lambda: fc.prelu(init="a"), TypeError, "prelu: expected init to be a number, got 'a'"),
     (
         lambda: fc.prelu(2).init(KEY, X.shape),
         ValueError,

@@ -53,7 +53,7 @@ REFUSED = [
         "max_pool2d: expected an input of which only the batch axis is empty",
     ),
     (lambda: F.lp_pool2d(X, 0, 2), "lp_pool2d: expected a norm_type other than 0, got 0"),
-    (lambda: F.lp_pool2d(X, "2", 2), "lp_pool2d: expected a number for norm_type, got '2'"),
+    (lambda: F.lp_pool2d(X, "2", 2), "lp_pool2d: expected norm_type to be a number, got '2'"),
     (
         lambda: F.adaptive_avg_pool2d(X, (1, 2, 3)),
         "adaptive_avg_pool2d: output_size must be one integer or 2",

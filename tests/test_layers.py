@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -137,3 +139,49 @@ def test_inference_does_no_work_for_the_gradient(monkeypatch):
     monkeypatch.setattr(definition, "convolve", None)  # nor does the gradient compute the value
     x = np.ones((1, 1, 6, 6), np.float32)
     fc.conv2d(2, 3).vjp(params, x, np.ones((1, 2, 4, 4), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("build", "shape"),
+    [
+        (lambda s: fc.conv2d(4, 3, stride=s), (1, 3, 8, 8)),
+        (lambda s: fc.max_pool2d(s), (1, 3, 8, 8)),
+        (lambda s: fc.upsample(size=s), (1, 3, 8, 8)),
+        (lambda s: fc.adaptive_avg_pool2d(s), (1, 3, 8, 8)),
+        (lambda s: fc.unfold(s), (1, 3, 8, 8)),
+        (lambda s: fc.pad(s), (1, 3, 8, 8)),
+        (lambda s: fc.layer_norm(s), (1, 3, 2, 2)),
+    ],
+)
+def test_a_layer_keeps_its_options_when_the_callers_list_changes(build, shape):
+    sizes = [2, 2]
+    layer = build(sizes)
+    before = layer.out_shape(shape)
+    sizes[0] = 3
+    assert layer.out_shape(shape) == before
+
+
+def test_layers_are_values_that_copy_as_themselves():
+    layer = fc.compose(fc.conv2d(2, 3), fc.relu())
+    assert copy.deepcopy(layer) is layer
+    assert copy.copy(layer) is layer
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_numpy_numbers_as_options_leave_float32_alone(kind):
+    x = np.ones((2, 4, 3, 3), np.float32)
+    half = kind(0.5)
+    layers = [
+        fc.leaky_relu(half), fc.elu(half), fc.celu(half), fc.softplus(half), fc.hardtanh(-half, half),
+        fc.threshold(half, half), fc.softshrink(half), fc.batch_norm(eps=half, momentum=half),
+        fc.instance_norm(eps=half), fc.layer_norm(last_axes=1, eps=half), fc.group_norm(2, eps=half),
+        fc.local_response_norm(3, half, half, half), fc.dropout(half), fc.dropout2d(half),
+        fc.alpha_dropout(half),
+        fc.lp_pool2d(kind(2.0), 2), fc.upsample(scale_factor=kind(2.0)), fc.pad((1, 1), value=half),
+    ]  # fmt: skip
+    for layer in layers:
+        params = layer.init(KEY, x.shape)
+        y, refreshed, pullback = layer.forward(params, x, train=True, key=KEY)
+        dparams, dx = pullback(np.ones_like(y))
+        for leaf in [y, dx, *fc.trees.leaves(dparams), *fc.trees.leaves(refreshed)]:
+            assert leaf.dtype in (np.float32, np.int64), layer

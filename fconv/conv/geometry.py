@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,6 +9,7 @@ from math import prod
 from typing import Literal, TypeAlias
 
 from fconv.arrays import Shape
+from fconv.options import whole
 
 Size: TypeAlias = int | Sequence[int]
 Padding: TypeAlias = int | Sequence[int] | Literal["same", "valid"]
@@ -95,19 +95,6 @@ class ConvGeometry:
     def multiply_adds(self) -> int:
         """Multiplications that the definition of convolution takes."""
         return prod(self.out_shape) * prod(self.weight_shape[1:])
-
-
-def whole(name: str, what: str, value: object, minimum: int) -> int:
-    """Give `value` as an int of at least `minimum`, or raise an error that names it."""
-    if isinstance(value, bool):
-        raise TypeError(f"{name}: {what} must be an integer, got {value}")
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise TypeError(f"{name}: {what} must be an integer, got {value!r}") from None
-    if number < minimum:
-        raise ValueError(f"{name}: {what} must be at least {minimum}, got {number}")
-    return number
 
 
 def whole_tuple(name: str, what: str, value: object, n: int, minimum: int) -> Shape:

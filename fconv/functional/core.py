@@ -255,7 +255,7 @@ def _check_gradient(name: str, g: Any, shape: Shape, like: Array) -> Array:
     namespace(f"{name}_vjp", g=g, like=like)
     if g.shape != shape:
         raise ValueError(f"{name}_vjp: expected a gradient of the output's shape {shape}, got {g.shape}")
-    if g.dtype != like.dtype.newbyteorder("="):
+    if g.dtype.newbyteorder("=") != like.dtype.newbyteorder("="):
         raise TypeError(f"{name}_vjp: expected a gradient of {like.dtype}, got {describe(g)}")
     return g
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from fconv.arrays import Array
 from fconv.functional.core import Definition, Differentiable, differentiable, once
+from fconv.options import number
 
 P = ParamSpec("P")
 
@@ -72,13 +73,6 @@ def elementwise(*, rounds: bool = True, **options: str) -> Callable[[Callable[P,
         return differentiable("x")(definition)
 
     return decorate
-
-
-def number(name: str, what: str, value: Any) -> float:
-    """Require a real number, and give it as a Python float."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name}: expected a number for {what}, got {value!r}")
-    return float(value)
 
 
 def quietly(compute: Callable[[], Array]) -> Array:

@@ -7,19 +7,18 @@ from math import log
 import numpy as np
 
 from fconv.arrays import Array, Shape, xp_of
-from fconv.conv.geometry import whole
 from fconv.functional.convolution import conv2d
 from fconv.functional.core import Definition, Pullback, Thunks, differentiable, once
 from fconv.functional.reduction import (
     Reduction,
     accurate_sum,
-    check_option,
     check_reduction,
     check_same_shape,
     quietly,
     quotient,
     reduced,
 )
+from fconv.options import number, whole
 
 __all__ = [
     "psnr",
@@ -65,7 +64,7 @@ def psnr(x: Array, target: Array, data_range: float = 1.0, reduction: Reduction 
     20.0
     """
     lead = _check_pictures("psnr", x, reduction, target)
-    data_range = check_option("psnr", "data_range", data_range, 0, above=True)
+    data_range = number("psnr", "data_range", data_range, 0, above=True)
     xp = xp_of(x)
     difference = once(lambda: x - target)
     total = once(lambda: accurate_sum(difference() ** 2, _PICTURE))
@@ -199,16 +198,16 @@ def ssim(
     (1.0, -0.93)
     """
     lead = _check_pictures("ssim", x, reduction, target)
-    data_range = check_option("ssim", "data_range", data_range, 0, above=True)
+    data_range = number("ssim", "data_range", data_range, 0, above=True)
     if whole("ssim", "kernel_size", kernel_size, 1) % 2 == 0:
         raise ValueError(f"ssim: expected an odd kernel_size, got {kernel_size}")
     if min(x.shape[-2:]) < kernel_size:
         raise ValueError(
             f"ssim: expected pictures of at least {kernel_size} x {kernel_size}, got shape {x.shape}"
         )
-    weights = _gaussian(kernel_size, check_option("ssim", "sigma", sigma, 0, above=True))
-    c1 = (check_option("ssim", "k1", k1, 0) * data_range) ** 2
-    c2 = (check_option("ssim", "k2", k2, 0) * data_range) ** 2
+    weights = _gaussian(kernel_size, number("ssim", "sigma", sigma, 0, above=True))
+    c1 = (number("ssim", "k1", k1, 0) * data_range) ** 2
+    c2 = (number("ssim", "k2", k2, 0) * data_range) ** 2
     xp = xp_of(x)
     kernel = xp.asarray(weights, dtype=x.dtype)
     out = tuple(n - kernel_size + 1 for n in x.shape[-2:])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from fconv.arrays import Array, describe, xp_of
-from fconv.conv.geometry import whole
 from fconv.functional.core import Definition, Thunks, differentiable, once
 from fconv.functional.moments import wide_dtype
+from fconv.options import whole
 
 __all__ = [
     "embedding",
@@ -36,7 +36,7 @@ def embedding(
 
     Returns
     -------
-    array, shape (*x.shape, embedding_dim)
+    array, shape ``(*x.shape, embedding_dim)``
         In the dtype of `weight`. The gradient of a row is summed pairwise, in an order that
         depends on `x` alone, so that its bits are the same each time.
 

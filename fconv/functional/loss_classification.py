@@ -8,7 +8,8 @@ from math import prod
 from fconv.arrays import Array, describe, xp_of
 from fconv.functional.activation import log_softmax
 from fconv.functional.core import Definition, Thunks, differentiable, once
-from fconv.functional.reduction import Reduction, accurate_sum, check_option, check_reduction, reduced
+from fconv.functional.reduction import Reduction, accurate_sum, check_reduction, reduced
+from fconv.options import number
 
 __all__ = [
     "cross_entropy",
@@ -121,7 +122,7 @@ def cross_entropy(
     >>> float(cross_entropy(np.zeros((1, 4)), np.array([2])))
     1.38...
     """
-    label_smoothing = check_option("cross_entropy", "label_smoothing", label_smoothing, 0, most=1)
+    label_smoothing = number("cross_entropy", "label_smoothing", label_smoothing, 0, most=1)
     check_reduction("cross_entropy", reduction)
     class_axis = _check_classes("cross_entropy", x, weight)
     softened = once(lambda: log_softmax.forward(x, class_axis))

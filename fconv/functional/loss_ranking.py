@@ -10,7 +10,6 @@ from fconv.functional.reduction import (
     TINY,
     Reduction,
     accurate_sum,
-    check_option,
     check_reduction,
     check_same_shape,
     check_target,
@@ -21,6 +20,7 @@ from fconv.functional.reduction import (
     reduced,
 )
 from fconv.functional.smooth import sigmoid
+from fconv.options import number
 
 __all__ = [
     "cosine_embedding_loss",
@@ -80,7 +80,7 @@ def hinge_embedding_loss(
     check_target(name, target)
     check_same_shape(name, x, target=target)
     check_reduction(name, reduction)
-    margin = check_option(name, "margin", margin)
+    margin = number(name, "margin", margin)
     xp = xp_of(x)
     zero = xp.zeros((), x.dtype)
     short = once(lambda: margin - x)
@@ -131,7 +131,7 @@ def margin_ranking_loss(
     check_target(name, target)
     check_same_shape(name, x1, x2=x2, target=target)
     check_reduction(name, reduction)
-    margin = check_option(name, "margin", margin)
+    margin = number(name, "margin", margin)
     sign = once(lambda: target.astype(x1.dtype))
     z = once(lambda: margin - sign() * (x1 - x2))
 
@@ -237,8 +237,8 @@ def triplet_margin_loss(
         raise ValueError(f"{name}: expected an anchor of shape (..., D), got shape ()")
     check_same_shape(name, anchor, positive=positive, negative=negative)
     check_reduction(name, reduction)
-    margin = check_option(name, "margin", margin, 0, above=True)
-    p, eps = check_option(name, "p", p, 0), check_option(name, "eps", eps)
+    margin = number(name, "margin", margin, 0, above=True)
+    p, eps = number(name, "p", p, 0), number(name, "eps", eps)
     xp = xp_of(anchor)
     near = _Distance(anchor, positive, p, eps)
     far, other = _Distance(anchor, negative, p, eps), _Distance(positive, negative, p, eps)
@@ -353,7 +353,7 @@ def cosine_embedding_loss(
     if target.shape != x1.shape[:-1]:
         raise ValueError(f"{name}: expected a target of shape {x1.shape[:-1]}, got {target.shape}")
     check_reduction(name, reduction)
-    margin = check_option(name, "margin", margin)
+    margin = number(name, "margin", margin)
     xp = xp_of(x1)
     zero = xp.zeros((), x1.dtype)
 

@@ -10,12 +10,12 @@ from fconv.functional.core import Definition, Thunks, differentiable, once
 from fconv.functional.reduction import (
     Reduction,
     accurate_sum,
-    check_option,
     check_reduction,
     check_same_shape,
     entrywise,
     reduced,
 )
+from fconv.options import number
 
 __all__ = [
     "gaussian_nll_loss",
@@ -100,7 +100,7 @@ def smooth_l1_loss(x: Array, target: Array, reduction: Reduction = "mean", beta:
     >>> smooth_l1_loss(np.array([0.5, -3.0]), np.zeros(2), "none")
     array([0.125, 2.5  ])
     """
-    beta = check_option("smooth_l1_loss", "beta", beta, 0)
+    beta = number("smooth_l1_loss", "beta", beta, 0)
     if beta == 0:
         return _absolute("smooth_l1_loss", x, target, reduction)
     return _rounded("smooth_l1_loss", x, target, reduction, beta, beta)
@@ -128,7 +128,7 @@ def huber_loss(x: Array, target: Array, reduction: Reduction = "mean", delta: fl
     >>> huber_loss(np.array([1.0, -3.0]), np.zeros(2), "none", delta=2.0)
     array([0.5, 4. ])
     """
-    delta = check_option("huber_loss", "delta", delta, 0, above=True)
+    delta = number("huber_loss", "delta", delta, 0, above=True)
     return _rounded("huber_loss", x, target, reduction, delta, 1.0)
 
 
@@ -217,7 +217,7 @@ def poisson_nll_loss(
     name = "poisson_nll_loss"
     check_same_shape(name, x, target=target)
     check_reduction(name, reduction)
-    eps = check_option(name, "eps", eps, 0)
+    eps = number(name, "eps", eps, 0)
     xp = xp_of(x)
     rate = once(lambda: xp.exp(x) if log_input else x)
     log_rate = once(lambda: x if log_input else xp.log(x + eps))
@@ -294,7 +294,7 @@ def gaussian_nll_loss(
     """
     name = "gaussian_nll_loss"
     check_reduction(name, reduction)
-    eps = check_option(name, "eps", eps, 0, above=True)
+    eps = number(name, "eps", eps, 0, above=True)
     apart = _variance_shape(name, x, var)
     shape = _broadcast_shape(name, x, target, apart)
     if (var < 0).any():

@@ -9,9 +9,10 @@ import numpy as np
 
 from fconv.arrays import Array, Shape
 from fconv.conv import windows
-from fconv.conv.geometry import Pairs, whole
+from fconv.conv.geometry import Pairs
 from fconv.functional.core import Definition, differentiable, once
 from fconv.functional.taps import Tap, gather, scatter
+from fconv.options import whole
 
 __all__ = ["pad", "pad_vjp"]
 

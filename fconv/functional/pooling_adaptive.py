@@ -10,10 +10,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fconv.arrays import Array, Shape, full_like_order, xp_of
-from fconv.conv.geometry import check_rank, whole
+from fconv.conv.geometry import check_rank
 from fconv.functional.core import Definition, differentiable, for_sample, once
 from fconv.functional.reduction import accurate_sum
 from fconv.functional.taps import Tap, Taps, add_at, gather, scatter
+from fconv.options import whole
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -213,7 +214,7 @@ def adaptive_avg_pool2d(x: Array, output_size: OutputSize) -> Definition:
 
     Returns
     -------
-    array, shape (N, C, *output_size)
+    array, shape ``(N, C, *output_size)``
         In the dtype of `x`.
 
     Raises
@@ -244,7 +245,7 @@ def adaptive_max_pool2d(x: Array, output_size: OutputSize, return_indices: bool 
 
     Returns
     -------
-    array, shape (N, C, *output_size)
+    array, shape ``(N, C, *output_size)``
         NaN where a bin holds a NaN. The gradient goes to the first maximum of a bin (to the
         last NaN where there is one), as in PyTorch.
 

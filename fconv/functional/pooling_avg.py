@@ -7,11 +7,12 @@ from math import isinf, isnan, prod
 import numpy as np
 
 from fconv.arrays import Array, xp_of
-from fconv.conv.geometry import Size, Windows, check_rank, whole
+from fconv.conv.geometry import Size, Windows, check_rank
 from fconv.conv.windows import pad
 from fconv.functional.core import Definition, differentiable, for_sample, once
 from fconv.functional.pooling_max import max_pool1d, max_pool2d, max_pool3d
 from fconv.functional.pooling_windows import pool_geometry, spread_over_windows, window_entries
+from fconv.options import number, whole
 
 __all__ = [
     "avg_pool1d",
@@ -218,11 +219,10 @@ def _lp_pool(
 
 def check_norm_type(name: str, norm_type: float) -> float:
     """Require an exponent other than 0."""
-    if isinstance(norm_type, bool) or not isinstance(norm_type, (int, float)):
-        raise TypeError(f"{name}: expected a number for norm_type, got {norm_type!r}")
-    if norm_type == 0 or isnan(norm_type):
+    p = number(name, "norm_type", norm_type)
+    if p == 0 or isnan(p):
         raise ValueError(f"{name}: expected a norm_type other than 0, got {norm_type}")
-    return float(norm_type)
+    return p
 
 
 @differentiable("x")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import inf, prod
-from numbers import Real
+from math import prod
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -30,7 +29,13 @@ def accurate_sum(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: 
     >>> accurate_sum(np.full((10**6, 1), 0.1, np.float32), axis=0)
     array([100000.], dtype=float32)
     """
-    return xp_of(x).asarray(x.sum(axis=axis, keepdims=keepdims, dtype=np.float64)).astype(x.dtype)
+    return narrowed(x.sum(axis=axis, keepdims=keepdims, dtype=np.float64), x)
+
+
+def narrowed(wide: Array, like: Array) -> Array:
+    """Give a float64 result in the dtype of `like`; what is too large for it becomes infinite."""
+    with np.errstate(over="ignore"):
+        return xp_of(like).asarray(wide).astype(like.dtype)
 
 
 def check_reduction(name: str, reduction: str, batch: bool = False) -> None:
@@ -47,10 +52,10 @@ def reduced_shape(shape: Shape, reduction: BatchReduction) -> Shape:
 
 
 def quotient(a: Array, b: Array | float) -> Array:
-    """Divide in the dtype of `a`, 0 / 0 being NaN without a warning."""
+    """Divide in float64, 0 / 0 being NaN without a warning; the result has the dtype of `a`."""
     xp = xp_of(a)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return xp.asarray(a / xp.asarray(b, dtype=a.dtype))
+        return narrowed(xp.asarray(a, dtype=np.float64) / xp.asarray(b, dtype=np.float64), a)
 
 
 def reduced(
@@ -92,8 +97,9 @@ def reduced(
     def value() -> Array:
         if reduction == "none":
             return quietly(losses)
-        summed = accurate_sum(quietly(losses))
-        return summed if reduction == "sum" else quotient(summed, divisor())
+        each = quietly(losses)
+        summed = each.sum(dtype=np.float64)
+        return narrowed(summed if reduction == "sum" else quotient(summed, divisor()), each)
 
     def spread(g: Array) -> Array:
         if reduction in ("sum", "none"):
@@ -147,20 +153,6 @@ def check_same_shape(name: str, x: Array, **others: Array) -> None:
                 f"{name}: expected {'an' if what[0] == 'x' else 'a'} {what} of the input's shape {x.shape}, "
                 f"got {other.shape}"
             )
-
-
-def check_option(
-    name: str, what: str, value: float, least: float = -inf, above: bool = False, most: float = inf
-) -> float:
-    """Require a number from `least` to `most` (with `above`, not `least` itself); give it as a float."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name}: expected a number for {what}, got {value!r}")
-    if not ((value > least if above else value >= least) and value <= most):
-        allowed = f"above {least:g}" if above else f"of at least {least:g}"
-        if most < inf:
-            allowed = f"from {least:g} to {most:g}"
-        raise ValueError(f"{name}: expected {what} {allowed}, got {value}")
-    return float(value)  # not NumPy's, which would widen a float32 array
 
 
 def check_target(name: str, target: Array) -> None:

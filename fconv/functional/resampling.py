@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fconv.arrays import Array, Shape
-from fconv.conv.geometry import whole
 from fconv.functional.core import Definition, differentiable, once
+from fconv.options import whole
 
 __all__ = [
     "channel_shuffle",

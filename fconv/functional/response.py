@@ -7,10 +7,10 @@ from math import isinf
 import numpy as np
 
 from fconv.arrays import Array, full_like_order, xp_of
-from fconv.conv.geometry import whole
 from fconv.functional.activation import check_axis
 from fconv.functional.core import Definition, differentiable, once
 from fconv.functional.moments import total, wide_dtype
+from fconv.options import whole
 
 __all__ = [
     "local_response_norm",

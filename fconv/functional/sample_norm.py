@@ -8,9 +8,9 @@ from math import prod
 import numpy as np
 
 from fconv.arrays import Array, Shape
-from fconv.conv.geometry import whole
 from fconv.functional.core import Definition, differentiable, once
 from fconv.functional.moments import normalised, wide_dtype
+from fconv.options import whole
 
 __all__ = [
     "group_norm",
@@ -34,7 +34,7 @@ def layer_norm(
 
     Parameters
     ----------
-    x : array, shape (..., *normalized_shape)
+    x : array, shape ``(..., *normalized_shape)``
         Floating-point.
     normalized_shape : sequence of int
         Sizes of the last axes, which mean and biased variance are taken over.
@@ -78,7 +78,7 @@ def rms_norm(
 
     Parameters
     ----------
-    x : array, shape (..., *normalized_shape)
+    x : array, shape ``(..., *normalized_shape)``
         Floating-point.
     normalized_shape : sequence of int
         Sizes of the last axes, which the mean is taken over.

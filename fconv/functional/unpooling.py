@@ -7,8 +7,9 @@ from math import prod
 from typing import Any
 
 from fconv.arrays import Array, Shape, describe, xp_of
-from fconv.conv.geometry import Size, check_rank, whole, whole_tuple
+from fconv.conv.geometry import Size, check_rank, whole_tuple
 from fconv.functional.core import Definition, Thunks, differentiable, for_sample, once
+from fconv.options import whole
 
 __all__ = [
     "max_unpool1d",

@@ -8,14 +8,13 @@ import numpy as np
 
 from fconv import functional as F
 from fconv.arrays import Shape
-from fconv.conv.geometry import whole
 from fconv.functional.activation import check_axis_of, halved_shape
 from fconv.functional.core import Differentiable
-from fconv.functional.elementwise import number
 from fconv.functional.piecewise import check_slopes
 from fconv.initializers import constant
 from fconv.layer import Layer
 from fconv.layers.from_function import from_function
+from fconv.options import number, whole
 
 __all__ = [
     "celu",
@@ -215,6 +214,8 @@ def log_softmax(dim: int = 1) -> Layer:
 
 
 def _along(function: Differentiable[...], dim: int) -> Layer:
+    dim = whole(function.__name__, "dim", dim, -64)
+
     def out_shape(shape: Shape) -> Shape:
         check_axis_of(function.__name__, shape or (1,), dim)
         return shape
@@ -230,6 +231,7 @@ def glu(dim: int = -1) -> Layer:
     >>> glu(1).out_shape((8, 64, 7, 7))
     (8, 32, 7, 7)
     """
+    dim = whole("glu", "dim", dim, -64)
 
     def out_shape(shape: Shape) -> Shape:
         return halved_shape("glu", shape, check_axis_of("glu", shape, dim))

@@ -19,7 +19,6 @@ from fconv.conv.geometry import (
     check_groups,
     check_rank,
     conv_geometry,
-    whole,
     whole_tuple,
     window_geometry,
 )
@@ -28,6 +27,7 @@ from fconv.functional.padding import MODES, check_mode, pad_pairs, padded_shape
 from fconv.initializers import Initializer, fan_in_uniform
 from fconv.layer import Layer, LayerPullback, Params
 from fconv.layers.from_function import Leaves, check_shape, for_sample_shape, from_function
+from fconv.options import whole
 
 __all__ = ["conv1d", "conv2d", "conv3d", "linear"]
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from fconv import functional as F
 from fconv.arrays import Shape
-from fconv.conv.geometry import Size, check_groups, check_rank, conv_transpose_geometry, whole, whole_tuple
+from fconv.conv.geometry import Size, check_groups, check_rank, conv_transpose_geometry, whole_tuple
 from fconv.functional.core import Differentiable
 from fconv.initializers import Initializer
 from fconv.layer import Layer
 from fconv.layers.convolution import affine_leaves
 from fconv.layers.from_function import Leaves, for_sample_shape, from_function
+from fconv.options import whole
 
 __all__ = ["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 

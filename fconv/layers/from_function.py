@@ -9,10 +9,10 @@ import numpy as np
 
 from fconv import random
 from fconv.arrays import Array, Shape, describe, floating_dtype, namespace
-from fconv.conv.geometry import whole
 from fconv.functional.core import Differentiable
 from fconv.initializers import Initializer
 from fconv.layer import Layer, LayerPullback, Params, check_params
+from fconv.options import whole
 
 Leaves: TypeAlias = Mapping[str, tuple[Shape, Initializer]]
 """Shape and initializer of each parameter, in PyTorch's order."""
@@ -23,6 +23,11 @@ def check_shape(name: str, shape: Any) -> Shape:
     if not isinstance(shape, (tuple, list)):
         raise TypeError(f"{name}: expected the input shape, batch axis included, got {describe(shape)}")
     return tuple(whole(name, "a size in the input shape", size, 0) for size in shape)
+
+
+def frozen(value: Any) -> Any:
+    """Give lists as tuples, so that an option is the layer's own whatever becomes of the caller's list."""
+    return tuple(map(frozen, value)) if isinstance(value, list) else value
 
 
 def for_sample_shape(shape: Shape, batched_ndim: int, out_shape: Callable[[Shape], Shape]) -> Shape:

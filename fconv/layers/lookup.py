@@ -9,12 +9,12 @@ import numpy as np
 
 from fconv import functional as F
 from fconv.arrays import Array, Shape, describe
-from fconv.conv.geometry import whole
 from fconv.functional.affine import check_bilinear
 from fconv.functional.lookup import check_padding
 from fconv.initializers import Initializer, normal, uniform
 from fconv.layer import Layer, LayerPullback, Params, check_params
 from fconv.layers.from_function import Leaves, check_shape, draw, from_function
+from fconv.options import whole
 
 __all__ = ["bilinear", "embedding"]
 

@@ -10,12 +10,12 @@ import numpy as np
 
 from fconv import functional as F
 from fconv.arrays import Array, Shape, xp_of
-from fconv.conv.geometry import whole
 from fconv.functional.core import Differentiable
 from fconv.functional.moments import Statistics
 from fconv.initializers import ones, zeros
 from fconv.layer import Layer, LayerPullback, Params, check_params
 from fconv.layers.from_function import Leaves, check_shape, draw
+from fconv.options import number, whole
 
 __all__ = ["batch_norm", "instance_norm"]
 
@@ -62,7 +62,7 @@ def batch_norm(
         following = count + xp_of(count).ones((), np.int64)
         return following, 1.0 / float(following) if momentum is None else momentum
 
-    options = _options(eps, momentum, affine, track_running_stats)
+    options = _options("batch_norm", eps, momentum, affine, track_running_stats)
     return _running_norm(F.batch_norm, F.batch_moments, "training", advance, options, 2)
 
 
@@ -114,12 +114,16 @@ def instance_norm(
     def advance(count: Array) -> tuple[Array, float]:
         return count, 0.0 if momentum is None else momentum
 
-    options = _options(eps, momentum, affine, track_running_stats)
+    options = _options("instance_norm", eps, momentum, affine, track_running_stats)
     layer = _running_norm(F.instance_norm, F.instance_moments, "use_input_stats", advance, options, 3)
     return _taking_samples(layer, 2 if ndim is None else ndim + 1, ndim)
 
 
-def _options(eps: float, momentum: float | None, affine: bool, track_running_stats: bool) -> dict[str, Any]:
+def _options(
+    name: str, eps: float, momentum: float | None, affine: bool, track_running_stats: bool
+) -> dict[str, Any]:
+    eps = number(name, "eps", eps, least=0)
+    momentum = None if momentum is None else number(name, "momentum", momentum)
     return {"eps": eps, "momentum": momentum, "affine": affine, "track_running_stats": track_running_stats}
 
 

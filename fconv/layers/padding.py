@@ -10,7 +10,7 @@ from fconv.conv.geometry import AMPLE, Size, whole_tuple, window_geometry
 from fconv.functional.padding import MODES, check_mode, pad_pairs, padded_shape
 from fconv.functional.unfolding import folded_shape, unfolded_shape
 from fconv.layer import Layer
-from fconv.layers.from_function import for_sample_shape, from_function
+from fconv.layers.from_function import for_sample_shape, from_function, frozen
 
 __all__ = ["fold", "pad", "unfold"]
 
@@ -23,6 +23,7 @@ def pad(pad: Sequence[int], mode: str = "constant", value: float | None = None) 
     >>> pad((1, 1, 2, 0), mode="reflect").out_shape((8, 3, 28, 28))
     (8, 3, 30, 30)
     """
+    pad = frozen(pad)
     check_mode("pad", "a mode", mode, MODES)
 
     def out_shape(shape: Shape) -> Shape:
@@ -39,6 +40,7 @@ def unfold(kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Siz
     >>> unfold(3, padding=1).out_shape((8, 3, 28, 28))
     (8, 27, 784)
     """
+    kernel_size, dilation, padding, stride = map(frozen, (kernel_size, dilation, padding, stride))
     call = {"kernel_size": kernel_size, "dilation": dilation, "padding": padding, "stride": stride}
     window_geometry("unfold", AMPLE[:2], kernel_size, stride, padding, dilation)
 
@@ -58,6 +60,8 @@ def fold(
     >>> fold(28, 3, padding=1).out_shape((8, 27, 784))
     (8, 3, 28, 28)
     """
+    kernel_size, dilation, padding, stride = map(frozen, (kernel_size, dilation, padding, stride))
+    output_size = frozen(output_size)
     call = {
         "output_size": output_size,
         "kernel_size": kernel_size,

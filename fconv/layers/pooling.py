@@ -11,7 +11,7 @@ from fconv.functional.core import Differentiable
 from fconv.functional.pooling_avg import check_norm_type
 from fconv.functional.pooling_windows import pool_geometry
 from fconv.layer import Layer
-from fconv.layers.from_function import for_sample_shape, from_function
+from fconv.layers.from_function import for_sample_shape, from_function, frozen
 
 __all__ = [
     "avg_pool1d",
@@ -29,6 +29,7 @@ __all__ = [
 def _pool(function: Differentiable[...], ndim: int, **call: Any) -> Layer:
     """Make a pooling layer; `call` holds the options of the function."""
     name = function.__name__
+    call = {option: frozen(value) for option, value in call.items()}
 
     def windows(spatial: Shape) -> Shape:
         return pool_geometry(

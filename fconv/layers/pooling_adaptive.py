@@ -8,7 +8,7 @@ from fconv.conv.geometry import AMPLE, check_rank
 from fconv.functional.core import Differentiable
 from fconv.functional.pooling_adaptive import OutputSize, adaptive_size, check_global
 from fconv.layer import Layer
-from fconv.layers.from_function import for_sample_shape, from_function
+from fconv.layers.from_function import for_sample_shape, from_function, frozen
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -23,7 +23,7 @@ __all__ = [
 
 
 def _adaptive(function: Differentiable[...], ndim: int, output_size: OutputSize) -> Layer:
-    name = function.__name__
+    name, output_size = function.__name__, frozen(output_size)
     adaptive_size(name, AMPLE[:ndim], output_size)
 
     def out_shape(shape: Shape) -> Shape:

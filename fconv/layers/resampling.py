@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from fconv import functional as F
 from fconv.arrays import Shape
-from fconv.conv.geometry import AMPLE, whole
+from fconv.conv.geometry import AMPLE
 from fconv.functional.interpolation import AXES, check_resampling, resampled_size
 from fconv.functional.resampling import check_shuffled, shuffled_shape, unshuffled_shape
 from fconv.layer import Layer
-from fconv.layers.from_function import from_function
+from fconv.layers.from_function import from_function, frozen
+from fconv.options import whole
 
 __all__ = ["channel_shuffle", "pixel_shuffle", "pixel_unshuffle", "upsample"]
 
@@ -29,6 +30,7 @@ def upsample(
     >>> upsample(scale_factor=1.5, mode="bilinear").out_shape((8, 3, 7, 7))
     (8, 3, 10, 10)
     """
+    size, scale_factor = frozen(size), frozen(scale_factor)
     given = scale_factor if size is None else size
     axes = len(given) if isinstance(given, (tuple, list)) else AXES.get(mode, (3,))[0] - 2
 

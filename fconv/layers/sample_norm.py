@@ -7,13 +7,13 @@ from typing import Any
 
 from fconv import functional as F
 from fconv.arrays import Shape
-from fconv.conv.geometry import whole
 from fconv.functional.core import Differentiable
 from fconv.functional.response import check_response
 from fconv.functional.sample_norm import check_group_shape, check_sizes, last_sizes
 from fconv.initializers import ones, zeros
 from fconv.layer import Layer
 from fconv.layers.from_function import Leaves, from_function
+from fconv.options import whole
 
 __all__ = ["group_norm", "layer_norm", "local_response_norm", "rms_norm"]
 

@@ -7,11 +7,11 @@ from math import prod
 
 from fconv import functional as F
 from fconv.arrays import Array, Shape
-from fconv.conv.geometry import whole
 from fconv.functional.core import Definition, differentiable
 from fconv.functional.shape import flattened_shape, reshaped_shape, unflattened_shape
 from fconv.layer import Layer
-from fconv.layers.from_function import from_function
+from fconv.layers.from_function import from_function, frozen
+from fconv.options import whole
 
 __all__ = ["flatten", "identity", "reshape", "unflatten"]
 
@@ -40,6 +40,9 @@ def flatten(start_dim: int = 1, end_dim: int = -1) -> Layer:
     >>> flatten().out_shape((8, 64, 7, 7))
     (8, 3136)
     """
+    start_dim, end_dim = (
+        whole("flatten", what, dim, -64) for what, dim in (("start_dim", start_dim), ("end_dim", end_dim))
+    )
 
     def out_shape(shape: Shape) -> Shape:
         n = len(shape)
@@ -84,6 +87,7 @@ def unflatten(dim: int, unflattened_size: Sequence[int]) -> Layer:
     >>> unflatten(1, (64, 7, -1)).out_shape((8, 3136))
     (8, 64, 7, 7)
     """
+    dim, unflattened_size = whole("unflatten", "dim", dim, -64), frozen(unflattened_size)
     return from_function(
         F.unflatten,
         call={"dim": dim, "sizes": unflattened_size},
