@@ -1,0 +1,32 @@
+"""The documentation names everything that there is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import fconv as fc
+from fconv import functional as F
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def named_in(*pages):
+    text = "".join(page.read_text(encoding="utf-8") for page in pages)
+    return set(re.findall(r"`([a-z_0-9]+)`", text))
+
+
+def test_every_function_stands_in_the_tables_with_its_formula():
+    functions = {name for name in F.__all__ if f"{name}_vjp" in F.__all__}
+    assert functions <= named_in(*(DOCS / "functions").glob("*.md"))
+
+
+def test_every_optimizer_and_schedule_stands_in_the_tables():
+    optimizers = {name for name in fc.optimizers.__all__ if name.islower()}
+    assert optimizers <= named_in(DOCS / "functions" / "optimizers.md")
+
+
+def test_every_page_of_functions_is_linked():
+    index = (DOCS / "functions" / "index.md").read_text(encoding="utf-8")
+    for page in (DOCS / "functions").glob("*.md"):
+        assert page.stem == "index" or re.search(rf"^{page.stem}$", index, re.M), page.stem
