@@ -6,9 +6,21 @@ project = "fconv"
 copyright = "the fconv contributors"
 version = release = __version__
 extensions = [
-    "myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.mathjax", "sphinx-mathjax-offline", "numpydoc",
-]  # fmt: skip
-myst_enable_extensions = ["dollarmath", "colon_fence"]
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",
+    "numpydoc",
+]
+myst_enable_extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",
+    "numpydoc",
+]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "fconv"
