@@ -26,11 +26,10 @@ from fconv.optimizers import *
 from fconv.state_dict import from_state_dict, to_state_dict
 from fconv.torch import to_torch
 from fconv.training import TrainState, train_state, train_step, value_and_grad
+from fconv.version import __version__
 
 if TYPE_CHECKING:
     from fconv import data
-
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

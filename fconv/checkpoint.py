@@ -12,6 +12,7 @@ import numpy as np
 from fconv import trees
 from fconv.arrays import Array, asnumpy, describe, is_array
 from fconv.files import atomic_write
+from fconv.version import __version__
 
 _STRUCTURE, _FORMAT, _VERSION = "fconv.structure", "fconv.format", "fconv.version"
 _OWN_KEYS = (_STRUCTURE, _FORMAT, _VERSION)
@@ -66,8 +67,6 @@ def save(path: str | os.PathLike[str], tree: Any, metadata: Mapping[str, str] | 
             raise TypeError(f"save: metadata must map text to text, got {key!r}: {value!r}")
         if key in _OWN_KEYS:
             raise ValueError(f"save: the metadata name {key!r} is taken")
-    from fconv import __version__
-
     texts |= {_FORMAT: _FORMAT_NUMBER, _VERSION: __version__, _STRUCTURE: json.dumps(structure)}
     if ending == ".npz":
         _write_npz(path, arrays, texts)
