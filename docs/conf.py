@@ -13,14 +13,7 @@ extensions = [
     "sphinx-mathjax-offline",
     "numpydoc",
 ]
-myst_enable_extensions = [
-    "myst_parser",
-    "sphinx.ext.autodoc",
-    "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
-    "sphinx-mathjax-offline",
-    "numpydoc",
-]
+myst_enable_extensions = ["dollarmath", "colon_fence"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "fconv"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fconv import functional as F
-from fconv.arrays import Array
+from fconv.arrays import Array, is_array
 from fconv.functional.core import Differentiable
 from fconv.functional.reduction import BatchReduction, Reduction, check_reduction
 from fconv.options import number, whole
@@ -77,6 +77,8 @@ def _from_function(function: Differentiable[...], *inputs: str, **options: Any) 
     there are several.
     """
     name, wrt = function.__name__, inputs or ("x",)
+    # Weights are the loss's own, whatever becomes of the caller's array.
+    options = {option: value.copy() if is_array(value) else value for option, value in options.items()}
     places = [function.arrays.index(each) for each in wrt]
 
     def arguments(y: Any, target: Any) -> dict[str, Any]:

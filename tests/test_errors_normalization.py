@@ -40,7 +40,7 @@ CASES = [
     (lambda: F.local_response_norm(X, 0), ValueError, "local_response_norm: size must be at least 1, got 0"),
     (lambda: F.local_response_norm(X[0, 0], 2), ValueError, "local_response_norm: expected an input of shape"),
     (lambda: F.normalize(X, dim=4), ValueError, "normalize: expected an axis of an array of shape"),
-    (lambda: F.normalize(X, p="2"), TypeError, "normalize: p must be a number, got '2'"),
+    (lambda: F.normalize(X, p="2"), TypeError, "normalize: expected p to be a number, got '2'"),
     (lambda: fc.instance_norm(ndim=0), ValueError, "instance_norm: ndim must be at least 1, got 0"),
     (lambda: fc.instance_norm(ndim=1).init(KEY, X.shape), ValueError, "instance_norm: expected an input of 1 spatial"),
     (lambda: fc.instance_norm().init(KEY, (3,)), ValueError, "instance_norm: expected an input of shape (N, C, L"),

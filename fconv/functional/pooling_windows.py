@@ -28,7 +28,13 @@ def pool_geometry(
             f"got padding {pads} and kernel_size {kernel}"
         )
     return window_geometry(
-        name, spatial, kernel, kernel if stride is None or stride == () else stride, pads, dilation, ceil_mode
+        name,
+        spatial,
+        kernel,
+        kernel if stride is None or (isinstance(stride, tuple) and not stride) else stride,
+        pads,
+        dilation,
+        ceil_mode,
     )
 
 

@@ -10,7 +10,7 @@ from fconv.arrays import Array, full_like_order, xp_of
 from fconv.functional.activation import check_axis
 from fconv.functional.core import Definition, differentiable, once
 from fconv.functional.moments import total, wide_dtype
-from fconv.options import whole
+from fconv.options import number, whole
 
 __all__ = [
     "local_response_norm",
@@ -136,8 +136,7 @@ def normalize(x: Array, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Def
     >>> normalize(np.array([[3.0, 4.0]]))
     array([[0.6, 0.8]])
     """
-    if isinstance(p, bool) or not isinstance(p, (int, float)):
-        raise TypeError(f"normalize: p must be a number, got {p!r}")
+    p = number("normalize", "p", p)
     if x.ndim == 0 and dim in (0, -1):
         define = _unit_length(x[None], float(p), 0, eps)
         return (), once(lambda: define[1]().reshape(())), lambda g: define[2](g[None]).reshape(())

@@ -26,7 +26,7 @@ from fconv.functional.core import Differentiable
 from fconv.functional.padding import MODES, check_mode, pad_pairs, padded_shape
 from fconv.initializers import Initializer, fan_in_uniform
 from fconv.layer import Layer, LayerPullback, Params
-from fconv.layers.from_function import Leaves, check_shape, for_sample_shape, from_function
+from fconv.layers.from_function import Leaves, check_shape, for_sample_shape, from_function, frozen
 from fconv.options import whole
 
 __all__ = ["conv1d", "conv2d", "conv3d", "linear"]
@@ -55,7 +55,7 @@ def _conv(
             function, ndim, out_channels, kernel_size, stride, 0, dilation, groups, bias, "zeros",
             weight_init, bias_init,
         )  # fmt: skip
-        options = {**bare.options, "padding": padding, "padding_mode": padding_mode}
+        options = {**bare.options, "padding": frozen(padding), "padding_mode": padding_mode}
         return replace(_padded(bare, window.padding, padding_mode), options=options)
     out_channels = whole(name, "out_channels", out_channels, 1)
     kernel = whole_tuple(name, "kernel_size", kernel_size, ndim, 1)

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from fconv import functional as F
 from fconv.arrays import Shape
-from fconv.conv.geometry import Size, check_groups, check_rank, conv_transpose_geometry, whole_tuple
+from fconv.conv.geometry import (
+    ConvGeometry,
+    Size,
+    check_groups,
+    check_rank,
+    conv_transpose_geometry,
+    whole_tuple,
+)
 from fconv.functional.core import Differentiable
 from fconv.initializers import Initializer
 from fconv.layer import Layer
 from fconv.layers.convolution import affine_leaves
-from fconv.layers.from_function import Leaves, for_sample_shape, from_function
+from fconv.layers.from_function import Leaves, for_sample_shape, from_function, frozen
 from fconv.options import whole
 
 __all__ = ["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
@@ -34,6 +41,7 @@ def _conv_transpose(
     kernel = whole_tuple(name, "kernel_size", kernel_size, ndim, 1)
     groups = whole(name, "groups", groups, 1)
     check_groups(name, groups, out_channels=out_channels)
+    stride, padding, output_padding, dilation = map(frozen, (stride, padding, output_padding, dilation))
     call = {
         "stride": stride,
         "padding": padding,
@@ -47,10 +55,16 @@ def _conv_transpose(
         check_rank(name, "input", shape, ndim)
         return (shape[1], out_channels // groups, *kernel)
 
-    def out_shape(shape: Shape) -> Shape:
+    def geometry(shape: Shape) -> ConvGeometry:
         return conv_transpose_geometry(
             name, ndim, shape, weight_shape(shape), None, stride, padding, output_padding, dilation, groups
-        ).in_shape
+        )
+
+    def out_shape(shape: Shape) -> Shape:
+        return geometry(shape).in_shape
+
+    def multiply_adds(shape: Shape) -> int:
+        return geometry(shape if len(shape) == ndim + 2 else (1, *shape)).multiply_adds
 
     def leaves(shape: Shape) -> Leaves:
         return affine_leaves(weight_shape(shape), out_channels if bias else None, weight_init, bias_init)
@@ -65,6 +79,7 @@ def _conv_transpose(
         out_shape=lambda shape: for_sample_shape(shape, ndim + 2, out_shape),
         trained=("weight", "bias") if bias else ("weight",),
         leaves=leaves,
+        multiply_adds=multiply_adds,
     )
 
 

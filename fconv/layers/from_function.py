@@ -26,7 +26,9 @@ def check_shape(name: str, shape: Any) -> Shape:
 
 
 def frozen(value: Any) -> Any:
-    """Give lists as tuples, so that an option is the layer's own whatever becomes of the caller's list."""
+    """Give lists and arrays of sizes as tuples, so that an option is the layer's own for good."""
+    if isinstance(value, np.ndarray) and value.ndim == 1:
+        value = value.tolist()
     return tuple(map(frozen, value)) if isinstance(value, list) else value
 
 
