@@ -151,7 +151,7 @@ def plot_curves(path: Path, result: Result) -> None:
 
 
 def plot_sheet(path: Path, data: Data, answers: Any, columns: int = 12, rows: int = 6) -> None:
-    """Draw test pictures with the network's answers, all the wrong ones first, in red."""
+    """Draw test pictures with the network's answers: wrong ones first, in red, on half the sheet at most."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -145,7 +145,9 @@ def test_inference_does_no_work_for_the_gradient(monkeypatch):
     ("build", "shape"),
     [
         (lambda s: fc.conv2d(4, 3, stride=s), (1, 3, 8, 8)),
+        (lambda s: fc.conv_transpose2d(4, 3, stride=s), (1, 3, 8, 8)),
         (lambda s: fc.max_pool2d(s), (1, 3, 8, 8)),
+        (lambda s: fc.max_pool2d(np.array(s)), (1, 3, 8, 8)),
         (lambda s: fc.upsample(size=s), (1, 3, 8, 8)),
         (lambda s: fc.adaptive_avg_pool2d(s), (1, 3, 8, 8)),
         (lambda s: fc.unfold(s), (1, 3, 8, 8)),
@@ -185,3 +187,22 @@ def test_numpy_numbers_as_options_leave_float32_alone(kind):
         dparams, dx = pullback(np.ones_like(y))
         for leaf in [y, dx, *fc.trees.leaves(dparams), *fc.trees.leaves(refreshed)]:
             assert leaf.dtype in (np.float32, np.int64), layer
+
+
+def test_a_loss_keeps_its_weights_when_the_callers_array_changes():
+    weight = np.array([1.0, 2.0, 3.0])
+    loss, y, t = fc.cross_entropy_loss(weight=weight), np.eye(3), np.arange(3)
+    before = loss.apply(y, t)
+    weight[:] = [9, 1, 1]
+    assert loss.apply(y, t) == before
+
+
+def test_numpy_integers_serve_as_sizes():
+    two = np.int64(2)
+    assert fc.max_pool2d(two, two).out_shape((1, 3, 8, 8)) == (1, 3, 4, 4)
+    assert F.avg_pool2d(np.ones((1, 3, 8, 8)), two, two).shape == (1, 3, 4, 4)
+    assert F.normalize(np.ones((2, 3), np.float32), p=np.float32(2)).dtype == np.float32
+
+
+def test_transposed_convolution_costs_what_its_convolution_does():
+    assert fc.conv_transpose1d(4, 3).multiply_adds((1, 4, 6)) == 4 * 4 * 3 * 6

@@ -13,7 +13,7 @@ from fconv.functional.sample_norm import check_group_shape, check_sizes, last_si
 from fconv.initializers import ones, zeros
 from fconv.layer import Layer
 from fconv.layers.from_function import Leaves, from_function
-from fconv.options import whole
+from fconv.options import number, whole
 
 __all__ = ["group_norm", "layer_norm", "local_response_norm", "rms_norm"]
 
@@ -97,6 +97,7 @@ def _over_last(
     options: dict[str, Any],
 ) -> Layer:
     name = function.__name__
+    eps = None if eps is None else number(name, "eps", eps, 0)
     last_axes = whole(name, "last_axes", last_axes, 1)
     if normalized_shape is not None:
         given = normalized_shape if isinstance(normalized_shape, Sequence) else (normalized_shape,)
@@ -158,7 +159,7 @@ def group_norm(num_groups: int, eps: float = 1e-5, affine: bool = True) -> Layer
     group_norm(num_groups=4, eps=1e-05, affine=True)
     """
     num_groups = whole("group_norm", "num_groups", num_groups, 1)
-    call = {"num_groups": num_groups, "eps": eps}
+    call = {"num_groups": num_groups, "eps": number("group_norm", "eps", eps, 0)}
 
     def out_shape(shape: Shape) -> Shape:
         check_group_shape("group_norm", shape, num_groups)
