@@ -10,11 +10,10 @@ import numpy as np
 
 from fconv.arrays import Array, Shape
 from fconv.conv.geometry import Padding, Size
-from fconv.functional.reduction import accurate_sum
-from fconv.layer import Layer, LayerPullback, Params, as_layer, buffers_of
+from fconv.layer import Layer, LayerPullback, Params, Wiring, as_layer, buffers_of
 from fconv.layers import adaptive_avg_pool2d, conv2d, relu, sigmoid
 from fconv.layers.from_function import check_shape
-from fconv.networks import compose
+from fconv.networks import compose, graph, multiply
 from fconv.options import whole
 
 __all__ = ["depthwise_separable_conv2d", "squeeze_excitation"]
@@ -146,14 +145,15 @@ def squeeze_excitation(
 
     def build(channels: int) -> Layer:
         squeezed = max(1, channels // reduction) if squeeze_channels is None else squeeze_channels
-        return _gated(
-            compose(
-                avgpool=adaptive_avg_pool2d(1),
-                fc1=conv2d(squeezed, 1),
-                activation=between,
-                fc2=conv2d(channels, 1),
-                scale_activation=last,
-            )
+        return graph(
+            {
+                "avgpool": (adaptive_avg_pool2d(1), "x"),
+                "fc1": (conv2d(squeezed, 1), "avgpool"),
+                "activation": (between, "fc1"),
+                "fc2": (conv2d(channels, 1), "activation"),
+                "scale_activation": (last, "fc2"),
+                "scaled": (multiply(), "x", "scale_activation"),
+            }
         )
 
     options = {"reduction": reduction} if squeeze_channels is None else {"squeeze_channels": squeeze_channels}
@@ -195,6 +195,13 @@ def _by_channels(name: str, build: Callable[[int], Layer], options: Mapping[str,
     def out_shape(shape: Shape) -> Shape:
         return of(shape).out_shape(shape)
 
+    def wiring(shape: Shape | None) -> Wiring | None:
+        if shape is None:
+            raise ValueError(
+                f"{name}: what it is made of depends on the input's channels; give the input shape"
+            )
+        return of(shape).wiring(shape)
+
     return Layer(
         init=init,
         apply=apply,
@@ -203,44 +210,6 @@ def _by_channels(name: str, build: Callable[[int], Layer], options: Mapping[str,
         forward=forward,
         name=name,
         options=options,
-        inner=lambda shape: of(shape).inner(shape),
+        wiring=wiring,
         buffers=buffers_of(built(1)),
-    )
-
-
-def _gated(gate: Layer) -> Layer:
-    """Multiply the input by what a layer makes of it, which broadcasts over the positions."""
-
-    def apply(params: Params, x: Array, *, train: bool = False, key: Array | None = None) -> Array:
-        return x * gate.apply(params, x, train=train, key=key)
-
-    def forward(
-        params: Params, x: Array, *, train: bool = False, key: Array | None = None
-    ) -> tuple[Array, Params, LayerPullback]:
-        scale, new, pull = gate.forward(params, x, train=train, key=key)
-
-        def pullback(g: Array, input_grad: bool = True) -> tuple[Params, Any]:
-            dparams, dx = pull(accurate_sum(g * x, (-2, -1), keepdims=True), input_grad)
-            return dparams, g * scale + dx if input_grad else None
-
-        return x * scale, new, pullback
-
-    def vjp(
-        params: Params, x: Array, g: Array, *, train: bool = False, key: Array | None = None
-    ) -> tuple[Params, Any]:
-        return forward(params, x, train=train, key=key)[2](g)
-
-    def out_shape(shape: Shape) -> Shape:
-        gate.out_shape(shape)
-        return shape
-
-    return Layer(
-        init=gate.init,
-        apply=apply,
-        vjp=vjp,
-        out_shape=out_shape,
-        forward=forward,
-        name="gated",
-        children=gate.children,
-        inner=gate.inner,
     )

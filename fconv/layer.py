@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -59,13 +59,32 @@ class Forward(Protocol):
         ...
 
 
-class Inner(NamedTuple):
-    """A layer within a network: its name there, itself, and the shape of its input."""
+class Step(NamedTuple):
+    """One use of a layer within a network.
+
+    Its output is called `name`; its input is the value that the one name in `sources` stands
+    for, or the tuple of several. `params` is the path to its parameters within the network's,
+    None where it has none of its own there.
+    """
 
     name: str
     layer: Layer
-    shape: Any
-    shared: bool = False
+    sources: tuple[str, ...]
+    params: tuple[str, ...] | None
+
+
+class Wiring(NamedTuple):
+    """How the layers of a network hang together, in the order of its forward pass.
+
+    With `lone_input` the network takes the one value that `inputs` names, otherwise a dict by
+    those names; the same holds for what it gives.
+    """
+
+    steps: tuple[Step, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    lone_input: bool = True
+    lone_output: bool = True
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -94,8 +113,10 @@ class Layer:
         Its hyperparameters, for printing and for export.
     children : mapping
         The layers that it is made of, by name.
-    inner : callable
-        ``inner(shape)`` yields the layers that a network is made of, with the input shape of each.
+    wiring : callable
+        ``wiring(shape) -> Wiring``: the layers that a network is made of and what each takes; None
+        for a layer made of no others. Most networks are wired the same for any `shape`, and
+        take None for it.
     buffers : frozenset of str
         Names of parameters that are not trained, as PyTorch calls them.
     multiply_adds : callable
@@ -125,7 +146,7 @@ class Layer:
     name: str = "layer"
     options: Mapping[str, Any] = field(default_factory=dict)
     children: Mapping[str, Layer] = field(default_factory=dict)
-    inner: Callable[[Any], Iterable[Inner]] = lambda shape: ()
+    wiring: Callable[[Any], Wiring | None] = lambda shape: None
     buffers: frozenset[str] = frozenset()
     multiply_adds: Callable[[Any], int] = lambda shape: 0
 

@@ -161,7 +161,7 @@ GOOD = {"a": (fc.relu(), "x"), "b": (fc.relu(), "a")}
         (lambda: fc.graph({"a": (fc.relu(), 3)}), TypeError, r"graph\[a\]: expected names of sources, got int"),
         (lambda: fc.graph({"a": (fc.relu, "x")}), TypeError, r"graph\[a\]: expected a layer, got function relu"),
         (lambda: fc.graph({}), TypeError, "graph: expected a mapping of nodes"),
-        (lambda: fc.graph({"a.b": (fc.relu(), "x")}), ValueError, "a name holds no dot, got 'a.b'"),
+        (lambda: fc.compose(**{"a.b": fc.relu()}), ValueError, "a name holds no dot, got 'a.b'"),
         (lambda: fc.residual(conv(4)).init(KEY, (1, 3, 4, 4)), ValueError, r"residual add: expected inputs of one shape, got \(1, 4, 4, 4\) and \(1, 3, 4, 4\)"),
         (lambda: fc.residual(fc.relu), TypeError, r"residual\[body\]: expected a layer, got function relu"),
         (lambda: fc.parallel(), ValueError, "parallel: expected one branch or more"),

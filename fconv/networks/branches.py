@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from fconv import random
 from fconv.arrays import Array
-from fconv.layer import Inner, Layer, LayerPullback, Params, located
+from fconv.layer import Layer, LayerPullback, Params, Step, Wiring, located
 from fconv.networks.chains import compose
 from fconv.networks.members import Members
 from fconv.networks.merge import add, concat
@@ -163,9 +162,9 @@ def _branches(members: Members, merge: Layer) -> Layer:
     ) -> tuple[Params, Any]:
         return forward(params, x, train=train, key=key)[2](g)
 
-    def inner(shape: Any) -> Iterator[Inner]:
-        for name, layer in members.children.items():
-            yield Inner(name, layer, shape)
+    wired = tuple(Step(name, layer, ("input",), (name,)) for name, layer in members.children.items())
+    last = Step("merge", merge, members.names, None)  # `parallel` leaves no branch this name
+    wiring = Wiring((*wired, last), ("input",), ("merge",))
 
     return Layer(
         init=init,
@@ -176,5 +175,5 @@ def _branches(members: Members, merge: Layer) -> Layer:
         name=title,
         options={"merge": merge.name},
         children=members.children,
-        inner=inner,
+        wiring=lambda shape: wiring,
     )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from fconv import random, trees
 from fconv.arrays import Array, Shape
-from fconv.layer import Inner, Layer, LayerPullback, Params, located, no_gradient
+from fconv.layer import Layer, LayerPullback, Params, Step, Wiring, located, no_gradient
 from fconv.networks.members import Members
 
 
@@ -104,11 +103,12 @@ def chain(title: str, members: Members) -> Layer:
                 shape = layer.out_shape(shape)
         return shape
 
-    def inner(shape: Shape) -> Iterator[Inner]:
-        for name, (place, layer) in zip(members.names, steps, strict=True):
-            yield Inner(name, layer, shape)
-            with located(place, layer):
-                shape = layer.out_shape(shape)
+    arrivals = ("input", *members.names)
+    wired = tuple(
+        Step(name, layer, (source,), (name,))
+        for name, layer, source in zip(members.names, members.layers, arrivals, strict=False)
+    )
+    wiring = Wiring(wired, ("input",), arrivals[-1:])
 
     return Layer(
         init=init,
@@ -118,5 +118,5 @@ def chain(title: str, members: Members) -> Layer:
         forward=forward,
         name=title,
         children=members.children,
-        inner=inner,
+        wiring=lambda shape: wiring,
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from fconv import random, trees
 from fconv.arrays import Array, describe
-from fconv.layer import Inner, Layer, LayerPullback, Params, located, no_gradient
+from fconv.layer import Layer, LayerPullback, Params, Step, Wiring, located, no_gradient
 from fconv.networks.members import Members, add_gradients
 
 
@@ -90,7 +90,7 @@ def graph(
     out_names = (out_names,) if isinstance(out_names, str) else tuple(out_names)
     lone_in = isinstance(inputs, str)
     lone_out = outputs is None or isinstance(outputs, str)
-    members = Members("graph", *_owners(nodes), by_name=True)
+    members = Members("graph", *_owners(nodes), by_name=True, dots=True)
     order = _sorted(_read(nodes, members, in_names), in_names, out_names)
 
     def entering(x: Any, what: str) -> dict[str, Any]:
@@ -176,14 +176,12 @@ def graph(
     ) -> tuple[Params, Any]:
         return forward(params, x, train=train, key=key)[2](g)
 
-    def inner(shape: Any) -> Iterator[Inner]:
-        shapes = shapes_of(shape)
-        for node in order:
-            yield Inner(node.name, node.layer, node.gather(shapes), shared=node.owner != node.name)
+    wired = tuple(Step(node.name, node.layer, node.sources, (node.owner,)) for node in order)
+    wiring = Wiring(wired, in_names, out_names, lone_in, lone_out)
 
     return Layer(
         init=init, apply=apply, vjp=vjp, out_shape=lambda shape: leaving(shapes_of(shape)),
-        forward=forward, name="graph", children=members.children, inner=inner,
+        forward=forward, name="graph", children=members.children, wiring=lambda shape: wiring,
     )  # fmt: skip
 
 

@@ -23,6 +23,8 @@ class Members:
         The layers, or what `as_layer` takes.
     by_name : bool
         Keep the parameters in a dict by name rather than in a tuple.
+    dots : bool
+        Names may hold dots, as those of layers deep inside a torch.nn.Module do.
 
     Raises
     ------
@@ -30,9 +32,11 @@ class Members:
         One of `layers` is no layer.
     """
 
-    def __init__(self, title: str, names: Sequence[str], layers: Sequence[Any], *, by_name: bool) -> None:
+    def __init__(
+        self, title: str, names: Sequence[str], layers: Sequence[Any], *, by_name: bool, dots: bool = False
+    ) -> None:
         self.title, self.names, self._by_name = title, tuple(names), by_name
-        if dotted := [name for name in names if "." in name]:
+        if not dots and (dotted := [name for name in names if "." in name]):
             raise ValueError(
                 f"{title}: a name holds no dot, got {dotted[0]!r}; dots divide the names in a state dict"
             )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from fconv import random
 from fconv.arrays import Array
-from fconv.layer import Inner, Layer, LayerPullback, Params, as_layer, located
+from fconv.layer import Layer, LayerPullback, Params, Step, Wiring, as_layer, located
 from fconv.networks.chains import chain
 from fconv.networks.members import Members, add_gradients
 
@@ -102,12 +101,11 @@ def _shared(one: Layer, n: int) -> Layer:
     ) -> tuple[Params, Any]:
         return forward(params, x, train=train, key=key)[2](g)
 
-    def inner(shape: Any) -> Iterator[Inner]:
-        for i in range(n):
-            yield Inner(str(i), one, shape, shared=i > 0)
-            shape = one.out_shape(shape)
+    arrivals = ("input", *map(str, range(n)))
+    wired = tuple(Step(str(i), one, (arrivals[i],), ()) for i in range(n))
+    wiring = Wiring(wired, ("input",), arrivals[-1:])
 
     return Layer(
         init=init, apply=apply, vjp=vjp, out_shape=out_shape, forward=forward, name="repeat",
-        options={"n": n, "shared": True}, children={f"{n} times": one}, inner=inner,
+        options={"n": n, "shared": True}, children={f"{n} times": one}, wiring=lambda shape: wiring,
     )  # fmt: skip

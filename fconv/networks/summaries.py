@@ -10,6 +10,7 @@ import numpy as np
 
 from fconv import random, trees
 from fconv.layer import Layer, as_layer
+from fconv.networks.wiring import placed
 
 
 @dataclass(frozen=True)
@@ -137,12 +138,13 @@ def summary(net: Any, shape: Any, dtype: Any = np.float32, file: TextIO | None =
 
 
 def _walk(rows: list[Row], depth: int, name: str, layer: Layer, shape: Any, shared: bool) -> None:
-    inside = list(layer.inner(shape))
+    inside = list(placed(layer, shape))
     out_shape = layer.out_shape(shape)
     if inside:
         rows.append(Row(depth, name, layer.name, out_shape, 0, 0, 0, shared, True))
-        for part in inside:
-            _walk(rows, depth + 1, part.name, part.layer, part.shape, shared or part.shared)
+        for step, entering, again in inside:
+            if step.params is not None:
+                _walk(rows, depth + 1, step.name, step.layer, entering, shared or again)
         return
     params = buffers = 0
     for path, leaf in trees.leaves_with_path(layer.init(random.key(0), shape)):
