@@ -1,35 +1,55 @@
-"""The place where a convolution chooses how it is computed.
-
-An engine is a module (or any object) with the three functions of `fconv.conv.definition`:
-``convolve(x, weight, geometry)``, ``input_gradient(g, weight, geometry)`` and
-``weight_gradient(g, x, geometry)``. Callers ask `engine_for` and know nothing of the choice.
-"""
+"""The place where a convolution chooses how it is computed."""
 
 from __future__ import annotations
 
-from typing import Protocol, cast
+import numpy as np
 
 from fconv.arrays import Array
-from fconv.conv import definition
+from fconv.conv import cpu, definition
 from fconv.conv.geometry import ConvGeometry
 
 
-class Engine(Protocol):
-    """What computes a convolution and its two gradients."""
-
-    def convolve(self, x: Array, weight: Array, geometry: ConvGeometry) -> Array:
-        """Give the output, (N, O, *out_size)."""
-        ...
-
-    def input_gradient(self, g: Array, weight: Array, geometry: ConvGeometry) -> Array:
-        """Give the gradient of the input, (N, C, *in_size)."""
-        ...
-
-    def weight_gradient(self, g: Array, x: Array, geometry: ConvGeometry) -> Array:
-        """Give the gradient of the weight, (O, C/groups, *kernel)."""
-        ...
+def _on_cpu(a: Array, b: Array, geometry: ConvGeometry, algorithm: str) -> bool:
+    if algorithm == "einsum" or not (isinstance(a, np.ndarray) and isinstance(b, np.ndarray)):
+        return False
+    return a.dtype == b.dtype and cpu.serves(a.dtype, geometry)
 
 
-def engine_for(geometry: ConvGeometry) -> Engine:
-    """Choose the engine for a convolution: so far the definition serves every shape."""
-    return cast(Engine, definition)
+def convolve(
+    x: Array, weight: Array, geometry: ConvGeometry, bias: Array | None = None, algorithm: str = "auto"
+) -> Array:
+    """Give the output, (N, O, *out_size)."""
+    if _on_cpu(x, weight, geometry, algorithm):
+        return cpu.convolve(x, weight, geometry, bias, algorithm)
+    y = definition.convolve(x, weight, geometry)
+    return y if bias is None else y + bias.reshape(-1, *(1,) * geometry.windows.ndim)
+
+
+def input_gradient(g: Array, weight: Array, geometry: ConvGeometry, algorithm: str = "auto") -> Array:
+    """Give the gradient of the input, (N, C, *in_size)."""
+    if _on_cpu(g, weight, geometry, algorithm):
+        return cpu.input_gradient(g, weight, geometry, algorithm)
+    return definition.input_gradient(g, weight, geometry)
+
+
+def weight_gradient(g: Array, x: Array, geometry: ConvGeometry, algorithm: str = "auto") -> Array:
+    """Give the gradient of the weight, (O, C/groups, *kernel)."""
+    if _on_cpu(g, x, geometry, algorithm):
+        return cpu.weight_gradient(g, x, geometry, algorithm)
+    return definition.weight_gradient(g, x, geometry)
+
+
+def check_algorithm(name: str, algorithm: str, x: Array, geometry: ConvGeometry) -> None:
+    """Require an algorithm that there is and that can serve the shape.
+
+    Raises
+    ------
+    ValueError
+        Otherwise.
+    """
+    if algorithm in ("auto", "einsum"):
+        return
+    if algorithm not in cpu.ALGORITHMS:
+        raise ValueError(f"{name}: expected an algorithm of {', '.join(cpu.ALGORITHMS)}, got {algorithm!r}")
+    if problem := cpu.problem(algorithm, x.dtype, geometry):
+        raise ValueError(f'{name}: algorithm "{algorithm}" {problem}')
