@@ -24,6 +24,7 @@ from fconv.losses import *
 from fconv.networks import *
 from fconv.optimizers import *
 from fconv.state_dict import from_state_dict, to_state_dict
+from fconv.threads import get_num_threads, set_num_threads
 from fconv.torch import to_torch
 from fconv.training import TrainState, train_state, train_step, value_and_grad
 from fconv.version import __version__
@@ -47,6 +48,7 @@ __all__ = [
     "depthwise_separable_conv2d",
     "from_state_dict",
     "functional",
+    "get_num_threads",
     "initializers",
     "load",
     "load_metadata",
@@ -54,6 +56,7 @@ __all__ = [
     "random",
     "save",
     "schedules",
+    "set_num_threads",
     "squeeze_excitation",
     "to_device",
     "to_state_dict",

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
+from fconv.blas import Blas, find_blas
 from fconv.options import whole
 
 _ENVIRONMENT = "FCONV_NUM_THREADS"
@@ -92,7 +93,7 @@ class _State:
         self.lock = threading.Lock()
         self.pool: Any = None
         self.pool_size = 0
-        self.blas: list[Any] | None = None
+        self.blas: list[Blas] | None = None
         self.holders = 0
         self.before: list[int] = []
 
@@ -126,6 +127,9 @@ def _spread(work: Callable[[int], None], tasks: int, threads: int) -> None:
 
     def share() -> None:
         _local.inside = True
+        for blas in _state.blas or ():
+            if blas.of_one_thread and blas.get_threads() != 1:
+                blas.set_threads(1)  # of a thread of our own, or one that `run` gives back its number
         try:
             while not failed.is_set() and (task := next(numbers)) < tasks:
                 work(task)
@@ -155,29 +159,22 @@ def _one_blas_thread() -> Iterator[None]:
     state = _state
     with state.lock:
         if state.blas is None:
-            state.blas = _blas_libraries()
+            state.blas = find_blas()
         state.holders += 1
         if state.holders == 1:
-            state.before = [library.get_num_threads() for library in state.blas]
-            for library, threads in zip(state.blas, state.before, strict=True):
+            state.before = [blas.get_threads() for blas in state.blas]
+            for blas, threads in zip(state.blas, state.before, strict=True):
                 if threads != 1:
-                    library.set_num_threads(1)
+                    blas.set_threads(1)
     try:
         yield
     finally:
         with state.lock:
             state.holders -= 1
             if state.holders == 0:
-                for library, threads in zip(state.blas, state.before, strict=True):
+                for blas, threads in zip(state.blas, state.before, strict=True):
                     if threads != 1:
-                        library.set_num_threads(threads)
-
-
-def _blas_libraries() -> list[Any]:
-    from threadpoolctl import ThreadpoolController
-
-    found: list[Any] = ThreadpoolController().select(user_api="blas").lib_controllers
-    return found
+                        blas.set_threads(threads)
 
 
 def _after_fork() -> None:
@@ -188,7 +185,7 @@ def _after_fork() -> None:
     _state.threads, _state.blas = threads, blas
     if holders and blas is not None:  # forked in the middle of a call of another thread
         for library, number in zip(blas, before, strict=True):
-            library.set_num_threads(number)
+            library.set_threads(number)
 
 
 _local = _Local()

@@ -16,6 +16,7 @@ from fconv.conv.geometry import ConvGeometry
 from fconv.conv.tiles import Correlation
 
 Algorithm: TypeAlias = Literal["auto", "direct", "winograd", "depthwise", "einsum"]
+_PASS = 12
 ALGORITHMS = ("auto", "direct", "winograd", "depthwise", "einsum")
 
 
@@ -89,6 +90,12 @@ def weight_gradient(g: Array, x: Array, geometry: ConvGeometry, algorithm: str) 
     return dw
 
 
+def chosen(geometry: ConvGeometry, dtype: np.dtype[np.generic]) -> str:
+    """Name the algorithm that "auto" takes for the forward pass."""
+    at = _forward(geometry)
+    return choose(geometry.weight_shape, geometry.groups, at, geometry.batch, dtype, "auto")
+
+
 def serves(dtype: np.dtype[np.generic], geometry: ConvGeometry) -> bool:
     """Tell whether these algorithms can: they want float32 or float64 and something to do."""
     sizes = (*geometry.in_shape, *geometry.out_shape, *geometry.weight_shape)
@@ -127,7 +134,7 @@ def choose(
     if _is_depthwise(weight_shape, groups):
         return "depthwise"
     if _is_3x3(at.kernel, at.stride, at.dilation, groups) and dtype == np.float32:
-        return "winograd" if _winograd_pays(*weight_shape[:2], at, batch) else "direct"
+        return "winograd" if _winograd_pays(weight_shape, at, batch) else "direct"
     return "direct"
 
 
@@ -145,19 +152,17 @@ def _strided_and_dilated(geometry: ConvGeometry) -> bool:
     return any(s > 1 and d > 1 for s, d in zip(w.stride, w.dilation, strict=True))
 
 
-def _winograd_pays(outer: int, inner: int, at: Correlation, batch: int) -> bool:
+def _winograd_pays(weight_shape: Shape, at: Correlation, batch: int) -> bool:
     """Compare what the two ways cost, in multiplications of a matrix product.
 
     A number that is copied or written costs about as much as `_PASS` multiplications.
     """
+    outer, inner = weight_shape[:2]
     positions = batch * at.out_size[0] * at.out_size[1]
     blocks = batch * -(-at.out_size[0] // winograd.STEP) * -(-at.out_size[1] // winograd.STEP)
     plain = positions * inner * 9 * (outer + _PASS)
     saved = 36 * blocks * (inner * outer + inner * (36 + _PASS) + outer * (16 + _PASS))
     return saved + 36 * inner * outer * (9 + _PASS) < plain and min(inner, outer) >= 16
-
-
-_PASS = 12
 
 
 def _correlate(

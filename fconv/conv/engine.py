@@ -2,11 +2,59 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from fconv.arrays import Array
+from fconv.arrays import Array, Shape
 from fconv.conv import cpu, definition
-from fconv.conv.geometry import ConvGeometry
+from fconv.conv.geometry import ConvGeometry, Padding, Size, conv_geometry
+
+
+def algorithm_for(
+    x_shape: Shape,
+    weight_shape: Shape,
+    *,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    dtype: Any = np.float32,
+) -> str:
+    """Name the algorithm that a convolution of NumPy arrays takes by itself.
+
+    Parameters
+    ----------
+    x_shape, weight_shape : tuple of int
+        (N, C, *spatial) and (O, C/groups, *kernel).
+    stride, padding, dilation, groups
+        As for `fconv.functional.conv2d`.
+    dtype : dtype
+        Of the arrays.
+
+    Returns
+    -------
+    str
+        "direct", "winograd", "depthwise" or "einsum".
+
+    Raises
+    ------
+    ValueError, TypeError
+        The shapes do not fit each other.
+
+    Examples
+    --------
+    >>> algorithm_for((8, 64, 56, 56), (64, 64, 3, 3), padding=1)
+    'winograd'
+    >>> algorithm_for((8, 64, 56, 56), (64, 64, 3, 3), padding=1, stride=2)
+    'direct'
+    """
+    ndim = len(weight_shape) - 2
+    geometry = conv_geometry(
+        "algorithm_for", ndim, tuple(x_shape), tuple(weight_shape), None, stride, padding, dilation, groups
+    )
+    kind = np.dtype(dtype)
+    return cpu.chosen(geometry, kind) if cpu.serves(kind, geometry) else "einsum"
 
 
 def _on_cpu(a: Array, b: Array, geometry: ConvGeometry, algorithm: str) -> bool:

@@ -102,7 +102,7 @@ def conv2d(
         Channel groups that are convolved apart; it divides C and O.
     algorithm : {"auto", "direct", "winograd", "depthwise", "einsum"}
         How it is computed on the CPU: "auto" takes what is fastest for the shape, and
-        ``fconv.conv.chosen`` tells what that is. "direct" keeps each output apart from what
+        `fconv.conv.engine.algorithm_for` tells what that is. "direct" keeps each output apart from what
         other positions hold and rounds least; "einsum" is the definition.
 
     Returns
