@@ -282,3 +282,18 @@ def test_tile_sizes_depend_on_the_shape_alone():
     assert direct.positions_of(4 * 576, 10**6) == 682
     assert direct.positions_of(4 * 10**6, 10**6) == 256
     assert direct.positions_of(4, 10**6) == 4096
+
+
+def test_a_layer_holds_its_algorithm():
+    x = fc.random.normal(fc.random.key(0), (2, 16, 8, 8))
+    layer = fc.conv2d(16, 3, padding=1, algorithm="einsum")
+    params = layer.init(fc.random.key(0), x.shape)
+    np.testing.assert_array_equal(
+        layer.apply(params, x), F.conv2d(x, **params, padding=1, algorithm="einsum")
+    )
+    assert "algorithm='einsum'" in repr(layer)
+    assert "algorithm" not in repr(fc.conv2d(16, 3))
+    with pytest.raises(ValueError, match='conv2d: algorithm "winograd" needs a 3x3 kernel'):
+        fc.conv2d(16, 5, algorithm="winograd")
+    with pytest.raises(ValueError, match="conv_transpose2d: expected an algorithm of auto, "):
+        fc.conv_transpose2d(16, 5, algorithm="quick")

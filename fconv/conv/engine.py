@@ -87,7 +87,7 @@ def weight_gradient(g: Array, x: Array, geometry: ConvGeometry, algorithm: str =
     return definition.weight_gradient(g, x, geometry)
 
 
-def check_algorithm(name: str, algorithm: str, x: Array, geometry: ConvGeometry) -> None:
+def check_algorithm(name: str, algorithm: str, dtype: Any, geometry: ConvGeometry) -> None:
     """Require an algorithm that there is and that can serve the shape.
 
     Raises
@@ -99,5 +99,5 @@ def check_algorithm(name: str, algorithm: str, x: Array, geometry: ConvGeometry)
         return
     if algorithm not in cpu.ALGORITHMS:
         raise ValueError(f"{name}: expected an algorithm of {', '.join(cpu.ALGORITHMS)}, got {algorithm!r}")
-    if problem := cpu.problem(algorithm, x.dtype, geometry):
+    if problem := cpu.problem(algorithm, np.dtype(dtype), geometry):
         raise ValueError(f'{name}: algorithm "{algorithm}" {problem}')

@@ -51,7 +51,7 @@ def _batched(
 ) -> Definition:
     bias_shape = None if bias is None else bias.shape
     geometry = conv_geometry(name, ndim, x.shape, weight.shape, bias_shape, stride, padding, dilation, groups)
-    check_algorithm(name, algorithm, x, geometry)
+    check_algorithm(name, algorithm, x.dtype, geometry)
 
     def pullback(g: Array) -> Thunks:
         return {

@@ -39,7 +39,7 @@ def _transposed(
         geometry = conv_transpose_geometry(
             name, ndim, x.shape, weight.shape, bias_shape, stride, padding, output_padding, dilation, groups
         )
-        check_algorithm(name, algorithm, x, geometry)
+        check_algorithm(name, algorithm, x.dtype, geometry)
 
         def value() -> Array:
             y = engine.input_gradient(x, weight, geometry, algorithm)
