@@ -35,7 +35,7 @@ def _encode(node: Any, path: trees.Path, arrays: dict[str, Array]) -> Any:
     if node is None or (isinstance(node, (bool, int, float, str)) and not is_array(node)):
         return {"value": node}
     if is_array(node):
-        return {"array": _collect(node, place or "array", arrays)}
+        return {"array": _collect(node, place if path else "array", arrays)}
     below = _children(node)
     if below is None:
         raise TypeError(f"save: {place or 'the tree'} cannot be stored: {describe(node)}")

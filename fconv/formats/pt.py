@@ -57,22 +57,22 @@ def torch_object(node: Any, arrays: dict[str, Array]) -> Any:
     children = below(node)
     sequence = list if "list" in node else tuple if "tuple" in node else None
     if sequence is None or not all("array" in child for _, child in children):
-        state_dict = _state_dict(node, "")
+        state_dict = _state_dict(node, ())
         if state_dict:
             return {name: asnumpy(arrays[entry]) for name, entry in state_dict.items()}
     items = [(key, torch_object(child, arrays)) for key, child in children]
     return dict(items) if sequence is None else sequence(item for _, item in items)
 
 
-def _state_dict(node: Any, name: str) -> dict[str, str] | None:
+def _state_dict(node: Any, path: tuple[str, ...]) -> dict[str, str] | None:
     """Map dotted names to arrays' names in the file; None where there is anything but arrays."""
     if "array" in node:
-        return {name: node["array"]}
+        return {".".join(path): node["array"]}
     if "value" in node or "keys" in node:
         return None
     found: dict[str, str] = {}
     for key, child in below(node):
-        entries = _state_dict(child, f"{name}.{key}" if name else str(key))
+        entries = _state_dict(child, (*path, str(key)))
         if entries is None:
             return None
         found |= entries
@@ -89,12 +89,12 @@ def flat(found: Any) -> dict[str, Array]:
     {'state.0.step': array([1.])}
     """
     arrays: dict[str, Array] = {}
-    pending = [("", found)]
+    pending: list[tuple[tuple[str, ...], Any]] = [((), found)]
     while pending:  # no recursion: the depth is the file's
-        name, x = pending.pop()
+        path, x = pending.pop()
         if is_array(x):
-            arrays[name or "array"] = x
+            arrays[".".join(path) if path else "array"] = x
         elif isinstance(x, (dict, list, tuple)):
             items = list(x.items() if isinstance(x, dict) else enumerate(x))
-            pending += [(f"{name}.{key}" if name else str(key), child) for key, child in reversed(items)]
+            pending += [((*path, str(key)), child) for key, child in reversed(items)]
     return arrays

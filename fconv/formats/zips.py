@@ -248,10 +248,14 @@ def _inflated(file: BinaryIO, member: Member) -> Iterator[bytes]:
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         for packed in _raw(file, member):
-            while packed and not inflater.eof:
-                if piece := inflater.decompress(packed, _PIECE):
-                    yield piece
+            if inflater.eof:
+                raise ValueError("there is more behind its compressed bytes")
+            piece = packed
+            while piece or packed:  # what one piece holds may come to many, and be given in several calls
+                piece = inflater.decompress(packed, _PIECE)
                 packed = inflater.unconsumed_tail
+                if piece:
+                    yield piece
     except zlib.error as error:
         raise ValueError(f"its compressed bytes are damaged: {error}") from error
     if not inflater.eof or inflater.unused_data:
