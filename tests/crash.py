@@ -152,7 +152,8 @@ def run(folder, kills, seed, report=lambda text: None):
     whole = folder / "whole"
     whole.mkdir()
     process = start(whole, "--record")
-    assert process.wait() == 0, process.stderr.read()
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
     lines = (whole / "record").read_text(encoding="ascii").splitlines()
     record = {int(step): text for step, text in map(str.split, lines)}
     check_end(whole, record)
