@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -268,6 +269,23 @@ def test_a_run_killed_at_random_moments_loses_nothing(tmp_path):
     counts = crash.run(tmp_path, kills=6, seed=1)
     assert counts["kills"] == 6
     assert counts["saving"] >= 2
+
+
+def test_the_guides_script_ends_the_same_however_often_it_is_stopped(tmp_path, monkeypatch):
+    guide = (Path(__file__).parents[1] / "docs" / "guide.md").read_text(encoding="utf-8")
+    script = guide.partition("## Checkpoints of a run")[2].partition("```python\n")[2].partition("```")[0]
+    ends = []
+    for stops in [(20,), (7, 9, 16, 20)]:
+        folder = tmp_path / str(len(stops))
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        for stop in stops:
+            names = {}
+            exec(script.replace("state.step < 20", f"state.step < {stop}"), names)
+        assert fc.Checkpointer("run").steps() == [10, 15, 20]
+        ends.append(names["state"])
+    assert ends[0].step == 20
+    assert same_bits(*ends)
 
 
 def test_restored_arrays_do_not_hold_the_file(tmp_path):
