@@ -443,3 +443,29 @@ def test_numpy_reads_what_is_written(tmp_path):
     with np.load(io.BytesIO((tmp_path / "x.npz").read_bytes())) as found:
         assert sorted(found) == ["__fconv__", "a", "b.0"]
         np.testing.assert_array_equal(found["a"], np.arange(3))
+
+
+def test_archives_too_large_for_plain_zip_are_read_and_proved(tmp_path, monkeypatch):
+    """The long form of sizes, places and counts, here of a small archive."""
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 10)
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 1)
+    path = tmp_path / "x.npz"
+    tree = {"a": np.arange(3), "b": np.ones((2, 2), np.float32)}
+    fc.save(path, tree)
+    data = path.read_bytes()
+    record = data.index(b"PK\6\6")
+    for mmap in (True, False):
+        assert same_bits(fc.load(path, mmap=mmap), tree)
+    for at, what in [(record + 24, 2**63), (record + 32, 1), (record + 40, 2**62), (record + 48, 2**64 - 1),
+                     (record + 56 + 8, 2**63), (record + 56 + 8, 0)]:  # fmt: skip
+        path.write_bytes(data[:at] + what.to_bytes(8, "little") + data[at + 8 :])
+        refused(path, "does not take|zip64 record")
+    for i in range(record, len(data)):
+        for bit in range(8):
+            damaged = bytearray(data)
+            damaged[i] ^= 1 << bit
+            path.write_bytes(damaged)
+            try:
+                assert same_bits(fc.load(path), tree)
+            except ValueError as error:
+                assert path.name in str(error)  # noqa: PT017
