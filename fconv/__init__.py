@@ -18,6 +18,7 @@ from fconv import (
 from fconv.arrays import to_device
 from fconv.blocks import depthwise_separable_conv2d, squeeze_excitation
 from fconv.checkpoint import load, load_metadata, save
+from fconv.checkpointer import Checkpointer
 from fconv.layer import Layer
 from fconv.layers import *
 from fconv.losses import *
@@ -40,6 +41,7 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "Checkpointer",
     "Layer",
     "TrainState",
     "__version__",
