@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fconv.initializers import normal, zeros
 from fconv.layer import Layer
-from fconv.layers import conv2d, hardtanh, pixel_shuffle, tanh
+from fconv.layers import conv2d, hardtanh, identity, pixel_shuffle, tanh
 from fconv.networks import compose
 from fconv.options import whole
 
@@ -50,10 +50,10 @@ def espcn(scale: int = 3, channels: int = 3, *, clip: bool = True) -> Layer:
     """
     scale = whole("espcn", "scale", scale, 1)
     channels = whole("espcn", "channels", channels, 1)
-    last = {"clip": hardtanh(0.0, 1.0)} if clip else {}
     return compose(
         conv_1=_conv(64, 5), tanh_1=tanh(), conv_2=_conv(32, 3), tanh_2=tanh(),
-        conv_3=_conv(channels * scale * scale, 3), pixel_shuffle=pixel_shuffle(scale), **last,
+        conv_3=_conv(channels * scale * scale, 3), pixel_shuffle=pixel_shuffle(scale),
+        clip=hardtanh(0.0, 1.0) if clip else identity(),
     )  # fmt: skip
 
 
