@@ -106,9 +106,9 @@ def concat(dim: int = 1) -> Layer:
 def concat_padded() -> Layer:
     """Put pictures one after another along the channels, each in the middle of the largest.
 
-    The inputs are (N, C, H, W) or of another rank; where sizes differ, zeros surround the smaller picture, and
-    an odd one out stands after it. In a U-Net a picture that was halved and doubled again meets
-    the one it came from, which may have been larger by a row.
+    The inputs are (N, C, H, W) or have another number of spatial axes. Where sizes differ, zeros
+    surround the smaller picture, and an odd one out stands after it. In a U-Net a picture that was
+    halved and doubled again meets the one it came from, which may have been larger by a row.
 
     Examples
     --------
