@@ -18,6 +18,7 @@ from fconv import (
 from fconv.arrays import to_device
 from fconv.blocks import depthwise_separable_conv2d, squeeze_excitation
 from fconv.checkpoint import load, load_metadata, save
+from fconv.checkpointer import Checkpointer
 from fconv.layer import Layer
 from fconv.layers import *
 from fconv.losses import *
@@ -30,17 +31,18 @@ from fconv.training import TrainState, train_state, train_step, value_and_grad
 from fconv.version import __version__
 
 if TYPE_CHECKING:
-    from fconv import data
+    from fconv import data, models
 
 
 def __getattr__(name: str) -> Any:
     # What few programs need is imported when it is first asked for.
-    if name == "data":
-        return import_module("fconv.data")
+    if name in ("data", "models"):
+        return import_module(f"fconv.{name}")
     raise AttributeError(f"module 'fconv' has no attribute {name!r}")
 
 
 __all__ = [
+    "Checkpointer",
     "Layer",
     "TrainState",
     "__version__",
@@ -53,6 +55,7 @@ __all__ = [
     "load",
     "load_metadata",
     "metrics",
+    "models",
     "random",
     "save",
     "schedules",
