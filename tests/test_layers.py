@@ -29,7 +29,7 @@ def input_of(layer, x):
 
 
 def test_every_layer_is_here():
-    built = {layer.name for layer, _ in LAYERS.values()}
+    built = {each.name for layer, _ in LAYERS.values() for each in (layer, *layer.children.values())}
     assert set(fc.layers.__all__) <= built
 
 
