@@ -62,7 +62,7 @@ class Reader:
                 if self._works_in_place(call):
                     self._changed(at, call, result)
                 self.values[call.name] = result
-            except (ValueError, TypeError, IndexError, KeyError, AttributeError, ZeroDivisionError) as error:
+            except (ValueError, TypeError, IndexError, ZeroDivisionError) as error:
                 raise ValueError(f"from_torch: {self._place(call)}: {error}") from error
 
     def _place(self, call: Call) -> str:
