@@ -129,6 +129,14 @@ also("cat", "concat", "concatenate")
 
 
 @function
+def pad(input: Any, pad: Any, mode: str = "constant", value: float | None = None) -> Any:
+    """Widen or crop the last axes."""
+    if not any(pad):
+        return make("identity"), input
+    return make("pad", tuple(pad), mode, value), input
+
+
+@function
 def chunk(input: Any, chunks: int, dim: int = 0) -> Pieces:
     """Divide an axis into so many pieces."""
     count = chunks
