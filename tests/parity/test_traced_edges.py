@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -204,6 +205,14 @@ def test_networks_become_modules(net, shape):
     same_bits(module.state_dict(), fc.to_torch(params))
     for train in (False, True):
         check_network(net, params, module, drawn(shape), train)
+
+
+def test_the_page_on_torch_runs():
+    page = (Path(__file__).parents[2] / "docs" / "torch.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "docs/torch.md", "exec"), {"__name__": "page"})
 
 
 # Refusals.
