@@ -25,7 +25,7 @@ from fconv.layers import *
 from fconv.losses import *
 from fconv.networks import *
 from fconv.optimizers import *
-from fconv.state_dict import from_state_dict, to_state_dict
+from fconv.state_dict import find_state_dict, from_state_dict, rename, to_state_dict
 from fconv.threads import get_num_threads, set_num_threads
 from fconv.torch import from_torch, to_torch, to_torch_module
 from fconv.training import TrainState, train_state, train_step, value_and_grad
@@ -50,6 +50,7 @@ __all__ = [
     "call",
     "data",
     "depthwise_separable_conv2d",
+    "find_state_dict",
     "from_state_dict",
     "from_torch",
     "functional",
@@ -61,6 +62,7 @@ __all__ = [
     "models",
     "parameter",
     "random",
+    "rename",
     "save",
     "schedules",
     "set_num_threads",

@@ -245,7 +245,7 @@ class _Machine:
             self.stack.append(Name(full))
         else:
             raise ValueError(
-                f"it asks for {shortened(full)}, which is none of the names that are read; nothing was run"
+                f"it asks for {full[:200]!r}, which is none of the names that are read; nothing was run"
             )
 
     def call(self, called: Any, arguments: Any) -> Any:
