@@ -17,6 +17,7 @@ from fconv import (
 )
 from fconv.arrays import to_device
 from fconv.blocks import depthwise_separable_conv2d, squeeze_excitation
+from fconv.calls import call, parameter
 from fconv.checkpoint import load, load_metadata, save
 from fconv.layer import Layer
 from fconv.layers import *
@@ -24,7 +25,7 @@ from fconv.losses import *
 from fconv.networks import *
 from fconv.optimizers import *
 from fconv.state_dict import from_state_dict, to_state_dict
-from fconv.torch import to_torch
+from fconv.torch import from_torch, to_torch, to_torch_module
 from fconv.training import TrainState, train_state, train_step, value_and_grad
 from fconv.version import __version__
 
@@ -43,15 +44,18 @@ __all__ = [
     "Layer",
     "TrainState",
     "__version__",
+    "call",
     "data",
     "depthwise_separable_conv2d",
     "from_state_dict",
+    "from_torch",
     "functional",
     "initializers",
     "load",
     "load_metadata",
     "metrics",
     "models",
+    "parameter",
     "random",
     "save",
     "schedules",
@@ -59,6 +63,7 @@ __all__ = [
     "to_device",
     "to_state_dict",
     "to_torch",
+    "to_torch_module",
     "train_state",
     "train_step",
     "trees",
