@@ -19,6 +19,7 @@ from fconv.arrays import to_device
 from fconv.blocks import depthwise_separable_conv2d, squeeze_excitation
 from fconv.calls import call, parameter
 from fconv.checkpoint import load, load_metadata, save
+from fconv.checkpointer import Checkpointer
 from fconv.layer import Layer
 from fconv.layers import *
 from fconv.losses import *
@@ -44,6 +45,7 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "Checkpointer",
     "Layer",
     "TrainState",
     "__version__",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
@@ -59,10 +60,10 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
-    _sync_folder(folder)
+    sync_folder(folder)
 
 
-def _sync_folder(folder: str) -> None:
+def sync_folder(folder: str) -> None:
     """Flush a rename to the disk, where the system lets a folder be opened."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
@@ -70,3 +71,20 @@ def _sync_folder(folder: str) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def remove_leftovers(folder: str, names: re.Pattern[str]) -> None:
+    """Remove the temporary files that processes which were killed in `atomic_write` left behind.
+
+    Parameters
+    ----------
+    folder : str
+        Where nobody else may be writing.
+    names : pattern
+        The names under which the files would have appeared.
+    """
+    for entry in os.listdir(folder):
+        name = entry.removeprefix(".").removesuffix(".part").rpartition(".")[0]
+        if entry.startswith(".") and entry.endswith(".part") and names.fullmatch(name):
+            with suppress(FileNotFoundError):
+                os.unlink(os.path.join(folder, entry))

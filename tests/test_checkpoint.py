@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fconv as fc
+from fconv.checkpoint import describe_file
 from fconv.files import atomic_write
 from fconv.testing import strategies as fst
 from fconv.testing.purity import same_bits
@@ -236,9 +237,9 @@ def test_what_cannot_be_stored_is_refused_before_a_file_is_made(tmp_path):
         for bad in [{"f": print}, {"a": {1, 2}}, {"c": np.array([object()])}]:
             with pytest.raises((TypeError, ValueError), match="save: "):
                 fc.save(tmp_path / f"x{ending}", bad)
-    with pytest.raises(ValueError, match=r"expected a name ending in \.safetensors or \.npz"):
+    with pytest.raises(ValueError, match=r"expected a name ending in \.safetensors, \.npz, .* or \.tar, got"):
         fc.save(tmp_path / "net.txt", PARAMS)
-    with pytest.raises(ValueError, match=r"expected a name ending in \.safetensors or \.npz"):
+    with pytest.raises(ValueError, match=r"expected a name ending in \.safetensors, \.npz, .* or \.tar, got"):
         fc.load(tmp_path / "net.txt")
     with pytest.raises(FileNotFoundError):
         fc.save(tmp_path / "nowhere" / "net.npz", PARAMS)
@@ -255,3 +256,160 @@ def test_atomic_write_gives_the_usual_permissions(tmp_path):
     finally:
         os.umask(mask)
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_mapped_arrays_are_the_users_and_outlive_the_file(tmp_path, ending):
+    path = tmp_path / f"x{ending}"
+    state = {
+        "a": np.arange(70_000.0),
+        "b": np.ones((3, 5), np.float32),
+        "c": np.zeros(0),
+        "d": np.ones((), "f2"),
+    }
+    fc.save(path, state)
+    before = path.read_bytes()
+    found = fc.load(path)
+    for x in found.values():
+        assert type(x) is np.ndarray
+        assert x.flags.writeable
+        assert x.flags.aligned
+    assert same_bits(found, state)
+    found["a"][:] = 7
+    assert path.read_bytes() == before
+    assert same_bits(fc.load(path), state)
+    kept = fc.load(path)
+    fc.save(path, {"other": np.ones(3)})
+    assert same_bits(kept, state)
+    path.unlink()
+    assert same_bits(kept, state)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_loading_maps_and_saving_makes_no_second_copy(tmp_path, ending):
+    import tracemalloc
+
+    path = tmp_path / f"x{ending}"
+    state = {str(i): np.full(2**18, i, np.float32) for i in range(32)}  # 32 MB in arrays of 1 MB
+    state["0"] = state["0"].reshape(512, 512).T[::2]
+    tracemalloc.start()
+    try:
+        fc.save(path, state)
+        saving = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        found = fc.load(path)
+        loading = tracemalloc.get_traced_memory()[1] - tracemalloc.get_traced_memory()[0]
+        held = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        fc.load_metadata(path)
+        describe_file(path)
+        describing = tracemalloc.get_traced_memory()[1] - held
+    finally:
+        tracemalloc.stop()
+    assert saving < 20 << 20  # NumPy writes a .npy file in pieces of 16 MB
+    assert held < 1 << 20
+    assert loading < 2 << 20
+    assert describing < 4 << 20
+    assert same_bits(found, fc.load(path, mmap=False))
+
+
+def test_one_array_at_a_time_is_moved(tmp_path, monkeypatch):
+    from fconv.formats import npz, safetensors
+
+    alive, most = [], []
+
+    def moved(x):
+        import weakref
+
+        copy = x.copy()
+        alive.append(weakref.ref(copy))
+        most.append(sum(ref() is not None for ref in alive))
+        return copy
+
+    for room, ending in ((safetensors, ".safetensors"), (npz, ".npz")):
+        monkeypatch.setattr(room, "asnumpy", moved)
+        fc.save(tmp_path / f"x{ending}", {str(i): np.ones(9) for i in range(9)})
+    assert max(most) <= 2  # the next one, while the name still holds the last
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_flipped_bit_is_found_where_all_is_read(tmp_path, ending):
+    path = tmp_path / f"x{ending}"
+    fc.save(path, {"w": np.arange(100.0)})
+    data = bytearray(path.read_bytes())
+    data[data.index(np.arange(50, 52.0).tobytes())] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="its bytes are not those that were written: checksum"):
+        fc.load(path, mmap=False)
+
+
+def test_a_checksum_that_another_program_copied_is_not_taken_for_its_own(tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    fc.save(tmp_path / "a.safetensors", {"w": np.ones(2)})
+    texts = describe_file(tmp_path / "a.safetensors").texts
+    changed = {name: x + 1 for name, x in load_file(tmp_path / "a.safetensors").items()}
+    save_file(changed, tmp_path / "b.safetensors", texts)
+    assert fc.load(tmp_path / "b.safetensors", mmap=False)["w"].tolist() == [2, 2]
+
+
+def test_describe_file_lists_what_is_stored(tmp_path):
+    header = json.dumps(
+        {"x": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]},
+         "y": {"dtype": "F8_E5M2", "shape": [4], "data_offsets": [4, 8]}}
+    ).encode()  # fmt: skip
+    (tmp_path / "b.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    found = describe_file(tmp_path / "b.safetensors")
+    assert found == (".safetensors", [("x", (2,), "bfloat16", 4), ("y", (4,), "float8_e5m2", 4)], {})
+    for ending in ENDINGS:
+        fc.save(tmp_path / f"x{ending}", {"w": np.ones((2, 3)).T, "n": 3}, metadata={"epoch": "3"})
+        kind, entries, texts = describe_file(tmp_path / f"x{ending}")
+        assert (kind, entries) == (ending, [("w", (3, 2), "float64", 48)])
+        assert texts["epoch"] == "3"
+
+
+def test_eight_bit_floats_are_widened():
+    from fconv.formats.floats import WIDENED, widen
+
+    codes = np.arange(256, dtype=np.uint8)
+    np.testing.assert_array_equal(
+        widen(codes, "F8_E5M2"), (codes.astype(np.uint16) << 8).view(np.float16).astype(np.float32)
+    )
+    for code, most, least, nans in [
+        ("F8_E4M3", 448, 2**-9, 2), ("F8_E4M3FNUZ", 240, 2**-10, 1), ("F8_E5M2FNUZ", 57344, 2**-17, 1),
+        ("F8_E8M0", 2.0**127, 2.0**-127, 1),
+    ]:  # fmt: skip
+        x = widen(codes, code)
+        assert x.dtype == np.float32
+        assert np.nanmax(x) == most
+        assert x[x > 0].min() == least
+        assert np.isnan(x).sum() == nans
+    assert len(WIDENED) == 6
+
+
+def test_dicts_with_whole_numbers_for_keys(tmp_path):
+    state = {
+        "state": {0: {"step": np.ones(())}, 1: {"step": np.zeros(2)}, "x": 3},
+        "groups": [{"params": [0, 1]}],
+    }
+    for ending in ENDINGS:
+        fc.save(tmp_path / f"x{ending}", state)
+        found = fc.load(tmp_path / f"x{ending}")
+        assert list(found["state"]) == [0, 1, "x"]
+        np.testing.assert_array_equal(found["state"][1]["step"], np.zeros(2))
+        assert found["groups"] == state["groups"]
+        with pytest.raises(ValueError, match=r"two entries are named '1'"):
+            fc.save(tmp_path / f"y{ending}", {1: np.ones(1), "1": np.ones(1)})
+        with pytest.raises(TypeError, match="keys of text or whole numbers"):
+            fc.save(tmp_path / f"y{ending}", {1: 3, (2,): 3})
+
+
+def test_trees_of_a_hundred_levels_and_no_more(tmp_path):
+    deep = np.ones(1)
+    for _ in range(100):
+        deep = {"x": deep}
+    fc.save(tmp_path / "x.npz", deep)
+    assert same_bits(fc.load(tmp_path / "x.npz"), deep)
+    with pytest.raises(ValueError, match="nested deeper than 100 levels"):
+        fc.save(tmp_path / "y.npz", [deep])
+    assert not (tmp_path / "y.npz").exists()

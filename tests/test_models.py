@@ -13,6 +13,7 @@ import fconv as fc
 from fconv import models
 from fconv.networks.wiring import flat
 from fconv.testing import check_layer
+from tests.cases.models import undrawn
 
 KEY = fc.random.key(0)
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -67,19 +68,8 @@ ENTRIES = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Let `init` give zeros that take no memory: the shapes alone of 138 million parameters."""
-
-    def nothing(key, shape=(), dtype=np.float32, *limits):
-        return np.broadcast_to(np.zeros((), dtype), shape)
-
-    monkeypatch.setattr(fc.random, "normal", nothing)
-    monkeypatch.setattr(fc.random, "uniform", nothing)
-
-
 def shapes_of(net, shape):
-    return {name: p.shape for name, p in fc.to_state_dict(net.init(KEY, shape)).items()}
+    return {name: p.shape for name, p in fc.to_state_dict(undrawn(net, shape)).items()}
 
 
 def trained(shapes):
@@ -87,7 +77,7 @@ def trained(shapes):
 
 
 @pytest.mark.parametrize("name", models.MODELS)
-def test_parameters_are_the_published_ones(name, undrawn):
+def test_parameters_are_the_published_ones(name):
     model = models.MODELS[name]
     net = model.build()
     count, entries, out_shape = PUBLISHED[name]
@@ -108,11 +98,11 @@ def test_parameters_are_the_published_ones(name, undrawn):
         (models.dncnn(3, layers=20), 3, 668_227),  # KAIR's blind network of colour pictures
     ],
 )
-def test_options_lead_to_published_numbers_of_parameters(net, channels, count, undrawn):
+def test_options_lead_to_published_numbers_of_parameters(net, channels, count):
     assert trained(shapes_of(net, (1, channels, 64, 64))) == count
 
 
-def test_widths_of_mobilenet_are_rounded_but_not_far_down(undrawn):
+def test_widths_of_mobilenet_are_rounded_but_not_far_down():
     for width, first, last in ((0.35, 16, 1280), (0.5, 16, 1280), (0.75, 24, 1280), (1.4, 48, 1792)):
         shapes = shapes_of(models.mobilenet_v2(width_mult=width), (1, 3, 64, 64))
         assert (shapes["features.0.1.bias"], shapes["features.18.1.bias"]) == ((first,), (last,))

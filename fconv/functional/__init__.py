@@ -7,6 +7,7 @@ takes the gradient `g` of the value to the gradients of the array arguments, in 
 from fconv.functional import (
     activation,
     affine,
+    arithmetic,
     attention,
     convolution,
     convolution_transpose,
@@ -24,16 +25,20 @@ from fconv.functional import (
     pooling_adaptive,
     pooling_avg,
     pooling_max,
+    rearranging,
+    reductions,
     resampling,
     response,
     sample_norm,
     shape,
+    slicing,
     smooth,
     unfolding,
     unpooling,
 )
 from fconv.functional.activation import *
 from fconv.functional.affine import *
+from fconv.functional.arithmetic import *
 from fconv.functional.attention import *
 from fconv.functional.convolution import *
 from fconv.functional.convolution_transpose import *
@@ -51,10 +56,13 @@ from fconv.functional.piecewise import *
 from fconv.functional.pooling_adaptive import *
 from fconv.functional.pooling_avg import *
 from fconv.functional.pooling_max import *
+from fconv.functional.rearranging import *
+from fconv.functional.reductions import *
 from fconv.functional.resampling import *
 from fconv.functional.response import *
 from fconv.functional.sample_norm import *
 from fconv.functional.shape import *
+from fconv.functional.slicing import *
 from fconv.functional.smooth import *
 from fconv.functional.unfolding import *
 from fconv.functional.unpooling import *
@@ -62,6 +70,7 @@ from fconv.functional.unpooling import *
 __all__: list[str] = []
 __all__ += activation.__all__
 __all__ += affine.__all__
+__all__ += arithmetic.__all__
 __all__ += attention.__all__
 __all__ += convolution.__all__
 __all__ += convolution_transpose.__all__
@@ -79,10 +88,13 @@ __all__ += piecewise.__all__
 __all__ += pooling_adaptive.__all__
 __all__ += pooling_avg.__all__
 __all__ += pooling_max.__all__
+__all__ += rearranging.__all__
+__all__ += reductions.__all__
 __all__ += resampling.__all__
 __all__ += response.__all__
 __all__ += sample_norm.__all__
 __all__ += shape.__all__
+__all__ += slicing.__all__
 __all__ += smooth.__all__
 __all__ += unfolding.__all__
 __all__ += unpooling.__all__

@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 
-def _each(function: Differentiable[...], name: str | None = None, **options: Any) -> Layer:
+def of_each(function: Differentiable[...], name: str | None = None, **options: Any) -> Layer:
     """Make the layer of a function of each entry."""
     function(np.zeros(0, np.float32), **options)  # refuses at once the options that cannot be
     return from_function(function, name=name, call=options)
@@ -54,17 +54,17 @@ def _each(function: Differentiable[...], name: str | None = None, **options: Any
 
 def relu() -> Layer:
     """Rectified linear unit; see `fconv.functional.relu`."""
-    return _each(F.relu)
+    return of_each(F.relu)
 
 
 def relu6() -> Layer:
     """Rectified linear unit up to 6; see `fconv.functional.relu6`."""
-    return _each(F.relu6)
+    return of_each(F.relu6)
 
 
 def leaky_relu(negative_slope: float = 0.01) -> Layer:
     """Leaky rectified linear unit; see `fconv.functional.leaky_relu`."""
-    return _each(F.leaky_relu, negative_slope=negative_slope)
+    return of_each(F.leaky_relu, negative_slope=negative_slope)
 
 
 def prelu(num_parameters: int = 1, init: float = 0.25) -> Layer:
@@ -110,92 +110,92 @@ def prelu(num_parameters: int = 1, init: float = 0.25) -> Layer:
 
 def elu(alpha: float = 1.0) -> Layer:
     """Exponential linear unit; see `fconv.functional.elu`."""
-    return _each(F.elu, alpha=alpha)
+    return of_each(F.elu, alpha=alpha)
 
 
 def selu() -> Layer:
     """Scaled exponential linear unit; see `fconv.functional.selu`."""
-    return _each(F.selu)
+    return of_each(F.selu)
 
 
 def celu(alpha: float = 1.0) -> Layer:
     """Continuously differentiable exponential linear unit; see `fconv.functional.celu`."""
-    return _each(F.celu, alpha=alpha)
+    return of_each(F.celu, alpha=alpha)
 
 
 def gelu(approximate: Literal["none", "tanh"] = "none") -> Layer:
     """Gaussian error linear unit; see `fconv.functional.gelu`."""
-    return _each(F.gelu, approximate=approximate)
+    return of_each(F.gelu, approximate=approximate)
 
 
 def silu() -> Layer:
     """Sigmoid linear unit; see `fconv.functional.silu`."""
-    return _each(F.silu)
+    return of_each(F.silu)
 
 
 def mish() -> Layer:
     """Mish; see `fconv.functional.mish`."""
-    return _each(F.mish)
+    return of_each(F.mish)
 
 
 def softplus(beta: float = 1.0, threshold: float = 20.0) -> Layer:
     """Smooth rectified linear unit; see `fconv.functional.softplus`."""
-    return _each(F.softplus, beta=beta, threshold=threshold)
+    return of_each(F.softplus, beta=beta, threshold=threshold)
 
 
 def softsign() -> Layer:
     """Sign with a smooth step; see `fconv.functional.softsign`."""
-    return _each(F.softsign)
+    return of_each(F.softsign)
 
 
 def tanh() -> Layer:
     """Hyperbolic tangent; see `fconv.functional.tanh`."""
-    return _each(F.tanh)
+    return of_each(F.tanh)
 
 
 def sigmoid() -> Layer:
     """Logistic function; see `fconv.functional.sigmoid`."""
-    return _each(F.sigmoid)
+    return of_each(F.sigmoid)
 
 
 def log_sigmoid() -> Layer:
     """Logarithm of the logistic function; see `fconv.functional.logsigmoid`."""
-    return _each(F.logsigmoid, "log_sigmoid")
+    return of_each(F.logsigmoid, "log_sigmoid")
 
 
 def hardtanh(min_val: float = -1.0, max_val: float = 1.0) -> Layer:
     """Clip to an interval; see `fconv.functional.hardtanh`."""
-    return _each(F.hardtanh, min_val=min_val, max_val=max_val)
+    return of_each(F.hardtanh, min_val=min_val, max_val=max_val)
 
 
 def hardsigmoid() -> Layer:
     """Straight pieces in place of the sigmoid; see `fconv.functional.hardsigmoid`."""
-    return _each(F.hardsigmoid)
+    return of_each(F.hardsigmoid)
 
 
 def hardswish() -> Layer:
     """Straight pieces in place of silu's sigmoid; see `fconv.functional.hardswish`."""
-    return _each(F.hardswish)
+    return of_each(F.hardswish)
 
 
 def threshold(threshold: float, value: float) -> Layer:
     """Replace entries up to a threshold by a value; see `fconv.functional.threshold`."""
-    return _each(F.threshold, threshold=threshold, value=value)
+    return of_each(F.threshold, threshold=threshold, value=value)
 
 
 def tanhshrink() -> Layer:
     """Remainder of the hyperbolic tangent; see `fconv.functional.tanhshrink`."""
-    return _each(F.tanhshrink)
+    return of_each(F.tanhshrink)
 
 
 def softshrink(lambd: float = 0.5) -> Layer:
     """Move entries towards 0; see `fconv.functional.softshrink`."""
-    return _each(F.softshrink, lambd=lambd)
+    return of_each(F.softshrink, lambd=lambd)
 
 
 def hardshrink(lambd: float = 0.5) -> Layer:
     """Set entries near 0 to 0; see `fconv.functional.hardshrink`."""
-    return _each(F.hardshrink, lambd=lambd)
+    return of_each(F.hardshrink, lambd=lambd)
 
 
 def softmax(dim: int = 1) -> Layer:

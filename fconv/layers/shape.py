@@ -13,7 +13,7 @@ from fconv.layer import Layer
 from fconv.layers.from_function import from_function, frozen
 from fconv.options import whole
 
-__all__ = ["flatten", "identity", "reshape", "unflatten"]
+__all__ = ["flatten", "identity", "reshape", "unflatten", "view"]
 
 
 def identity() -> Layer:
@@ -73,6 +73,50 @@ def reshape(*shape: int | Sequence[int]) -> Layer:
 
     return from_function(
         F.reshape,
+        call=lambda x_shape: {"shape": out_shape(x_shape)},
+        options={"shape": wanted},
+        out_shape=out_shape,
+    )
+
+
+def view(*shape: int | Sequence[int]) -> Layer:
+    """Lay the entries out in another shape, batch axis included, as torch.Tensor.view writes it.
+
+    Parameters
+    ----------
+    *shape : int
+        The whole new shape. One size may be -1, which is what remains; 0 keeps the size of that axis.
+
+    Returns
+    -------
+    Layer
+        A `fconv.functional.reshape`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Sizes that cannot be, when the layer is used where that needs the input.
+
+    Examples
+    --------
+    >>> view(-1, 400).out_shape((8, 16, 5, 5))
+    (8, 400)
+    >>> view(0, -1).out_shape((8, 16, 5, 5))
+    (8, 400)
+    """
+    sizes = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
+    wanted = tuple(whole("view", "a size", size, -1) for size in sizes)
+
+    def out_shape(x_shape: Shape) -> Shape:
+        if any(size == 0 and axis >= len(x_shape) for axis, size in enumerate(wanted)):
+            raise ValueError(f"view: an input of shape {x_shape} lacks an axis that a 0 in {wanted} keeps")
+        rest = tuple(size for axis, size in enumerate(x_shape) if wanted[axis : axis + 1] != (0,))
+        sizes = iter(reshaped_shape("view", rest, tuple(size for size in wanted if size)))
+        return tuple(x_shape[axis] if size == 0 else next(sizes) for axis, size in enumerate(wanted))
+
+    return from_function(
+        F.reshape,
+        name="view",
         call=lambda x_shape: {"shape": out_shape(x_shape)},
         options={"shape": wanted},
         out_shape=out_shape,

@@ -3,7 +3,8 @@
 from fconv.networks.branches import parallel, residual
 from fconv.networks.chains import compose
 from fconv.networks.graphs import graph
-from fconv.networks.merge import add, concat, concat_padded, multiply, subtract
+from fconv.networks.joins import concat, concat_padded, stack
+from fconv.networks.merge import add, divide, matmul, maximum, minimum, multiply, subtract
 from fconv.networks.repetition import repeat
 from fconv.networks.summaries import Summary, summary
 
@@ -13,11 +14,16 @@ __all__ = [
     "compose",
     "concat",
     "concat_padded",
+    "divide",
     "graph",
+    "matmul",
+    "maximum",
+    "minimum",
     "multiply",
     "parallel",
     "repeat",
     "residual",
+    "stack",
     "subtract",
     "summary",
 ]

@@ -10,8 +10,9 @@ from fconv import random
 from fconv.arrays import Array
 from fconv.layer import Layer, LayerPullback, Params, Step, Wiring, located
 from fconv.networks.chains import compose
+from fconv.networks.joins import concat
 from fconv.networks.members import Members
-from fconv.networks.merge import add, concat
+from fconv.networks.merge import add
 
 
 def residual(body: Any, shortcut: Any = None) -> Layer:
@@ -48,7 +49,9 @@ def residual(body: Any, shortcut: Any = None) -> Layer:
     (1, 4, 8, 8)
     """
     straight = compose() if shortcut is None else shortcut
-    return _branches(Members("residual", ("body", "shortcut"), (body, straight), by_name=True), add())
+    return _branches(
+        Members("residual", ("body", "shortcut"), (body, straight), by_name=True), add(stretch=False)
+    )
 
 
 def parallel(*branches: Any, merge: Any = "concat", **named: Any) -> Layer:
@@ -94,7 +97,7 @@ def parallel(*branches: Any, merge: Any = "concat", **named: Any) -> Layer:
     if isinstance(merge, str):
         if merge not in ("concat", "sum"):
             raise ValueError(f'parallel: expected merge "concat", "sum" or a layer, got {merge!r}')
-        merge = concat() if merge == "concat" else add()
+        merge = concat() if merge == "concat" else add(stretch=False)
     names = tuple(named) or tuple(str(i) for i in range(len(branches)))
     return _branches(Members("parallel", names, given, by_name=bool(named)), merge)
 

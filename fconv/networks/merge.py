@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
-from fconv.arrays import Array, Shape, check_floating, namespace
-from fconv.layer import Layer, LayerPullback, Params, Step, Wiring, check_params
+import numpy as np
+
+from fconv.arrays import Array, Shape, check_floating, namespace, xp_of
+from fconv.functional.reduction import accurate_sum
+from fconv.layer import Layer, LayerPullback, Params, check_params
+
+T = TypeVar("T")
 
 
-def add() -> Layer:
-    """Add the arrays of a tuple, which have one shape.
+def add(*, stretch: bool = True) -> Layer:
+    """Add the arrays of a tuple; they are stretched to one shape, as NumPy does, unless `stretch` is False.
 
     Examples
     --------
@@ -21,31 +25,13 @@ def add() -> Layer:
     """
 
     def forward(xs: Sequence[Array]) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
-        return _total(xs), lambda g: (g,) * len(xs)
+        return _total(xs), lambda g: tuple(_shrunk(g, x.shape) for x in xs)
 
-    return _merge("add", forward, lambda shapes: _one_shape("add", shapes))
-
-
-def subtract() -> Layer:
-    """Take the second array of a tuple of two from the first; both have one shape.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> subtract().vjp((), (np.ones(2), np.zeros(2)), np.ones(2))
-    ((), (array([1., 1.]), array([-1., -1.])))
-    """
-
-    def out_shape(shapes: Sequence[Shape]) -> Shape:
-        if len(shapes) != 2:
-            raise ValueError(f"subtract: expected two inputs, got {len(shapes)}")
-        return _one_shape("subtract", shapes)
-
-    return _merge("subtract", lambda xs: (xs[0] - xs[1], lambda g: (g, -g)), out_shape)
+    return merge("add", forward, lambda shapes: (_stretched if stretch else one_shape)("add", shapes))
 
 
 def multiply() -> Layer:
-    """Multiply the arrays of a tuple entry by entry; axes of one entry are stretched, as NumPy does.
+    """Multiply the arrays of a tuple entry by entry; they are stretched to one shape, as NumPy does.
 
     Examples
     --------
@@ -63,106 +49,74 @@ def multiply() -> Layer:
         assert product is not None  # a tuple of inputs is never empty
         return product, pull
 
-    return _merge("multiply", forward, _stretched)
+    return merge("multiply", forward, lambda shapes: _stretched("multiply", shapes))
 
 
-def concat(dim: int = 1) -> Layer:
-    """Put the arrays of a tuple one after another along an axis; channels by default.
+def subtract() -> Layer:
+    """Take the second array of a tuple of two from the first; they are stretched to one shape.
 
     Examples
     --------
-    >>> concat().out_shape(((2, 3, 8, 8), (2, 5, 8, 8)))
-    (2, 8, 8, 8)
+    >>> import numpy as np
+    >>> subtract().vjp((), (np.ones(2), np.zeros(2)), np.ones(2))
+    ((), (array([1., 1.]), array([-1., -1.])))
+    """
+    return _of_two("subtract", lambda a, b: (a - b, lambda g: (g, -g)))
+
+
+def divide() -> Layer:
+    """Divide the first array of a tuple of two by the second; they are stretched to one shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> divide().vjp((), (np.full(2, 3.0), np.full(2, 2.0)), np.ones(2))
+    ((), (array([0.5, 0.5]), array([-0.75, -0.75])))
     """
 
-    def joined(shapes: Sequence[Shape]) -> Shape:
-        first = shapes[0]
-        fits = all(len(s) == len(first) for s in shapes) and -len(first) <= dim < len(first)
-        axis = dim % len(first) if fits else 0
-        rests = {(*s[:axis], *s[axis + 1 :]) for s in shapes}
-        if not fits or len(rests) != 1:
-            raise ValueError(
-                f"concat: expected shapes that differ only along axis {dim}, got {_listed(shapes)}"
-            )
-        return (*first[:axis], sum(s[axis] for s in shapes), *first[axis + 1 :])
+    def forward(a: Array, b: Array) -> tuple[Array, _Pair]:
+        return _quietly(lambda: a / b), lambda g: _quietly(lambda: (g / b, -g * a / (b * b)))
+
+    return _of_two("divide", forward)
+
+
+def maximum() -> Layer:
+    """Give the larger entry of each place of two arrays, as torch.maximum: ties share the gradient."""
+    return _of_two("maximum", lambda a, b: (xp_of(a).maximum(a, b), _chooses(a, b, a > b)))
+
+
+def minimum() -> Layer:
+    """Give the smaller entry of each place of two arrays, as torch.minimum: ties share the gradient."""
+    return _of_two("minimum", lambda a, b: (xp_of(a).minimum(a, b), _chooses(a, b, a < b)))
+
+
+def matmul() -> Layer:
+    """Multiply two matrices, or two stacks of them whose leading axes are stretched, as torch.matmul.
+
+    Examples
+    --------
+    >>> matmul().out_shape(((8, 1, 3, 4), (5, 4, 6)))
+    (8, 5, 3, 6)
+    """
+
+    def out_shape(shapes: Sequence[Shape]) -> Shape:
+        a, b = _two("matmul", shapes)
+        if len(a) < 2 or len(b) < 2 or a[-1] != b[-2]:
+            raise ValueError(f"matmul: expected shapes (..., n, k) and (..., k, m), got {listed(shapes)}")
+        return (*_stretched("matmul", [a[:-2], b[:-2]]), a[-2], b[-1])
 
     def forward(xs: Sequence[Array]) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
-        xp = namespace("concat", **_named(xs))
-        axis = dim % xs[0].ndim
+        a, b = xs
 
         def pull(g: Array) -> tuple[Array, ...]:
-            parts, start = [], 0
-            for x in xs:
-                stop = start + x.shape[axis]
-                parts.append(g[(slice(None),) * axis + (slice(start, stop),)])
-                start = stop
-            return tuple(parts)
+            return _shrunk(g @ b.swapaxes(-1, -2), a.shape), _shrunk(a.swapaxes(-1, -2) @ g, b.shape)
 
-        return xp.concatenate(xs, axis=axis), pull
+        return a @ b, pull
 
-    return _merge("concat", forward, joined, {"dim": dim})
+    return merge("matmul", forward, out_shape)
 
 
-def concat_padded() -> Layer:
-    """Put pictures one after another along the channels, each in the middle of the largest.
-
-    The inputs are (N, C, *spatial); where sizes differ, zeros surround the smaller picture, and
-    an odd one out stands after it. In a U-Net a picture that was halved and doubled again meets
-    the one it came from, which may have been larger by a row.
-
-    Examples
-    --------
-    >>> concat_padded().out_shape(((2, 3, 9, 8), (2, 5, 8, 8)))
-    (2, 8, 9, 8)
-    """
-    plain = concat()
-
-    def joined(shapes: Sequence[Shape]) -> Shape:
-        first = shapes[0]
-        if len(first) < 3 or any(len(s) != len(first) or s[0] != first[0] for s in shapes):
-            raise ValueError(
-                "concat_padded: expected shapes (N, C, *spatial) that differ in channels and sizes "
-                f"alone, got {_listed(shapes)}"
-            )
-        return (first[0], sum(s[1] for s in shapes), *(max(sizes) for sizes in _spatial(shapes)))
-
-    def places(shapes: Sequence[Shape], whole: Shape) -> list[tuple[slice, ...]]:
-        found, channel = [], 0
-        for shape in shapes:
-            starts = [(wide - size) // 2 for wide, size in zip(whole[2:], shape[2:], strict=True)]
-            spatial = (slice(start, start + size) for start, size in zip(starts, shape[2:], strict=True))
-            found.append((slice(None), slice(channel, channel + shape[1]), *spatial))
-            channel += shape[1]
-        return found
-
-    def forward(xs: Sequence[Array]) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
-        xp = namespace("concat_padded", **_named(xs))
-        shapes = [x.shape for x in xs]
-        where = places(shapes, joined(shapes))
-        if len({s[2:] for s in shapes}) == 1:
-            y = xp.concatenate(xs, axis=1)
-        else:
-            y = xp.zeros(joined(shapes), xp.result_type(*xs))
-            for x, place in zip(xs, where, strict=True):
-                y[place] = x
-        return y, lambda g: tuple(g[place] for place in where)
-
-    def wiring(shapes: Any) -> Wiring | None:
-        # For pictures of one size it is `concat`, which other tools know.
-        if shapes is None:
-            raise ValueError("concat_padded: what it is made of depends on the sizes; give the input shape")
-        if len({tuple(s[2:]) for s in shapes}) != 1:
-            return None
-        return Wiring((Step("concat", plain, ("input",), None),), ("input",), ("concat",))
-
-    return replace(_merge("concat_padded", forward, joined), wiring=wiring)
-
-
-def _spatial(shapes: Sequence[Shape]) -> list[tuple[int, ...]]:
-    return list(zip(*(s[2:] for s in shapes), strict=True))
-
-
-def _merge(
+def merge(
     name: str,
     forward: Callable[[Sequence[Array]], tuple[Array, Callable[[Array], tuple[Array, ...]]]],
     out_shape: Callable[[Sequence[Shape]], Shape],
@@ -179,9 +133,9 @@ def _merge(
         check_params(name, params, ())
         if not isinstance(xs, (tuple, list)):
             raise TypeError(f"{name}: expected a tuple of inputs, got {type(xs).__name__}")
-        named = _named(xs)
-        namespace(name, **named)
-        check_floating(name, **named)
+        by_name = named(xs)
+        namespace(name, **by_name)
+        check_floating(name, **by_name)
         checked(tuple(x.shape for x in xs))
         return forward(xs)
 
@@ -202,17 +156,20 @@ def _merge(
     )
 
 
-def _named(xs: Sequence[Any]) -> dict[str, Any]:
+def named(xs: Sequence[Any]) -> dict[str, Any]:
+    """Name the inputs for error messages."""
     return {f"input {i}": x for i, x in enumerate(xs)}
 
 
-def _listed(shapes: Sequence[Shape]) -> str:
+def listed(shapes: Sequence[Shape]) -> str:
+    """Write shapes out for error messages."""
     return " and ".join(map(str, shapes))
 
 
-def _one_shape(name: str, shapes: Sequence[Shape]) -> Shape:
+def one_shape(name: str, shapes: Sequence[Shape]) -> Shape:
+    """Require inputs of one shape."""
     if len(set(shapes)) != 1:
-        raise ValueError(f"{name}: expected inputs of one shape, got {_listed(shapes)}")
+        raise ValueError(f"{name}: expected inputs of one shape, got {listed(shapes)}")
     return shapes[0]
 
 
@@ -230,14 +187,15 @@ def _product(xs: Sequence[Array]) -> Array | None:
     return product
 
 
-def _stretched(shapes: Sequence[Shape]) -> Shape:
-    """Give the shape that inputs of one rank are stretched to."""
+def _stretched(name: str, shapes: Sequence[Shape]) -> Shape:
+    """Give the shape that inputs are stretched to; axes match from the last, and one entry fits any."""
+    ndim = max(map(len, shapes))
     out = []
-    for sizes in zip(*shapes, strict=False):
+    for sizes in zip(*((1,) * (ndim - len(s)) + tuple(s) for s in shapes), strict=True):
         wide = {size for size in sizes if size != 1}
-        if len(wide) > 1 or len({len(s) for s in shapes}) != 1:
+        if len(wide) > 1:
             raise ValueError(
-                f"multiply: expected shapes that are equal or 1 along each axis, got {_listed(shapes)}"
+                f"{name}: expected shapes that are equal or 1 along each axis, got {listed(shapes)}"
             )
         out.append(wide.pop() if wide else 1)
     return tuple(out)
@@ -245,5 +203,43 @@ def _stretched(shapes: Sequence[Shape]) -> Shape:
 
 def _shrunk(g: Array, shape: Shape) -> Array:
     """Sum a gradient over the axes along which its array was stretched."""
-    axes = tuple(a for a, size in enumerate(shape) if size == 1 and g.shape[a] != 1)
-    return g.sum(axis=axes, keepdims=True) if axes else g
+    if g.shape == shape:
+        return g
+    lead = g.ndim - len(shape)
+    axes = tuple(a for a, size in enumerate((1,) * lead + tuple(shape)) if size == 1 and g.shape[a] != 1)
+    return (accurate_sum(g, axes, keepdims=True) if axes else g).reshape(shape)
+
+
+_Pair: TypeAlias = Callable[[Array], tuple[Array, Array]]
+
+
+def _of_two(name: str, forward: Callable[[Array, Array], tuple[Array, _Pair]]) -> Layer:
+    """Make a layer of a function of two arrays that are stretched to one shape."""
+
+    def both(xs: Sequence[Array]) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
+        y, pull = forward(*xs)
+        return y, lambda g: tuple(_shrunk(part, x.shape) for part, x in zip(pull(g), xs, strict=True))
+
+    return merge(name, both, lambda shapes: _stretched(name, _two(name, shapes)))
+
+
+def _two(name: str, shapes: Sequence[Shape]) -> Sequence[Shape]:
+    if len(shapes) != 2:
+        raise ValueError(f"{name}: expected two inputs, got {len(shapes)}")
+    return shapes
+
+
+def _chooses(a: Array, b: Array, first: Array) -> _Pair:
+    xp = xp_of(a)
+
+    def pull(g: Array) -> tuple[Array, Array]:
+        share = xp.where(a == b, g.dtype.type(0.5), first.astype(g.dtype))
+        return g * share, g * (1 - share)
+
+    return pull
+
+
+def _quietly(compute: Callable[[], T]) -> T:
+    """Divide by 0 without a warning: the result shows it."""
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        return compute()

@@ -6,6 +6,7 @@ over this table, so that a function is tested in every way once it stands in its
 
 from tests.cases import (
     activation,
+    arithmetic,
     attention,
     convolution,
     convolution_transpose,
@@ -13,6 +14,7 @@ from tests.cases import (
     normalization,
     padding,
     pooling,
+    rearranging,
     resampling,
     shape,
 )
@@ -20,6 +22,7 @@ from tests.cases.common import Case
 
 FAMILIES = (
     activation,
+    arithmetic,
     attention,
     convolution,
     convolution_transpose,
@@ -27,6 +30,7 @@ FAMILIES = (
     normalization,
     padding,
     pooling,
+    rearranging,
     resampling,
     shape,
 )

@@ -1,0 +1,167 @@
+"""Functions that put the axes of an array in another order, or take away and add axes of one entry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fconv.arrays import Array, Shape
+from fconv.functional.activation import check_axis_of
+from fconv.functional.core import Definition, differentiable
+from fconv.options import whole
+
+__all__ = [
+    "permute",
+    "permute_vjp",
+    "squeeze",
+    "squeeze_vjp",
+    "transpose",
+    "transpose_vjp",
+    "unsqueeze",
+    "unsqueeze_vjp",
+]
+
+
+def permuted_axes(name: str, shape: Shape, dims: Sequence[int]) -> tuple[int, ...]:
+    """Require every axis of a shape once, and give them counted from the front."""
+    if not isinstance(dims, (tuple, list)):
+        raise TypeError(f"{name}: expected dims to be a sequence of axes, got {dims!r}")
+    axes = tuple(check_axis_of(name, shape, dim) for dim in dims)
+    if sorted(axes) != list(range(len(shape))):
+        raise ValueError(f"{name}: expected every axis of shape {shape} once, got dims={tuple(dims)}")
+    return axes
+
+
+@differentiable("x")
+def permute(x: Array, dims: Sequence[int]) -> Definition:
+    """Put the axes in another order, as torch.permute; the memory stays as it is.
+
+    Parameters
+    ----------
+    x : array
+        Floating-point.
+    dims : sequence of int
+        The axis of `x` that each axis of the result is.
+
+    Returns
+    -------
+    array
+        A view of `x`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dims` does not name every axis once, `x` is not floating-point.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> permute(np.zeros((2, 3, 4)), (2, 0, 1)).shape
+    (4, 2, 3)
+    """
+    axes = permuted_axes("permute", x.shape, dims)
+    back = tuple(axes.index(axis) for axis in range(x.ndim))
+    return (
+        tuple(x.shape[axis] for axis in axes),
+        lambda: x.transpose(axes),
+        lambda g: g.transpose(back),
+    )
+
+
+@differentiable("x")
+def transpose(x: Array, dim0: int, dim1: int) -> Definition:
+    """Swap two axes, as torch.transpose: a `permute` of them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> transpose(np.zeros((2, 3, 4)), 0, -1).shape
+    (4, 3, 2)
+    """
+    a, b = (check_axis_of("transpose", x.shape, dim) for dim in (dim0, dim1))
+    shape = list(x.shape)
+    shape[a], shape[b] = shape[b], shape[a]
+    return tuple(shape), lambda: x.swapaxes(a, b), lambda g: g.swapaxes(a, b)
+
+
+def squeezed_shape(name: str, shape: Shape, dim: int | Sequence[int] | None) -> Shape:
+    """Give a shape without its axes of one entry, or without those of them that `dim` names."""
+    dims = range(len(shape)) if dim is None else (dim,) if not isinstance(dim, (tuple, list)) else dim
+    gone = {check_axis_of(name, shape, axis) for axis in dims}
+    return tuple(size for axis, size in enumerate(shape) if size != 1 or axis not in gone)
+
+
+@differentiable("x")
+def squeeze(x: Array, dim: int | Sequence[int] | None = None) -> Definition:
+    """Take away axes of one entry, as torch.squeeze.
+
+    Parameters
+    ----------
+    x : array
+        Floating-point.
+    dim : int or sequence of int, optional
+        The axes; those of more entries stay. All axes by default.
+
+    Returns
+    -------
+    array
+        A view of `x`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Axes that `x` does not have, `x` that is not floating-point.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> squeeze(np.zeros((2, 1, 3, 1)), 1).shape
+    (2, 3, 1)
+    """
+    shape = squeezed_shape("squeeze", x.shape, dim)
+    return shape, lambda: x.reshape(shape), lambda g: g.reshape(x.shape)
+
+
+def unsqueezed_shape(name: str, shape: Shape, dim: int) -> Shape:
+    """Give a shape with an axis of one entry put before axis `dim`; -1 puts it last."""
+    dim = whole(name, "dim", dim, -64)
+    if not -len(shape) - 1 <= dim <= len(shape):
+        raise ValueError(f"{name}: expected a place among the axes of shape {shape}, got dim={dim}")
+    place = dim % (len(shape) + 1)
+    return (*shape[:place], 1, *shape[place:])
+
+
+@differentiable("x")
+def unsqueeze(x: Array, dim: int) -> Definition:
+    """Add an axis of one entry, as torch.unsqueeze.
+
+    Parameters
+    ----------
+    x : array
+        Floating-point.
+    dim : int
+        Its place in the result.
+
+    Returns
+    -------
+    array
+        A view of `x`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A place that there is not, `x` that is not floating-point.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> unsqueeze(np.zeros((2, 3)), -1).shape
+    (2, 3, 1)
+    """
+    shape = unsqueezed_shape("unsqueeze", x.shape, dim)
+    return shape, lambda: x.reshape(shape), lambda g: g.reshape(x.shape)
+
+
+permute_vjp = permute.vjp
+squeeze_vjp = squeeze.vjp
+transpose_vjp = transpose.vjp
+unsqueeze_vjp = unsqueeze.vjp

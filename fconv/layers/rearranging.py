@@ -1,0 +1,79 @@
+"""Layers that put axes in another order, take them away or add them, batch axis included."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fconv import functional as F
+from fconv.arrays import Shape
+from fconv.functional.activation import check_axis_of
+from fconv.functional.rearranging import permuted_axes, squeezed_shape, unsqueezed_shape
+from fconv.layer import Layer
+from fconv.layers.from_function import from_function, frozen
+from fconv.options import whole
+
+__all__ = ["permute", "squeeze", "transpose", "unsqueeze"]
+
+
+def permute(*dims: int | Sequence[int]) -> Layer:
+    """Put the axes in another order; see `fconv.functional.permute`.
+
+    Examples
+    --------
+    >>> permute(0, 2, 3, 1).out_shape((8, 3, 5, 6))
+    (8, 5, 6, 3)
+    """
+    given = dims[0] if len(dims) == 1 and isinstance(dims[0], (tuple, list)) else dims
+    axes = tuple(whole("permute", "an axis", axis, -64) for axis in given)
+    return from_function(
+        F.permute,
+        call={"dims": axes},
+        out_shape=lambda shape: tuple(shape[axis] for axis in permuted_axes("permute", shape, axes)),
+    )
+
+
+def transpose(dim0: int, dim1: int) -> Layer:
+    """Swap two axes; see `fconv.functional.transpose`.
+
+    Examples
+    --------
+    >>> transpose(1, 2).out_shape((8, 3, 5))
+    (8, 5, 3)
+    """
+    dim0, dim1 = whole("transpose", "dim0", dim0, -64), whole("transpose", "dim1", dim1, -64)
+
+    def out_shape(shape: Shape) -> Shape:
+        a, b = (check_axis_of("transpose", shape, dim) for dim in (dim0, dim1))
+        order = list(shape)
+        order[a], order[b] = shape[b], shape[a]
+        return tuple(order)
+
+    return from_function(F.transpose, call={"dim0": dim0, "dim1": dim1}, out_shape=out_shape)
+
+
+def squeeze(dim: int | Sequence[int] | None = None) -> Layer:
+    """Take away axes of one entry; see `fconv.functional.squeeze`.
+
+    Examples
+    --------
+    >>> squeeze((2, 3)).out_shape((8, 10, 1, 1))
+    (8, 10)
+    """
+    dim = frozen(dim)
+    return from_function(
+        F.squeeze, call={"dim": dim}, out_shape=lambda shape: squeezed_shape("squeeze", shape, dim)
+    )
+
+
+def unsqueeze(dim: int) -> Layer:
+    """Add an axis of one entry; see `fconv.functional.unsqueeze`.
+
+    Examples
+    --------
+    >>> unsqueeze(-1).out_shape((8, 10))
+    (8, 10, 1)
+    """
+    dim = whole("unsqueeze", "dim", dim, -64)
+    return from_function(
+        F.unsqueeze, call={"dim": dim}, out_shape=lambda shape: unsqueezed_shape("unsqueeze", shape, dim)
+    )

@@ -1,0 +1,113 @@
+"""Trees as JSON and arrays by name: what a file of named arrays can hold, and back again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fconv import trees
+from fconv.arrays import Array, describe, is_array
+
+_MOST_LEVELS = 100
+DEPTH = 2 * _MOST_LEVELS + 4
+"""How deep the JSON of a tree nests at most: two levels for each of the tree's."""
+DIGITS = 4300
+"""How long its numbers are at most: Python writes no longer ones."""
+
+
+def encode(tree: Any) -> tuple[Any, dict[str, Array]]:
+    """Describe a tree in JSON, and collect its arrays by dotted name.
+
+    Dicts may have whole numbers for keys, as the state of a torch optimizer has.
+
+    Examples
+    --------
+    >>> encode({"a": (1, None)})
+    ({'dict': {'a': {'tuple': [{'value': 1}, {'value': None}]}}}, {})
+    """
+    arrays: dict[str, Array] = {}
+    return _encode(tree, (), arrays), arrays
+
+
+def _encode(node: Any, path: trees.Path, arrays: dict[str, Array]) -> Any:
+    place = ".".join(path)
+    if len(path) > _MOST_LEVELS:
+        raise ValueError(f"save: the tree is nested deeper than {_MOST_LEVELS} levels: {place[:80]}...")
+    if node is None or (isinstance(node, (bool, int, float, str)) and not is_array(node)):
+        return {"value": node}
+    if is_array(node):
+        return {"array": _collect(node, place if path else "array", arrays)}
+    below = _children(node)
+    if below is None:
+        raise TypeError(f"save: {place or 'the tree'} cannot be stored: {describe(node)}")
+    items = [_encode(child, (*path, str(name)), arrays) for name, child in below]
+    names = [name for name, _ in below]
+    if isinstance(node, dict):
+        if all(isinstance(name, str) for name in names):
+            return {"dict": dict(zip(names, items, strict=True))}
+        return {"keys": names, "items": items}
+    if trees.is_namedtuple(node):
+        return {"named": type(node).__name__, "fields": names, "items": items}
+    return {"list" if isinstance(node, list) else "tuple": items}
+
+
+def _collect(x: Array, name: str, arrays: dict[str, Array]) -> str:
+    if name in arrays:
+        raise ValueError(f"save: two entries are named {name!r}")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"save: the name {name!r} is no text that a file can hold") from None
+    arrays[name] = x
+    return name
+
+
+def _children(node: Any) -> list[tuple[Any, Any]] | None:
+    if isinstance(node, dict) and any(type(key) is int for key in node):
+        if wrong := [key for key in node if type(key) is not int and not isinstance(key, str)]:
+            raise TypeError(f"save: a dict has keys of text or whole numbers, got {wrong[0]!r}")
+        return list(node.items())
+    return trees.children(node)
+
+
+def below(node: Any) -> list[tuple[Any, Any]]:
+    """List the children of a described node with their keys; none for an array or a value."""
+    if "dict" in node:
+        return list(node["dict"].items())
+    if "items" in node:
+        return list(zip(node["keys" if "keys" in node else "fields"], node["items"], strict=True))
+    return list(enumerate(node.get("list") or node.get("tuple") or ()))
+
+
+def decode(node: Any, arrays: dict[str, Array]) -> Any:
+    """Build the tree that `encode` described.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError, AttributeError
+        The description is damaged, or names an array that is not there.
+
+    Examples
+    --------
+    >>> decode({"dict": {"a": {"tuple": [{"value": 1}, {"value": None}]}}}, {})
+    {'a': (1, None)}
+    """
+    if "value" in node:
+        value = node["value"]
+        if value is not None and not isinstance(value, (bool, int, float, str)):
+            raise ValueError(f"expected a number, a text or nothing, got {type(value).__name__}")
+        return value
+    if "array" in node:
+        return arrays[node["array"]]
+    items = [(key, decode(child, arrays)) for key, child in below(node)]
+    if "dict" in node or "keys" in node:
+        return dict(items)
+    values = [value for _, value in items]
+    if "named" in node:
+        return trees.named_tuple(node["named"], node["fields"])(*values)
+    return values if "list" in node else _tuple(node, values)
+
+
+def _tuple(node: Any, values: list[Any]) -> tuple[Any, ...]:
+    if "tuple" not in node:
+        raise ValueError(f"expected a node of a tree, got one with {', '.join(map(str, node))[:80]}")
+    return tuple(values)

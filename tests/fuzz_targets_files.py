@@ -1,0 +1,81 @@
+"""Targets for fuzzing the readers of .safetensors and .npz: seeds, and functions of bytes.
+
+A function returns what was read or raises ValueError; anything else is a finding.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+import fconv as fc
+from fconv.checkpoint import describe_file
+
+TREE = {
+    "net": ({"weight": np.arange(6, dtype=np.float32).reshape(2, 3)}, (), {"bias": np.zeros(0)}),
+    "step": 3, "none": None, "half": np.ones((), np.float16), "key": np.array([1, 2], np.uint64),
+}  # fmt: skip
+
+
+def _saved(ending, tree):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"seed{ending}"
+        fc.save(path, tree, metadata={"epoch": "3"})
+        return path.read_bytes()
+
+
+def safetensors_seeds():
+    """Whole files: ours, a flat one, an empty one, one of widened dtypes."""
+    import json
+
+    entries = {"b": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]},
+               "f": {"dtype": "F8_E4M3", "shape": [2, 2], "data_offsets": [4, 8]}}  # fmt: skip
+    header = json.dumps(entries).encode()
+    wide = len(header).to_bytes(8, "little") + header + bytes(range(8))
+    return [
+        _saved(".safetensors", TREE),
+        _saved(".safetensors", {"a": np.ones(3, ">i4")}),
+        _saved(".safetensors", ()),
+        wide,
+    ]
+
+
+def npz_seeds():
+    """Whole files: ours, compressed and plain ones of NumPy's, with text and Fortran order."""
+    buffers = [io.BytesIO() for _ in range(3)]
+    np.savez(buffers[0], a=np.arange(3), b=np.asfortranarray(np.ones((2, 3), ">f4")), c=np.array(["é"]))
+    np.savez_compressed(buffers[1], a=np.zeros((20, 30)), t=np.array(["2020"], "M8[Y]"))
+    with zipfile.ZipFile(buffers[2], "w") as archive, archive.open("x.npy", "w", force_zip64=True) as entry:
+        np.lib.format.write_array(entry, np.ones(2), version=(3, 0))
+    return [_saved(".npz", TREE), _saved(".npz", ()), *(buffer.getvalue() for buffer in buffers)]
+
+
+def read_safetensors(data):
+    """Load, mapped and read, and describe a .safetensors file of these bytes."""
+    return _read(".safetensors", data)
+
+
+def read_npz(data):
+    """Load, mapped and read, and describe a .npz file of these bytes."""
+    return _read(".npz", data)
+
+
+def _read(ending, data):
+    handle, path = tempfile.mkstemp(suffix=ending, dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        fc.load_metadata(path)
+        describe_file(path)
+        mapped = fc.load(path)
+        for x in fc.trees.leaves(mapped):
+            if isinstance(x, np.ndarray):
+                x.tobytes()  # a view beyond the file would end the process here
+        return fc.load(path, mmap=False)
+    finally:
+        os.unlink(path)

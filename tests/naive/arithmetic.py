@@ -1,0 +1,33 @@
+"""Arithmetic of each entry."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+def _each(rule):
+    def function(x, *args, **options):
+        y = np.zeros(x.shape, x.dtype)
+        for index in np.ndindex(*x.shape):
+            y[index] = rule(float(x[index]), *args, **options)
+        return y
+
+    return function
+
+
+scale_shift = _each(lambda x, scale=1.0, shift=0.0: x * scale + shift)
+power = _each(lambda x, exponent: x**exponent)
+exp = _each(math.exp)
+log = _each(math.log)
+sqrt = _each(math.sqrt)
+reciprocal = _each(lambda x: 1 / x)
+abs = _each(lambda x: -x if x < 0 else x)
+erf = _each(math.erf)
+
+
+@_each
+def clamp(x, min=None, max=None):
+    y = min if min is not None and x < min else x
+    return max if max is not None and y > max else y
