@@ -45,11 +45,11 @@ def parameter(*shape: int, trained: bool = True, init: Initializer | None = None
     Examples
     --------
     >>> from fconv.networks import graph, multiply
-    >>> net = graph({"scale": (parameter(3, 1, 1),), "scaled": (multiply(), "x", "scale")})
+    >>> net = graph({"scale": (parameter(1, 3, 1, 1),), "scaled": (multiply(), "x", "scale")})
     >>> net.out_shape((8, 3, 5, 5))
     (8, 3, 5, 5)
     >>> net.init(random.key(0), (8, 3, 5, 5))["scale"].shape
-    (3, 1, 1)
+    (1, 3, 1, 1)
     """
     sizes = check_shape("parameter", shape)
 

@@ -48,6 +48,11 @@ def _is_chain(layer: Layer) -> bool:
     return layer.name == "compose" and all(has_module(c) or _is_chain(c) for c in layer.children.values())
 
 
+def _stays_whole(layer: Layer) -> bool:
+    # What `concat_padded` is made of holds for one size alone; the module takes any.
+    return _is_chain(layer) or layer.name == "concat_padded"
+
+
 def _module(name: str, layer: Layer, params: Params, known: _Known) -> Any:
     """Make the module of a layer, or of a chain of them."""
     import torch
@@ -79,7 +84,7 @@ def _after(layer: Layer, entering: Sequence[_Known]) -> _Known:
 def _graph_module(net: Layer, params: Params, shape: Any) -> Any:
     from torch import fx
 
-    wiring = flat(net, shape, keep=_is_chain)
+    wiring = flat(net, shape, keep=_stays_whole)
     graph, tensors, tracer = fx.Graph(), {}, None
     tracer = fx.proxy.GraphAppendingTracer(graph)
     values: dict[str, tuple[Any, _Known]] = {}
@@ -100,7 +105,7 @@ def _graph_module(net: Layer, params: Params, shape: Any) -> Any:
                 tensors[path] = _module(step.name, step.layer, part, entering[0])
             node = graph.call_module(path, tuple(nodes))
         else:
-            compute = expression_of(step.layer)
+            compute = expression_of(step.layer, [known.rank for known in entering])
             if compute is None:
                 raise ValueError(
                     f"to_torch_module: {step.name}: {step.layer.name} is nothing that PyTorch has"

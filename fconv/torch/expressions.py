@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any
+
+from fconv.layer import Layer
 
 Expression = Callable[..., Any]
 
@@ -34,6 +36,20 @@ def _scaled(x: Any, scale: float, shift: float) -> Any:
 
 def _padded(x: Any, o: Mapping[str, Any]) -> Any:
     return _torch().nn.functional.pad(x, o["pad"], o["mode"], o["value"])
+
+
+def _in_the_middle(xs: tuple[Any, ...], rank: int | None) -> Any:
+    """Join pictures along the channels, zeros around the smaller ones."""
+    if rank is None:
+        raise ValueError("concat_padded: it depends on the number of the input's axes; give shape=")
+    axes = range(2, rank)
+    largest = [reduce(_torch().sym_max, (x.shape[axis] for x in xs)) for axis in axes]
+    padded = []
+    for x in xs:
+        lacks = [size - x.shape[axis] for axis, size in zip(axes, largest, strict=True)]
+        widths = [width for lack in reversed(lacks) for width in (lack // 2, lack - lack // 2)]
+        padded.append(_torch().nn.functional.pad(x, widths))
+    return _torch().cat(padded, 1)
 
 
 def _called(o: Mapping[str, Any], xs: tuple[Any, ...]) -> Any:
@@ -80,7 +96,17 @@ EXPRESSIONS: dict[str, Callable[[Mapping[str, Any]], Expression]] = {
 """By the layer's name: the function, from the layer's options."""
 
 
-def expression_of(layer: Any) -> Expression | None:
-    """Give what a layer computes as a function of tensors, None where there is none."""
+def expression_of(layer: Layer, ranks: Sequence[int | None] = ()) -> Expression | None:
+    """Give what a layer computes as a function of tensors, None where there is none.
+
+    Parameters
+    ----------
+    layer : Layer
+        A layer that is made of no others.
+    ranks : sequence of int
+        How many axes its inputs have, where that is known.
+    """
+    if layer.name == "concat_padded":
+        return lambda *xs: _in_the_middle(xs, ranks[0])
     made = EXPRESSIONS.get(layer.name)
     return None if made is None else made(layer.options)

@@ -81,7 +81,7 @@ for _name, _options in (
     ("avg_pool2d", "kernel_size stride padding ceil_mode count_include_pad divisor_override"),
     ("avg_pool3d", "kernel_size stride padding ceil_mode count_include_pad divisor_override"),
     ("pixel_shuffle", "upscale_factor"), ("pixel_unshuffle", "downscale_factor"),
-    ("channel_shuffle", "groups"), ("pad", "pad mode value"),
+    ("channel_shuffle", "groups"),
     ("unfold", "kernel_size dilation padding stride"),
     ("fold", "output_size kernel_size dilation padding stride"),
     ("unflatten", "dim unflattened_size"), ("local_response_norm", "size alpha beta k"),

@@ -63,6 +63,9 @@ def from_torch(module: Any, shape: Any = None, *, strict: bool = True) -> tuple[
         raise TypeError(f"from_torch: expected a torch.nn.Module, got {type(module).__name__}")
     _refuse_additions(module)
     title = type(module).__name__
+    if _foreign(module):
+        raise ValueError(f"from_torch: {title}: this class has no layer")
+    _refuse_ties(module)
     if is_leaf(module) or is_chain(module):
         try:
             layer = layer_of(module)
@@ -141,13 +144,11 @@ def _read(module: Any, shape: Any, chains: bool) -> Reader:
     def ends(m: Any) -> bool:
         if chains and is_chain(m):
             return not works_in_place(m)
-        if is_leaf(m):
-            return True
-        from torch import nn
+        return is_leaf(m) or _foreign(m)
 
-        return type(m).__module__.startswith(("torch.nn.", "torch.ao.")) and not isinstance(m, nn.Sequential)
-
-    calls = calls_of(module, ends)
+    # Asked while fx follows, a module's attributes would count as used by its forward.
+    leaves = {m for m in module.modules() if ends(m)}
+    calls = calls_of(module, leaves.__contains__)
     inside = dict(module.named_modules())
     whole = {
         c.target for c in calls if c.kind == "call_module" and isinstance(inside[c.target], _sequential())
@@ -161,6 +162,26 @@ def _read(module: Any, shape: Any, chains: bool) -> Reader:
     reader = Reader(module, calls, shape)
     reader.read()
     return reader
+
+
+def _foreign(module: Any) -> bool:
+    """Tell a module of torch itself that has no layer."""
+    inside = type(module).__module__.startswith(("torch.nn.", "torch.ao."))
+    return inside and not is_leaf(module) and not isinstance(module, _sequential())
+
+
+def _refuse_ties(module: Any) -> None:
+    """Refuse parameters that two modules share, where the modules themselves are not one."""
+    seen: dict[int, str] = {}
+    for path, m in module.named_modules():
+        for name, tensor in own(m).items():
+            full = f"{path}.{name}" if path else name
+            if id(tensor) in seen:
+                raise ValueError(
+                    f"from_torch: {seen[id(tensor)]} and {full} are one tensor; layers share parameters as a "
+                    f"whole only"
+                )
+            seen[id(tensor)] = full
 
 
 def _sequential() -> type:
@@ -180,6 +201,8 @@ def _refuse_additions(module: Any) -> None:
         )
     for path, m in module.named_modules():
         where = f"from_torch: {path or 'the module itself'} ({type(m).__name__})"
+        if any(type(p).__name__.startswith("Uninitialized") for p in own(m).values()):
+            raise ValueError(f"{where}: it has no shape yet; run the module once, so that it gets one")
         if torch.nn.utils.parametrize.is_parametrized(m):
             names = ", ".join(m.parametrizations)
             raise ValueError(

@@ -36,7 +36,7 @@ class Nodes:
         self.taken = set(taken)
         self.entries: dict[str, tuple[Any, ...]] = {}
         self.params: dict[str, Params] = {}
-        self.holders: dict[int, tuple[str, object]] = {}
+        self.holders: dict[int, object] = {}
         self._own: dict[str, Value] = {}
 
     def name(self, path: str, base: str) -> str:
@@ -81,7 +81,7 @@ class Nodes:
         batches = {id(source.batch): source.batch for source in sources}
         if len(batches) == 1 and _keeps_batch(layer):
             value = replace(value, batch=sources[0].batch)
-        if shows_its_input(layer):
+        if _shows_its_input(layer):
             value = replace(value, storage=sources[0].storage)
         return value
 
@@ -96,10 +96,7 @@ class Nodes:
 
     def hold(self, name: str, tensor: Any, holder: object) -> None:
         """Note which node holds a tensor of the module; one alone may."""
-        before, first = self.holders.setdefault(id(tensor), (name, holder))
-        if before != name:
-            raise UnfitError(f"{before} and {name} are one tensor; layers share parameters as a whole only")
-        if first != holder:
+        if self.holders.setdefault(id(tensor), holder) != holder:
             raise UnfitError(
                 f"{name} is used by itself and by a layer; layers share parameters as a whole only"
             )
@@ -114,10 +111,10 @@ def _keeps_batch(layer: Layer) -> bool:
     return all(isinstance(a, int) and a > 0 for a in axes)
 
 
-def shows_its_input(layer: Layer) -> bool:
+def _shows_its_input(layer: Layer) -> bool:
     """Tell whether a layer's result may lie in the memory of its input."""
     if layer.name == "compose":
-        return all(map(shows_its_input, layer.children.values()))
+        return all(map(_shows_its_input, layer.children.values()))
     return layer.name in VIEWS
 
 

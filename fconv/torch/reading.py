@@ -12,21 +12,19 @@ from fconv import functional
 from fconv.calls import call as call_layer
 from fconv.layers import identity
 from fconv.torch.functions import FUNCTIONS
-from fconv.torch.modules import layer_of
-from fconv.torch.nodes import Nodes, described, shows_its_input
+from fconv.torch.modules import layer_name, layer_of
+from fconv.torch.nodes import VIEWS, Nodes, described
 from fconv.torch.shapes import ATTRIBUTES, getitem
-from fconv.torch.tracing import Call, Ref
+from fconv.torch.tracing import Call, Ref, live, marked_in_place, refs, title
 from fconv.torch.values import Expanded, Modes, Own, Pieces, SizeOf, UnfitError, Value, computed
 from fconv.torch.weighted import WEIGHTED, ComputedError, Weighted
 from fconv.torch.weights import array_of, own, params_of
-
-IN_PLACE = {"iadd", "isub", "imul", "itruediv", "ipow"}
 
 ARITHMETIC = {
     name: getattr(operator, name)
     for name in ("add", "sub", "mul", "floordiv", "truediv", "mod", "neg", "pow", "eq", "ne")
 }
-ARITHMETIC |= {"floor": math.floor, "ceil": math.ceil, "sqrt": math.sqrt}
+ARITHMETIC |= {"floor": math.floor, "ceil": math.ceil, "sqrt": math.sqrt, "sym_max": max, "sym_min": min}
 ARITHMETIC |= {"iadd": operator.add, "isub": operator.sub, "imul": operator.mul}
 
 
@@ -44,14 +42,20 @@ class Reader:
     """
 
     def __init__(self, module: Any, calls: list[Call], shape: Any) -> None:
-        self.module, self.calls, self.shape = module, calls, shape
+        self.module, self.shape = module, shape
         self.modules = dict(module.named_modules())
         self.values: dict[str, Any] = {}
         self.owners: dict[Any, str] = {}  # which node has a module's layer
         self.inputs: dict[str, Value] = {}
         self.outputs: str | list[str] = []
-        self.last_use = {ref: i for i, c in enumerate(calls) for ref in _refs((c.args, c.options))}
+        calls = self.calls = live(calls)
+        self.last_use = {ref: i for i, c in enumerate(calls) for ref in refs((c.args, c.options))}
         self.nodes = Nodes(c.target for c in calls if c.kind in ("call_module", "get_attr"))
+        self.own_uses = {
+            c.target: sum(c.name in refs((d.args, d.options)) for d in calls)
+            for c in calls
+            if c.kind == "get_attr"
+        }
         self.by_key = self._inputs_by_key()
 
     def read(self) -> None:
@@ -62,20 +66,22 @@ class Reader:
                 if self._works_in_place(call):
                     self._changed(at, call, result)
                 self.values[call.name] = result
-            except (ValueError, TypeError, IndexError, KeyError, AttributeError, ZeroDivisionError) as error:
+            except (ValueError, TypeError, IndexError, ZeroDivisionError) as error:
                 raise ValueError(f"from_torch: {self._place(call)}: {error}") from error
 
     def _place(self, call: Call) -> str:
         """Say which call it is, and in which module's forward it stands."""
         if call.kind == "output":
             what = "the output"
+        elif call.kind == "constant":
+            what = "a constant tensor"
         elif call.kind == "call_module":
             what = f"module {call.target} ({type(self.modules[call.target]).__name__})"
         elif call.kind == "call_method":
             what = f"{call.name} (Tensor.{call.target})"
         elif call.kind == "call_function":
             home = (getattr(call.target, "__module__", None) or "torch").removeprefix("_")
-            what = f"{call.name} ({home}.{_title(call)})"
+            what = f"{call.name} ({home}.{title(call)})"
         else:
             what = f"{call.name} ({call.kind} {call.target})"
         inside = type(self.modules.get(call.path, self.module)).__name__
@@ -86,6 +92,8 @@ class Reader:
             return self._input(call)
         if call.kind == "get_attr":
             return self._own(call.target)
+        if call.kind == "constant":
+            return _constant(call.target)
         args, options = self._resolved(call.args), self._resolved(call.options)
         if call.kind == "output":
             return self._output(args[0])
@@ -112,26 +120,19 @@ class Reader:
         """Find the inputs that are dicts: of which only entries by name are used."""
         uses: dict[str, list[Any]] = {c.name: [] for c in self.calls if c.kind == "placeholder"}
         for c in self.calls:
-            for ref in _refs((c.args, c.options)):
+            for ref in refs((c.args, c.options)):
                 if ref in uses:
-                    by_name = _title(c) == "getitem" and len(c.args) == 2 and isinstance(c.args[1], str)
+                    by_name = title(c) == "getitem" and len(c.args) == 2 and isinstance(c.args[1], str)
                     uses[ref].append(c.args[1] if by_name else None)
         return {n: list(dict.fromkeys(keys)) for n, keys in uses.items() if keys and None not in keys}
 
     def _input(self, call: Call) -> Any:
         if call.target.startswith("*"):
             raise UnfitError(f"an argument {call.target} has no name for its tensors")
-        if call.name not in self.last_use or all(
-            _title(self.calls[i]).startswith("_assert") for i in self._uses(call.name)
-        ):
-            return None  # an argument with a default, or one that nothing depends on
         keys = self.by_key.get(call.name)
         if keys is None:
             return self._new_input(str(call.target).rstrip("_") if call.args else str(call.target))
         return {key: self._new_input(key) for key in keys}
-
-    def _uses(self, name: str) -> list[int]:
-        return [i for i, c in enumerate(self.calls) if name in _refs((c.args, c.options))]
 
     def _new_input(self, name: str) -> Value:
         shapes = None
@@ -151,12 +152,7 @@ class Reader:
             tensor = getattr(tensor, part)
         home, _, leaf = target.rpartition(".")
         if leaf not in own(self.modules[home]):
-            if tensor.numel() == 1:
-                return float(tensor)
-            raise UnfitError(
-                "a tensor of several numbers that is not in the state dict; make it a parameter or a "
-                "persistent buffer"
-            )
+            return _constant(tensor)
         return Own(target, tensor, leaf in self.modules[home]._parameters)
 
     # Nodes.
@@ -195,27 +191,18 @@ class Reader:
             isinstance(source, Value) for source in sources
         ):
             return None
-        key = ("weighted", home)
-        if key in self.owners:
-            known = self.nodes.entries[self.owners[key]][0]
-            if repr(known) != repr(made.layer):
-                return None
-            return self.nodes.add(self.nodes.name(home, "again"), self.owners[key], made.layer, sources)
-        if home in self.nodes.taken:
-            return None  # the module is called as well
+        if home in self.nodes.taken or any(self.own_uses[t.name] > 1 for t in made.params.values()):
+            return None  # others use them too
         for tensor in made.params.values():
-            self.nodes.hold(tensor.name, tensor.tensor, key)
+            self.nodes.hold(tensor.name, tensor.tensor, ("function", home))
         self.nodes.taken.add(home)
-        self.owners[key] = home
         self.nodes.params[home] = {name: array_of(t.name, t.tensor) for name, t in made.params.items()}
         return self.nodes.add(home, made.layer, made.layer, sources)
 
     # Functions.
 
     def _function(self, call: Call, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        name = _title(call)
-        if name.startswith("_assert"):
-            return None
+        name = title(call)
         if name == "getattr":
             return self._attribute(*args)
         if name == "getitem":
@@ -301,7 +288,7 @@ class Reader:
         return self.nodes.emit(getitem(value, index), call.path, "getitem")
 
     def _arithmetic(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        if name in ("max", "min") or name not in ARITHMETIC or options:
+        if name not in ARITHMETIC or options:
             raise UnfitError("it has no layer")
         if any(isinstance(a, tuple) for a in args):
             return operator.add(*args)
@@ -312,11 +299,7 @@ class Reader:
     def _works_in_place(self, call: Call) -> bool:
         if call.kind == "call_module":
             return works_in_place(self.modules[call.target])
-        if call.kind not in ("call_method", "call_function") or not call.args:
-            return False
-        name = _title(call)
-        marked = name in IN_PLACE or (name.endswith("_") and not name.endswith("__"))
-        return marked or call.options.get("inplace") is True
+        return marked_in_place(call)
 
     def _changed(self, at: int, call: Call, result: Any) -> None:
         """Let all names of a tensor that was changed stand for what it is now."""
@@ -364,7 +347,7 @@ class Reader:
         if value.name == name or not (exactly or value.name in self.inputs):
             return value
         if exactly and name in self.nodes.taken:
-            raise UnfitError(f"the output {name!r} is called as a module or a parameter is")
+            raise UnfitError(f"the output {name!r} is called as an input, a module or a parameter is")
         return self.nodes.add(self.nodes.name("", name), identity(), identity(), [value])
 
 
@@ -373,24 +356,25 @@ def works_in_place(module: Any) -> bool:
     for m in module._modules.values():
         if works_in_place(m):
             return True
-        layer = layer_of(m)
-        if layer is not None and not shows_its_input(layer):
+        if not _shows_its_input(m):
             return False
     return getattr(module, "inplace", False) is True
 
 
-def _title(call: Call) -> str:
-    return call.target if isinstance(call.target, str) else getattr(call.target, "__name__", str(call.target))
+def _shows_its_input(module: Any) -> bool:
+    if module._modules:
+        return all(map(_shows_its_input, module._modules.values()))
+    return layer_name(module) in VIEWS
 
 
-def _refs(argument: Any) -> list[str]:
-    if isinstance(argument, Ref):
-        return [argument.name]
-    if isinstance(argument, Mapping):
-        argument = tuple(argument.values())
-    if isinstance(argument, slice):
-        argument = (argument.start, argument.stop, argument.step)
-    return [ref for a in argument for ref in _refs(a)] if isinstance(argument, (tuple, list)) else []
+def _constant(tensor: Any) -> float:
+    """Give the number that a tensor outside the state dict holds."""
+    if tensor.numel() == 1:
+        return float(tensor)
+    raise UnfitError(
+        "a tensor of several numbers that is not in the state dict; make it a parameter or a "
+        "persistent buffer"
+    )
 
 
 def _tensors(values: Any) -> bool:

@@ -106,13 +106,15 @@ def getitem(input: Any, index: Any) -> Any:
 @function
 def cat(tensors: Sequence[Any], dim: int = 0) -> Any:
     """Put tensors one after another."""
-    return make("concat", dim), *_several(tensors)
+    found = _several(tensors)
+    return (make("concat", dim), *found) if len(found) > 1 else (make("identity"), *found)
 
 
 @function
 def stack(tensors: Sequence[Any], dim: int = 0) -> Any:
     """Put tensors one after another along a new axis."""
-    return make("stack", dim), *_several(tensors)
+    found = _several(tensors)
+    return (make("stack", dim), *found) if len(found) > 1 else (make("unsqueeze", dim), *found)
 
 
 def _several(tensors: Any) -> list[Any]:
@@ -124,6 +126,14 @@ def _several(tensors: Any) -> list[Any]:
 
 
 also("cat", "concat", "concatenate")
+
+
+@function
+def pad(input: Any, pad: Any, mode: str = "constant", value: float | None = None) -> Any:
+    """Widen or crop the last axes."""
+    if not any(pad):
+        return make("identity"), input
+    return make("pad", tuple(pad), mode, value), input
 
 
 @function

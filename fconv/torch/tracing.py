@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from fconv.torch.values import Modes
+
+# Beside the methods and functions whose names end in _.
+IN_PLACE = {"iadd", "isub", "imul", "itruediv", "ipow"}
 
 
 class Ref(NamedTuple):
@@ -20,8 +23,9 @@ class Ref(NamedTuple):
 class Call(NamedTuple):
     """One step of a forward.
 
-    `kind` is "placeholder", "get_attr", "call_module", "call_function", "call_method" or
-    "output"; `path` is the module in whose forward it stands.
+    `kind` is "placeholder", "get_attr", "constant", "call_module", "call_function", "call_method"
+    or "output"; `target` of a constant is its tensor. `path` is the module in whose forward it
+    stands.
     """
 
     name: str
@@ -52,22 +56,27 @@ def calls_of(module: Any, is_leaf: Callable[[Any], bool]) -> list[Call]:
     ValueError
         The forward decides on values, or does other things in training than in inference.
     """
+    import torch
+
+    who = f"from_torch: {type(module).__name__}"
     with _mode(module, True):
-        train = _traced(module, is_leaf)
+        train, constants = _traced(module, is_leaf)
     with _mode(module, False):
-        infer = _traced(module, is_leaf)
+        infer, others = _traced(module, is_leaf)
+    for name in constants.keys() & others.keys():
+        if not torch.equal(constants[name], others[name]):
+            raise ValueError(f"{who}: its forward makes a tensor that is another one every time")
     calls = []
     for a, b in zip(train, infer, strict=False):
         if (a.op, a.name) != (b.op, b.name) or (a.op != "call_function" and a.target != b.target):
             break
         args, options = _merged(a.args, b.args), _merged(a.kwargs, b.kwargs)
-        calls.append(Call(a.name, a.op, a.target, args, options, _path(a)))
+        made = a.op == "get_attr" and a.target in constants
+        kind, target = ("constant", constants[a.target]) if made else (a.op, a.target)
+        calls.append(Call(a.name, kind, target, args, options, _path(a)))
     if len(calls) != len(train) or len(calls) != len(infer):
         where = train[len(calls)].name if len(calls) < len(train) else infer[len(calls)].name
-        raise ValueError(
-            f"from_torch: {type(module).__name__}: forward does other things in training than in inference, "
-            f"first at {where}"
-        )
+        raise ValueError(f"{who}: forward does other things in training than in inference, first at {where}")
     return calls
 
 
@@ -83,7 +92,8 @@ def _mode(module: Any, train: bool) -> Iterator[None]:
             m.training = was
 
 
-def _traced(module: Any, is_leaf: Callable[[Any], bool]) -> list[Any]:
+def _traced(module: Any, is_leaf: Callable[[Any], bool]) -> tuple[list[Any], dict[str, Any]]:
+    """Give the nodes that fx finds, and the tensors that the forward makes itself, by name."""
     from torch import fx
 
     class Proxy(fx.Proxy):  # type: ignore[misc]
@@ -110,14 +120,20 @@ def _traced(module: Any, is_leaf: Callable[[Any], bool]) -> list[Any]:
         def proxy(self, node: Any) -> Any:
             return Proxy(node, self)
 
-    title = f"from_torch: {type(module).__name__}"
+    who = f"from_torch: {type(module).__name__}"
+    before = set(vars(module))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of deprecated names, and of defaults that fx cannot assert
             graph = Tracer().trace(module, concrete_args=_defaults(module))
     except Exception as error:
-        raise ValueError(f"{title}: {_reason(error)}") from error
-    return list(graph.nodes)
+        raise ValueError(f"{who}: {_reason(error)}") from error
+    finally:
+        # fx leaves the constants that it meets as attributes of the module.
+        constants = {name: vars(module)[name] for name in vars(module).keys() - before}
+        for name in constants:
+            delattr(module, name)
+    return list(graph.nodes), constants
 
 
 def _in_place(proxy: Any, name: str, other: Any) -> Any:
@@ -138,7 +154,7 @@ def _reason(error: Exception) -> str:
     """Say what stopped the reading of a forward, and at which line of whose code."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "/torch/" not in _posix(f.filename)]
     frames = [f for f in frames if not _posix(f.filename).endswith("fconv/torch/tracing.py")]
-    place = f"{frames[-1].name}, line {frames[-1].lineno}: {frames[-1].line}: " if frames else ""
+    place = f"{frames[-1].name}, line {frames[-1].lineno} ({frames[-1].line}): " if frames else ""
     name = type(error).__name__
     if name == "TraceError" and ("control flow" in str(error) or "iterated" in str(error)):
         return (
@@ -172,3 +188,38 @@ def _merged(a: Any, b: Any) -> Any:
     if isinstance(a, slice) and isinstance(b, slice):
         return slice(*(_merged(getattr(a, p), getattr(b, p)) for p in ("start", "stop", "step")))
     return a if a is b or (type(a) is type(b) and a == b) else Modes(a, b)
+
+
+def marked_in_place(call: Call) -> bool:
+    """Tell a function or method that changes its first tensor."""
+    if call.kind not in ("call_method", "call_function") or not call.args:
+        return False
+    name = title(call)
+    marked = name in IN_PLACE or (name.endswith("_") and not name.endswith("__"))
+    return marked or call.options.get("inplace") is True
+
+
+def live(calls: list[Call]) -> list[Call]:
+    """Keep the calls that the output depends on, or that change a tensor where it stands."""
+    kept, needed = [], set()
+    for call in reversed(calls):
+        if call.kind in ("output", "call_module") or call.name in needed or marked_in_place(call):
+            kept.append(call)
+            needed.update(refs((call.args, call.options)))
+    return kept[::-1]
+
+
+def title(call: Call) -> str:
+    """Name the function, method or module that is called."""
+    return call.target if isinstance(call.target, str) else getattr(call.target, "__name__", str(call.target))
+
+
+def refs(argument: Any) -> list[str]:
+    """Name the calls whose results stand in an argument."""
+    if isinstance(argument, Ref):
+        return [argument.name]
+    if isinstance(argument, Mapping):
+        argument = tuple(argument.values())
+    if isinstance(argument, slice):
+        argument = (argument.start, argument.stop, argument.step)
+    return [ref for a in argument for ref in refs(a)] if isinstance(argument, (tuple, list)) else []

@@ -16,12 +16,10 @@ def array_of(name: str, tensor: Any) -> Array:
     Raises
     ------
     ValueError
-        It holds no numbers yet, or is of a layout or dtype that an array cannot have.
+        It holds no numbers, or is of a layout or dtype that an array cannot have.
     """
     import torch
 
-    if type(tensor).__name__.startswith("Uninitialized"):
-        raise ValueError(f"from_torch: {name} has no shape yet; run the module once, so that it gets one")
     if tensor.is_meta:
         raise ValueError(f"from_torch: {name} is on the meta device and holds no numbers")
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_complex():
