@@ -76,18 +76,14 @@ def _reshape(node: Node, x: Array, shape: Array) -> Array:
 
 
 def _slice(node: Node, x: Array, *bounds: Array) -> Array:
+    given = [bound.reshape(-1).tolist() for bound in bounds]
     if node.opset < 10:
-        starts, ends = node.integers("starts") or (), node.integers("ends") or ()
-        axes, steps = node.integers("axes") or range(len(starts)), (1,) * len(starts)
-    else:
-        lists = [bound.reshape(-1).tolist() for bound in bounds]
-        starts, ends = lists[:2]
-        axes = lists[2] if len(lists) > 2 else range(len(starts))
-        steps = lists[3] if len(lists) > 3 else (1,) * len(starts)
+        given = [list(node.integers(name, ()) or ()) for name in ("starts", "ends", "axes")]
+    starts, ends = given[:2]
+    axes = (given[2] if len(given) > 2 else None) or list(range(len(starts)))
+    steps = given[3] if len(given) > 3 else [1] * len(starts)
     where = [slice(None)] * x.ndim
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        if step < 1:
-            raise UnfitError("a slice with a negative step has no layer")
         where[axis] = slice(start, end, step)
     return x[tuple(where)]
 
@@ -106,7 +102,9 @@ def _constant_of_shape(node: Node, shape: Array) -> Array:
 
 
 def _expand(node: Node, x: Array, shape: Array) -> Array:
-    return np.broadcast_to(x, _room(np.broadcast_shapes(x.shape, tuple(shape.reshape(-1).tolist())), x)).copy()
+    return np.broadcast_to(
+        x, _room(np.broadcast_shapes(x.shape, tuple(shape.reshape(-1).tolist())), x)
+    ).copy()
 
 
 def _gather(node: Node, x: Array, indices: Array) -> Array:
@@ -200,8 +198,6 @@ def folded(node: Node) -> Value | None:
     if node.op in ("Shape", "Size"):
         return _sizes(node, name)
     if node.op not in FOLDS or any(value is not None and value.data is None for value in node.inputs):
-        return None
-    if node.op in ("Identity",) and not node.inputs:
         return None
     given = [value.data for value in node.inputs if value is not None and value.data is not None]
     alike = all(len({id(array) for array in data}) == 1 for data in given)

@@ -32,6 +32,14 @@ class Graph(Protocol):
         """Append a layer."""
         ...
 
+    def lookup(self, name: str) -> Value | None:
+        """Give a value that was read before; None for the empty name."""
+        ...
+
+    def is_initializer(self, name: str) -> bool:
+        """Tell whether a name is an initializer's."""
+        ...
+
     def followers(self, name: str) -> list[Any]:
         """List the nodes that take a value; None stands for the graph's output."""
         ...
@@ -161,12 +169,18 @@ class Node:
 
     # What becomes of it.
 
-    def layer(self, layer: Layer, *values: Value, params: Mapping[str, tuple[int, Array]] | None = None) -> Value:
+    def layer(
+        self, layer: Layer, *values: Value, params: Mapping[str, tuple[int, Array]] | None = None
+    ) -> Value:
         """Append the layer that the node becomes.
 
         `params` gives each parameter with the index of the input that it comes from.
         """
         return self.graph.emit(self, layer, values, params or {}, False)
+
+    def same(self, value: Value) -> Value:
+        """Append the layer that changes nothing."""
+        return self.layer(make("identity"), value)
 
     def step(self, layer: Layer, *values: Value) -> Value:
         """Append a layer before the one that the node becomes."""

@@ -141,10 +141,10 @@ class _Reader:
             raise ValueError("expected a graph with an output, got none")
         kept: set[int] = set()
         while wanted:
-            i = makers.get(wanted.pop())
-            if i is not None and i not in kept:
-                kept.add(i)
-                wanted.extend(nodes[i].input)
+            at = makers.get(wanted.pop())
+            if at is not None and at not in kept:
+                kept.add(at)
+                wanted.extend(nodes[at].input)
         return [node for i, node in enumerate(nodes) if i in kept]
 
     def _start(self) -> None:
@@ -169,14 +169,17 @@ class _Reader:
             dtype = dtype_of(kind.elem_type)
             self.values[entry.name] = Value(entry.name, shapes, dtype, node=entry.name)
 
-    def _lookup(self, name: str) -> Value | None:
+    def lookup(self, name: str) -> Value | None:
+        """Give a value that was read before; None for the empty name."""
         if not name:
             return None
         if name not in self.values and name in self.tensors:
             array = array_of(self.tensors[name], self.folder)
             self.values[name] = constant(name, array, origin=name)
         if name not in self.values:
-            raise UnfitError(f"its input {name!r} is given by nothing before it: it is missing, or in a cycle")
+            raise UnfitError(
+                f"its input {name!r} is given by nothing before it: it is missing, or in a cycle"
+            )
         return self.values[name]
 
     # Our graph.
@@ -218,7 +221,7 @@ class _Reader:
             raise UnfitError("only the default domain is read")
         if proto.output[0] in self.values:
             return  # read together with the node before it
-        node = Node(proto, self.opset, [self._lookup(name) for name in proto.input], self)
+        node = Node(proto, self.opset, [self.lookup(name) for name in proto.input], self)
         found = folded(node)
         if found is not None:
             self.values[node.outputs[0]] = found
@@ -234,13 +237,17 @@ class _Reader:
             elif name and self.followers(name):
                 raise UnfitError(f"its output {i} ({name!r}) is used, and no layer gives it")
 
+    def is_initializer(self, name: str) -> bool:
+        """Tell whether a name is an initializer's."""
+        return name in self.tensors
+
     def followers(self, name: str) -> list[Any]:
         """List the nodes that take a value; None stands for the graph's output."""
         return self.taking.get(name, [])
 
     def _leaving(self, name: str) -> str:
         """Give the node of ours that an output is; with several, it is called as the output."""
-        value = self._lookup(name)
+        value = self.lookup(name)
         if value is None or value.node is None:
             raise ValueError(f"output {name!r}: expected a value that depends on the input")
         alone = len(self.source.output) == 1
@@ -263,7 +270,9 @@ class _Reader:
         numbers = [value for value in arriving if layer.name != "embedding" or value.dtype.kind not in "iu"]
         for value in numbers:
             if value.dtype.kind != "f":
-                raise UnfitError(f"its input {value.name!r} is {value.dtype}; layers take floating-point numbers")
+                raise UnfitError(
+                    f"its input {value.name!r} is {value.dtype}; layers take floating-point numbers"
+                )
         shapes = []
         for i in range(TRIALS):
             each = tuple(value.shapes[i] for value in arriving)
@@ -272,7 +281,7 @@ class _Reader:
         for leaf, array in held.items():
             if numbers and array.dtype != numbers[0].dtype and leaf != "num_batches_tracked":
                 raise UnfitError(f"its {leaf} is {array.dtype} and its input {numbers[0].dtype}")
-        origins = {leaf: node.inputs[i].origin for leaf, (i, _) in params.items() if i >= 0}  # type: ignore[union-attr]
+        origins = {leaf: node.value(i).origin for leaf, (i, _) in params.items() if i >= 0}
         sources = [value.node for value in arriving]
         name, owner = self._placed(node, layer, origins, helper)
         if "num_batches_tracked" in held and owner is None:
@@ -291,7 +300,7 @@ class _Reader:
         name = self.namer.name(node.proto, layer.name, origins, helper)
         if not origins or None in origins.values():
             return name, None
-        use = (repr(layer), tuple(sorted(origins.items())))  # type: ignore[type-var]
+        use = (repr(layer), tuple(sorted(origins.items())))
         owner = self.uses.setdefault(use, name)
         return name, None if owner == name else owner
 
@@ -307,4 +316,3 @@ class _Reader:
             name = self.uses[use] = self.namer.fresh(value.origin or value.name)
             self.built[name], self.params[name] = (parameter(*array.shape),), array
         return Value(value.name, value.shapes, value.dtype, node=self.uses[use])
-

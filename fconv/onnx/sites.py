@@ -84,7 +84,7 @@ class Site:
         """Its shape."""
         return self.shapes[0]
 
-    def node(self, op: str, *inputs: str, count: int = 1, **attributes: Any) -> str:
+    def node(self, op: str, *inputs: str, count: Any = 1, **attributes: Any) -> str:
         """Write a node and name its first output; others are named after it, ``.1`` and so on."""
         name = self._names.new(f"{self.name}.{op}")
         outputs = [name, *(self._names.new(f"{name}.{i}") for i in range(1, count))]

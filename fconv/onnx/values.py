@@ -9,6 +9,7 @@ are followed with plain arithmetic and need no symbolic one.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ class UnfitError(ValueError):
     """What a node asks for has no layer, or what a layer does has no operator; the text says why."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Value:
     """A tensor of an ONNX graph.
 
@@ -43,7 +44,7 @@ class Value:
 
     name: str
     shapes: tuple[Shape, ...]
-    dtype: np.dtype
+    dtype: np.dtype[Any]
     data: tuple[Array, ...] | None = None
     origin: str | None = None
     node: str | None = None
@@ -76,7 +77,7 @@ def constant(name: str, array: Array, origin: str | None = None) -> Value:
     return Value(name, (array.shape,) * TRIALS, array.dtype, (array,) * TRIALS, origin)
 
 
-def common(what: str, answers: list[object]) -> object:
+def common(what: str, answers: list[Any]) -> Any:
     """Give the answer of every trial where it is one and the same."""
     if any(answer != answers[0] for answer in answers):
         raise UnfitError(f"{what} depends on the size of the input")

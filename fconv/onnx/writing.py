@@ -118,7 +118,9 @@ class _Writer:
         """Give the shape of every value, for inputs of a shape."""
         given = {self.wiring.inputs[0]: shape} if self.wiring.lone_input else dict(shape)
         if given.keys() != set(self.wiring.inputs):
-            raise ValueError(f"to_onnx: expected shapes of {', '.join(self.wiring.inputs)}, got {list(given)}")
+            raise ValueError(
+                f"to_onnx: expected shapes of {', '.join(self.wiring.inputs)}, got {list(given)}"
+            )
         for step in self.wiring.steps:
             given[step.name] = step.layer.out_shape(_one_or_all([given[s] for s in step.sources]))
         return given
@@ -158,11 +160,15 @@ class _Writer:
 
     def _assembled(self, values: Mapping[str, str], shapes: Mapping[str, Shape]) -> Any:
         helper, wiring = self.onnx.helper, self.wiring
-        open_batch, wider = self._open(shapes)
+        wider = self._open()
         outputs = []
         for inner, outer in zip(wiring.outputs, self.outer, strict=True):
             name = values[inner]
-            if name in wiring.inputs or name in self.initializers or not (wiring.lone_output or name == outer):
+            if (
+                name in wiring.inputs
+                or name in self.initializers
+                or not (wiring.lone_output or name == outer)
+            ):
                 source, name = name, self.names.new("output" if wiring.lone_output else outer)
                 self.nodes.append(helper.make_node("Identity", [source], [name], name=name))
             outputs.append(self._info(name, shapes[inner], wider.get(inner), self.dtype))
@@ -170,28 +176,32 @@ class _Writer:
             s for step in wiring.steps if step.layer.name == "embedding" for s in step.sources
         }  # fmt: skip
         inputs = [
-            self._info(name, shapes[name], wider.get(name), np.dtype(np.int64) if name in integers else self.dtype)
+            self._info(
+                name, shapes[name], wider.get(name), np.dtype(np.int64) if name in integers else self.dtype
+            )
             for name in wiring.inputs
         ]
         graph = helper.make_graph(self.nodes, "fconv", inputs, outputs, list(self.initializers.values()))
         model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="fconv",
-            producer_version=__version__,
+            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION,
+            producer_name="fconv", producer_version=__version__,
         )  # fmt: skip
         helper.set_model_props(model, self.counts)
         return model
 
-    def _open(self, shapes: Mapping[str, Shape]) -> tuple[bool, dict[str, Shape]]:
+    def _open(self) -> dict[str, Shape]:
         """Give the shapes under a larger batch, where the network takes any."""
 
         def larger(shape: Shape) -> Shape:
             return (shape[0] + 1, *shape[1:]) if shape else shape
 
-        shape = larger(self.shape) if self.wiring.lone_input else {k: larger(v) for k, v in self.shape.items()}
+        shape = (
+            larger(self.shape) if self.wiring.lone_input else {k: larger(v) for k, v in self.shape.items()}
+        )
         try:
-            return True, self._shapes(shape)
+            return self._shapes(shape)
         except ValueError:
-            return False, {}
+            return {}
 
     def _info(self, name: str, shape: Shape, wider: Shape | None, dtype: np.dtype) -> Any:
         """Describe an input or output; the axis that follows the batch is left open."""

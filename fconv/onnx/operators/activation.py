@@ -67,12 +67,12 @@ SELU = (1.67326319217681884765625, 1.05070102214813232421875)
 """The constants of ONNX, which are PyTorch's in float32."""
 
 
-@reads("Selu", becomes="selu", refused="other constants than its own")
+@reads("Selu", becomes="selu; with other constants elu and scale_shift")
 def selu(node: Node) -> Value:
     """Scaled exponential linear unit."""
     given = node.number("alpha", SELU[0]), node.number("gamma", SELU[1])
     if np.any(np.abs(np.subtract(given, SELU)) > 1e-5):
-        raise UnfitError(f"alpha and gamma {given} have no layer; selu has {SELU}")
+        return node.layer(make("scale_shift", given[1], 0.0), node.step(make("elu", given[0]), node.value()))
     return node.layer(make("selu"), node.value())
 
 
@@ -82,7 +82,9 @@ def write_selu(at: Site) -> str:
     if at.dtype == np.float32:
         return at.node("Selu", at.x)
     alpha, scale = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
-    below = at.node("Mul", at.node("Elu", at.node("Min", at.x, at.constant(0.0)), alpha=1.0), at.constant(alpha))
+    below = at.node(
+        "Mul", at.node("Elu", at.node("Min", at.x, at.constant(0.0)), alpha=1.0), at.constant(alpha)
+    )
     return at.node("Mul", at.node("Add", at.node("Relu", at.x), below), at.constant(scale))
 
 
@@ -92,10 +94,19 @@ def gelu(node: Node) -> Value:
     return node.layer(make("gelu", node.text("approximate", "none")), node.value())
 
 
-@writes("gelu", operators="Gelu")
+@writes("gelu", operators="Gelu; for other types than float32 Erf or Tanh, and Div, Pow, Mul, Add")
 def write_gelu(at: Site) -> str:
-    """Write gelu."""
-    return at.node("Gelu", at.x, approximate=at.options["approximate"])
+    """Write gelu; the definition of its operator has constants of float32 alone."""
+    how = at.options["approximate"]
+    if at.dtype == np.float32:
+        return at.node("Gelu", at.x, approximate=how)
+    if how == "none":
+        inner = at.node("Erf", at.node("Div", at.x, at.constant(np.sqrt(2.0))))
+    else:
+        cube = at.node("Mul", at.node("Pow", at.x, at.constant(3.0)), at.constant(0.044715))
+        inner = at.node("Tanh", at.node("Mul", at.node("Add", at.x, cube), at.constant(np.sqrt(2 / np.pi))))
+    half = at.node("Mul", at.x, at.constant(0.5))
+    return at.node("Mul", half, at.node("Add", inner, at.constant(1.0)))
 
 
 @reads("Swish", becomes="silu", refused="alpha other than 1")
@@ -207,7 +218,7 @@ def clip(node: Node) -> Value:
     if (low, high) == (0, 6):
         return node.layer(make("relu6"), node.value())
     if np.isinf(low) and np.isinf(high):
-        return node.layer(make("identity"), node.value())
+        return node.same(node.value())
     if -np.inf < low < high < np.inf:
         return node.layer(make("hardtanh", low, high), node.value())
     if low > high:
@@ -269,7 +280,9 @@ def write_tanhshrink(at: Site) -> str:
     return at.node("Sub", at.x, at.node("Tanh", at.x))
 
 
-@reads("Softmax", becomes="softmax", refused="before opset 13, an axis that others of more than one entry follow")
+@reads(
+    "Softmax", becomes="softmax", refused="before opset 13, an axis that others of more than one entry follow"
+)
 def softmax(node: Node) -> Value:
     """Softmax along an axis."""
     return node.layer(make("softmax", _axis(node)), node.value())

@@ -32,14 +32,15 @@ def _number(node: Node, index: int, other: Value) -> float | None:
 
 @reads(
     "Add", "Sub", "Mul", "Div", "Max", "Min",
-    becomes="scale_shift with one number; otherwise add, subtract, multiply, divide, maximum, minimum",
+    becomes="scale_shift or clamp with one number; otherwise add, subtract, multiply, divide, maximum, "
+    "minimum",
     refused="integers",
 )  # fmt: skip
 def merge(node: Node) -> Value:
     """Arithmetic entry by entry; a constant that is no single number becomes a `parameter`."""
     values = [node.value(i) for i in range(len(node.inputs))]
     if len(values) == 1:
-        return node.layer(make("identity"), values[0])
+        return node.same(values[0])
     if len(values) == 2 and node.op in AFFINE:
         for index, rule in zip((1, 0), AFFINE[node.op], strict=True):
             other = values[1 - index]
@@ -51,7 +52,16 @@ def merge(node: Node) -> Value:
             elif node.op == "Div" and number == 0:
                 raise UnfitError("division by 0")
             return node.layer(make("scale_shift", *rule(number)), other)
-    return node.layer(make(MERGES[node.op]), *values)
+    if len(values) == 2 and node.op in ("Max", "Min"):
+        for index in (0, 1):
+            number = _number(node, index, values[1 - index])
+            if number is not None:
+                bounds = (number, None) if node.op == "Max" else (None, number)
+                return node.layer(make("clamp", *bounds), values[1 - index])
+    first, *others = values
+    for other in others[:-1]:
+        first = node.step(make(MERGES[node.op]), first, other)
+    return node.layer(make(MERGES[node.op]), first, others[-1])
 
 
 @reads("Sum", becomes="add")
@@ -82,7 +92,9 @@ def write_scale_shift(at: Site) -> str:
     return y if y != at.x else at.node("Identity", y)
 
 
-@writes("add", "multiply", "maximum", "minimum", "subtract", "divide", operators="Add, Mul, Max, Min, Sub, Div")
+@writes(
+    "add", "multiply", "maximum", "minimum", "subtract", "divide", operators="Add, Mul, Max, Min, Sub, Div"
+)
 def write_merge(at: Site) -> str:
     """Write arithmetic entry by entry, two values at a time."""
     op = next(op for op, name in MERGES.items() if name == at.layer.name)

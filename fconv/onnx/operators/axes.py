@@ -9,7 +9,7 @@ import numpy as np
 from fconv.onnx.nodes import Node, make
 from fconv.onnx.operators.table import reads, writes
 from fconv.onnx.sites import Site
-from fconv.onnx.values import UnfitError, Value, common
+from fconv.onnx.values import UnfitError, Value
 
 
 @reads("Transpose", becomes="permute")
@@ -35,16 +35,18 @@ def write_transpose(at: Site) -> str:
     return at.node("Transpose", at.x, perm=order)
 
 
-@reads("Squeeze", becomes="squeeze, one for each axis", refused="no axes, which makes the rank depend on the sizes")
+@reads("Squeeze", becomes="squeeze")
 def squeeze(node: Node) -> Value:
     """Leave out axes of one entry."""
     y, axes = node.value(), node.listed("axes", 1, 13)
     if axes is None:
-        axes = common("the axes that are left out", [tuple(i for i, n in enumerate(s) if n == 1) for s in y.shapes])  # type: ignore[assignment]  # noqa: E501
-    assert axes is not None
-    for axis in sorted({y.axis(a) for a in axes}, reverse=True):
-        y = node.layer(make("squeeze", axis), y)
-    return y if axes else node.layer(make("identity"), y)
+        axes = node.shape_of(
+            "what it leaves out", lambda shape: tuple(i for i, size in enumerate(shape) if size == 1), y
+        )
+    dims = tuple(sorted({y.axis(a) for a in axes}))
+    if any(size != 1 for d in dims for size in y.sizes(d)):
+        raise UnfitError(f"axes {dims} of shape {y.shapes[0]} have more than one entry")
+    return node.layer(make("squeeze", dims[0] if len(dims) == 1 else dims), y) if dims else node.same(y)
 
 
 @reads("Unsqueeze", becomes="unsqueeze, one for each axis")
@@ -62,8 +64,16 @@ def write_squeeze(at: Site) -> str:
     """Write an axis of one entry, left out or added."""
     if len(at.out_shape) == len(at.shape):
         return at.node("Identity", at.x)
-    op = "Squeeze" if at.layer.name == "squeeze" else "Unsqueeze"
-    return at.node(op, at.x, at.integers(at.options["dim"]))
+    dim = at.options["dim"]
+    if at.layer.name == "unsqueeze":
+        return at.node("Unsqueeze", at.x, at.integers(dim))
+    rank = len(at.shape)
+    if dim is None:
+        dims = [axis for axis, size in enumerate(at.shape) if size == 1]
+    else:
+        # PyTorch passes over the axes of more than one entry.
+        dims = [d for d in (dim if isinstance(dim, tuple) else (dim,)) if at.shape[d] == 1]
+    return at.node("Squeeze", at.x, at.integers(*sorted(d % rank for d in dims)))
 
 
 @reads("Concat", becomes="concat")
@@ -71,7 +81,7 @@ def concat(node: Node) -> Value:
     """One after another along an axis."""
     values = [node.value(i) for i in range(len(node.inputs))]
     if len(values) == 1:
-        return node.layer(make("identity"), values[0])
+        return node.same(values[0])
     return node.layer(make("concat", values[0].axis(node.integer("axis", 0))), *values)
 
 
@@ -121,7 +131,7 @@ def slice_(node: Node) -> Value:
         # What lies beyond any axis means its end; layers say None for it.
         stop = None if end >= 2**31 - 1 else end
         y = node.layer(make("slice_along", y.axis(axis), max(start, -(2**31)), stop, step), y)
-    return y if starts else node.layer(make("identity"), y)
+    return y if starts else node.same(y)
 
 
 def _sliced(at: Site, dim: int, start: int, end: int, step: int = 1) -> str:
@@ -140,10 +150,10 @@ def write_slice(at: Site) -> str:
     elif name == "slice_along":
         start, step = options["start"] or 0, options["step"] or 1
     elif name == "chunk":
-        start = (options["index"] % options["chunks"]) * -(-size // options["chunks"])
+        start = options["index"] * -(-size // options["chunks"])
     else:
-        sizes = options["sizes"]
-        start = sum(sizes[: options["index"] % len(sizes)])
+        sizes, index = options["split_size"], options["index"]
+        start = sum(sizes[:index]) if isinstance(sizes, tuple) else sizes * index
     start = max(start + size, 0) if start < 0 else min(start, size)
     if dim == 0 and name == "slice_along" and options["end"] is None:
         return _sliced(at, dim, options["start"] or 0, 2**63 - 1, step)
@@ -184,12 +194,12 @@ REDUCTIONS = {"ReduceMean": ("mean", 18), "ReduceSum": ("sum", 13), "ReduceMax":
 
 @reads("ReduceMean", "ReduceSum", "ReduceMax", becomes="mean, sum, amax")
 def reduction(node: Node) -> Value:
-    """Sums, means and maxima over axes."""
+    """Reduce axes by sums, means and maxima."""
     x = node.value()
     name, since = REDUCTIONS[node.op]
     axes: Any = node.listed("axes", 1, since)
     if not axes and node.flag("noop_with_empty_axes"):
-        return node.layer(make("identity"), x)
+        return node.same(x)
     axes = tuple(sorted(x.axis(a) for a in axes)) if axes else tuple(range(x.rank))
     return node.layer(make(name, axes, node.flag("keepdims", True)), x)
 

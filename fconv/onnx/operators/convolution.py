@@ -22,7 +22,9 @@ def _weighted(node: Node, name: str, x: Value) -> tuple[Any, dict[str, Any]]:
     return weight, {"weight": (1, weight)}
 
 
-@reads("Conv", becomes="conv1d, conv2d, conv3d; uneven pads: pad before it", refused="a weight that is computed")
+@reads(
+    "Conv", becomes="conv1d, conv2d, conv3d; uneven pads: pad before it", refused="a weight that is computed"
+)
 def conv(node: Node) -> Value:
     """Convolution: ONNX has PyTorch's definition and layout of the weight."""
     x = node.value()
@@ -36,7 +38,14 @@ def conv(node: Node) -> Value:
         x = widened(node, x, at.pairs)
     padding = at.padding if at.symmetric else (0,) * at.ndim
     layer = make(
-        f"conv{at.ndim}d", weight.shape[0], at.kernel, at.stride, padding, at.dilation, groups, "bias" in params
+        f"conv{at.ndim}d",
+        weight.shape[0],
+        at.kernel,
+        at.stride,
+        padding,
+        at.dilation,
+        groups,
+        "bias" in params,
     )
     return node.layer(layer, x, params=params)
 
@@ -132,7 +141,9 @@ def write_conv_transpose(at: Site) -> str:
     kernel, n = options["kernel_size"], len(options["kernel_size"])
     at.batched(n)
     stride, dilation = (whole_tuple("conv", what, options[what], n, 1) for what in ("stride", "dilation"))
-    padding, extra = (whole_tuple("conv", what, options[what], n, 0) for what in ("padding", "output_padding"))
+    padding, extra = (
+        whole_tuple("conv", what, options[what], n, 0) for what in ("padding", "output_padding")
+    )
     return at.node(
         "ConvTranspose", at.x, *at.parameters("weight", "bias"), kernel_shape=kernel, strides=stride,
         dilations=dilation, group=options["groups"], pads=[*padding, *padding], output_padding=extra,
@@ -191,7 +202,9 @@ def _bias_after(node: Node, count: int) -> tuple[Any, str | None]:
         return None, None
     after = followers[0]
     others = [name for name in after.input if name != node.outputs[0]]
-    held = node.graph.values.get(others[0]) if len(others) == 1 else None
+    if len(others) != 1 or not (others[0] in node.graph.values or node.graph.is_initializer(others[0])):
+        return None, None
+    held = node.graph.lookup(others[0])
     if held is None or held.data is None or held.shapes[0] != (count,):
         return None, None
     node.inputs.append(held)

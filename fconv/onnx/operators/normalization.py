@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -33,7 +35,9 @@ def batch_norm(node: Node) -> Value:
 def write_batch_norm(at: Site) -> str:
     """Write batch norm."""
     if not at.options["track_running_stats"]:
-        raise UnfitError("without running statistics it normalises by those of the batch, and has no operator")
+        raise UnfitError(
+            "without running statistics it normalises by those of the batch, and has no operator"
+        )
     return _by_statistics(at)
 
 
@@ -41,7 +45,8 @@ def _by_statistics(at: Site) -> str:
     channels, momentum = at.shape[1], at.options["momentum"]
     return at.node(
         "BatchNormalization", at.x, *_affine(at, channels), at.parameter("running_mean"),
-        at.parameter("running_var"), epsilon=at.options["eps"], momentum=None if momentum is None else 1 - momentum,
+        at.parameter("running_var"), epsilon=at.options["eps"],
+        momentum=None if momentum is None else 1 - momentum,
     )  # fmt: skip
 
 
@@ -51,13 +56,26 @@ def _affine(at: Site, *shape: int) -> tuple[str, str]:
     return weight, at.parameter("bias", shape) if at.has("bias") else at.constant(np.zeros(shape))
 
 
+def _plain(node: Node, params: Mapping[str, tuple[int, Any]]) -> bool:
+    """Tell whether scale and shift stand there only because the operator cannot do without.
+
+    They change nothing, and are not named as the parameters of a module.
+    """
+    start = {"weight": 1, "bias": 0}
+    return all(
+        bool((array == start[leaf]).all()) and not (node.value(i).origin or "").endswith(leaf)
+        for leaf, (i, array) in params.items()
+    )
+
+
 @reads("InstanceNormalization", becomes="instance_norm")
 def instance_norm(node: Node) -> Value:
     """Instance norm."""
     x = node.value()
     params = {leaf: (i, node.channelled(i, x.size(1))) for i, leaf in enumerate(("weight", "bias"), start=1)}
-    layer = make("instance_norm", node.number("epsilon", 1e-5), affine=True, ndim=x.rank - 2)
-    return node.layer(layer, x, params=params)
+    plain = _plain(node, params)
+    layer = make("instance_norm", node.number("epsilon", 1e-5), affine=not plain, ndim=x.rank - 2)
+    return node.layer(layer, x, params={} if plain else params)
 
 
 @writes("instance_norm", operators="InstanceNormalization; with running statistics BatchNormalization")
@@ -83,7 +101,9 @@ def _over_last(node: Node, name: str) -> Value:
                 params[leaf] = (i, np.broadcast_to(held, sizes).copy() if held.shape != sizes else held)
             except ValueError:
                 raise UnfitError(f"expected input {i} of shape {sizes}, got {held.shape}") from None
-    options = {"bias": "bias" in params} if name == "layer_norm" else {}
+    if _plain(node, params):
+        params = {}
+    options = {"bias": "bias" in params} if name == "layer_norm" and params else {}
     layer = make(name, sizes, node.number("epsilon", 1e-5), "weight" in params, **options)
     return node.layer(layer, x, params=params)
 
@@ -112,7 +132,12 @@ def write_layer_norm(at: Site) -> str:
     sizes = _last_axes(at)
     weight = at.parameter("weight") if at.has("weight") else at.constant(np.ones(sizes))
     return at.node(
-        "LayerNormalization", at.x, weight, *at.parameters("bias"), axis=-len(sizes), epsilon=at.options["eps"]
+        "LayerNormalization",
+        at.x,
+        weight,
+        *at.parameters("bias"),
+        axis=-len(sizes),
+        epsilon=at.options["eps"],
     )
 
 
@@ -140,15 +165,17 @@ def group_norm(node: Node) -> Value:
         if held.shape != (channels,):
             raise UnfitError(f"expected input {i} of shape ({channels},), got {held.shape}")
         params[leaf] = (i, held)
-    return node.layer(make("group_norm", groups, node.number("epsilon", 1e-5)), x, params=params)
+    plain = _plain(node, params)
+    layer = make("group_norm", groups, node.number("epsilon", 1e-5), not plain)
+    return node.layer(layer, x, params={} if plain else params)
 
 
 @writes("group_norm", operators="GroupNormalization")
 def write_group_norm(at: Site) -> str:
-    """Write group norm."""
+    """Write group norm; its moments are of float32 unless it is told otherwise."""
     return at.node(
         "GroupNormalization", at.x, *_affine(at, at.shape[1]), num_groups=at.options["num_groups"],
-        epsilon=at.options["eps"],
+        epsilon=at.options["eps"], stash_type=11 if at.dtype == np.float64 else None,
     )  # fmt: skip
 
 
@@ -165,15 +192,19 @@ def lrn(node: Node) -> Value:
     return node.layer(make("local_response_norm", size, *numbers), node.value())
 
 
-@writes("local_response_norm", operators="LRN", refused="an even size")
+@writes(
+    "local_response_norm", operators="LRN; for other than pictures, Reshape around it", refused="an even size"
+)
 def write_lrn(at: Site) -> str:
     """Write local response norm."""
     options = at.options
     if options["size"] % 2 == 0:
         raise UnfitError(EVEN)
-    return at.node(
-        "LRN", at.x, size=options["size"], alpha=float(options["alpha"]), beta=float(options["beta"]),
+    # Programs that run ONNX know it for pictures; the positions lie in any shape.
+    picture = len(at.shape) == 4
+    x = at.x if picture else at.reshaped(at.x, at.shape[1], prod(at.shape[2:]), 1)
+    y = at.node(
+        "LRN", x, size=options["size"], alpha=float(options["alpha"]), beta=float(options["beta"]),
         bias=float(options["k"]),
     )  # fmt: skip
-
-
+    return y if picture else at.reshaped(y, *at.shape[1:])

@@ -126,7 +126,7 @@ def write_avg_pool(at: Site) -> str:
 def write_lp_pool(at: Site) -> str:
     """Write the power sum over windows."""
     p = at.options["norm_type"]
-    if p != int(p) or int(p) % 2 or at.options["ceil_mode"]:
+    if p % 2 != 0 or at.options["ceil_mode"]:
         raise UnfitError(f"norm_type {p}, which is no even number, or ceil_mode: ONNX's LpPool differs there")
     return at.node("LpPool", at.x, **_window(at), p=int(p))
 

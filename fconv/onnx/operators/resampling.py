@@ -11,7 +11,12 @@ from fconv.onnx.operators.windows import spatial
 from fconv.onnx.sites import Site
 from fconv.onnx.values import UnfitError, Value
 
-SMOOTH = {("linear", 1): "linear", ("linear", 2): "bilinear", ("linear", 3): "trilinear", ("cubic", 2): "bicubic"}
+SMOOTH = {
+    ("linear", 1): "linear",
+    ("linear", 2): "bilinear",
+    ("linear", 3): "trilinear",
+    ("cubic", 2): "bicubic",
+}
 """PyTorch's modes, by ONNX's and the number of spatial axes."""
 
 
@@ -69,7 +74,9 @@ def _resized(node: Node, scales: Any, sizes: tuple[tuple[int, ...], ...] | None,
     if min((size for pair in pairs for size in pair), default=0) < 1:
         raise UnfitError("it leaves no pixel, or has none to read")
     if rule == "align_corners" and scales is not None and "size" not in how:
-        exact = all(size * s == floor(size * s) for space in spaces for size, s in zip(space, scales, strict=True))
+        exact = all(
+            size * s == floor(size * s) for space in spaces for size, s in zip(space, scales, strict=True)
+        )
         if not exact:
             raise UnfitError("align_corners with a scale that leaves a fraction of a pixel has no layer")
     whole, lone = all(out % size == 0 for out, size in pairs), any(out == 1 for out, _ in pairs)
@@ -77,7 +84,9 @@ def _resized(node: Node, scales: Any, sizes: tuple[tuple[int, ...], ...] | None,
     return node.layer(make("upsample", **how), x)
 
 
-def _spatial_part(node: Node, what: str, values: tuple[Any, ...], axes: tuple[int, ...], keep: Any) -> tuple[Any, ...]:
+def _spatial_part(
+    node: Node, what: str, values: tuple[Any, ...], axes: tuple[int, ...], keep: Any
+) -> tuple[Any, ...]:
     """Give what stands for the spatial axes; batch and channels must stay as they are."""
     rank = node.value().rank
     if len(values) != len(axes):
@@ -118,7 +127,9 @@ def resize(node: Node) -> Value:
     return _resized(node, None, sizes, rule)
 
 
-@reads("Upsample", becomes="upsample with mode nearest", refused="mode linear, whose coordinates are asymmetric")
+@reads(
+    "Upsample", becomes="upsample with mode nearest", refused="mode linear, whose coordinates are asymmetric"
+)
 def _upsample(node: Node) -> Value:
     """Resampling before opset 11: asymmetric coordinates."""
     x = node.value()
@@ -129,7 +140,9 @@ def _upsample(node: Node) -> Value:
     return _resized(node, _spatial_part(node, "scales", scales, axes, (1.0,) * x.rank), None, "asymmetric")
 
 
-@writes("upsample", operators="Resize; mode area: AveragePool", refused="mode area with bins of several sizes")
+@writes(
+    "upsample", operators="Resize; mode area: AveragePool", refused="mode area with bins of several sizes"
+)
 def write_upsample(at: Site) -> str:
     """Write resampling."""
     options, sizes, wanted = at.options, at.shape[2:], at.out_shape[2:]
@@ -139,15 +152,10 @@ def write_upsample(at: Site) -> str:
             raise UnfitError(f"mode area with bins of several sizes, {sizes} into {wanted}, has no operator")
         kernel = [size // out for size, out in zip(sizes, wanted, strict=True)]
         return at.node("AveragePool", at.x, kernel_shape=kernel, strides=kernel)
-    given = {
-        "nearest": {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
-        "nearest-exact": {
-            "mode": "nearest", "coordinate_transformation_mode": "half_pixel", "nearest_mode": "round_prefer_ceil",
-        },
-    }.get(mode) or {
+    given = RULES.get(mode) or {
         "mode": "cubic" if mode == "bicubic" else "linear",
         "coordinate_transformation_mode": "align_corners" if align else "half_pixel",
-    }  # fmt: skip
+    }
     factor = options["scale_factor"]
     by_size = factor is None or options["recompute_scale_factor"] or align
     if by_size:

@@ -16,7 +16,7 @@ from fconv.onnx.values import UnfitError, Value
 def _laid_out(node: Node, x: Value, targets: list[tuple[int, ...]]) -> Value:
     """Append the change to a shape that is known in each trial."""
     if all(target == shape for target, shape in zip(targets, x.shapes, strict=True)):
-        return node.layer(make("identity"), x)
+        return node.same(x)
     for target, shape in zip(targets, x.shapes, strict=True):
         if prod(target) != prod(shape):
             raise UnfitError(f"cannot reshape an input of shape {shape} to {target}")
@@ -103,7 +103,7 @@ def write_view(at: Site) -> str:
 @reads("Identity", becomes="identity")
 def identity(node: Node) -> Value:
     """Change nothing."""
-    return node.layer(make("identity"), node.value())
+    return node.same(node.value())
 
 
 @writes("identity", operators="Identity")
@@ -120,7 +120,7 @@ def cast(node: Node) -> Value:
     to = node.value(1).dtype if node.op == "CastLike" else dtype_of(node.integer("to", 0))
     if to != node.value().dtype:
         raise UnfitError(f"a network here is of one type throughout; this casts {node.value().dtype} to {to}")
-    return node.layer(make("identity"), node.value())
+    return node.same(node.value())
 
 
 @reads("Dropout", becomes="dropout", refused="training_mode; a mask that is used")
@@ -146,7 +146,7 @@ def write_channel_dropout(at: Site) -> str:
 
 @reads("Pad", becomes="pad", refused="other modes than constant of the batch axis; widths that are computed")
 def pad(node: Node) -> Value:
-    """Padding."""
+    """Pad, by widths before and after each axis."""
     x, mode = node.value(), node.text("mode", "constant")
     ours = {theirs: name for name, theirs in MODES.items()}.get(mode)
     if ours is None:
@@ -159,7 +159,7 @@ def pad(node: Node) -> Value:
     by_axis = dict(zip(axes, zip(given[: len(axes)], given[len(axes) :], strict=True), strict=True))
     first = min((axis for axis, pair in by_axis.items() if any(pair)), default=None)
     if first is None:
-        return node.layer(make("identity"), x)
+        return node.same(x)
     widths = [width for axis in range(x.rank - 1, first - 1, -1) for width in by_axis.get(axis, (0, 0))]
     return node.layer(make("pad", tuple(widths), ours, fill if ours == "constant" and fill else None), x)
 
@@ -184,7 +184,7 @@ def expand(node: Node) -> Value:
     ]
     if shapes != list(x.shapes):
         raise UnfitError("stretching to another shape has no layer of its own")
-    return node.layer(make("identity"), x)
+    return node.same(x)
 
 
 @reads("Col2Im", becomes="fold", refused="other than two spatial axes; uneven pads")

@@ -55,15 +55,11 @@ def writes(*names: str, operators: str, refused: str = "") -> Callable[[Any], An
 
 def read_table() -> str:
     """Give the table of operators that are read, in Markdown."""
-    rows = [
-        f"| {name} | {entry.becomes} | {entry.refused} |" for name, entry in sorted(READINGS.items())
-    ]
+    rows = [f"| {name} | {entry.becomes} | {entry.refused} |" for name, entry in sorted(READINGS.items())]
     return "\n".join(["| operator | becomes | refused |", "|---|---|---|", *rows])
 
 
 def write_table() -> str:
     """Give the table of layers that are written, in Markdown."""
-    rows = [
-        f"| {name} | {entry.operators} | {entry.refused} |" for name, entry in sorted(WRITINGS.items())
-    ]
+    rows = [f"| {name} | {entry.operators} | {entry.refused} |" for name, entry in sorted(WRITINGS.items())]
     return "\n".join(["| layer | written as | refused |", "|---|---|---|", *rows])
