@@ -140,6 +140,17 @@ def _upsample(node: Node) -> Value:
     return _resized(node, _spatial_part(node, "scales", scales, axes, (1.0,) * x.rank), None, "asymmetric")
 
 
+RULES = {
+    "nearest": {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
+    "nearest-exact": {
+        "mode": "nearest",
+        "coordinate_transformation_mode": "half_pixel",
+        "nearest_mode": "round_prefer_ceil",
+    },
+}
+"""Attributes of Resize for the modes that take one pixel."""
+
+
 @writes(
     "upsample", operators="Resize; mode area: AveragePool", refused="mode area with bins of several sizes"
 )
