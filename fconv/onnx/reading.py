@@ -65,8 +65,10 @@ def from_onnx(path: str | os.PathLike[str]) -> Found:
 
     Examples
     --------
-    >>> net, params = from_onnx("resnet18.onnx")  # doctest: +SKIP
-    >>> y = net.apply(params, x)  # doctest: +SKIP
+    ::
+
+        net, params = from_onnx("resnet18.onnx")
+        y = net.apply(params, x)
     """
     library("from_onnx")
     try:

@@ -114,11 +114,12 @@ def _external(tensor: Any, folder: str, count: int, dtype: np.dtype) -> Array:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
         raise ValueError(f"{who}: external data {location!r} cannot be read: {error.strerror}") from None
+    about = os.fstat(handle)
+    if not stat.S_ISREG(about.st_mode) or offset + length > about.st_size:
+        os.close(handle)
+        raise ValueError(
+            f"{who}: expected {length} bytes at {offset} of a file, got {location!r} of {about.st_size}"
+        )
     with os.fdopen(handle, "rb") as file:
-        about = os.fstat(handle)
-        if not stat.S_ISREG(about.st_mode) or offset + length > about.st_size:
-            raise ValueError(
-                f"{who}: expected {length} bytes at {offset} of a file, got {location!r} of {about.st_size}"
-            )
         file.seek(offset)
         return np.frombuffer(file.read(length), dtype.newbyteorder("<"))

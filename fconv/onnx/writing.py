@@ -69,7 +69,9 @@ def to_onnx(
 
     Examples
     --------
-    >>> to_onnx(net, params, (1, 3, 224, 224), "net.onnx")  # doctest: +SKIP
+    ::
+
+        to_onnx(net, params, (1, 3, 224, 224), "net.onnx")
     """
     onnx = library("to_onnx")
     model = _Writer(onnx, net, params, shape, dtype).model()
