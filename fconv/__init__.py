@@ -33,12 +33,15 @@ from fconv.version import __version__
 
 if TYPE_CHECKING:
     from fconv import data, models
+    from fconv.onnx import from_onnx, to_onnx
 
 
 def __getattr__(name: str) -> Any:
     # What few programs need is imported when it is first asked for.
     if name in ("data", "models"):
         return import_module(f"fconv.{name}")
+    if name in ("from_onnx", "to_onnx"):
+        return getattr(import_module("fconv.onnx"), name)
     raise AttributeError(f"module 'fconv' has no attribute {name!r}")
 
 
@@ -51,6 +54,7 @@ __all__ = [
     "data",
     "depthwise_separable_conv2d",
     "find_state_dict",
+    "from_onnx",
     "from_state_dict",
     "from_torch",
     "functional",
@@ -68,6 +72,7 @@ __all__ = [
     "set_num_threads",
     "squeeze_excitation",
     "to_device",
+    "to_onnx",
     "to_state_dict",
     "to_torch",
     "to_torch_module",
