@@ -17,6 +17,7 @@ from fconv import (
 )
 from fconv.arrays import to_device
 from fconv.blocks import depthwise_separable_conv2d, squeeze_excitation
+from fconv.calls import call, parameter
 from fconv.checkpoint import load, load_metadata, save
 from fconv.checkpointer import Checkpointer
 from fconv.layer import Layer
@@ -25,18 +26,21 @@ from fconv.losses import *
 from fconv.networks import *
 from fconv.optimizers import *
 from fconv.state_dict import from_state_dict, to_state_dict
-from fconv.torch import to_torch
+from fconv.torch import from_torch, to_torch, to_torch_module
 from fconv.training import TrainState, train_state, train_step, value_and_grad
 from fconv.version import __version__
 
 if TYPE_CHECKING:
     from fconv import data, models
+    from fconv.onnx import from_onnx, to_onnx
 
 
 def __getattr__(name: str) -> Any:
     # What few programs need is imported when it is first asked for.
     if name in ("data", "models"):
         return import_module(f"fconv.{name}")
+    if name in ("from_onnx", "to_onnx"):
+        return getattr(import_module("fconv.onnx"), name)
     raise AttributeError(f"module 'fconv' has no attribute {name!r}")
 
 
@@ -45,22 +49,28 @@ __all__ = [
     "Layer",
     "TrainState",
     "__version__",
+    "call",
     "data",
     "depthwise_separable_conv2d",
+    "from_onnx",
     "from_state_dict",
+    "from_torch",
     "functional",
     "initializers",
     "load",
     "load_metadata",
     "metrics",
     "models",
+    "parameter",
     "random",
     "save",
     "schedules",
     "squeeze_excitation",
     "to_device",
+    "to_onnx",
     "to_state_dict",
     "to_torch",
+    "to_torch_module",
     "train_state",
     "train_step",
     "trees",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import fconv as fc
 from fconv import functional as F
+from fconv.onnx.operators import read_table, write_table
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -30,3 +31,10 @@ def test_every_page_of_functions_is_linked():
     index = (DOCS / "functions" / "index.md").read_text(encoding="utf-8")
     for page in (DOCS / "functions").glob("*.md"):
         assert page.stem == "index" or re.search(rf"^{page.stem}$", index, re.M), page.stem
+
+
+def test_tables_of_onnx_operators_are_those_of_the_code():
+    """To refresh the page, put the output of `read_table` and `write_table` between its marks."""
+    page = (DOCS / "onnx.md").read_text(encoding="utf-8")
+    for what, table in (("read", read_table()), ("write", write_table())):
+        assert f"<!-- {what}: begin -->\n\n{table}\n\n<!-- {what}: end -->" in page, what

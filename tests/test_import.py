@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 HEAVY = [
     "scipy",
     "opt_einsum",
@@ -15,6 +17,8 @@ HEAVY = [
     "safetensors",
     "sklearn",
     "numba",
+    "onnx",
+    "google.protobuf",
 ]
 
 
@@ -31,3 +35,14 @@ def test_all_names_are_there():
     for module in (fconv, fconv.functional, fconv.layers, fconv.data, fconv.testing):
         for name in module.__all__:
             assert hasattr(module, name), name
+
+
+def test_onnx_that_is_not_installed_is_named_with_its_extra(monkeypatch, tmp_path):
+    import fconv as fc
+
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ImportError, match=r"from_onnx: the package onnx is needed.*'fconv\[onnx\]'"):
+        fc.from_onnx(tmp_path / "net.onnx")
+    with pytest.raises(ImportError, match=r"to_onnx: the package onnx is needed.*'fconv\[onnx\]'"):
+        fc.to_onnx(fc.relu(), (), (1, 2), tmp_path / "net.onnx")
+    assert not list(tmp_path.iterdir())

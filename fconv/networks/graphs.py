@@ -48,6 +48,7 @@ def graph(
         that it takes. With several sources the layer's input is their tuple, as `add`,
         `concat` and `multiply` take it. In the place of a layer may stand the name of another
         node: its layer and its parameters are then used here too, and their gradients added.
+        A node without sources takes the empty tuple, as `fconv.parameter` does.
     inputs : str or sequence of str
         Name of the input. With several names, the network's input (and the shape given to
         `init`) is a dict by name.
@@ -188,7 +189,7 @@ def graph(
 def _owners(nodes: Mapping[str, Sequence[Any]]) -> tuple[list[str], list[Any]]:
     """List the nodes that bring a layer, and their layers."""
     for name, node in nodes.items():
-        if not isinstance(node, (tuple, list)) or len(node) < 2:
+        if not isinstance(node, (tuple, list)) or not node:
             raise TypeError(f"graph[{name}]: expected (layer, source, ...), got {node!r}")
         for source in node[1:]:
             if not isinstance(source, str):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from fconv import trees
@@ -54,7 +54,7 @@ def placed(net: Layer, shape: Any) -> Iterator[Placed]:
             shapes[step.name] = step.layer.out_shape(entering)
 
 
-def flat(net: Layer, shape: Any = None) -> Wiring:
+def flat(net: Layer, shape: Any = None, keep: Callable[[Layer], bool] = lambda layer: False) -> Wiring:
     """Lay a network flat: its innermost layers, and which takes the output of which.
 
     Parameters
@@ -64,12 +64,15 @@ def flat(net: Layer, shape: Any = None) -> Wiring:
     shape : tuple of int, or dict of them, optional
         Its input shape, which only layers whose inside depends on it need
         (`squeeze_excitation`, `depthwise_separable_conv2d`).
+    keep : callable, optional
+        ``keep(layer) -> bool`` tells which networks inside stay one step; none by default.
 
     Returns
     -------
     Wiring
-        Each step holds a layer that is made of no others. A name is the path to the layer,
-        joined by dots as a state dict joins them; `params` is the same path in the parameters.
+        Each step holds a layer that is made of no others, or that `keep` keeps. A name is the path
+        to the layer, joined by dots as a state dict joins them; `params` is the same path in the
+        parameters.
 
     Raises
     ------
@@ -94,7 +97,7 @@ def flat(net: Layer, shape: Any = None) -> Wiring:
     steps: list[Step] = []
     values: dict[str, tuple[str, ...]] = {name: (name,) for name in wiring.inputs}
     shapes = {} if shape is None else {wiring.inputs[0]: shape} if wiring.lone_input else dict(shape)
-    _inline(net, wiring, (), (), values, shapes, steps)
+    _inline(net, wiring, (), (), values, shapes, steps, keep)
     outputs = tuple(values[name][0] for name in wiring.outputs)
     return Wiring(tuple(steps), wiring.inputs, outputs, wiring.lone_input, wiring.lone_output)
 
@@ -107,6 +110,7 @@ def _inline(
     values: dict[str, tuple[str, ...]],
     shapes: dict[str, Any],
     steps: list[Step],
+    keep: Callable[[Layer], bool],
 ) -> None:
     """Append the steps of a network. `values` tells which flat names each name inside stands for."""
     for step in wiring.steps:
@@ -119,7 +123,7 @@ def _inline(
             entering = each[0] if len(each) == 1 else each
             shapes[step.name] = step.layer.out_shape(entering)
         with located(f"{net.name}[{step.name}]", step.layer):
-            inside = step.layer.wiring(entering)
+            inside = None if keep(step.layer) else step.layer.wiring(entering)
         if inside is None:
             name = ".".join(where)
             steps.append(Step(name, step.layer, sources, params))
@@ -131,7 +135,7 @@ def _inline(
             )
         inner_values = {inside.inputs[0]: sources}
         inner_shapes = {} if entering is None else {inside.inputs[0]: entering}
-        _inline(step.layer, inside, where, params or (), inner_values, inner_shapes, steps)
+        _inline(step.layer, inside, where, params or (), inner_values, inner_shapes, steps, keep)
         values[step.name] = inner_values[inside.outputs[0]]
 
 

@@ -1,0 +1,219 @@
+"""Arithmetic of what does not depend on the entries of the input: weights, and sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from fconv.arrays import Array
+from fconv.onnx.nodes import Node
+from fconv.onnx.tensors import array_of, dtype_of
+from fconv.onnx.values import TRIALS, UnfitError, Value
+
+AMPLE = 1 << 20
+"""Entries that a constant may be stretched to, beyond those that it is made of."""
+
+
+def _room(shape: Any, *given: Array) -> tuple[int, ...]:
+    """Require a result that is not out of all proportion to what it is made of."""
+    sizes = tuple(int(size) for size in shape)
+    if min(sizes, default=0) < 0 or prod(sizes) > max(AMPLE, 4 * sum(x.size for x in given)):
+        raise UnfitError(f"a constant of shape {sizes} is too large for what it is made of")
+    return sizes
+
+
+def _elementwise(function: Callable[..., Array]) -> Callable[..., Array]:
+    def run(node: Node, *xs: Array) -> Array:
+        _room(np.broadcast_shapes(*(x.shape for x in xs)), *xs)
+        with np.errstate(all="ignore"):
+            return np.asarray(function(*xs)).astype(xs[-1].dtype, copy=False)
+
+    return run
+
+
+def _compared(function: Callable[..., Array]) -> Callable[..., Array]:
+    def run(node: Node, *xs: Array) -> Array:
+        _room(np.broadcast_shapes(*(x.shape for x in xs)), *xs)
+        return np.asarray(function(*xs))
+
+    return run
+
+
+def _divide(a: Array, b: Array) -> Array:
+    if a.dtype.kind == "f":
+        return a / b
+    if not np.all(b):
+        raise UnfitError("division by 0 among sizes")
+    return np.asarray(np.trunc(a / b))
+
+
+def _cast(node: Node, x: Array, like: Array | None = None) -> Array:
+    with np.errstate(all="ignore"):
+        return x.astype(dtype_of(node.integer("to", 0)) if like is None else like.dtype)
+
+
+def _axes(node: Node, since: int, given: tuple[Array, ...]) -> tuple[int, ...] | None:
+    if node.opset < since:
+        return node.integers("axes")
+    return tuple(int(a) for a in given[0].reshape(-1)) if given else None
+
+
+def _squeeze(node: Node, x: Array, *axes: Array) -> Array:
+    return np.squeeze(x, _axes(node, 13, axes))
+
+
+def _unsqueeze(node: Node, x: Array, *axes: Array) -> Array:
+    return np.expand_dims(x, _axes(node, 13, axes) or ())
+
+
+def _reshape(node: Node, x: Array, shape: Array) -> Array:
+    zero_copies = not node.flag("allowzero")
+    sizes = [int(size) for size in shape.reshape(-1)]
+    return x.reshape([x.shape[i] if size == 0 and zero_copies else size for i, size in enumerate(sizes)])
+
+
+def _slice(node: Node, x: Array, *bounds: Array) -> Array:
+    given = [bound.reshape(-1).tolist() for bound in bounds]
+    if node.opset < 10:
+        given = [list(node.integers(name, ()) or ()) for name in ("starts", "ends", "axes")]
+    starts, ends = given[:2]
+    axes = (given[2] if len(given) > 2 else None) or list(range(len(starts)))
+    steps = given[3] if len(given) > 3 else [1] * len(starts)
+    where = [slice(None)] * x.ndim
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        where[axis] = slice(start, end, step)
+    return x[tuple(where)]
+
+
+def _range(node: Node, start: Array, limit: Array, delta: Array) -> Array:
+    if not delta:
+        raise UnfitError("a range with step 0")
+    _room((max(0, int((float(limit) - float(start)) / float(delta)) + 1),))
+    return np.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype)
+
+
+def _constant_of_shape(node: Node, shape: Array) -> Array:
+    held = node.attributes.get("value")
+    fill = np.zeros(1, np.float32) if held is None else array_of(held.t, "")
+    return np.full(_room(shape.reshape(-1)), fill.reshape(-1)[0])
+
+
+def _expand(node: Node, x: Array, shape: Array) -> Array:
+    return np.broadcast_to(
+        x, _room(np.broadcast_shapes(x.shape, tuple(shape.reshape(-1).tolist())), x)
+    ).copy()
+
+
+def _gather(node: Node, x: Array, indices: Array) -> Array:
+    axis = node.integer("axis", 0)
+    _room((*indices.shape, x.size // max(x.shape[axis], 1)), x, indices)
+    return np.take(x, indices, axis)
+
+
+def _transpose(node: Node, x: Array) -> Array:
+    return np.transpose(x, node.integers("perm"))
+
+
+def _constant(node: Node) -> Array:
+    """Give what a node Constant holds, in whichever of its attributes."""
+    kinds: dict[str, Callable[[Any], Array]] = {
+        "value": lambda a: array_of(a.t, ""),
+        "value_float": lambda a: np.asarray(a.f, np.float32),
+        "value_int": lambda a: np.asarray(a.i, np.int64),
+        "value_floats": lambda a: np.asarray(a.floats, np.float32),
+        "value_ints": lambda a: np.asarray(a.ints, np.int64),
+    }
+    for name, held in node.attributes.items():
+        if name in kinds:
+            return kinds[name](held)
+    raise UnfitError(f"a constant given as {', '.join(node.attributes) or 'nothing'} is not read")
+
+
+FOLDS: dict[str, Callable[..., Array]] = {
+    "Constant": _constant,
+    "Identity": lambda node, x: x,
+    "Cast": _cast,
+    "CastLike": _cast,
+    "Gather": _gather,
+    "Concat": lambda node, *xs: np.concatenate(xs, node.integer("axis", 0)),
+    "Squeeze": _squeeze,
+    "Unsqueeze": _unsqueeze,
+    "Reshape": _reshape,
+    "Transpose": _transpose,
+    "Slice": _slice,
+    "Range": _range,
+    "ConstantOfShape": _constant_of_shape,
+    "Expand": _expand,
+    "Add": _elementwise(np.add),
+    "Sub": _elementwise(np.subtract),
+    "Mul": _elementwise(np.multiply),
+    "Div": _elementwise(_divide),
+    "Mod": _elementwise(np.mod),
+    "Pow": lambda node, x, p: np.power(x, p).astype(x.dtype),
+    "Min": _elementwise(lambda *xs: np.minimum.reduce(np.broadcast_arrays(*xs))),
+    "Max": _elementwise(lambda *xs: np.maximum.reduce(np.broadcast_arrays(*xs))),
+    "Neg": _elementwise(np.negative),
+    "Abs": _elementwise(np.abs),
+    "Sqrt": _elementwise(np.sqrt),
+    "Reciprocal": _elementwise(lambda x: 1 / x),
+    "Floor": _elementwise(np.floor),
+    "Ceil": _elementwise(np.ceil),
+    "Equal": _compared(np.equal),
+    "Less": _compared(np.less),
+    "Greater": _compared(np.greater),
+    "Not": _compared(np.logical_not),
+    "Where": _elementwise(np.where),
+    "ReduceProd": lambda node, x, *axes: np.prod(
+        x, axis=_axes(node, 18, axes), keepdims=node.flag("keepdims", True), dtype=x.dtype
+    ),
+}
+"""Operators whose value is worked out where their inputs are known."""
+
+MOVES = {"Identity", "Cast", "CastLike", "Squeeze", "Unsqueeze", "Reshape", "Transpose", "Expand"}
+"""Those that leave a weight recognisably the weight that the file names."""
+
+
+def folded(node: Node) -> Value | None:
+    """Work out a node's value where it does not depend on the entries of the input.
+
+    Parameters
+    ----------
+    node : Node
+        The node.
+
+    Returns
+    -------
+    Value or None
+        None where the node is a matter for layers.
+
+    Raises
+    ------
+    UnfitError
+        The arithmetic cannot be done.
+    """
+    name = node.outputs[0] if node.outputs else ""
+    if node.op in ("Shape", "Size"):
+        return _sizes(node, name)
+    if node.op not in FOLDS or any(value is not None and value.data is None for value in node.inputs):
+        return None
+    given = [value.data for value in node.inputs if value is not None and value.data is not None]
+    alike = all(len({id(array) for array in data}) == 1 for data in given)
+    found = [
+        np.asarray(FOLDS[node.op](node, *(data[i] for data in given))) for i in range(1 if alike else TRIALS)
+    ]
+    arrays = tuple(found * TRIALS if alike else found)
+    origin = node.value(0).origin if node.op in MOVES and node.has(0) else None
+    return Value(name, tuple(a.shape for a in arrays), arrays[0].dtype, arrays, origin)
+
+
+def _sizes(node: Node, name: str) -> Value:
+    shapes = node.value().shapes
+    if node.op == "Size":
+        data = tuple(np.asarray(prod(shape), np.int64) for shape in shapes)
+        return Value(name, ((),) * TRIALS, np.dtype(np.int64), data)
+    start, end = node.integer("start", 0), node.integer("end", 1 << 31)
+    data = tuple(np.asarray(shape[start:end], np.int64) for shape in shapes)
+    return Value(name, tuple(a.shape for a in data), np.dtype(np.int64), data)

@@ -1,0 +1,191 @@
+"""A node of an ONNX graph, as the functions that read operators see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from fconv import layers, networks
+from fconv.arrays import Array
+from fconv.layer import Layer
+from fconv.onnx.values import UnfitError, Value, common
+
+KINDS = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints", 8: "strings"}
+"""Fields of an attribute by the number of its type."""
+
+
+class Graph(Protocol):
+    """What a node needs of the graph that it stands in, and of ours that is being built."""
+
+    values: dict[str, Value]
+
+    def emit(
+        self,
+        node: Node,
+        layer: Layer,
+        values: Sequence[Value],
+        params: Mapping[str, tuple[int, Array]],
+        helper: bool,
+    ) -> Value:
+        """Append a layer."""
+        ...
+
+    def lookup(self, name: str) -> Value | None:
+        """Give a value that was read before; None for the empty name."""
+        ...
+
+    def is_initializer(self, name: str) -> bool:
+        """Tell whether a name is an initializer's."""
+        ...
+
+    def followers(self, name: str) -> list[Any]:
+        """List the nodes that take a value; None stands for the graph's output."""
+        ...
+
+
+def make(name: str, *args: Any, **options: Any) -> Layer:
+    """Make a layer by name."""
+    maker = getattr(layers, name, None) or getattr(networks, name, None)
+    if maker is None:
+        raise UnfitError(f"there is no layer {name}")
+    made: Layer = maker(*args, **options)
+    return made
+
+
+def plain(number: float) -> float:
+    """Give a float32 as the shortest number that rounds to it: 0.1, not 0.10000000149."""
+    return float(str(np.float32(number)))
+
+
+class Node:
+    """One use of an operator.
+
+    Parameters
+    ----------
+    proto : onnx.NodeProto
+        The node.
+    opset : int
+        Version of its operators.
+    inputs : list of Value or None
+        None where an input is left out.
+    graph : Graph
+        Where it stands.
+    """
+
+    def __init__(self, proto: Any, opset: int, inputs: Sequence[Value | None], graph: Graph) -> None:
+        self.proto, self.opset, self.inputs = proto, opset, list(inputs)
+        self.op: str = proto.op_type
+        self.outputs: list[str] = list(proto.output)
+        self.graph = graph
+        self.attributes = {a.name: a for a in proto.attribute}
+
+    # Attributes, each of the kind that the operator's definition says.
+
+    def _attribute(self, name: str, kind: str, default: Any) -> Any:
+        found = self.attributes.get(name)
+        if found is None:
+            return default
+        if KINDS.get(found.type) != kind:
+            raise UnfitError(f"its attribute {name} is not of the kind {kind!r}")
+        return getattr(found, kind)
+
+    def integer(self, name: str, default: int) -> int:
+        """Attribute that is an integer."""
+        return int(self._attribute(name, "i", default))
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        """Attribute that is 0 or 1."""
+        return bool(self.integer(name, int(default)))
+
+    def number(self, name: str, default: float) -> float:
+        """Attribute that is a float32."""
+        found = self._attribute(name, "f", None)
+        return default if found is None else plain(found)
+
+    def text(self, name: str, default: str) -> str:
+        """Attribute that is a string."""
+        found = self._attribute(name, "s", None)
+        return default if found is None else found.decode(errors="replace")
+
+    def integers(self, name: str, default: Sequence[int] | None = None) -> tuple[int, ...] | None:
+        """Attribute that is a list of integers."""
+        found = self._attribute(name, "ints", default)
+        return None if found is None else tuple(int(i) for i in found)
+
+    # Inputs.
+
+    def has(self, index: int) -> bool:
+        """Tell whether an input is given."""
+        return index < len(self.inputs) and self.inputs[index] is not None
+
+    def value(self, index: int = 0) -> Value:
+        """Give an input that must be there."""
+        if not self.has(index):
+            raise UnfitError(f"its input {index} is missing")
+        found = self.inputs[index]
+        assert found is not None
+        return found
+
+    def constant(self, index: int) -> Array:
+        """Give an input that must not depend on the network's."""
+        found = self.value(index)
+        if found.data is None:
+            raise UnfitError(f"its input {index} ({found.name!r}) is computed; it has to be an initializer")
+        first = found.data[0]
+        if any(other is not first and not np.array_equal(other, first) for other in found.data):
+            raise UnfitError(f"its input {index} ({found.name!r}) depends on the size of the input")
+        return first
+
+    def scalar(self, index: int) -> float:
+        """Give a constant input of one entry."""
+        found = self.constant(index)
+        if found.size != 1:
+            raise UnfitError(f"expected one number as input {index}, got shape {found.shape}")
+        return float(found.reshape(-1)[0])
+
+    def whole(self, index: int) -> tuple[int, ...]:
+        """Give a constant input that is a list of integers."""
+        found = self.constant(index)
+        if found.dtype.kind not in "iu" or found.ndim > 1:
+            raise UnfitError(f"expected integers as input {index}, got {found.dtype} {found.shape}")
+        return tuple(found.reshape(-1).tolist())
+
+    def listed(self, attribute: str, index: int, since: int) -> tuple[int, ...] | None:
+        """Give integers that are an attribute before some opset and an input from it on."""
+        if self.opset < since:
+            return self.integers(attribute)
+        return self.whole(index) if self.has(index) else None
+
+    def channelled(self, index: int, count: int) -> Array:
+        """Give a constant input with one entry a channel."""
+        found = self.constant(index)
+        if found.shape != (count,):
+            raise UnfitError(
+                f"expected input {index} ({self.value(index).name!r}) of shape ({count},), got {found.shape}"
+            )
+        return found
+
+    # What becomes of it.
+
+    def layer(
+        self, layer: Layer, *values: Value, params: Mapping[str, tuple[int, Array]] | None = None
+    ) -> Value:
+        """Append the layer that the node becomes.
+
+        `params` gives each parameter with the index of the input that it comes from.
+        """
+        return self.graph.emit(self, layer, values, params or {}, False)
+
+    def same(self, value: Value) -> Value:
+        """Append the layer that changes nothing."""
+        return self.layer(make("identity"), value)
+
+    def step(self, layer: Layer, *values: Value) -> Value:
+        """Append a layer before the one that the node becomes."""
+        return self.graph.emit(self, layer, values, {}, True)
+
+    def shape_of(self, what: str, rule: Callable[[tuple[int, ...]], Any], value: Value) -> Any:
+        """Work something out from a shape, which must come out the same in every trial."""
+        return common(what, [rule(shape) for shape in value.shapes])

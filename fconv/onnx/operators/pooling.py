@@ -1,0 +1,156 @@
+"""Pooling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fconv.conv.geometry import whole_tuple
+from fconv.onnx.nodes import Node, make
+from fconv.onnx.operators.table import reads, writes
+from fconv.onnx.operators.windows import Window, spatial, widened, window
+from fconv.onnx.sites import Site
+from fconv.onnx.values import UnfitError, Value
+
+
+def _slight(at: Window) -> bool:
+    """Tell whether a pool takes this padding itself: the same on both sides, half a kernel at most."""
+    return at.symmetric and all(2 * low <= k for low, k in zip(at.padding, at.kernel, strict=True))
+
+
+def _padded(node: Node, x: Value, at: Window, ceil: bool, fill: float) -> tuple[Value, tuple[int, ...]]:
+    """Pad by a layer before the pool where the pool cannot; give what is left to it."""
+    if _slight(at):
+        return x, at.padding
+    if ceil:
+        raise UnfitError("ceil_mode with pads that differ before and after an axis has no layer")
+    return widened(node, x, at.pairs, fill), (0,) * at.ndim
+
+
+@reads(
+    "MaxPool",
+    becomes="max_pool1d, max_pool2d, max_pool3d; uneven pads: pad before it",
+    refused="indices that are used; ceil_mode with uneven pads",
+)
+def max_pool(node: Node) -> Value:
+    """Maximum over windows."""
+    x, ceil = node.value(), node.flag("ceil_mode")
+    at = window(node, x, None)
+    x, padding = _padded(node, x, at, ceil, -np.inf)
+    return node.layer(make(f"max_pool{at.ndim}d", at.kernel, at.stride, padding, at.dilation, ceil), x)
+
+
+@reads(
+    "AveragePool",
+    becomes="avg_pool1d, avg_pool2d, avg_pool3d; uneven pads that count: pad before it",
+    refused="dilations; uneven pads that do not count, or with ceil_mode",
+)
+def avg_pool(node: Node) -> Value:
+    """Mean over windows."""
+    x, ceil, counted = node.value(), node.flag("ceil_mode"), node.flag("count_include_pad")
+    at = window(node, x, None)
+    if any(d != 1 for d in at.dilation):
+        raise UnfitError("dilated average pooling has no layer")
+    if not _slight(at) and not counted:
+        raise UnfitError(f"pads {at.pairs} that do not count in the mean have no layer")
+    x, padding = _padded(node, x, at, ceil, 0.0)
+    return node.layer(make(f"avg_pool{at.ndim}d", at.kernel, at.stride, padding, ceil, counted), x)
+
+
+@reads(
+    "LpPool",
+    becomes="lp_pool1d, lp_pool2d, lp_pool3d; an odd p: abs before it; pads: pad before it",
+    refused="dilations; pads with ceil_mode",
+)
+def lp_pool(node: Node) -> Value:
+    """Power sum over windows; ONNX takes absolute values, where PyTorch's layer takes powers."""
+    x, ceil, p = node.value(), node.flag("ceil_mode"), node.integer("p", 2)
+    at = window(node, x, None)
+    if any(d != 1 for d in at.dilation):
+        raise UnfitError("dilated Lp pooling has no layer")
+    if ceil:
+        raise UnfitError("ceil_mode, under which PyTorch's layer weighs the windows that hang over the edge")
+    x = x if p % 2 == 0 else node.step(make("abs"), x)
+    x = widened(node, x, at.pairs)
+    return node.layer(make(f"lp_pool{at.ndim}d", p, at.kernel, at.stride), x)
+
+
+@reads("GlobalAveragePool", becomes="global_avg_pool")
+def global_avg_pool(node: Node) -> Value:
+    """Mean over all spatial axes."""
+    spatial(node, node.value())
+    return node.layer(make("global_avg_pool"), node.value())
+
+
+@reads("GlobalMaxPool", becomes="global_max_pool")
+def global_max_pool(node: Node) -> Value:
+    """Maximum over all spatial axes."""
+    spatial(node, node.value())
+    return node.layer(make("global_max_pool"), node.value())
+
+
+def _window(at: Site) -> dict[str, Any]:
+    """Give the attributes of a pool's window."""
+    n = len(at.shape) - 2
+    at.batched(int(at.layer.name[-2]))
+    options = at.options
+    kernel = whole_tuple("pool", "kernel_size", options["kernel_size"], n, 1)
+    stride = kernel if options["stride"] is None else whole_tuple("pool", "stride", options["stride"], n, 1)
+    padding = whole_tuple("pool", "padding", options.get("padding", 0), n, 0)
+    return {
+        "kernel_shape": kernel, "strides": stride, "pads": [*padding, *padding],
+        "ceil_mode": int(options["ceil_mode"]),
+    }  # fmt: skip
+
+
+@writes("max_pool1d", "max_pool2d", "max_pool3d", operators="MaxPool")
+def write_max_pool(at: Site) -> str:
+    """Write the maximum over windows."""
+    dilation = whole_tuple("pool", "dilation", at.options["dilation"], len(at.shape) - 2, 1)
+    return at.node("MaxPool", at.x, **_window(at), dilations=dilation)
+
+
+@writes("avg_pool1d", "avg_pool2d", "avg_pool3d", operators="AveragePool", refused="divisor_override")
+def write_avg_pool(at: Site) -> str:
+    """Write the mean over windows."""
+    if at.options.get("divisor_override") is not None:
+        raise UnfitError("divisor_override has no operator")
+    return at.node("AveragePool", at.x, **_window(at), count_include_pad=int(at.options["count_include_pad"]))
+
+
+@writes(
+    "lp_pool1d", "lp_pool2d", "lp_pool3d",
+    operators="LpPool", refused="a norm_type that is no even number; ceil_mode",
+)  # fmt: skip
+def write_lp_pool(at: Site) -> str:
+    """Write the power sum over windows."""
+    p = at.options["norm_type"]
+    if p % 2 != 0 or at.options["ceil_mode"]:
+        raise UnfitError(f"norm_type {p}, which is no even number, or ceil_mode: ONNX's LpPool differs there")
+    return at.node("LpPool", at.x, **_window(at), p=int(p))
+
+
+@writes("global_avg_pool", "global_max_pool", operators="GlobalAveragePool, GlobalMaxPool")
+def write_global_pool(at: Site) -> str:
+    """Write a pool over all spatial axes."""
+    return at.node("GlobalAveragePool" if "avg" in at.layer.name else "GlobalMaxPool", at.x)
+
+
+@writes(
+    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
+    "adaptive_max_pool2d", "adaptive_max_pool3d",
+    operators="GlobalAveragePool, GlobalMaxPool for one entry; AveragePool, MaxPool for bins of one size",
+    refused="bins of several sizes",
+)  # fmt: skip
+def write_adaptive_pool(at: Site) -> str:
+    """Write a pool over bins."""
+    at.batched(int(at.layer.name[-2]))
+    average = "avg" in at.layer.name
+    sizes, wanted = at.shape[2:], at.out_shape[2:]
+    if all(out == 1 for out in wanted):
+        return at.node("GlobalAveragePool" if average else "GlobalMaxPool", at.x)
+    if any(size % out for size, out in zip(sizes, wanted, strict=True)):
+        raise UnfitError(f"bins of several sizes, {sizes} into {wanted}, have no operator")
+    kernel = [size // out for size, out in zip(sizes, wanted, strict=True)]
+    return at.node("AveragePool" if average else "MaxPool", at.x, kernel_shape=kernel, strides=kernel)

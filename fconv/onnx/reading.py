@@ -1,0 +1,320 @@
+"""ONNX files read as networks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fconv.arrays import Array
+from fconv.calls import parameter
+from fconv.layer import Layer, Params
+from fconv.layers import identity
+from fconv.networks import graph
+from fconv.onnx.folding import folded
+from fconv.onnx.library import library
+from fconv.onnx.naming import Namer
+from fconv.onnx.nodes import Node
+from fconv.onnx.operators import READINGS
+from fconv.onnx.tensors import array_of, dtype_of
+from fconv.onnx.values import TRIALS, UnfitError, Value, constant
+
+OLDEST = 7
+"""The first opset whose arithmetic stretches as NumPy's does."""
+
+BATCHES = (2, 3)
+OTHERS = (256, 384)
+"""Numbers tried for sizes that a file leaves open: those of a batch axis, and others."""
+
+Found = tuple[Layer, Params]
+
+
+def from_onnx(path: str | os.PathLike[str]) -> Found:
+    """Read an ONNX file as a network.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A file of the default operators, opset 7 or later.
+
+    Returns
+    -------
+    net : Layer
+        A `graph` of the layers that the operators are. With several inputs or outputs it takes
+        or gives a dict by the file's names.
+    params : dict
+        Its parameters. Where an initializer is named as PyTorch exports it, such as
+        ``layer1.0.conv1.weight``, it has that name in `to_state_dict` too.
+
+    Raises
+    ------
+    ValueError
+        The file is damaged or lies about its lengths, or a node has no layer: the error names
+        the file, the node, its operator and what is in the way. Nothing is read from outside
+        the file's folder.
+    ImportError
+        The package onnx is not installed.
+    OSError
+        The file cannot be read.
+
+    References
+    ----------
+    ONNX: Open Neural Network Exchange, operator schemas, https://onnx.ai/onnx/operators.
+
+    Examples
+    --------
+    ::
+
+        net, params = from_onnx("resnet18.onnx")
+        y = net.apply(params, x)
+    """
+    library("from_onnx")
+    try:
+        model = _parsed(path)
+        return _Reader(model, os.path.dirname(os.path.abspath(path))).network()
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError, AttributeError, MemoryError) as error:
+        # What a file says is never trusted to be of the right kind; any surprise is the file's fault.
+        raise ValueError(f"from_onnx: {os.fspath(path)}: {error or type(error).__name__}") from error
+
+
+def _parsed(path: str | os.PathLike[str]) -> Any:
+    onnx = library("from_onnx")
+    from google.protobuf.message import DecodeError
+
+    with open(path, "rb") as file:
+        data = file.read()
+    try:
+        model = onnx.ModelProto.FromString(data)
+    except (DecodeError, RuntimeError, RecursionError) as error:
+        raise ValueError(f"expected an ONNX model, got {len(data)} bytes that are none ({error})") from None
+    if not model.HasField("graph") or not model.opset_import:
+        raise ValueError("expected an ONNX model with a graph and its opsets, got one without")
+    return model
+
+
+class _Reader:
+    """Follows the nodes of a file from inputs to outputs, and builds a graph of ours."""
+
+    def __init__(self, model: Any, folder: str) -> None:
+        self.source, self.folder = model.graph, folder
+        versions = {entry.domain: entry.version for entry in model.opset_import}
+        self.opset = versions.get("", versions.get("ai.onnx", 0))
+        newest = library("from_onnx").defs.onnx_opset_version()
+        if not OLDEST <= self.opset <= newest:
+            raise ValueError(f"expected operators of opset {OLDEST} to {newest}, got {self.opset}")
+        if self.source.sparse_initializer or model.functions:
+            raise ValueError("sparse initializers and functions of the file's own are not read")
+        self.nodes = self._needed()
+        self.taking: dict[str, list[Any]] = {}
+        for node in self.nodes:
+            for name in node.input:
+                self.taking.setdefault(name, []).append(node)
+        for output in self.source.output:
+            self.taking.setdefault(output.name, []).append(None)
+        self.values: dict[str, Value] = {}
+        self.counts = {
+            entry.key: int(entry.value) for entry in model.metadata_props
+            if entry.key.endswith(".num_batches_tracked") and entry.value.isdigit() and len(entry.value) < 19
+        }  # fmt: skip
+        tensors = {tensor.name: tensor for tensor in self.source.initializer}
+        self.inputs = [entry.name for entry in self.source.input if entry.name not in tensors]
+        self.tensors = tensors
+        self.namer = Namer(self.inputs, tensors)
+        self.built: dict[str, tuple[Any, ...]] = {}
+        self.params: dict[str, Params] = {}
+        self.uses: dict[Any, str] = {}
+
+    # The file.
+
+    def _needed(self) -> list[Any]:
+        """List the nodes that an output depends on, in the order of the file."""
+        makers: dict[str, int] = {}
+        nodes = list(self.source.node)
+        for i, node in enumerate(nodes):
+            for name in node.output:
+                if name in makers:
+                    raise ValueError(f"two nodes give a value {name!r}")
+                if name:
+                    makers[name] = i
+        wanted = [output.name for output in self.source.output]
+        if not wanted:
+            raise ValueError("expected a graph with an output, got none")
+        kept: set[int] = set()
+        while wanted:
+            at = makers.get(wanted.pop())
+            if at is not None and at not in kept:
+                kept.add(at)
+                wanted.extend(nodes[at].input)
+        return [node for i, node in enumerate(nodes) if i in kept]
+
+    def _start(self) -> None:
+        """Enter the inputs, with two numbers for each size that is left open."""
+        sizes: dict[str, tuple[int, ...]] = {}
+        for entry in self.source.input:
+            if entry.name in self.tensors:
+                continue
+            kind = entry.type.tensor_type
+            if not entry.type.HasField("tensor_type") or not kind.HasField("shape"):
+                raise ValueError(f"input {entry.name!r}: expected a tensor with a shape")
+            axes = []
+            for axis, dim in enumerate(kind.shape.dim):
+                if dim.HasField("dim_value") and dim.dim_value > 0:
+                    axes.append((dim.dim_value,) * TRIALS)
+                    continue
+                symbol = dim.dim_param or f"{entry.name}[{axis}]"
+                step = 64 * len(sizes) if axis else 0
+                trial = tuple(n + step for n in (OTHERS if axis else BATCHES))
+                axes.append(sizes.setdefault(symbol, trial))
+            shapes = tuple(zip(*axes, strict=True)) if axes else ((),) * TRIALS
+            dtype = dtype_of(kind.elem_type)
+            self.values[entry.name] = Value(entry.name, shapes, dtype, node=entry.name)
+
+    def lookup(self, name: str) -> Value | None:
+        """Give a value that was read before; None for the empty name."""
+        if not name:
+            return None
+        if name not in self.values and name in self.tensors:
+            array = array_of(self.tensors[name], self.folder)
+            self.values[name] = constant(name, array, origin=name)
+        if name not in self.values:
+            raise UnfitError(
+                f"its input {name!r} is given by nothing before it: it is missing, or in a cycle"
+            )
+        return self.values[name]
+
+    # Our graph.
+
+    def network(self) -> Found:
+        """Read all nodes, and give the network and its parameters."""
+        self._start()
+        for proto in self.nodes:
+            try:
+                self._read(proto)
+            except (ValueError, TypeError, KeyError, IndexError, OverflowError, AttributeError) as error:
+                domain = proto.domain or "ai.onnx"
+                raise ValueError(
+                    f"node {proto.name or ', '.join(proto.output)!r} ({proto.op_type}, domain {domain}, "
+                    f"opset {self.opset}): {error or type(error).__name__}"
+                ) from error
+        outputs = [self._leaving(output.name) for output in self.source.output]
+        lone_in, lone_out = len(self.inputs) == 1, len(outputs) == 1
+        net = graph(
+            self._tidied(outputs),
+            inputs=self.inputs[0] if lone_in else self.inputs,
+            outputs=outputs[0] if lone_out else outputs,
+        )
+        return net, {name: self.params[name] for name in net.children}
+
+    def _tidied(self, outputs: list[str]) -> dict[str, tuple[Any, ...]]:
+        """Leave out what was appended for a value that nothing takes in the end."""
+        kept, wanted = set(), list(outputs)
+        while wanted:
+            name = wanted.pop()
+            if name in self.built and name not in kept:
+                kept.add(name)
+                layer, *sources = self.built[name]
+                wanted.extend([*sources, *([layer] if isinstance(layer, str) else [])])
+        return {name: node for name, node in self.built.items() if name in kept}
+
+    def _read(self, proto: Any) -> None:
+        if proto.domain not in ("", "ai.onnx"):
+            raise UnfitError("only the default domain is read")
+        if proto.output[0] in self.values:
+            return  # read together with the node before it
+        node = Node(proto, self.opset, [self.lookup(name) for name in proto.input], self)
+        found = folded(node)
+        if found is not None:
+            self.values[node.outputs[0]] = found
+            return
+        if proto.op_type not in READINGS:
+            raise UnfitError("there is no layer for this operator")
+        given = READINGS[proto.op_type].read(node)
+        parts = given if isinstance(given, tuple) else (given,)
+        for i, name in enumerate(node.outputs):
+            value = parts[i] if i < len(parts) else None
+            if value is not None:
+                self.values[name] = value
+            elif name and self.followers(name):
+                raise UnfitError(f"its output {i} ({name!r}) is used, and no layer gives it")
+
+    def is_initializer(self, name: str) -> bool:
+        """Tell whether a name is an initializer's."""
+        return name in self.tensors
+
+    def followers(self, name: str) -> list[Any]:
+        """List the nodes that take a value; None stands for the graph's output."""
+        return self.taking.get(name, [])
+
+    def _leaving(self, name: str) -> str:
+        """Give the node of ours that an output is; with several, it is called as the output."""
+        value = self.lookup(name)
+        if value is None or value.node is None:
+            raise ValueError(f"output {name!r}: expected a value that depends on the input")
+        alone = len(self.source.output) == 1
+        if value.node in self.built and (alone or value.node == name):
+            return value.node
+        wanted = self.namer.fresh(name)
+        self.built[wanted], self.params[wanted] = (identity(), value.node), ()
+        return wanted
+
+    def emit(
+        self,
+        node: Node,
+        layer: Layer,
+        values: Sequence[Value],
+        params: Mapping[str, tuple[int, Array]],
+        helper: bool,
+    ) -> Value:
+        """Append a layer."""
+        arriving = [self._computed(node, value) for value in values]
+        numbers = [value for value in arriving if layer.name != "embedding" or value.dtype.kind not in "iu"]
+        for value in numbers:
+            if value.dtype.kind != "f":
+                raise UnfitError(
+                    f"its input {value.name!r} is {value.dtype}; layers take floating-point numbers"
+                )
+        shapes = []
+        for i in range(TRIALS):
+            each = tuple(value.shapes[i] for value in arriving)
+            shapes.append(tuple(layer.out_shape(each[0] if len(each) == 1 else each)))
+        held = {leaf: array for leaf, (_, array) in params.items()}
+        for leaf, array in held.items():
+            if numbers and array.dtype != numbers[0].dtype and leaf != "num_batches_tracked":
+                raise UnfitError(f"its {leaf} is {array.dtype} and its input {numbers[0].dtype}")
+        origins = {leaf: node.value(i).origin for leaf, (i, _) in params.items() if i >= 0}
+        sources = [value.node for value in arriving]
+        name, owner = self._placed(node, layer, origins, helper)
+        if "num_batches_tracked" in held and owner is None:
+            count = self.counts.get(f"{name}.num_batches_tracked", 0)
+            held["num_batches_tracked"] = np.asarray(count, np.int64)
+        self.built[name] = (layer if owner is None else owner, *sources)
+        if owner is None:
+            self.params[name] = held or ()
+        dtype = next((a.dtype for a in held.values()), arriving[0].dtype)
+        return Value(node.outputs[0], tuple(shapes), dtype, node=name)
+
+    def _placed(
+        self, node: Node, layer: Layer, origins: Mapping[str, str | None], helper: bool
+    ) -> tuple[str, str | None]:
+        """Name a node of ours, and find the one before it whose layer and parameters it uses again."""
+        name = self.namer.name(node.proto, layer.name, origins, helper)
+        if not origins or None in origins.values():
+            return name, None
+        use = (repr(layer), tuple(sorted(origins.items())))
+        owner = self.uses.setdefault(use, name)
+        return name, None if owner == name else owner
+
+    def _computed(self, node: Node, value: Value) -> Value:
+        """Give a value that layers can take: a constant becomes a parameter."""
+        if value.node is not None:
+            return value
+        array = node.constant(node.inputs.index(value))
+        if array.dtype.kind != "f":
+            raise UnfitError(f"its input {value.name!r} is {array.dtype}; layers take floating-point numbers")
+        use = ("parameter", value.name)
+        if use not in self.uses:
+            name = self.uses[use] = self.namer.fresh(value.origin or value.name)
+            self.built[name], self.params[name] = (parameter(*array.shape),), array
+        return Value(value.name, value.shapes, value.dtype, node=self.uses[use])

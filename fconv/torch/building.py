@@ -1,0 +1,134 @@
+"""A torch.nn.Module from a network and its parameters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from fconv.arrays import Shape
+from fconv.layer import Layer, Params, Step, as_layer, located
+from fconv.networks.wiring import flat, params_at
+from fconv.torch.expressions import expression_of
+from fconv.torch.modules import has_module, module_of
+from fconv.torch.ranks import rank_after
+from fconv.torch.tensors import to_torch
+
+
+class _Known(NamedTuple):
+    """What is known of a tensor's shape: all, its number of axes, or nothing."""
+
+    shape: Any = None
+    rank: int | None = None
+
+
+def build(net: Layer, params: Params, shape: Any) -> Any:
+    """Build the module of a network; see `fconv.to_torch_module`."""
+    net = as_layer("to_torch_module", net)
+    tensors = to_torch(params)
+    if has_module(net) or _is_chain(net):
+        module = _module("", net, params, _known(shape))
+    else:
+        module = _graph_module(net, params, shape)
+    expected = module.state_dict()
+    wrong = sorted(expected.keys() ^ tensors.keys())
+    wrong += [n for n in tensors if n in expected and tensors[n].shape != expected[n].shape]
+    if wrong:
+        raise ValueError(f"to_torch_module: the parameters do not fit the network at {', '.join(wrong)}")
+    module.load_state_dict(tensors, assign=True)
+    return module
+
+
+def _known(shape: Any) -> _Known:
+    return _Known() if shape is None else _Known(shape, len(shape))
+
+
+def _is_chain(layer: Layer) -> bool:
+    """Tell a `compose` of modules, which is a torch.nn.Sequential."""
+    return layer.name == "compose" and all(has_module(c) or _is_chain(c) for c in layer.children.values())
+
+
+def _stays_whole(layer: Layer) -> bool:
+    # What `concat_padded` is made of holds for one size alone; the module takes any.
+    return _is_chain(layer) or layer.name == "concat_padded"
+
+
+def _module(name: str, layer: Layer, params: Params, known: _Known) -> Any:
+    """Make the module of a layer, or of a chain of them."""
+    import torch
+
+    if layer.name == "compose":
+        parts = torch.nn.Sequential()
+        for part, child in layer.children.items():
+            parts.add_module(
+                part, _module(f"{name}.{part}".strip("."), child, params_at(params, (part,)), known)
+            )
+            known = _after(child, [known])
+        return parts
+    try:
+        with torch.device("meta"):  # the numbers come from `params`
+            return module_of(layer, params, known.shape, known.rank)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"to_torch_module: {name or 'the network'}: {error}") from error
+
+
+def _after(layer: Layer, entering: Sequence[_Known]) -> _Known:
+    """Tell what is known of a layer's output."""
+    if all(known.shape is not None for known in entering):
+        each = tuple(known.shape for known in entering)
+        shape: Shape = layer.out_shape(each[0] if len(each) == 1 else each)
+        return _Known(shape, len(shape))
+    return _Known(None, rank_after(layer, [known.rank for known in entering]))
+
+
+def _graph_module(net: Layer, params: Params, shape: Any) -> Any:
+    from torch import fx
+
+    wiring = flat(net, shape, keep=_stays_whole)
+    graph, tensors, tracer = fx.Graph(), {}, None
+    tracer = fx.proxy.GraphAppendingTracer(graph)
+    values: dict[str, tuple[Any, _Known]] = {}
+    for name in wiring.inputs:
+        given = shape if wiring.lone_input or shape is None else shape[name]
+        values[name] = (graph.placeholder(_identifier(name)), _known(given))
+    for step in wiring.steps:
+        sources = [values[source] for source in step.sources]
+        nodes, entering = [node for node, _ in sources], [known for _, known in sources]
+        with located(f"to_torch_module: {step.name}:", step.layer):
+            left = _after(step.layer, entering)
+        part, path = params_at(params, step.params), _path(step)
+        if step.layer.name == "parameter":
+            tensors[path] = _bare(step.layer)
+            node = graph.get_attr(path)
+        elif has_module(step.layer) or _is_chain(step.layer):
+            if path not in tensors:
+                tensors[path] = _module(step.name, step.layer, part, entering[0])
+            node = graph.call_module(path, tuple(nodes))
+        else:
+            compute = expression_of(step.layer, [known.rank for known in entering])
+            if compute is None:
+                raise ValueError(
+                    f"to_torch_module: {step.name}: {step.layer.name} is nothing that PyTorch has"
+                )
+            node = compute(*(fx.Proxy(node, tracer) for node in nodes)).node
+        values[step.name] = (node, left)
+    leaving = {name: values[name][0] for name in wiring.outputs}
+    graph.output(leaving[wiring.outputs[0]] if wiring.lone_output else leaving)
+    return fx.GraphModule(tensors, graph, class_name="Network")
+
+
+def _path(step: Step) -> str:
+    """Give the place of a step's module: that of its parameters, or its own where it has none."""
+    return ".".join(step.params) if step.params else step.name
+
+
+def _bare(layer: Layer) -> Any:
+    import torch
+
+    tensor = torch.empty(layer.options["shape"], device="meta")
+    return torch.nn.Parameter(tensor) if layer.options["trained"] else tensor
+
+
+def _identifier(name: str) -> str:
+    found = re.sub(r"\W", "_", name)
+    return found if found.isidentifier() else f"input_{found}"

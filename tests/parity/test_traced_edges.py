@@ -1,0 +1,338 @@
+"""What is kept, shared, named and refused when modules are read and made."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations
+
+import fconv as fc
+from tests.parity.traced import check_both_ways, check_network, drawn, same_bits, shaken
+
+
+class Of(nn.Module):
+    """A module of parts, whose forward is a function of the module and its inputs."""
+
+    def __init__(self, function, **parts):
+        super().__init__()
+        self.function = function
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+# Names, kinds and sharing.
+
+
+def test_a_sequential_is_a_compose_and_a_single_module_a_layer():
+    net, params = fc.from_torch(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2)))
+    assert net.name == "compose"
+    assert [layer.name for layer in net.children.values()] == ["conv2d", "relu", "flatten", "linear"]
+    assert isinstance(params, tuple)
+    assert list(fc.to_state_dict(params)) == ["0.weight", "0.bias", "3.weight", "3.bias"]
+    assert repr(fc.to_torch_module(net, params)).startswith("Sequential(\n  (0): Conv2d(3, 8")
+    net, params = fc.from_torch(nn.Linear(3, 2))
+    assert (net.name, list(params)) == ("linear", ["weight", "bias"])
+
+
+def test_parts_that_are_sequentials_stay_composes():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.features = nn.Sequential(nn.Conv2d(4, 3, 3), nn.Sequential(nn.ReLU(True)))
+            self.head = nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.head(self.features(x).mean((2, 3)))
+
+    net = check_both_ways(Net(), (2, 4, 5, 5))
+    assert [layer.name for layer in net.children.values()] == ["compose", "mean", "linear"]
+    back = fc.to_torch_module(*fc.from_torch(Net()))
+    assert isinstance(back.features, nn.Sequential)
+
+
+def test_a_sequential_of_which_parts_are_used_is_taken_apart():
+    def forward(m, x):
+        return m.features(x) + m.features[0](x)
+
+    net = check_both_ways(Of(forward, features=nn.Sequential(nn.Conv2d(4, 3, 1), nn.Tanh())), (2, 4, 5, 5))
+    assert "features.0" in net.children
+
+
+def test_a_sequential_that_starts_in_place_changes_its_input():
+    module = Of(lambda m, x: m.act(x) * 2 + x, act=nn.Sequential(nn.ReLU(inplace=True), nn.Tanh()))
+    check_both_ways(module, (3, 4))
+
+
+def test_one_module_at_two_places_has_one_set_of_parameters():
+    shared = nn.Linear(4, 4)
+    module = nn.Sequential(shared, nn.Tanh(), shared).double()
+    net, params = fc.from_torch(module)
+    # PyTorch lists such a module at each place; the first names it here.
+    assert list(fc.to_state_dict(params)) == ["0.weight", "0.bias"]
+    check_network(net, params, module, drawn((3, 4)), True)
+    back = fc.to_torch_module(net, params)
+    assert set(back.state_dict()) == {"0.weight", "0.bias"}
+    check_network(net, params, back, drawn((3, 4)), True)
+
+
+def test_a_shared_repetition_is_one_module():
+    net = fc.compose(stem=fc.linear(4), again=fc.repeat(fc.linear(4), 3, shared=True))
+    params = net.init(fc.random.key(0), (2, 4), np.float64)
+    module = fc.to_torch_module(net, params)
+    same_bits(module.state_dict(), fc.to_torch(params))
+    check_network(net, params, module, drawn((2, 4)), True)
+
+
+def test_several_inputs_and_outputs_are_dicts():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.left, self.right = nn.Linear(3, 4), nn.Linear(5, 4)
+
+        def forward(self, left, other, scale=None, flag=True):
+            y = self.left(left) + self.right(other)
+            if scale is not None or not flag:
+                y = y * scale
+            return y, torch.tanh(y)
+
+    net = check_both_ways(Two(), {"left_input": (2, 3), "other": (2, 5)}, call=lambda m, x: m(*x.values()))
+    assert net.out_shape({"left_input": (2, 3), "other": (2, 5)}) == {"output0": (2, 4), "output1": (2, 4)}
+
+
+def test_dicts_of_inputs_and_outputs():
+    module = Of(lambda m, x: {"sum": m.a(x["a"]) + x["b"], "b": x["b"].relu()}, a=nn.Linear(3, 4))
+    module = module.double()
+    with pytest.raises(ValueError, match=r"the output 'b' is called as an input, a module or a parameter is"):
+        fc.from_torch(module)
+    module.function = lambda m, x: {"sum": m.a(x["first"]) + x["b"], "act": x["b"].relu()}
+    net, params = fc.from_torch(module)
+    x = drawn({"first": (2, 3), "b": (2, 4)})
+    check_network(net, params, module, x, True, call=lambda m, x: m(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_dtypes_and_copies(dtype):
+    module = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).to(dtype)
+    _, params = fc.from_torch(module)
+    wide = torch.float32 if dtype is torch.bfloat16 else dtype
+    assert params[0]["weight"].dtype == str(wide).removeprefix("torch.")
+    assert params[1]["num_batches_tracked"].dtype == np.int64
+    before = copy.deepcopy(module.state_dict())
+    params[0]["weight"][...] = 7
+    same_bits(module.state_dict(), before)
+    back = fc.to_torch_module(*fc.from_torch(module), shape=(1, 3))
+    for name, tensor in back.state_dict().items():
+        assert torch.equal(tensor, before[name].to(tensor.dtype)), name
+    same_bits(back.to(dtype).state_dict(), before)
+
+
+def test_the_module_is_left_as_it_is():
+    module = Of(lambda m, x: F.dropout(m.fc(x), 0.5, m.training), fc=nn.Linear(3, 2))
+    module.fc.eval()
+    net, _ = fc.from_torch(module)
+    assert module.training
+    assert not module.fc.training
+    assert net.children["dropout"].options == {"p": 0.5}
+
+
+def test_what_the_forward_does_not_use():
+    module = Of(lambda m, x: m.a(x), a=nn.Linear(3, 2), b=nn.Linear(3, 2))
+    with pytest.raises(ValueError, match=r"Of: its forward does not use b\.weight, b\.bias; strict=False"):
+        fc.from_torch(module)
+    _, params = fc.from_torch(module, strict=False)
+    assert list(fc.to_state_dict(params)) == ["a.weight", "a.bias"]
+
+
+def test_a_module_made_of_a_network_trains_and_is_saved(tmp_path):
+    net = fc.residual(fc.compose(fc.conv2d(3, 3, padding=1), fc.batch_norm(), fc.relu()))
+    params = net.init(fc.random.key(0), (2, 3, 5, 5))
+    module = fc.to_torch_module(net, params)
+    assert module.training
+    assert all(p.requires_grad for p in module.parameters())
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    module(torch.randn(2, 3, 5, 5)).square().sum().backward()
+    optimizer.step()
+    assert not np.array_equal(module.state_dict()["body.0.weight"].numpy(), params["body"][0]["weight"])
+    assert module.state_dict()["body.1.num_batches_tracked"] == 1
+    torch.save(module.state_dict(), tmp_path / "net.pt")
+    again = fc.to_torch_module(net, params)
+    again.load_state_dict(torch.load(tmp_path / "net.pt", weights_only=True))
+    x = torch.randn(1, 3, 5, 5)
+    assert torch.equal(again.eval()(x), module.eval()(x))
+    # What PyTorch changed comes back.
+    _, trained = fc.from_torch(module)
+    same_bits(fc.to_torch(trained), module.state_dict())
+
+
+def test_blocks_that_depend_on_the_shape():
+    net = fc.compose(
+        fc.depthwise_separable_conv2d(6, 3, padding=1), fc.squeeze_excitation(2), fc.global_avg_pool()
+    )
+    params = net.init(fc.random.key(0), (2, 4, 5, 5), np.float64)
+    with pytest.raises(ValueError, match="give the input shape"):
+        fc.to_torch_module(net, params)
+    module = fc.to_torch_module(net, params, (2, 4, 5, 5))
+    same_bits(module.state_dict(), fc.to_torch(params))
+    check_network(net, params, module, drawn((2, 4, 5, 5)), True)
+
+
+@pytest.mark.parametrize(
+    ("net", "shape"),
+    [
+        (fc.parallel(fc.conv2d(2, 1), fc.identity()), (2, 3, 4, 4)),
+        (fc.compose(fc.reshape(2, -1), fc.batch_norm(), fc.linear(3)), (2, 6)),
+        (fc.compose(fc.conv2d(4, 3), fc.batch_norm(), fc.global_max_pool(), fc.flatten(), fc.batch_norm()), (3, 2, 5, 5)),
+        (fc.compose(fc.unflatten(1, (2, -1)), fc.pad((1, 0, 0, 2, 1, 1)), fc.layer_norm()), (2, 6)),
+        (fc.graph({"a": (fc.linear(4), "x"), "b": (fc.linear(4), "y"), "m": (fc.multiply(), "a", "b")}, inputs=("x", "y"), outputs=("m", "a")),
+         {"x": (2, 3), "y": (2, 5)}),
+        (fc.repeat(fc.compose(fc.linear(4), fc.tanh()), 2), (2, 4)),
+    ],
+)  # fmt: skip
+def test_networks_become_modules(net, shape):
+    params = net.init(fc.random.key(0), shape, np.float64)
+    given = shape if net.name == "compose" and "unflatten" in repr(net) else None
+    module = fc.to_torch_module(net, params, given)
+    same_bits(module.state_dict(), fc.to_torch(params))
+    for train in (False, True):
+        check_network(net, params, module, drawn(shape), train)
+
+
+def test_the_page_on_torch_runs():
+    page = (Path(__file__).parents[2] / "docs" / "torch.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "docs/torch.md", "exec"), {"__name__": "page"})
+
+
+# Refusals.
+
+
+def hooked():
+    module = nn.Sequential(nn.Linear(3, 2))
+    module[0].register_forward_hook(print)
+    return module
+
+
+class Looping(nn.Module):
+    def forward(self, x):
+        while x.sum() > 1:
+            x = x / 2
+        return x
+
+
+class Moody(nn.Module):
+    def forward(self, x):
+        return x.relu() if self.training else x.tanh()
+
+
+class Assigning(nn.Module):
+    def forward(self, x):
+        x[:, 0] = 0
+        return x
+
+
+class Inner(nn.Module):
+    def forward(self, x):
+        return torch.cumsum(x, 1)
+
+
+def tied():
+    module = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3))
+    module[2].weight = module[0].weight
+    return module
+
+
+REFUSED = [
+    (nn.LSTM(3, 2), "from_torch: LSTM: this class has no layer"),
+    (nn.Sequential(nn.Linear(4, 4), nn.MultiheadAttention(4, 2)), "from_torch: module 1 (MultiheadAttention) in Sequential: this class has no layer"),
+    (nn.Sequential(nn.Linear(3, 2), Inner()), "from_torch: cumsum (torch.cumsum) in 1 (Inner): it has no layer"),
+    (Of(lambda m, x: x.cumsum(1)), "from_torch: cumsum (Tensor.cumsum) in Of: it has no layer"),
+    (nn.MaxPool2d(2, return_indices=True), "from_torch: MaxPool2d: MaxPool2d with return_indices=True has no layer"),
+    (nn.Sequential(nn.Embedding(3, 2, max_norm=1.0)), "from_torch: Sequential: 0: Embedding with max_norm=1.0 has no layer"),
+    (Looping(), "(while x.sum() > 1:): Python decides here on the values or the number of entries of a tensor, which no network of layers does"),
+    (Moody(), "from_torch: Moody: forward does other things in training than in inference, first at relu"),
+    (Assigning(), "the forward cannot be followed: 'Proxy' object does not support item assignment"),
+    (hooked(), "from_torch: 0 (Linear): it has a hook, print, which no layer runs; remove it first"),
+    (parametrizations.weight_norm(nn.Linear(3, 2)), "from_torch: the module itself (ParametrizedLinear): its weight is parametrized, as by weight_norm; make it plain with torch.nn.utils.parametrize.remove_parametrizations"),
+    (nn.Sequential(nn.LazyLinear(2)), "from_torch: 0 (LazyLinear): it has no shape yet; run the module once, so that it gets one"),
+    (tied(), "0.weight and 2.weight are one tensor; layers share parameters as a whole only"),
+    (nn.Linear(3, 2, device="meta"), "from_torch: weight is on the meta device and holds no numbers"),
+    (Of(lambda m, x: m.fc(x) + F.linear(x, m.fc.weight), fc=nn.Linear(3, 2)), "fc.weight is used by itself and by a layer; layers share parameters as a whole only"),
+    (Of(lambda m, x: F.dropout(x, 0.5)), "from_torch: dropout (torch.nn.functional.dropout) in Of: it drops outside training too: training=True, where self.training is meant"),
+    (Of(lambda m, x: x.view(x.size(0) * x.size(1), 3)), "from_torch: size_1 (Tensor.size) in Of: it asks for a size that only the input's shape tells; give from_torch shape="),
+    (Of(lambda m, x: x.view(x.flatten(0, 1).size(0), -1)), "from_torch: view (Tensor.view) in Of: the batch size of another tensor stands in the new shape; give from_torch shape= to tell that they are one"),
+    (Of(lambda m, x: x.to(torch.float16)), "from_torch: to (Tensor.to) in Of: it has no layer"),
+    (Of(lambda m, x: x.detach()), "from_torch: detach (Tensor.detach) in Of: it has no layer"),
+    (Of(lambda m, x: x[x > 0]), "from_torch: gt (operator.gt) in Of: it has no layer"),
+    (Of(lambda m, x: x[[0, 1]]), "an index that holds [0, 1] has no layer"),
+    (Of(lambda m, x: F.softmax(x, 1, dtype=torch.float64)), "from_torch: softmax (torch.nn.functional.softmax) in Of: dtype=torch.float64 has no layer"),
+    (Of(lambda m, x: (x, (x, x))), "from_torch: the output in Of: expected tensors, or a tuple or dict of them, got tuple as output1"),
+    (Of(lambda m, x: x + torch.rand(1)), "from_torch: Of: its forward makes a tensor that is another one every time"),
+    (Of(lambda m, x: (lambda y, z: [z.relu_(), y][1])(x.view(-1), x)), "it changes a tensor in place that view shows too, and view is used afterwards"),
+    (Of(lambda m, x: m.step.add_(1) * x, step=nn.Parameter(torch.ones(1))), "it changes step, and the forward of a network changes none of its parameters"),
+    (Of(lambda m, x: x * torch.arange(3.0)), "a tensor of several numbers that is not in the state dict; make it a parameter or a persistent buffer"),
+    (Of(lambda m, x: F.batch_norm(x, m.bn.running_mean, m.bn.running_var), bn=nn.BatchNorm1d(3)), "running statistics outside a torch.nn module have no layer; use the module of batch_norm"),
+    (Of(lambda m, x: F.interpolate(x, scale_factor=2, mode="bilinear", antialias=True)), "antialias=True has no layer"),
+    (Of(lambda m, x: m.up(x, output_size=(4, 4)), up=nn.ConvTranspose2d(3, 2, 2)), "from_torch: module up (ConvTranspose2d) in Of: expected 1 tensor and no options in the call"),
+    (Of(lambda m, x: x.expand_as(m.a(x)).relu(), a=nn.Linear(3, 3)), "a tensor that was expanded has layers only in arithmetic with what it took its shape of"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "text"), REFUSED, ids=lambda v: v if isinstance(v, str) else "")
+def test_what_has_no_layer_is_refused_by_name(module, text):
+    with pytest.raises(ValueError, match=re.escape(text)) as caught:
+        fc.from_torch(module)
+    assert str(caught.value).startswith("from_torch: ")
+
+
+def test_what_is_no_module():
+    with pytest.raises(TypeError, match=r"from_torch: expected a torch\.nn\.Module, got function"):
+        fc.from_torch(F.relu)
+    with pytest.warns(DeprecationWarning, match="script"):
+        scripted = torch.jit.script(nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="from_torch: a scripted module cannot be followed"):
+        fc.from_torch(scripted)
+    with pytest.raises(TypeError, match="to_torch_module: expected a layer"):
+        fc.to_torch_module(fc.relu, ())
+
+
+def test_networks_that_are_no_modules():
+    doubled = fc.Layer(
+        init=lambda key, shape, dtype=None: (), apply=lambda params, x, *, train=False, key=None: 2 * x,
+        vjp=lambda params, x, g, *, train=False, key=None: ((), 2 * g), out_shape=lambda shape: shape, name="double",
+    )  # fmt: skip
+    net = fc.compose(fc.linear(2), doubled)
+    params = net.init(fc.random.key(0), (1, 3))
+    with pytest.raises(ValueError, match=r"^to_torch_module: 1: double is nothing that PyTorch has$"):
+        fc.to_torch_module(net, params)
+    net = fc.compose(fc.batch_norm(), fc.relu())
+    params = net.init(fc.random.key(0), (2, 3))
+    with pytest.raises(
+        ValueError, match=r"to_torch_module: 0: batch_norm: its module depends on the number of"
+    ):
+        fc.to_torch_module(net, params)
+    assert isinstance(fc.to_torch_module(net, params, (2, 3))[0], nn.BatchNorm1d)
+    net = fc.compose(fc.linear(2), fc.linear(3))
+    params = net.init(fc.random.key(0), (2, 3))
+    with pytest.raises(
+        ValueError, match=r"to_torch_module: the parameters do not fit the network at 1\.more"
+    ):
+        fc.to_torch_module(net, (params[0], {**params[1], "more": np.zeros(2)}))
+
+
+def test_a_module_of_random_layers_is_compared_in_inference():
+    module = shaken(nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.AlphaDropout(0.2))).double()
+    net, params = fc.from_torch(module)
+    check_network(net, params, module, drawn((3, 4)), False)
+    assert fc.to_torch_module(net, params)[1].p == 0.5
