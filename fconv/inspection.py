@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from math import prod
 from typing import Any
 
 from fconv.arrays import is_array
 from fconv.checkpoint import FileDescription, describe_file, load
-from fconv.formats import Entry
 from fconv.weights import leaves_of
 
 __all__ = ["describe", "other_values", "user_metadata"]
@@ -32,7 +30,9 @@ def describe(path: str | os.PathLike[str]) -> FileDescription:
         An ONNX file, and the package onnx is not installed.
     """
     if os.path.splitext(path)[1].lower() == ".onnx":
-        return _describe_onnx(path)
+        from fconv.onnx.contents import describe as describe_onnx
+
+        return FileDescription(".onnx", *describe_onnx(path))
     return describe_file(path)
 
 
@@ -46,20 +46,3 @@ def other_values(path: str | os.PathLike[str], found: FileDescription) -> dict[s
 def user_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     """Give the texts of a file that are its user's, and not of fconv's own making."""
     return {key: text for key, text in describe(path).texts.items() if not key.startswith("fconv.")}
-
-
-def _describe_onnx(path: str | os.PathLike[str]) -> FileDescription:
-    from fconv.onnx.files import read_model
-
-    model = read_model("describe", path)
-    from onnx import TensorProto
-    from onnx.helper import tensor_dtype_to_np_dtype
-
-    entries = []
-    for tensor in model.graph.initializer:
-        shape, kind = tuple(tensor.dims), tensor.data_type
-        itemsize = tensor_dtype_to_np_dtype(kind).itemsize if kind in TensorProto.DataType.values() else 0
-        entries.append(
-            Entry(tensor.name, shape, TensorProto.DataType.Name(kind).lower(), prod(shape) * itemsize)
-        )
-    return FileDescription(".onnx", entries, {})

@@ -13,7 +13,7 @@ from fconv import random
 from fconv.arrays import Array, Shape, asnumpy, is_array
 from fconv.checkpoint import load
 from fconv.layer import Layer, Params
-from fconv.state_dict import from_state_dict, to_state_dict
+from fconv.state_dict import from_state_dict
 
 __all__ = [
     "Weights",
@@ -82,7 +82,9 @@ def read_weights(path: str | os.PathLike[str], entry: str | None = None) -> Weig
     if os.path.splitext(path)[1].lower() == ".onnx":
         if entry is not None:
             raise ValueError(f"read_weights: {os.fspath(path)}: an ONNX file has no entries")
-        return Weights(onnx_weights(path), "", [])
+        from fconv.onnx.contents import initializers
+
+        return Weights(initializers(path), "", [])
     tree = load(path)
     where = _place(os.fspath(path), tree, entry)
     arrays, left_out = {}, []
@@ -272,17 +274,3 @@ def params_from(net: Layer, shape: Shape, weights: Mapping[str, Array], dtype: A
         Entries are missing, unexpected or misshapen.
     """
     return from_state_dict(net.init(random.key(0), shape, dtype), weights)
-
-
-def onnx_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
-    """Read the parameters of an ONNX file by the names that its network gives them.
-
-    Raises
-    ------
-    ImportError
-        The package onnx is not installed, or this fconv has no reader for its files.
-    """
-    from importlib import import_module
-
-    _, params = import_module("fconv.onnx").from_onnx(path)
-    return {name: asnumpy(x) for name, x in to_state_dict(params).items()}

@@ -24,14 +24,16 @@ _INTERRUPTED, _PIPE_CLOSED = 130, 141  # 128 and the number of the signal, as sh
 
 
 class _Trouble(click.ClickException):
-    """An error in one line, and the exit status of the command that met it."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
+    """An error in one line."""
 
     def show(self, file: Any = None) -> None:
         click.echo(f"fconv: {self.format_message()}", file=file, err=file is None)
+
+
+class _NoComparison(_Trouble):
+    """Trouble where status 1 means something else: that files differ."""
+
+    exit_code = 2
 
 
 class _Group(click.Group):
@@ -53,9 +55,8 @@ class _Group(click.Group):
         except (ValueError, TypeError, OSError, ImportError, MemoryError, ArithmeticError) as error:
             if ctx.params.get("traceback"):
                 raise
-            # diff says 1 where files differ, so trouble has to be something else there.
-            status = 2 if ctx.invoked_subcommand == "diff" else 1
-            raise _Trouble(one_line(error), status) from error
+            kind = _NoComparison if ctx.invoked_subcommand == "diff" else _Trouble
+            raise kind(one_line(error)) from error
 
 
 def one_line(error: BaseException) -> str:

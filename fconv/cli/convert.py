@@ -8,20 +8,9 @@ from typing import Any
 import click
 
 from fconv.cli.networks import model_options, network
-from fconv.cli.options import ShapeType
+from fconv.cli.options import pairs
+from fconv.cli.options import shape as read_shape
 from fconv.cli.printing import listed, plural, size
-
-
-def _pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    pairs: dict[str, str] = {}
-    for value in values:
-        old, equals, new = value.partition("=")
-        if not equals:
-            raise click.BadParameter(f"expected OLD=NEW, got {value!r}")
-        if old in pairs:
-            raise click.BadParameter(f"{old!r} is given twice")
-        pairs[old] = new
-    return pairs
 
 
 @click.command()
@@ -29,7 +18,7 @@ def _pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
 @click.argument("target", metavar="OUT", type=click.Path(dir_okay=False))
 @click.option("--entry", metavar="NAME", help="Which part of a nested file, such as state_dict.")
 @click.option(
-    "--rename", metavar="OLD=NEW", multiple=True, callback=_pairs,
+    "--rename", metavar="OLD=NEW", multiple=True, callback=pairs,
     help="Give names that begin with OLD the beginning NEW, which may be empty. May be repeated; the longest "
     "OLD that fits a name counts, once.",
 )  # fmt: skip
@@ -50,7 +39,7 @@ def _pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
 )  # fmt: skip
 @click.option("--model", metavar="MODEL", help="The network, for an OUT of .onnx; see fconv summary --help.")
 @model_options
-@click.option("--shape", type=ShapeType(), help="Its input shape, for an OUT of .onnx.")
+@click.option("--shape", metavar="N,C,H,W", callback=read_shape, help="Its input shape, for an OUT of .onnx.")
 @click.option("--force", is_flag=True, help="Overwrite OUT.")
 def convert(
     source: str, target: str, entry: str | None, rename: dict[str, str], strip_prefix: str | None,
@@ -71,6 +60,7 @@ def convert(
       fconv convert resnet18.pth resnet18.onnx --model resnet18 --shape 1,3,224,224
     """
     import fconv as fc
+    from fconv.formats import ending
     from fconv.inspection import user_metadata
     from fconv.weights import cast, params_from, read_weights, renamed, selected
 
@@ -80,7 +70,7 @@ def convert(
     if not to_onnx and (model is not None or option or shape is not None):
         raise click.UsageError("--model, --option and --shape are for an OUT of .onnx")
     if not to_onnx:
-        fc.formats.ending("convert", target)
+        ending("convert", target)
     if os.path.exists(target):
         if os.path.samefile(source, target):
             raise ValueError(f"convert: {target} is IN itself")
@@ -104,7 +94,7 @@ def convert(
         assert model is not None
         net = network(model, option).net
         params = params_from(net, shape, kept, dtype or "float32")
-        fc.onnx.to_onnx(net, params, shape, target)
+        fc.to_onnx(net, params, shape, target)
     else:
         fc.save(target, kept, user_metadata(source))
     _report(source, target, found, kept, [name for name in arrays if name not in kept])

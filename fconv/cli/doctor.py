@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 # Of a hundred flags, those that matrix products and convolutions are written in.
 _SHOWN = (
-    "sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16",
-    "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8", "asimd", "asimdhp", "asimddp", "sve", "sve2", "bf16", "i8mm",
+    "sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni",
+    "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8", "asimd", "asimdhp", "asimddp", "sve",
+    "sve2", "bf16", "i8mm",
 )  # fmt: skip
 
 
@@ -37,7 +38,7 @@ def doctor(as_json: bool) -> None:
         show_json({"machine": asdict(machine), "diagnosis": asdict(found)})
         return
     for title, value in facts(machine, found):
-        click.echo(f"{title:<14}{value}")
+        click.echo(f"{title:<16}{value}")
     click.echo()
     for line in conclusions(found):
         click.echo(line)
@@ -69,7 +70,7 @@ def facts(machine: Machine, found: Diagnosis) -> Iterator[tuple[str, str]]:
         major = (machine.cuda_driver or "12").partition(".")[0]
         yield "", f"fconv uses it through CuPy, which is not installed (extra cuda{min(int(major), 13)})"
     speed = "could not be measured" if found.speed is None else f"{found.speed:.0f} GFLOP/s"
-    yield "float32 product", f" {speed}"
+    yield "float32 product", speed
 
 
 def conclusions(found: Diagnosis) -> Iterator[str]:

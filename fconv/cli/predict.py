@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from fconv.cli.networks import complete_model, model_options, network
-from fconv.cli.options import NumbersType, ShapeType
+from fconv.cli.options import numbers
+from fconv.cli.options import shape as read_shape
 from fconv.cli.printing import show_json
 
 
@@ -29,15 +30,21 @@ from fconv.cli.printing import show_json
     help="Names of the classes: one a line, a JSON list, or a JSON object by number.",
 )
 @click.option("--top", type=click.IntRange(min=1), default=5, help="How many classes to show.  [default: 5]")
-@click.option("--shape", type=ShapeType(), help="Input shape.  [default: the network's usual]")
+@click.option(
+    "--shape", metavar="N,C,H,W", callback=read_shape, help="Input shape.  [default: the network's usual]"
+)
 @click.option(
     "--resize",
     type=click.IntRange(min=1),
     metavar="PIXELS",
     help="Length of the shorter side before the middle is cut out.  [default: 256 for 224]",
 )
-@click.option("--mean", type=NumbersType(), help="Of each channel.  [default: ImageNet's; 0 for grey]")
-@click.option("--std", type=NumbersType(), help="Of each channel.  [default: ImageNet's; 1 for grey]")
+@click.option(
+    "--mean", metavar="X,...", callback=numbers, help="Of each channel.  [default: ImageNet's; 0 for grey]"
+)
+@click.option(
+    "--std", metavar="X,...", callback=numbers, help="Of each channel.  [default: ImageNet's; 1 for grey]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def predict(
     model: str, images: tuple[str, ...], weights: str | None, entry: str | None, option: dict[str, Any],

@@ -11,14 +11,17 @@ from typing import Any
 import click
 
 from fconv.cli.networks import complete_model, model_options, network
-from fconv.cli.options import ShapeType
+from fconv.cli.options import shape as read_shape
 from fconv.cli.printing import show_json, table
 
 
 @click.command()
 @click.argument("model", shell_complete=complete_model)
 @click.option(
-    "--shape", type=ShapeType(), help="Input shape, batch axis included.  [default: the network's usual]"
+    "--shape",
+    metavar="N,C,H,W",
+    callback=read_shape,
+    help="Input shape, batch axis included.  [default: the network's usual]",
 )
 @model_options
 @click.option("--dtype", type=click.Choice(["float16", "float32", "float64"]), default="float32",

@@ -7,7 +7,7 @@ import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
+from importlib import import_module, metadata
 from math import ceil
 from typing import Any
 
@@ -151,9 +151,9 @@ def versions() -> dict[str, str | None]:
 def loaded_blas() -> tuple[Blas, ...]:
     """List the matrix libraries that NumPy and SciPy load."""
     import numpy as np
-    import scipy.linalg.blas  # loads SciPy's
     from threadpoolctl import threadpool_info
 
+    import_module("scipy.linalg.blas")  # loads SciPy's
     found = [
         Blas(
             user=_user(entry["filepath"]),
@@ -188,9 +188,7 @@ def _user(path: str) -> str:
 
 def _numpy_features() -> tuple[str, ...]:
     """Ask NumPy what the processor has, where there is no /proc/cpuinfo."""
-    from numpy._core import _multiarray_umath
-
-    known = getattr(_multiarray_umath, "__cpu_features__", {})
+    known = getattr(import_module("numpy._core._multiarray_umath"), "__cpu_features__", {})
     return tuple(sorted(name.lower() for name, present in known.items() if present))
 
 

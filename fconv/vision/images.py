@@ -77,13 +77,13 @@ def read_image(path: str | os.PathLike[str]) -> Picture:
         if image.mode in ("P", "PA"):
             image = image.convert("RGBA" if "transparency" in image.info or image.mode == "PA" else "RGB")
         if image.mode in _SIXTEEN:
-            values = np.asarray(image).astype(np.float32)
-            if values.size and not 0 <= values.min() <= values.max() <= 65535:
+            deep = np.asarray(image).astype(np.float32)
+            if deep.size and not 0 <= deep.min() <= deep.max() <= 65535:
                 raise ValueError("expected values of 16 bits, got larger or negative ones")
-            return Picture((values / 65535)[None], None, 16)
+            return Picture((deep / np.float32(65535))[None], None, 16)
         if image.mode not in _MODES:
             raise ValueError(f"expected a grey or an RGB picture, got one of mode {image.mode}")
-        values = np.asarray(image.convert(_MODES[image.mode])).astype(np.float32) / 255
+        values = np.asarray(image.convert(_MODES[image.mode])).astype(np.float32) / np.float32(255)
     planes = np.ascontiguousarray(values.reshape(*values.shape[:2], -1).transpose(2, 0, 1))
     colours = 3 if len(planes) > 2 else 1
     return Picture(planes[:colours], planes[colours:] if len(planes) > colours else None, 8)
@@ -120,9 +120,10 @@ def write_image(path: str | os.PathLike[str], picture: Picture) -> None:
 
 
 def resized(planes: Array, size: tuple[int, int]) -> Array:
-    """Resize float32 planes (C, H, W) to `size` with Pillow's triangle filter, which averages what it shrinks.
+    """Resize float32 planes (C, H, W) to `size` with Pillow's triangle filter.
 
-    torchvision's transforms, with which most classifiers were trained, resize so.
+    It averages where it shrinks; torchvision's transforms, with which most classifiers were trained,
+    resize so.
 
     Raises
     ------

@@ -64,9 +64,15 @@ def denoised(
 
 
 def upscaled(
-    net: Layer, params: Params, channels: int, picture: Picture, *, tile: int = 256, progress: Progress = None,
+    net: Layer,
+    params: Params,
+    channels: int,
+    picture: Picture,
+    *,
+    tile: int = 256,
+    progress: Progress = None,
     luma: bool = True,
-) -> Picture:  # fmt: skip
+) -> Picture:
     """Make a picture larger.
 
     Parameters
