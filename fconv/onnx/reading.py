@@ -72,14 +72,15 @@ def from_onnx(path: str | os.PathLike[str]) -> Found:
     """
     library("from_onnx")
     try:
-        model = _parsed(path)
+        model = parsed(path)
         return _Reader(model, os.path.dirname(os.path.abspath(path))).network()
     except (ValueError, TypeError, KeyError, IndexError, OverflowError, AttributeError, MemoryError) as error:
         # What a file says is never trusted to be of the right kind; any surprise is the file's fault.
         raise ValueError(f"from_onnx: {os.fspath(path)}: {error or type(error).__name__}") from error
 
 
-def _parsed(path: str | os.PathLike[str]) -> Any:
+def parsed(path: str | os.PathLike[str]) -> Any:
+    """Read a file as onnx's ModelProto, with a graph and its opsets; ValueError where it is none."""
     onnx = library("from_onnx")
     from google.protobuf.message import DecodeError
 

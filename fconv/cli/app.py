@@ -1,0 +1,95 @@
+"""The group of commands, and how each of them ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import Any
+
+import click
+
+from fconv.cli.completion import completion
+from fconv.cli.convert import convert
+from fconv.cli.diff import diff
+from fconv.cli.doctor import doctor
+from fconv.cli.inspect import inspect
+from fconv.cli.predict import predict
+from fconv.cli.restore import denoise, upscale
+from fconv.cli.summary import models, summary
+from fconv.version import __version__
+
+_LONGEST_ERROR = 1000
+_INTERRUPTED, _PIPE_CLOSED = 130, 141  # 128 and the number of the signal, as shells count
+
+
+class _Trouble(click.ClickException):
+    """An error in one line."""
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"fconv: {self.format_message()}", file=file, err=file is None)
+
+
+class _NoComparison(_Trouble):
+    """Trouble where status 1 means something else: that files differ."""
+
+    exit_code = 2
+
+
+class _Group(click.Group):
+    """A group whose commands end without a traceback, whatever they meet."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # a closed pipe shows here, not after the interpreter's end
+            return result
+        except BrokenPipeError:
+            # The reader has what it wanted. What is still to be written goes nowhere.
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), 1)
+            ctx.exit(_PIPE_CLOSED)
+        except KeyboardInterrupt:
+            click.echo("fconv: interrupted", err=True)
+            ctx.exit(_INTERRUPTED)
+        except (ValueError, TypeError, OSError, ImportError, MemoryError, ArithmeticError) as error:
+            if ctx.params.get("traceback"):
+                raise
+            kind = _NoComparison if ctx.invoked_subcommand == "diff" else _Trouble
+            raise kind(one_line(error)) from error
+
+
+def one_line(error: BaseException) -> str:
+    """Give an error in one line of bounded length."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        text = f"{os.fspath(error.filename)}: {error.strerror.lower()}"
+    text = re.sub(r"\s*\n\s*", " ", text)
+    if len(text) > _LONGEST_ERROR:
+        text = text[:_LONGEST_ERROR] + " ... (cut here; all of it: fconv --traceback ...)"
+    return text
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="fconv", message="%(prog)s %(version)s")
+@click.option("--traceback", is_flag=True, help="Show where in the program an error was met.")
+def main(traceback: bool) -> None:
+    """Look into files of weights, convert and compare them, run networks on pictures.
+
+    PyTorch is not needed for any of it. Files are .safetensors, .npz, PyTorch's .pt, .pth, .th and
+    .tar, and .onnx. Nothing in a file is ever executed.
+
+    \b
+    Examples:
+      fconv inspect resnet18.pth
+      fconv convert resnet18.pth resnet18.safetensors --strip-prefix module.
+      fconv upscale small.png large.png --weights ESPCN-x3.pt --factor 3
+      fconv doctor
+
+    fconv COMMAND --help tells more of each. A command ends with status 0 where all went well, 1 where
+    it met trouble and 2 where it was called wrongly (diff: 1 where files differ, 2 for any trouble).
+    """
+
+
+for command in (inspect, convert, diff, summary, models, predict, denoise, upscale, doctor, completion):
+    main.add_command(command)

@@ -1,0 +1,116 @@
+"""fconv convert."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from fconv.cli.networks import model_options, network
+from fconv.cli.options import pairs
+from fconv.cli.options import shape as read_shape
+from fconv.cli.printing import listed, plural, size
+
+
+@click.command()
+@click.argument("source", metavar="IN", type=click.Path(exists=True, dir_okay=False))
+@click.argument("target", metavar="OUT", type=click.Path(dir_okay=False))
+@click.option("--entry", metavar="NAME", help="Which part of a nested file, such as state_dict.")
+@click.option(
+    "--rename", metavar="OLD=NEW", multiple=True, callback=pairs,
+    help="Give names that begin with OLD the beginning NEW, which may be empty. May be repeated; the longest "
+    "OLD that fits a name counts, once.",
+)  # fmt: skip
+@click.option(
+    "--strip-prefix", metavar="TEXT", help="Take TEXT from the beginning of every name that has it."
+)
+@click.option("--add-prefix", metavar="TEXT", help="Put TEXT before every name, after all renaming.")
+@click.option(
+    "--only", metavar="PATTERN", multiple=True,
+    help="Keep the entries whose new name fits, such as 'layer1.*'. May be repeated.",
+)  # fmt: skip
+@click.option(
+    "--drop", metavar="PATTERN", multiple=True, help="Leave out entries, such as 'fc.*'. May be repeated."
+)
+@click.option(
+    "--dtype", type=click.Choice(["float16", "float32", "float64"]),
+    help="Convert floating-point entries; whole numbers stay.",
+)  # fmt: skip
+@click.option("--model", metavar="MODEL", help="The network, for an OUT of .onnx; see fconv summary --help.")
+@model_options
+@click.option("--shape", metavar="N,C,H,W", callback=read_shape, help="Its input shape, for an OUT of .onnx.")
+@click.option("--force", is_flag=True, help="Overwrite OUT.")
+def convert(
+    source: str, target: str, entry: str | None, rename: dict[str, str], strip_prefix: str | None,
+    add_prefix: str | None, only: tuple[str, ...], drop: tuple[str, ...], dtype: str | None,
+    model: str | None, option: dict[str, Any], shape: tuple[int, ...] | None, force: bool,
+) -> None:  # fmt: skip
+    """Convert the weights in IN to the format that OUT's ending names.
+
+    IN is .safetensors, .npz, .pt, .pth, .th, .tar or .onnx; OUT any of them. What an IN holds besides
+    weights (optimizer states, counters) is left out, and the command says so. OUT appears when it is
+    complete, and is not overwritten without --force.
+
+    \b
+    Examples:
+      fconv convert resnet18.pth resnet18.safetensors
+      fconv convert run.tar net.npz --entry state_dict --rename module.= --drop 'fc.*'
+      fconv convert net.pt half.safetensors --dtype float16
+      fconv convert resnet18.pth resnet18.onnx --model resnet18 --shape 1,3,224,224
+    """
+    import fconv as fc
+    from fconv.formats import ending
+    from fconv.inspection import user_metadata
+    from fconv.weights import cast, params_from, read_weights, renamed, selected
+
+    to_onnx = os.path.splitext(target)[1].lower() == ".onnx"
+    if to_onnx and (model is None or shape is None):
+        raise click.UsageError("an OUT of .onnx holds the network too: name it with --model and --shape")
+    if not to_onnx and (model is not None or option or shape is not None):
+        raise click.UsageError("--model, --option and --shape are for an OUT of .onnx")
+    if not to_onnx:
+        ending("convert", target)
+    if os.path.exists(target):
+        if os.path.samefile(source, target):
+            raise ValueError(f"convert: {target} is IN itself")
+        if not force:
+            raise ValueError(f"convert: {target} exists; --force overwrites it")
+    found = read_weights(source, entry)
+    if strip_prefix:
+        if strip_prefix in rename:
+            raise click.UsageError(f"--rename and --strip-prefix both speak of {strip_prefix!r}")
+        rename = {**rename, strip_prefix: ""}
+    arrays = renamed(found.arrays, rename) if rename else found.arrays
+    if add_prefix:
+        arrays = {add_prefix + name: x for name, x in arrays.items()}
+    kept = selected(arrays, only, drop)
+    if not kept:
+        raise ValueError("convert: nothing is left to write")
+    if dtype:
+        kept = cast(kept, dtype)
+    if to_onnx:
+        assert shape is not None
+        assert model is not None
+        net = network(model, option).net
+        params = params_from(net, shape, kept, dtype or "float32")
+        fc.to_onnx(net, params, shape, target)
+    else:
+        fc.save(target, kept, user_metadata(source))
+    _report(source, target, found, kept, [name for name in arrays if name not in kept])
+
+
+def _report(source: str, target: str, found: Any, kept: dict[str, Any], dropped: list[str]) -> None:
+    where = f" ({found.entry})" if found.entry else ""
+    click.echo(
+        f"{source}{where} -> {target}: {plural(len(kept), 'entry', 'entries')}, {size(os.path.getsize(target))}"
+    )
+    if found.left_out:
+        click.echo(f"left out of {source}: {listed(_heads(found.left_out))}")
+    if dropped:
+        click.echo(f"not chosen: {listed(dropped)}")
+
+
+def _heads(names: list[str]) -> list[str]:
+    """Name a part of a file once, however much there is in it."""
+    return list(dict.fromkeys(name.split(".")[0] for name in names))

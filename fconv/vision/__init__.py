@@ -1,0 +1,1 @@
+"""Pictures in and pictures or labels out: reading, tiling, restoring, classifying."""

@@ -1,0 +1,193 @@
+"""Pictures in files, through Pillow."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fconv.arrays import Array
+from fconv.files import atomic_write
+
+__all__ = ["Picture", "check_writable", "read_image", "resized", "write_image"]
+
+_MODES = {"1": "L", "L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA"}
+_SIXTEEN = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+_ALPHA = ("PNG", "WEBP", "TIFF")
+_BITS_16 = ("PNG", "TIFF")
+
+
+class Picture(NamedTuple):
+    """A picture.
+
+    Attributes
+    ----------
+    pixels : array, shape (C, H, W)
+        float32 from 0 to 1; C is 1 (grey) or 3 (red, green, blue).
+    alpha : array, shape (1, H, W), or None
+        How opaque it is, float32 from 0 to 1.
+    bits : int
+        Of a channel in the file, 8 or 16.
+    """
+
+    pixels: Array
+    alpha: Array | None = None
+    bits: int = 8
+
+
+def read_image(path: str | os.PathLike[str]) -> Picture:
+    """Read a picture: grey of 8 or 16 bits, or colour of 8 bits, either with alpha.
+
+    A palette is resolved, and the picture turned upright as its camera noted.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A file of any format that Pillow reads.
+
+    Returns
+    -------
+    Picture
+        Its pixels from 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        No picture, a damaged one, several in one file, or of a kind that would lose by being
+        taken for one of these: CMYK, Lab, floating point, 16-bit colour.
+    ImportError
+        Pillow is not installed.
+    OSError
+        The file cannot be read.
+    """
+    image_module, ops = _pillow("read_image", "Image"), _pillow("read_image", "ImageOps")
+    shown = os.fspath(path)
+    with open(path, "rb") as file, _naming(shown):
+        image = image_module.open(file)
+        if getattr(image, "n_frames", 1) > 1:
+            raise ValueError(f"expected one picture, got {image.n_frames} of them")
+        if image.mode in ("RGB", "RGBA", "LA") and _png_depth(file) == 16:
+            kind = "grey with alpha" if image.mode == "LA" else "colour"
+            raise ValueError(f"a 16-bit {kind} PNG: only plain grey ones are read in 16 bits")
+        image = ops.exif_transpose(image)
+        if image.mode in ("P", "PA"):
+            image = image.convert("RGBA" if "transparency" in image.info or image.mode == "PA" else "RGB")
+        if image.mode in _SIXTEEN:
+            deep = np.asarray(image).astype(np.float32)
+            if deep.size and not 0 <= deep.min() <= deep.max() <= 65535:
+                raise ValueError("expected values of 16 bits, got larger or negative ones")
+            return Picture((deep / np.float32(65535))[None], None, 16)
+        if image.mode not in _MODES:
+            raise ValueError(f"expected a grey or an RGB picture, got one of mode {image.mode}")
+        values = np.asarray(image.convert(_MODES[image.mode])).astype(np.float32) / np.float32(255)
+    planes = np.ascontiguousarray(values.reshape(*values.shape[:2], -1).transpose(2, 0, 1))
+    colours = 3 if len(planes) > 2 else 1
+    return Picture(planes[:colours], planes[colours:] if len(planes) > colours else None, 8)
+
+
+def write_image(path: str | os.PathLike[str], picture: Picture) -> None:
+    """Write a picture, whole or not at all.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Its ending names the format. The file is written under a temporary name and renamed.
+    picture : Picture
+        Values beyond 0 and 1 are cut off; the rest is rounded to the nearest step.
+
+    Raises
+    ------
+    ValueError
+        The ending is unknown, or the format cannot hold the picture.
+    ImportError
+        Pillow is not installed.
+    OSError
+        The file cannot be written.
+    """
+    image_module = _pillow("write_image", "Image")
+    kind = check_writable(path, alpha=picture.alpha is not None, bits=picture.bits)
+    planes = picture.pixels if picture.alpha is None else np.concatenate([picture.pixels, picture.alpha])
+    top, dtype = (65535, np.uint16) if picture.bits == 16 else (255, np.uint8)
+    values = (np.clip(planes, 0, 1) * top + 0.5).astype(dtype).transpose(1, 2, 0)
+    image = image_module.fromarray(np.ascontiguousarray(values[..., 0] if len(planes) == 1 else values))
+    options = {"quality": 95} if kind in ("JPEG", "WEBP") else {}
+    with atomic_write(path) as file:
+        image.save(file, kind, **options)
+
+
+def resized(planes: Array, size: tuple[int, int]) -> Array:
+    """Resize float32 planes (C, H, W) to `size` with Pillow's triangle filter.
+
+    It averages where it shrinks; torchvision's transforms, with which most classifiers were trained,
+    resize so.
+
+    Raises
+    ------
+    ImportError
+        Pillow is not installed.
+    """
+    image = _pillow("resized", "Image")
+    rows = [image.fromarray(np.ascontiguousarray(plane)) for plane in planes]
+    return np.stack([np.asarray(row.resize(size[::-1], image.Resampling.BILINEAR)) for row in rows])
+
+
+def check_writable(path: str | os.PathLike[str], *, alpha: bool = False, bits: int = 8) -> str:
+    """Find the format for a name, and whether it can hold a picture with `alpha` or of 16 `bits`.
+
+    Returns
+    -------
+    str
+        Pillow's name for it.
+
+    Raises
+    ------
+    ValueError
+        The ending is unknown, or the format cannot.
+    """
+    image_module = _pillow("write_image", "Image")
+    shown = os.fspath(path)
+    kind = image_module.registered_extensions().get(os.path.splitext(shown)[1].lower())
+    if kind not in image_module.SAVE:
+        raise ValueError(f"write_image: {shown}: expected the name of a picture, such as out.png")
+    if alpha and kind not in _ALPHA:
+        raise ValueError(f"write_image: {shown}: {kind} holds no alpha; {', '.join(_ALPHA)} do")
+    if bits == 16 and kind not in _BITS_16:
+        raise ValueError(f"write_image: {shown}: {kind} holds no 16 bits a pixel; {', '.join(_BITS_16)} do")
+    return str(kind)
+
+
+def _pillow(who: str, module: str) -> Any:
+    try:
+        from importlib import import_module
+
+        return import_module(f"PIL.{module}")
+    except ImportError as error:
+        raise ImportError(f"{who}: pictures need Pillow: pip install 'fconv[images]'") from error
+
+
+def _png_depth(file: Any) -> int:
+    """Read the bits a channel from a PNG's header: Pillow drops the lower half of 16 without a word."""
+    place = file.tell()
+    file.seek(0)
+    head = file.read(26)
+    file.seek(place)
+    return head[24] if head[:8] == b"\x89PNG\r\n\x1a\n" and len(head) == 26 else 0
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Turn what Pillow raises for a bad file into a ValueError that names it."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns of large pictures, and refuses larger ones
+            yield
+    except UnidentifiedImageError:
+        raise ValueError(f"read_image: {path}: expected a picture, got a file that is none") from None
+    except (ValueError, SyntaxError, EOFError, OSError, Image.DecompressionBombError) as error:
+        raise ValueError(f"read_image: {path}: {error}") from error

@@ -1,0 +1,276 @@
+"""Weights on their way from one file, or one naming, to another."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fconv import random
+from fconv.arrays import Array, Shape, asnumpy, is_array
+from fconv.checkpoint import load
+from fconv.layer import Layer, Params
+from fconv.state_dict import from_state_dict
+
+__all__ = [
+    "Weights",
+    "cast",
+    "leaves_of",
+    "params_from",
+    "read_weights",
+    "renamed",
+    "selected",
+    "without_wrapper",
+]
+
+_USUAL = ("state_dict", "model_state_dict", "model", "params", "params_ema", "net", "generator", "weights")
+
+
+class Weights(NamedTuple):
+    """Arrays by name, and what else their file held.
+
+    Attributes
+    ----------
+    arrays : dict
+        The state dict.
+    entry : str
+        Where in the file it was, by dotted name; empty for the whole.
+    left_out : list of str
+        Dotted names of what the file holds besides.
+    """
+
+    arrays: dict[str, Array]
+    entry: str
+    left_out: list[str]
+
+
+def read_weights(path: str | os.PathLike[str], entry: str | None = None) -> Weights:
+    """Read the state dict in a file.
+
+    Parameters
+    ----------
+    path : str or path-like
+        What `fconv.load` reads, or ``.onnx``.
+    entry : str, optional
+        Its place in a nested file, such as ``"state_dict"`` or ``"ema.model"``; found by itself
+        where it is clear.
+
+    Returns
+    -------
+    Weights
+        The arrays, where they were, and the names of what was left out.
+
+    Raises
+    ------
+    ValueError
+        No array at that place, or several places that could be meant; and as `fconv.load`.
+    OSError
+        The file cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from fconv import save
+    >>> path = tempfile.mkdtemp() + "/run.npz"
+    >>> save(path, {"state_dict": {"weight": np.ones(2)}, "epoch": 3})
+    >>> read_weights(path)
+    Weights(arrays={'weight': array([1., 1.])}, entry='state_dict', left_out=['epoch'])
+    """
+    if os.path.splitext(path)[1].lower() == ".onnx":
+        if entry is not None:
+            raise ValueError(f"read_weights: {os.fspath(path)}: an ONNX file has no entries")
+        from fconv.onnx.contents import initializers
+
+        return Weights(initializers(path), "", [])
+    tree = load(path)
+    where = _place(os.fspath(path), tree, entry)
+    arrays, left_out = {}, []
+    for name, value in leaves_of(tree):
+        inside = name == where or not where or name.startswith(where + ".")
+        if inside and is_array(value):
+            arrays[name[len(where) + 1 :] if where and name != where else name or "array"] = asnumpy(value)
+        else:
+            left_out.append(name)
+    if not arrays:
+        raise ValueError(f"read_weights: {os.fspath(path)}: no arrays in {where or 'it'}")
+    return Weights(arrays, where, left_out)
+
+
+def _place(path: str, tree: Any, entry: str | None) -> str:
+    if entry is not None:
+        names = [name for name, _ in leaves_of(tree) if name == entry or name.startswith(entry + ".")]
+        if not names:
+            raise ValueError(
+                f"read_weights: {path}: expected an entry {entry!r}, got {', '.join(map(str, _top(tree)))}"
+            )
+        return entry
+    if not isinstance(tree, dict) or any(is_array(value) for value in tree.values()):
+        return ""
+    places = [str(key) for key, value in tree.items() if _is_weights(value)]
+    usual = [name for name in _USUAL if name in places]
+    if len(usual) == 1 or len(places) == 1:
+        return (usual or places)[0]
+    if not places or all(isinstance(value, (dict, list, tuple)) for value in tree.values()):
+        return ""  # a tree of parameters such as {"conv1": {"weight": ...}}
+    raise ValueError(
+        f"read_weights: {path}: expected one state dict, got {', '.join(places)}: say which with --entry"
+    )
+
+
+def _is_weights(value: Any) -> bool:
+    """Tell whether arrays are most of what a part of a file holds, which those of an optimizer are not."""
+    leaves = [leaf for _, leaf in leaves_of(value)]
+    return bool(leaves) and all(is_array(leaf) for leaf in leaves)
+
+
+def _top(tree: Any) -> list[Any]:
+    return list(tree) if isinstance(tree, dict) else [f"a {type(tree).__name__}"]
+
+
+def leaves_of(tree: Any) -> Iterable[tuple[str, Any]]:
+    """Give the leaves of a tree from any file by dotted name, in order, whatever kind they are.
+
+    Examples
+    --------
+    >>> list(leaves_of({"net": {"weight": 1}, "lr": [0.1, 0.2]}))
+    [('net.weight', 1), ('lr.0', 0.1), ('lr.1', 0.2)]
+    """
+    pending: list[tuple[str, Any]] = [("", tree)]
+    while pending:  # no recursion: the depth is the file's
+        name, node = pending.pop()
+        if isinstance(node, (dict, list, tuple)):
+            items = node.items() if isinstance(node, dict) else enumerate(node)
+            pending += [
+                (f"{name}.{key}" if name else str(key), child) for key, child in reversed(list(items))
+            ]
+        else:
+            yield name, node
+
+
+def renamed(arrays: Mapping[str, Array], prefixes: Mapping[str, str]) -> dict[str, Array]:
+    """Replace the beginnings of names; each name is changed once, by the longest prefix that it has.
+
+    Parameters
+    ----------
+    arrays : mapping
+        A state dict.
+    prefixes : mapping of str to str
+        New beginnings by old ones. The empty old one is every name's.
+
+    Returns
+    -------
+    dict
+        In the same order.
+
+    Raises
+    ------
+    ValueError
+        A prefix that no name has, or two entries that would get one name.
+
+    Examples
+    --------
+    >>> renamed({"module.weight": 1, "step": 2}, {"module.": ""})
+    {'weight': 1, 'step': 2}
+    """
+    longest = sorted(prefixes, key=len, reverse=True)
+    used, out = set(), {}
+    for name, x in arrays.items():
+        old = next((prefix for prefix in longest if name.startswith(prefix)), None)
+        new = name if old is None else prefixes[old] + name[len(old) :]
+        used.add(old)
+        if new in out or not new:
+            raise ValueError(f"rename: {name!r} would be called {new!r}, as another entry is or none can be")
+        out[new] = x
+    if unused := [prefix for prefix in prefixes if prefix not in used]:
+        raise ValueError(f"rename: no name begins with {', '.join(map(repr, unused))}")
+    return out
+
+
+def selected(
+    arrays: Mapping[str, Array], only: Iterable[str] = (), drop: Iterable[str] = ()
+) -> dict[str, Array]:
+    """Choose entries by patterns such as ``"layer1.*"`` or ``"*.num_batches_tracked"``.
+
+    Parameters
+    ----------
+    arrays : mapping
+        A state dict.
+    only, drop : iterable of str
+        What is kept (all where none is given), and what of it is then dropped.
+
+    Returns
+    -------
+    dict
+        In the same order.
+
+    Raises
+    ------
+    ValueError
+        A pattern that no name matches.
+
+    Examples
+    --------
+    >>> selected({"a.weight": 1, "a.bias": 2, "b.bias": 3}, only=["a.*"], drop=["*.bias"])
+    {'a.weight': 1}
+    """
+    only, drop = tuple(only), tuple(drop)
+    if unused := [p for p in (*only, *drop) if not any(fnmatchcase(name, p) for name in arrays)]:
+        raise ValueError(f"select: no name matches {', '.join(map(repr, unused))}")
+    return {
+        name: x
+        for name, x in arrays.items()
+        if (not only or any(fnmatchcase(name, p) for p in only))
+        and not any(fnmatchcase(name, p) for p in drop)
+    }
+
+
+def cast(arrays: Mapping[str, Array], dtype: Any) -> dict[str, Array]:
+    """Convert the floating-point entries; whole numbers stay what they are.
+
+    Raises
+    ------
+    ValueError
+        A finite number would become infinite.
+
+    Examples
+    --------
+    >>> cast({"weight": np.ones(1), "step": np.array(3)}, np.float16)
+    {'weight': array([1.], dtype=float16), 'step': array(3)}
+    """
+    out = {}
+    for name, x in arrays.items():
+        if x.dtype.kind == "f":
+            with np.errstate(over="ignore"):
+                y = x.astype(dtype, copy=False)
+            if (np.isfinite(x) & ~np.isfinite(y)).any():
+                raise ValueError(f"cast: {name} has numbers beyond the range of {np.dtype(dtype)}")
+            out[name] = y
+        else:
+            out[name] = x
+    return out
+
+
+def without_wrapper(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Take ``module.`` from names that all have it, as a DataParallel module saves them.
+
+    Examples
+    --------
+    >>> without_wrapper({"module.weight": 1}), without_wrapper({"weight": 1})
+    ({'weight': 1}, {'weight': 1})
+    """
+    wrapped = bool(arrays) and all(name.startswith("module.") for name in arrays)
+    return renamed(arrays, {"module.": ""}) if wrapped else dict(arrays)
+
+
+def params_from(net: Layer, shape: Shape, weights: Mapping[str, Array], dtype: Any = np.float32) -> Params:
+    """Give a network its parameters from a state dict that must fit in full.
+
+    Raises
+    ------
+    ValueError
+        Entries are missing, unexpected or misshapen.
+    """
+    return from_state_dict(net.init(random.key(0), shape, dtype), weights)
