@@ -119,7 +119,22 @@ def test_adjoint_identity_of_bilinear_functions(name, data, key):
 
 
 @pytest.mark.parametrize(
-    "name", [*ELEMENTWISE, "hardtanh", "prelu", "softmax", "softmin", "log_softmax", "batch_norm"]
+    "name",
+    [
+        *ELEMENTWISE,
+        "scale_shift",
+        "abs",
+        "exp",
+        "sin",
+        "erf",
+        "reciprocal",
+        "hardtanh",
+        "prelu",
+        "softmax",
+        "softmin",
+        "log_softmax",
+        "batch_norm",
+    ],
 )
 def test_elementwise_functions_keep_the_memory_order(name):
     x = fst.laid_out(random.normal(random.key(0), (2, 3, 4, 5)), "channels_last")
@@ -180,6 +195,40 @@ def _required(name):
 
     parameters = inspect.signature(getattr(F, name)).parameters
     return sum(parameters[a].default is inspect.Parameter.empty for a in getattr(F, name).arrays) - 1
+
+
+BIG = np.full((1, 2, 16, 16), 4e4, np.float16)
+ROW = np.full((1, 1, 16), 1e2, np.float16)
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "options"),
+    [
+        ("avg_pool2d", [BIG], {"kernel_size": 4}),
+        ("lp_pool2d", [BIG], {"norm_type": 2, "kernel_size": 1}),
+        ("adaptive_avg_pool2d", [BIG], {"output_size": 3}),
+        ("adaptive_avg_pool2d", [BIG], {"output_size": 4}),
+        ("global_avg_pool", [BIG], {}),
+        ("interpolate", [BIG], {"size": 4, "mode": "area"}),
+        ("mean", [BIG], {}),
+        ("scaled_dot_product_attention", [ROW, ROW, BIG[:, 0, :1]], {}),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)
+def test_float16_is_summed_in_float32(name, args, options):
+    """Sums beyond 65504 on the way to a result below it."""
+    function = getattr(F, name)
+    y, pullback = function.forward(*args, **options)
+    wide = [a.astype(np.float64) for a in args]
+    expected, wide_pullback = function.forward(*wide, **options)
+    assert np.asarray(y).dtype == np.float16
+    np.testing.assert_allclose(y, expected, rtol=2e-3)
+    grads, theirs = pullback(np.ones_like(y)), wide_pullback(np.ones_like(expected))
+    many = isinstance(grads, tuple)
+    for ours, exact in zip(grads if many else [grads], theirs if many else [theirs], strict=True):
+        if ours is not None:
+            assert ours.dtype == np.float16
+            np.testing.assert_allclose(ours, exact, rtol=2e-3, atol=1e-6)
 
 
 def test_missing_arguments_raise_as_python_does():

@@ -128,6 +128,16 @@ def test_a_shared_layer_has_one_set_of_params_whose_gradients_add():
     np.testing.assert_allclose(dparams["weight"], first["weight"] + second["weight"])
 
 
+def test_a_node_may_use_the_layer_of_one_that_uses_another():
+    net = fc.graph({"c": ("b", "b"), "b": ("a", "a"), "a": (conv(3), "x")}, outputs="c")
+    x = fc.random.normal(KEY, (1, 3, 4, 4), np.float64)
+    params = net.init(KEY, x.shape, np.float64)
+    assert list(params) == ["a"]
+    np.testing.assert_array_equal(
+        net.apply(params, x), fc.repeat(conv(3), 3, shared=True).apply(params["a"], x)
+    )
+
+
 def test_several_inputs_and_outputs_are_dicts_by_name():
     net = fc.graph(
         {
@@ -201,6 +211,13 @@ GOOD = {"a": (fc.relu(), "x"), "b": (fc.relu(), "a")}
         (lambda: fc.graph(GOOD, outputs="c"), ValueError, "unknown output 'c'; there are a, b"),
         (lambda: fc.graph({"a": ("b", "x")}), ValueError, "expected a layer or the name of a node that has one, got 'b'"),
         (lambda: fc.graph({**GOOD, "c": ("x", "b")}), ValueError, "the name of a node that has one, got 'x'"),
+        (lambda: fc.graph({**GOOD, "c": ("d", "b"), "d": ("c", "b")}), ValueError, r"graph\[c\]: nobody brings the layer: c -> d -> c"),
+        (lambda: fc.graph({**GOOD, "c": ("c", "b")}), ValueError, r"graph\[c\]: nobody brings the layer: c -> c"),
+        (lambda: fc.graph({1: (fc.relu(), "x")}), TypeError, "graph: expected the names of nodes to be text, got 1"),
+        (lambda: fc.graph(GOOD, outputs=("b", 2)), TypeError, "graph: expected outputs to be text, got 2"),
+        (lambda: fc.graph(GOOD, outputs=2), TypeError, "graph: expected outputs to be a name or several, got 2"),
+        (lambda: fc.graph(GOOD, outputs=()), TypeError, r"graph: expected outputs to be a name or several, got \(\)"),
+        (lambda: fc.graph(GOOD, inputs=None), TypeError, "graph: expected inputs to be a name or several, got None"),
         (lambda: fc.graph({"a": fc.relu()}), TypeError, r"graph\[a\]: expected \(layer, source, ...\), got relu\(\)"),
         (lambda: fc.graph({"a": (fc.relu(), 3)}), TypeError, r"graph\[a\]: expected names of sources, got int"),
         (lambda: fc.graph({"a": (fc.relu, "x")}), TypeError, r"graph\[a\]: expected a layer, got function relu"),

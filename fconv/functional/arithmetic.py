@@ -14,6 +14,8 @@ __all__ = [
     "abs_vjp",
     "clamp",
     "clamp_vjp",
+    "cos",
+    "cos_vjp",
     "erf",
     "erf_vjp",
     "exp",
@@ -26,6 +28,8 @@ __all__ = [
     "reciprocal_vjp",
     "scale_shift",
     "scale_shift_vjp",
+    "sin",
+    "sin_vjp",
     "sqrt",
     "sqrt_vjp",
 ]
@@ -70,6 +74,18 @@ def sqrt(x: Array) -> Curve:
     """Square root; NaN below 0. The gradient at 0 is infinite."""
     y = once(lambda: xp_of(x).sqrt(x))
     return y, lambda g: g / (2 * y())
+
+
+@elementwise()
+def sin(x: Array) -> Curve:
+    """Sine of an angle in radians."""
+    return lambda: xp_of(x).sin(x), lambda g: g * xp_of(x).cos(x)
+
+
+@elementwise()
+def cos(x: Array) -> Curve:
+    """Cosine of an angle in radians."""
+    return lambda: xp_of(x).cos(x), lambda g: -g * xp_of(x).sin(x)
 
 
 @elementwise()
@@ -126,10 +142,12 @@ def clamp(x: Array, min: float | None = None, max: float | None = None) -> Curve
 
 abs_vjp = abs.vjp
 clamp_vjp = clamp.vjp
+cos_vjp = cos.vjp
 erf_vjp = erf.vjp
 exp_vjp = exp.vjp
 log_vjp = log.vjp
 power_vjp = power.vjp
 reciprocal_vjp = reciprocal.vjp
 scale_shift_vjp = scale_shift.vjp
+sin_vjp = sin.vjp
 sqrt_vjp = sqrt.vjp

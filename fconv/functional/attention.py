@@ -9,8 +9,10 @@ import numpy as np
 
 from fconv import random
 from fconv.arrays import Array, Shape, describe, xp_of
+from fconv.functional.broadcasting import sum_to
 from fconv.functional.core import Definition, Thunks, differentiable, once
 from fconv.functional.masking import check_probability
+from fconv.functional.precision import in_single
 
 __all__ = [
     "scaled_dot_product_attention",
@@ -106,63 +108,66 @@ def scaled_dot_product_attention(
     # Without features all scores are 0, whatever they are scaled by.
     factor = 1 / sqrt(max(1, features)) if scale is None else float(scale)
 
-    def spread(v: Array) -> Array:
-        return xp.repeat(v, repeats, axis=-3) if repeats > 1 else v
+    def attend(query: Array, key: Array, value: Array, attn_mask: Array | None) -> Definition:
+        def spread(v: Array) -> Array:
+            return xp.repeat(v, repeats, axis=-3) if repeats > 1 else v
 
-    def gathered(v: Array, shape: Shape) -> Array:
-        """Take a gradient back to an array of `shape` that was broadcast."""
-        if repeats > 1:
-            v = _sum_to(v, _repeated(shape, repeats))
-            return v.reshape(*shape[:-2], repeats, *shape[-2:]).sum(axis=-3)
-        return _sum_to(v, shape)
+        def gathered(v: Array, shape: Shape) -> Array:
+            """Take a gradient back to an array of `shape` that was broadcast."""
+            if repeats > 1:
+                v = sum_to(v, _repeated(shape, repeats))
+                return v.reshape(*shape[:-2], repeats, *shape[-2:]).sum(axis=-3)
+            return sum_to(v, shape)
 
-    @once
-    def weights() -> Array:
-        """Give the softmax of the scores; 0 throughout where a query sees no key."""
-        scores = (query * factor) @ _transposed(spread(key))
-        hidden = _hidden(xp, attn_mask, is_causal, rows, columns)
-        if hidden is not None:
-            scores = xp.where(hidden, xp.asarray(-np.inf, dtype=scores.dtype), scores)
-        elif attn_mask is not None:
-            scores = scores + attn_mask
-        if columns == 0:
-            return scores
-        top = scores.max(axis=-1, keepdims=True)
-        with np.errstate(invalid="ignore", over="ignore"):  # infinite scores give NaN, as in PyTorch
-            powers = xp.exp(scores - xp.where(top == -np.inf, xp.zeros((), top.dtype), top))
-            summed = powers.sum(axis=-1, keepdims=True)
-            return powers / xp.where(summed == 0, xp.ones((), summed.dtype), summed)
-
-    @once
-    def kept() -> Array:
-        drawn = xp.asarray(random.bernoulli(rng, 1.0 - dropout_p, scores_shape))  # type: ignore[arg-type]
-        return drawn.astype(query.dtype) * (1.0 / (1.0 - dropout_p) if dropout_p < 1 else 0.0)
-
-    def dropped(p: Array) -> Array:
-        return p * kept() if dropout_p else p
-
-    def attended() -> Array:
-        return dropped(weights()) @ spread(value)
-
-    def pullback(g: Array) -> Thunks:
         @once
-        def dscores() -> Array:
-            dweights = dropped(_sum_to(g @ _transposed(spread(value)), scores_shape))
-            return weights() * (dweights - (dweights * weights()).sum(axis=-1, keepdims=True))
+        def weights() -> Array:
+            """Give the softmax of the scores; 0 throughout where a query sees no key."""
+            scores = (query * factor) @ _transposed(spread(key))
+            hidden = _hidden(xp, attn_mask, is_causal, rows, columns)
+            if hidden is not None:
+                scores = xp.where(hidden, xp.asarray(-np.inf, dtype=scores.dtype), scores)
+            elif attn_mask is not None:
+                scores = scores + attn_mask
+            if columns == 0:
+                return scores
+            top = scores.max(axis=-1, keepdims=True)
+            with np.errstate(invalid="ignore", over="ignore"):  # infinite scores give NaN, as in PyTorch
+                powers = xp.exp(scores - xp.where(top == -np.inf, xp.zeros((), top.dtype), top))
+                summed = powers.sum(axis=-1, keepdims=True)
+                return powers / xp.where(summed == 0, xp.ones((), summed.dtype), summed)
 
-        def dmask() -> Any:
-            if attn_mask is None or attn_mask.dtype.kind == "b":
-                return None
-            return _sum_to(dscores(), attn_mask.shape)
+        @once
+        def kept() -> Array:
+            drawn = xp.asarray(random.bernoulli(rng, 1.0 - dropout_p, scores_shape))  # type: ignore[arg-type]
+            return drawn.astype(query.dtype) * (1.0 / (1.0 - dropout_p) if dropout_p < 1 else 0.0)
 
-        return {
-            "query": lambda: _sum_to((dscores() @ spread(key)) * factor, query.shape),
-            "key": lambda: gathered(_transposed(dscores()) @ query * factor, key.shape),
-            "value": lambda: gathered(_transposed(dropped(weights())) @ g, value.shape),
-            "attn_mask": dmask,
-        }
+        def dropped(p: Array) -> Array:
+            return p * kept() if dropout_p else p
 
-    return (*batch, rows, value.shape[-1]), once(attended), pullback
+        def attended() -> Array:
+            return dropped(weights()) @ spread(value)
+
+        def pullback(g: Array) -> Thunks:
+            @once
+            def dscores() -> Array:
+                dweights = dropped(sum_to(g @ _transposed(spread(value)), scores_shape))
+                return weights() * (dweights - (dweights * weights()).sum(axis=-1, keepdims=True))
+
+            def dmask() -> Any:
+                if attn_mask is None or attn_mask.dtype.kind == "b":
+                    return None
+                return sum_to(dscores(), attn_mask.shape)
+
+            return {
+                "query": lambda: sum_to((dscores() @ spread(key)) * factor, query.shape),
+                "key": lambda: gathered(_transposed(dscores()) @ query * factor, key.shape),
+                "value": lambda: gathered(_transposed(dropped(weights())) @ g, value.shape),
+                "attn_mask": dmask,
+            }
+
+        return (*batch, rows, value.shape[-1]), once(attended), pullback
+
+    return in_single(attend, query, key, value, attn_mask)
 
 
 def _transposed(x: Array) -> Array:
@@ -172,15 +177,6 @@ def _transposed(x: Array) -> Array:
 def _repeated(shape: Shape, repeats: int) -> Shape:
     """Give the shape of an array whose heads on axis -3 are repeated."""
     return shape if repeats == 1 else (*shape[:-3], shape[-3] * repeats, *shape[-2:])
-
-
-def _sum_to(x: Array, shape: Shape) -> Array:
-    """Sum over the axes along which an array of `shape` was broadcast to that of `x`."""
-    if x.shape == shape:
-        return x
-    lead = x.ndim - len(shape)
-    stretched = [lead + i for i, size in enumerate(shape) if size == 1 and x.shape[lead + i] != 1]
-    return x.sum(axis=(*range(lead), *stretched)).reshape(shape)
 
 
 def _check(query: Array, key: Array, value: Array, enable_gqa: bool) -> int:

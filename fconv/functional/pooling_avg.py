@@ -12,6 +12,7 @@ from fconv.conv.windows import pad
 from fconv.functional.core import Definition, differentiable, for_sample, once
 from fconv.functional.pooling_max import max_pool1d, max_pool2d, max_pool3d
 from fconv.functional.pooling_windows import pool_geometry, spread_over_windows, window_entries
+from fconv.functional.precision import in_single
 from fconv.options import number, whole
 
 __all__ = [
@@ -74,7 +75,7 @@ def _avg_pool(
 
         return (*x.shape[:2], *windows.out_size), once(value), pullback
 
-    return for_sample(x, ndim + 2, define)
+    return for_sample(x, ndim + 2, lambda x: in_single(define, x))
 
 
 def _entries_counted(windows: Windows, axis: int, count_include_pad: bool) -> Array:
@@ -214,7 +215,7 @@ def _lp_pool(
 
         return (*x.shape[:2], *windows.out_size), once(value), pullback
 
-    return for_sample(x, ndim + 2, define)
+    return for_sample(x, ndim + 2, lambda x: in_single(define, x))
 
 
 def check_norm_type(name: str, norm_type: float) -> float:

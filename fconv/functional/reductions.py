@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from math import prod
 from typing import TypeAlias
 
+import numpy as np
+
 from fconv.arrays import Array, Shape, xp_of
 from fconv.functional.activation import check_axis_of
 from fconv.functional.core import Definition, differentiable, once
-from fconv.functional.reduction import accurate_sum, quotient
+from fconv.functional.reduction import narrowed, quotient
 
 __all__ = ["amax", "amax_vjp", "mean", "mean_vjp", "sum", "sum_vjp"]
 
@@ -38,8 +40,9 @@ def _total(name: str, x: Array, dim: Dims, keepdim: bool, averaged: bool) -> Def
     count = prod(x.shape[axis] for axis in axes) if averaged else 1
 
     def value() -> Array:
-        total = accurate_sum(x, axes)
-        return quotient(total, count) if averaged else xp_of(x).asarray(total)
+        wide = x.sum(axis=axes, dtype=np.float64)  # the total may be too large for float16, the mean is not
+        with np.errstate(invalid="ignore"):  # the mean of nothing is NaN
+            return narrowed(xp_of(x).divide(wide, count) if averaged else wide, x)
 
     def pullback(g: Array) -> Array:
         each = g.reshape(kept) if count == 1 else quotient(g.reshape(kept), count)

@@ -6,7 +6,7 @@ from fconv import functional as F
 from fconv.layer import Layer
 from fconv.layers.activation import of_each
 
-__all__ = ["abs", "clamp", "erf", "exp", "log", "power", "reciprocal", "scale_shift", "sqrt"]
+__all__ = ["abs", "clamp", "cos", "erf", "exp", "log", "power", "reciprocal", "scale_shift", "sin", "sqrt"]
 
 
 def scale_shift(scale: float = 1.0, shift: float = 0.0) -> Layer:
@@ -32,6 +32,16 @@ def log() -> Layer:
 def sqrt() -> Layer:
     """Square root; see `fconv.functional.sqrt`."""
     return of_each(F.sqrt)
+
+
+def sin() -> Layer:
+    """Sine; see `fconv.functional.sin`."""
+    return of_each(F.sin)
+
+
+def cos() -> Layer:
+    """Cosine; see `fconv.functional.cos`."""
+    return of_each(F.cos)
 
 
 def reciprocal() -> Layer:

@@ -56,7 +56,7 @@ def dncnn(channels: int = 1, *, layers: int = 17, batch_norm: bool = False, widt
     for _ in range(count - 2):
         chain += [conv2d(width, 3, padding=1), *([_norm()] if batch_norm else []), relu()]
     chain.append(conv2d(channels, 3, padding=1))
-    return graph({"model": (compose(*chain), "x"), "denoised": (subtract(), "x", "model")})
+    return graph({"model": (compose(*chain), "x"), "denoised": (subtract(stretch=False), "x", "model")})
 
 
 def _norm() -> Layer:

@@ -84,11 +84,11 @@ def graph(
     >>> sorted(net.init(random.key(0), (1, 4, 8, 8)))
     ['act', 'conv', 'sum']
     """
-    in_names = (inputs,) if isinstance(inputs, str) else tuple(inputs)
     if not isinstance(nodes, Mapping) or not nodes:
         raise TypeError(f"graph: expected a mapping of nodes, got {describe(nodes)}")
-    out_names = (list(nodes)[-1],) if outputs is None else outputs
-    out_names = (out_names,) if isinstance(out_names, str) else tuple(out_names)
+    _names("the names of nodes", tuple(nodes))
+    in_names = _names("inputs", inputs)
+    out_names = _names("outputs", list(nodes)[-1] if outputs is None else outputs)
     lone_in = isinstance(inputs, str)
     lone_out = outputs is None or isinstance(outputs, str)
     members = Members("graph", *_owners(nodes), by_name=True, dots=True)
@@ -186,6 +186,18 @@ def graph(
     )  # fmt: skip
 
 
+def _names(what: str, names: Any) -> tuple[str, ...]:
+    """Give one name, or several, as a tuple, and require that they are text."""
+    if isinstance(names, str):
+        return (names,)
+    if not isinstance(names, (tuple, list)) or not names:
+        raise TypeError(f"graph: expected {what} to be a name or several, got {names!r}")
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"graph: expected {what} to be text, got {name!r}")
+    return tuple(names)
+
+
 def _owners(nodes: Mapping[str, Sequence[Any]]) -> tuple[list[str], list[Any]]:
     """List the nodes that bring a layer, and their layers."""
     for name, node in nodes.items():
@@ -207,18 +219,28 @@ def _read(
         what = clashes or sorted(n for n in in_names if in_names.count(n) > 1)[:1]
         raise ValueError(f"graph: the name {what[0]!r} stands for an input and for something else")
     read = {}
-    for name, (layer, *sources) in nodes.items():
-        owner = layer if isinstance(layer, str) else name
-        if owner not in members.children:
-            raise ValueError(
-                f"graph[{name}]: expected a layer or the name of a node that has one, got {owner!r}"
-            )
+    for name, (_, *sources) in nodes.items():
+        owner = _owner(nodes, name)
         for source in sources:
             if source not in nodes and source not in in_names:
                 known = ", ".join([*in_names, *nodes])
                 raise ValueError(f"graph[{name}]: unknown source {source!r}; there are {known}")
         read[name] = _Node(name, owner, members.children[owner], tuple(sources))
     return read
+
+
+def _owner(nodes: Mapping[str, Sequence[Any]], name: str) -> str:
+    """Follow a node that uses another's layer, which may use another's itself, to where the layer is."""
+    seen = [name]
+    while isinstance(found := nodes[seen[-1]][0], str):
+        if found in seen:
+            raise ValueError(f"graph[{name}]: nobody brings the layer: {' -> '.join([*seen, found])}")
+        if found not in nodes:
+            raise ValueError(
+                f"graph[{name}]: expected a layer or the name of a node that has one, got {found!r}"
+            )
+        seen.append(found)
+    return seen[-1]
 
 
 def _sorted(nodes: dict[str, _Node], in_names: tuple[str, ...], out_names: tuple[str, ...]) -> list[_Node]:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 
 from fconv.arrays import Array, Shape, check_floating, namespace, xp_of
-from fconv.functional.reduction import accurate_sum
+from fconv.functional.broadcasting import broadcast_shape, sum_to
 from fconv.layer import Layer, LayerPullback, Params, check_params
 
 T = TypeVar("T")
@@ -25,9 +25,9 @@ def add(*, stretch: bool = True) -> Layer:
     """
 
     def forward(xs: Sequence[Array]) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
-        return _total(xs), lambda g: tuple(_shrunk(g, x.shape) for x in xs)
+        return _total(xs), lambda g: tuple(sum_to(g, x.shape) for x in xs)
 
-    return merge("add", forward, lambda shapes: (_stretched if stretch else one_shape)("add", shapes))
+    return merge("add", forward, lambda shapes: (broadcast_shape if stretch else one_shape)("add", shapes))
 
 
 def multiply() -> Layer:
@@ -43,17 +43,17 @@ def multiply() -> Layer:
     def forward(xs: Sequence[Array]) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
         def pull(g: Array) -> tuple[Array, ...]:
             others = [_product([x for j, x in enumerate(xs) if j != i]) for i in range(len(xs))]
-            return tuple(_shrunk(g if o is None else g * o, x.shape) for x, o in zip(xs, others, strict=True))
+            return tuple(sum_to(g if o is None else g * o, x.shape) for x, o in zip(xs, others, strict=True))
 
         product = _product(xs)
         assert product is not None  # a tuple of inputs is never empty
         return product, pull
 
-    return merge("multiply", forward, lambda shapes: _stretched("multiply", shapes))
+    return merge("multiply", forward, lambda shapes: broadcast_shape("multiply", shapes))
 
 
-def subtract() -> Layer:
-    """Take the second array of a tuple of two from the first; they are stretched to one shape.
+def subtract(*, stretch: bool = True) -> Layer:
+    """Take the second of two arrays from the first, stretched to one shape unless `stretch` is False.
 
     Examples
     --------
@@ -61,7 +61,7 @@ def subtract() -> Layer:
     >>> subtract().vjp((), (np.ones(2), np.zeros(2)), np.ones(2))
     ((), (array([1., 1.]), array([-1., -1.])))
     """
-    return _of_two("subtract", lambda a, b: (a - b, lambda g: (g, -g)))
+    return _of_two("subtract", lambda a, b: (a - b, lambda g: (g, -g)), stretch)
 
 
 def divide() -> Layer:
@@ -103,13 +103,13 @@ def matmul() -> Layer:
         a, b = _two("matmul", shapes)
         if len(a) < 2 or len(b) < 2 or a[-1] != b[-2]:
             raise ValueError(f"matmul: expected shapes (..., n, k) and (..., k, m), got {listed(shapes)}")
-        return (*_stretched("matmul", [a[:-2], b[:-2]]), a[-2], b[-1])
+        return (*broadcast_shape("matmul", [a[:-2], b[:-2]]), a[-2], b[-1])
 
     def forward(xs: Sequence[Array]) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
         a, b = xs
 
         def pull(g: Array) -> tuple[Array, ...]:
-            return _shrunk(g @ b.swapaxes(-1, -2), a.shape), _shrunk(a.swapaxes(-1, -2) @ g, b.shape)
+            return sum_to(g @ b.swapaxes(-1, -2), a.shape), sum_to(a.swapaxes(-1, -2) @ g, b.shape)
 
         return a @ b, pull
 
@@ -187,40 +187,18 @@ def _product(xs: Sequence[Array]) -> Array | None:
     return product
 
 
-def _stretched(name: str, shapes: Sequence[Shape]) -> Shape:
-    """Give the shape that inputs are stretched to; axes match from the last, and one entry fits any."""
-    ndim = max(map(len, shapes))
-    out = []
-    for sizes in zip(*((1,) * (ndim - len(s)) + tuple(s) for s in shapes), strict=True):
-        wide = {size for size in sizes if size != 1}
-        if len(wide) > 1:
-            raise ValueError(
-                f"{name}: expected shapes that are equal or 1 along each axis, got {listed(shapes)}"
-            )
-        out.append(wide.pop() if wide else 1)
-    return tuple(out)
-
-
-def _shrunk(g: Array, shape: Shape) -> Array:
-    """Sum a gradient over the axes along which its array was stretched."""
-    if g.shape == shape:
-        return g
-    lead = g.ndim - len(shape)
-    axes = tuple(a for a, size in enumerate((1,) * lead + tuple(shape)) if size == 1 and g.shape[a] != 1)
-    return (accurate_sum(g, axes, keepdims=True) if axes else g).reshape(shape)
-
-
 _Pair: TypeAlias = Callable[[Array], tuple[Array, Array]]
 
 
-def _of_two(name: str, forward: Callable[[Array, Array], tuple[Array, _Pair]]) -> Layer:
+def _of_two(name: str, forward: Callable[[Array, Array], tuple[Array, _Pair]], stretch: bool = True) -> Layer:
     """Make a layer of a function of two arrays that are stretched to one shape."""
+    fitted = broadcast_shape if stretch else one_shape
 
     def both(xs: Sequence[Array]) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
         y, pull = forward(*xs)
-        return y, lambda g: tuple(_shrunk(part, x.shape) for part, x in zip(pull(g), xs, strict=True))
+        return y, lambda g: tuple(sum_to(part, x.shape) for part, x in zip(pull(g), xs, strict=True))
 
-    return merge(name, both, lambda shapes: _stretched(name, _two(name, shapes)))
+    return merge(name, both, lambda shapes: fitted(name, _two(name, shapes)))
 
 
 def _two(name: str, shapes: Sequence[Shape]) -> Sequence[Shape]:

@@ -40,18 +40,21 @@ def torch_scale_shift(x, scale=1.0, shift=0.0):
 CASES = {
     "abs": Case(pointwise(), naive.abs),
     "clamp": Case(clamp_cases(), naive.clamp),
+    "cos": Case(pointwise(), naive.cos),
     "erf": Case(pointwise(), naive.erf),
     "exp": Case(moderate(), naive.exp),
     "log": Case(positive(), naive.log),
     "power": Case(positive(exponent=numbers), naive.power, torch=lambda x, exponent: x**exponent),
     "reciprocal": Case(positive(), naive.reciprocal),
     "scale_shift": Case(pointwise(scale=numbers, shift=numbers), naive.scale_shift, torch=torch_scale_shift),
+    "sin": Case(pointwise(), naive.sin),
     "sqrt": Case(positive(), naive.sqrt),
 }
 
 LAYERS = {
     "abs": (fc.abs(), (2, 3, 4)),
     "clamp": (fc.clamp(-0.5, 0.5), (2, 3, 4)),
+    "cos": (fc.cos(), (2, 3, 4)),
     "erf": (fc.erf(), (2, 3, 4)),
     "exp": (fc.compose(fc.tanh(), fc.exp()), (2, 3, 4)),
     "log": (fc.compose(fc.softplus(), fc.log()), (2, 3, 4)),
@@ -59,17 +62,20 @@ LAYERS = {
     "power of 2": (fc.power(2), (2, 3, 4)),
     "reciprocal": (fc.compose(fc.softplus(), fc.reciprocal()), (2, 3, 4)),
     "scale_shift": (fc.scale_shift(2.0, -1.0), (2, 3, 4)),
+    "sin": (fc.sin(), (2, 3, 4)),
     "sqrt": (fc.compose(fc.softplus(), fc.sqrt()), (2, 3, 4)),
 }
 
 CALLS = [
     ("abs", [(3, 4)], {}),
     ("clamp", [(3, 4)], {"min": -0.5, "max": None}),
+    ("cos", [(3, 4)], {}),
     ("erf", [(3, 4)], {}),
     ("exp", [(3, 4)], {}),
     ("log", [("positive", (3, 4))], {}),
     ("power", [("positive", (3, 4))], {"exponent": -1.5}),
     ("reciprocal", [("positive", (3, 4))], {}),
     ("scale_shift", [(3, 4)], {"scale": 2.0, "shift": -1.0}),
+    ("sin", [(3, 4)], {}),
     ("sqrt", [("positive", (3, 4))], {}),
 ]  # fmt: skip
