@@ -25,7 +25,8 @@ from fconv.layers import *
 from fconv.losses import *
 from fconv.networks import *
 from fconv.optimizers import *
-from fconv.state_dict import from_state_dict, to_state_dict
+from fconv.state_dict import find_state_dict, from_state_dict, rename, to_state_dict
+from fconv.threads import get_num_threads, set_num_threads
 from fconv.torch import from_torch, to_torch, to_torch_module
 from fconv.training import TrainState, train_state, train_step, value_and_grad
 from fconv.version import __version__
@@ -52,10 +53,12 @@ __all__ = [
     "call",
     "data",
     "depthwise_separable_conv2d",
+    "find_state_dict",
     "from_onnx",
     "from_state_dict",
     "from_torch",
     "functional",
+    "get_num_threads",
     "initializers",
     "load",
     "load_metadata",
@@ -63,8 +66,10 @@ __all__ = [
     "models",
     "parameter",
     "random",
+    "rename",
     "save",
     "schedules",
+    "set_num_threads",
     "squeeze_excitation",
     "to_device",
     "to_onnx",

@@ -145,3 +145,95 @@ def _to_cupy(x: Array) -> Any:
     import cupy
 
     return cupy.asarray(x)
+
+
+def rename(state_dict: Mapping[str, Any], prefixes: Mapping[str, str]) -> dict[str, Any]:
+    """Replace the beginnings of names, such as the ``module.`` that DataParallel puts before each.
+
+    Parameters
+    ----------
+    state_dict : mapping
+        Values by dotted name.
+    prefixes : mapping of str to str
+        What names begin with, and what they are to begin with instead. Each name follows the
+        first prefix that it begins with; other names stay.
+
+    Returns
+    -------
+    dict
+        The same values in the same order.
+
+    Raises
+    ------
+    TypeError
+        A prefix or a name is no text.
+    ValueError
+        Two entries would have one name.
+
+    Examples
+    --------
+    >>> rename({"module.conv.weight": 1, "epoch": 2}, {"module.": ""})
+    {'conv.weight': 1, 'epoch': 2}
+    """
+    for text in (*prefixes, *prefixes.values(), *state_dict):
+        if not isinstance(text, str):
+            raise TypeError(f"rename: expected names as text, got {describe(text)}")
+    renamed: dict[str, Any] = {}
+    for name, value in state_dict.items():
+        old = next((prefix for prefix in prefixes if name.startswith(prefix)), "")
+        new = prefixes.get(old, "") + name.removeprefix(old)
+        if new in renamed:
+            raise ValueError(f"rename: two entries would be named {new!r}, one of them {name!r}")
+        renamed[new] = value
+    return renamed
+
+
+_USUAL = ("state_dict", "model_state_dict", "model", "params", "net", "network", "weights", "params_ema")
+
+
+def find_state_dict(tree: Any) -> dict[str, Any]:
+    """Find the state dict in what a checkpoint file holds.
+
+    Parameters
+    ----------
+    tree : object
+        What `fconv.load` gave: a state dict, or dicts around one, such as
+        ``{"state_dict": ..., "epoch": 3, "optimizer": ...}``.
+
+    Returns
+    -------
+    dict
+        The state dict: `tree` itself where all its values are arrays, otherwise what stands
+        under one of the usual names (state_dict, model_state_dict, model, params, net, network,
+        weights, params_ema, in this order), or else the only dict of arrays that there is.
+
+    Raises
+    ------
+    TypeError
+        `tree` is no dict.
+    ValueError
+        There is no dict of arrays, or there are several; all are listed.
+
+    Examples
+    --------
+    >>> find_state_dict({"epoch": 3, "model": {"weight": np.zeros(2)}})
+    {'weight': array([0., 0.])}
+    """
+    if not isinstance(tree, Mapping):
+        raise TypeError(f"find_state_dict: expected a dict, got {describe(tree)}")
+    if _is_state_dict(tree):
+        return dict(tree)
+    for name in _USUAL:
+        if isinstance(tree.get(name), Mapping):
+            return find_state_dict(tree[name])
+    found = {str(name): value for name, value in tree.items() if _is_state_dict(value)}
+    if len(found) == 1:
+        return dict(next(iter(found.values())))
+    what = f"several dicts of arrays: {', '.join(found)}" if found else "no dict of arrays"
+    raise ValueError(
+        f"find_state_dict: expected one state dict, got {what} among {', '.join(map(str, tree))}"
+    )
+
+
+def _is_state_dict(value: Any) -> bool:
+    return isinstance(value, Mapping) and bool(value) and all(map(_is_tensor, value.values()))

@@ -23,7 +23,7 @@ def files(monkeypatch):
     """Objects by file name, in the place of the module that writes them."""
     kept = {}
     module = ModuleType("fconv.torch.files")
-    module.read_pt = lambda path: kept[os.fspath(path)]
+    module.read_pt = lambda path, mmap=True: kept[os.fspath(path)]
     module.write_pt = lambda path, found, texts: kept.update({os.fspath(path): (found, dict(texts))})
     monkeypatch.setitem(sys.modules, "fconv.torch.files", module)
     return kept

@@ -18,7 +18,7 @@ import pytest
 import fconv as fc
 from fconv.checkpoint import describe_file
 from fconv.testing.purity import same_bits
-from tests import fuzz_targets_files
+from tests.fuzz import files as fuzz_targets_files
 
 WHOLE = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}
 

@@ -29,7 +29,7 @@ def input_of(layer, x):
 
 
 def test_every_layer_is_here():
-    built = {layer.name for layer, _ in LAYERS.values()}
+    built = {each.name for layer, _ in LAYERS.values() for each in (layer, *layer.children.values())}
     assert set(fc.layers.__all__) <= built
 
 
@@ -116,11 +116,11 @@ def test_dropout_drops_about_a_share_p_and_keeps_the_mean():
 
 def test_unasked_input_gradients_are_not_computed(monkeypatch):
     """The first layer's input gradient is the dearest of all, and training never looks at it."""
-    from fconv.conv import definition
+    from fconv.conv import engine
 
     calls = []
-    original = definition.input_gradient
-    monkeypatch.setattr(definition, "input_gradient", lambda *a: calls.append(1) or original(*a))
+    original = engine.input_gradient
+    monkeypatch.setattr(engine, "input_gradient", lambda *a: calls.append(1) or original(*a))
     net = fc.compose(fc.relu(), fc.conv2d(2, 3), fc.relu(), fc.conv2d(2, 3), fc.flatten(), fc.linear(1))
     x = np.ones((1, 1, 6, 6), np.float32)
     params = net.init(KEY, x.shape)
@@ -129,14 +129,14 @@ def test_unasked_input_gradients_are_not_computed(monkeypatch):
 
 
 def test_inference_does_no_work_for_the_gradient(monkeypatch):
-    from fconv.conv import definition
+    from fconv.conv import engine
 
-    monkeypatch.setattr(definition, "input_gradient", None)
-    monkeypatch.setattr(definition, "weight_gradient", None)
+    monkeypatch.setattr(engine, "input_gradient", None)
+    monkeypatch.setattr(engine, "weight_gradient", None)
     params = fc.conv2d(2, 3).init(KEY, (1, 1, 6, 6))
     fc.conv2d(2, 3).apply(params, np.ones((1, 1, 6, 6), np.float32))
     monkeypatch.undo()
-    monkeypatch.setattr(definition, "convolve", None)  # nor does the gradient compute the value
+    monkeypatch.setattr(engine, "convolve", None)  # nor does the gradient compute the value
     x = np.ones((1, 1, 6, 6), np.float32)
     fc.conv2d(2, 3).vjp(params, x, np.ones((1, 2, 4, 4), np.float32))
 

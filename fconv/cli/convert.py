@@ -102,9 +102,8 @@ def convert(
 
 def _report(source: str, target: str, found: Any, kept: dict[str, Any], dropped: list[str]) -> None:
     where = f" ({found.entry})" if found.entry else ""
-    click.echo(
-        f"{source}{where} -> {target}: {plural(len(kept), 'entry', 'entries')}, {size(os.path.getsize(target))}"
-    )
+    entries, written = plural(len(kept), "entry", "entries"), size(os.path.getsize(target))
+    click.echo(f"{source}{where} -> {target}: {entries}, {written}")
     if found.left_out:
         click.echo(f"left out of {source}: {listed(_heads(found.left_out))}")
     if dropped:

@@ -1,35 +1,103 @@
-"""The place where a convolution chooses how it is computed.
-
-An engine is a module (or any object) with the three functions of `fconv.conv.definition`:
-``convolve(x, weight, geometry)``, ``input_gradient(g, weight, geometry)`` and
-``weight_gradient(g, x, geometry)``. Callers ask `engine_for` and know nothing of the choice.
-"""
+"""The place where a convolution chooses how it is computed."""
 
 from __future__ import annotations
 
-from typing import Protocol, cast
+from typing import Any
 
-from fconv.arrays import Array
-from fconv.conv import definition
-from fconv.conv.geometry import ConvGeometry
+import numpy as np
 
-
-class Engine(Protocol):
-    """What computes a convolution and its two gradients."""
-
-    def convolve(self, x: Array, weight: Array, geometry: ConvGeometry) -> Array:
-        """Give the output, (N, O, *out_size)."""
-        ...
-
-    def input_gradient(self, g: Array, weight: Array, geometry: ConvGeometry) -> Array:
-        """Give the gradient of the input, (N, C, *in_size)."""
-        ...
-
-    def weight_gradient(self, g: Array, x: Array, geometry: ConvGeometry) -> Array:
-        """Give the gradient of the weight, (O, C/groups, *kernel)."""
-        ...
+from fconv.arrays import Array, Shape
+from fconv.conv import cpu, definition
+from fconv.conv.geometry import ConvGeometry, Padding, Size, conv_geometry
 
 
-def engine_for(geometry: ConvGeometry) -> Engine:
-    """Choose the engine for a convolution: so far the definition serves every shape."""
-    return cast(Engine, definition)
+def algorithm_for(
+    x_shape: Shape,
+    weight_shape: Shape,
+    *,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    dtype: Any = np.float32,
+) -> str:
+    """Name the algorithm that a convolution of NumPy arrays takes by itself.
+
+    Parameters
+    ----------
+    x_shape, weight_shape : tuple of int
+        (N, C, *spatial) and (O, C/groups, *kernel).
+    stride, padding, dilation, groups
+        As for `fconv.functional.conv2d`.
+    dtype : dtype
+        Of the arrays.
+
+    Returns
+    -------
+    str
+        "direct", "winograd", "depthwise" or "einsum".
+
+    Raises
+    ------
+    ValueError, TypeError
+        The shapes do not fit each other.
+
+    Examples
+    --------
+    >>> algorithm_for((8, 64, 56, 56), (64, 64, 3, 3), padding=1)
+    'winograd'
+    >>> algorithm_for((8, 64, 56, 56), (64, 64, 3, 3), padding=1, stride=2)
+    'direct'
+    """
+    ndim = len(weight_shape) - 2
+    geometry = conv_geometry(
+        "algorithm_for", ndim, tuple(x_shape), tuple(weight_shape), None, stride, padding, dilation, groups
+    )
+    kind = np.dtype(dtype)
+    return cpu.chosen(geometry, kind) if cpu.serves(kind, geometry) else "einsum"
+
+
+def _on_cpu(a: Array, b: Array, geometry: ConvGeometry, algorithm: str) -> bool:
+    if algorithm == "einsum" or not (isinstance(a, np.ndarray) and isinstance(b, np.ndarray)):
+        return False
+    return a.dtype == b.dtype and cpu.serves(a.dtype, geometry)
+
+
+def convolve(
+    x: Array, weight: Array, geometry: ConvGeometry, bias: Array | None = None, algorithm: str = "auto"
+) -> Array:
+    """Give the output, (N, O, *out_size)."""
+    if _on_cpu(x, weight, geometry, algorithm):
+        return cpu.convolve(x, weight, geometry, bias, algorithm)
+    y = definition.convolve(x, weight, geometry)
+    return y if bias is None else y + bias.reshape(-1, *(1,) * geometry.windows.ndim)
+
+
+def input_gradient(g: Array, weight: Array, geometry: ConvGeometry, algorithm: str = "auto") -> Array:
+    """Give the gradient of the input, (N, C, *in_size)."""
+    if _on_cpu(g, weight, geometry, algorithm):
+        return cpu.input_gradient(g, weight, geometry, algorithm)
+    return definition.input_gradient(g, weight, geometry)
+
+
+def weight_gradient(g: Array, x: Array, geometry: ConvGeometry, algorithm: str = "auto") -> Array:
+    """Give the gradient of the weight, (O, C/groups, *kernel)."""
+    if _on_cpu(g, x, geometry, algorithm):
+        return cpu.weight_gradient(g, x, geometry, algorithm)
+    return definition.weight_gradient(g, x, geometry)
+
+
+def check_algorithm(name: str, algorithm: str, dtype: Any, geometry: ConvGeometry) -> None:
+    """Require an algorithm that there is and that can serve the shape.
+
+    Raises
+    ------
+    ValueError
+        Otherwise.
+    """
+    if algorithm in ("auto", "einsum"):
+        return
+    if algorithm not in cpu.ALGORITHMS:
+        raise ValueError(f"{name}: expected an algorithm of {', '.join(cpu.ALGORITHMS)}, got {algorithm!r}")
+    if problem := cpu.problem(algorithm, np.dtype(dtype), geometry):
+        raise ValueError(f'{name}: algorithm "{algorithm}" {problem}')

@@ -21,7 +21,7 @@ STRUCTURE = "fconv.structure"
 
 def read(path: str | os.PathLike[str], *, mmap: bool) -> tuple[Any, dict[str, str]]:
     """Read the arrays by name where our description of a tree is there, else the object as it is."""
-    found, texts = _files().read_pt(path)
+    found, texts = _files().read_pt(path, mmap=mmap)
     return (flat(found) if STRUCTURE in texts else found), texts
 
 

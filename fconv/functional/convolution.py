@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from fconv.arrays import Array
-from fconv.conv.engine import engine_for
+from fconv.conv import engine
+from fconv.conv.engine import check_algorithm
 from fconv.conv.geometry import Padding, Size, conv_geometry
 from fconv.functional.core import Definition, Thunks, differentiable, for_sample, once
 from fconv.functional.reduction import accurate_sum
@@ -28,9 +29,10 @@ def _convolution(
     padding: Padding,
     dilation: Size,
     groups: int,
+    algorithm: str,
 ) -> Definition:
     def define(x: Array) -> Definition:
-        return _batched(name, ndim, x, weight, bias, stride, padding, dilation, groups)
+        return _batched(name, ndim, x, weight, bias, stride, padding, dilation, groups, algorithm)
 
     return for_sample(x, ndim + 2, define)
 
@@ -45,23 +47,24 @@ def _batched(
     padding: Padding,
     dilation: Size,
     groups: int,
+    algorithm: str,
 ) -> Definition:
     bias_shape = None if bias is None else bias.shape
     geometry = conv_geometry(name, ndim, x.shape, weight.shape, bias_shape, stride, padding, dilation, groups)
-    engine = engine_for(geometry)
-
-    def value() -> Array:
-        y = engine.convolve(x, weight, geometry)
-        return y if bias is None else y + bias.reshape(-1, *(1,) * ndim)
+    check_algorithm(name, algorithm, x.dtype, geometry)
 
     def pullback(g: Array) -> Thunks:
         return {
-            "x": lambda: engine.input_gradient(g, weight, geometry),
-            "weight": lambda: engine.weight_gradient(g, x, geometry),
+            "x": lambda: engine.input_gradient(g, weight, geometry, algorithm),
+            "weight": lambda: engine.weight_gradient(g, x, geometry, algorithm),
             "bias": lambda: accurate_sum(g, (0, *range(2, 2 + ndim))),
         }
 
-    return geometry.out_shape, once(value), pullback
+    return (
+        geometry.out_shape,
+        once(lambda: engine.convolve(x, weight, geometry, bias, algorithm)),
+        pullback,
+    )
 
 
 @differentiable("x", "weight", "bias")
@@ -73,6 +76,8 @@ def conv2d(
     padding: Padding = 0,
     dilation: Size = 1,
     groups: int = 1,
+    *,
+    algorithm: str = "auto",
 ) -> Definition:
     """Convolve over two spatial axes (cross-correlation, as torch.nn.functional.conv2d).
 
@@ -95,6 +100,10 @@ def conv2d(
         Steps between a filter's entries, at least 1.
     groups : int
         Channel groups that are convolved apart; it divides C and O.
+    algorithm : {"auto", "direct", "winograd", "depthwise", "einsum"}
+        How it is computed on the CPU: "auto" takes what is fastest for the shape, and
+        `fconv.conv.engine.algorithm_for` tells what that is. "direct" keeps each output apart from what
+        other positions hold and rounds least; "einsum" is the definition.
 
     Returns
     -------
@@ -126,7 +135,7 @@ def conv2d(
              [2., 4., 2.],
              [1., 2., 1.]]]])
     """
-    return _convolution("conv2d", 2, x, weight, bias, stride, padding, dilation, groups)
+    return _convolution("conv2d", 2, x, weight, bias, stride, padding, dilation, groups, algorithm)
 
 
 @differentiable("x", "weight", "bias")
@@ -138,9 +147,11 @@ def conv1d(
     padding: Padding = 0,
     dilation: Size = 1,
     groups: int = 1,
+    *,
+    algorithm: str = "auto",
 ) -> Definition:
     """Convolve over one spatial axis: `conv2d` for x (N, C, L), weight (O, C/groups, k)."""
-    return _convolution("conv1d", 1, x, weight, bias, stride, padding, dilation, groups)
+    return _convolution("conv1d", 1, x, weight, bias, stride, padding, dilation, groups, algorithm)
 
 
 @differentiable("x", "weight", "bias")
@@ -152,9 +163,11 @@ def conv3d(
     padding: Padding = 0,
     dilation: Size = 1,
     groups: int = 1,
+    *,
+    algorithm: str = "auto",
 ) -> Definition:
     """Convolve over three spatial axes: `conv2d` for x (N, C, D, H, W), weight (O, C/groups, kD, kH, kW)."""
-    return _convolution("conv3d", 3, x, weight, bias, stride, padding, dilation, groups)
+    return _convolution("conv3d", 3, x, weight, bias, stride, padding, dilation, groups, algorithm)
 
 
 conv1d_vjp = conv1d.vjp

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from fconv.arrays import Array
-from fconv.conv.engine import engine_for
+from fconv.conv import engine
+from fconv.conv.engine import check_algorithm
 from fconv.conv.geometry import Size, conv_transpose_geometry
 from fconv.functional.core import Definition, Thunks, differentiable, for_sample, once
 from fconv.functional.reduction import accurate_sum
@@ -29,6 +30,7 @@ def _transposed(
     output_padding: Size,
     groups: int,
     dilation: Size,
+    algorithm: str,
 ) -> Definition:
     # The engine's three functions change roles: what was the gradient of the output is the
     # input here, and what was the input is the gradient of the output.
@@ -37,16 +39,18 @@ def _transposed(
         geometry = conv_transpose_geometry(
             name, ndim, x.shape, weight.shape, bias_shape, stride, padding, output_padding, dilation, groups
         )
-        engine = engine_for(geometry)
+        check_algorithm(name, algorithm, x.dtype, geometry)
 
         def value() -> Array:
-            y = engine.input_gradient(x, weight, geometry)
-            return y if bias is None else y + bias.reshape(-1, *(1,) * ndim)
+            y = engine.input_gradient(x, weight, geometry, algorithm)
+            if bias is not None:
+                y += bias.reshape(-1, *(1,) * ndim)
+            return y
 
         def pullback(g: Array) -> Thunks:
             return {
-                "x": lambda: engine.convolve(g, weight, geometry),
-                "weight": lambda: engine.weight_gradient(x, g, geometry),
+                "x": lambda: engine.convolve(g, weight, geometry, None, algorithm),
+                "weight": lambda: engine.weight_gradient(x, g, geometry, algorithm),
                 "bias": lambda: accurate_sum(g, (0, *range(2, 2 + ndim))),
             }
 
@@ -65,6 +69,8 @@ def conv_transpose2d(
     output_padding: Size = 0,
     groups: int = 1,
     dilation: Size = 1,
+    *,
+    algorithm: str = "auto",
 ) -> Definition:
     """Transpose a convolution over two spatial axes: its input gradient, plus a bias.
 
@@ -114,7 +120,7 @@ def conv_transpose2d(
     array([[[[1., 1., 2., 2.]]]])
     """
     return _transposed(
-        "conv_transpose2d", 2, x, weight, bias, stride, padding, output_padding, groups, dilation
+        "conv_transpose2d", 2, x, weight, bias, stride, padding, output_padding, groups, dilation, algorithm
     )
 
 
@@ -128,10 +134,12 @@ def conv_transpose1d(
     output_padding: Size = 0,
     groups: int = 1,
     dilation: Size = 1,
+    *,
+    algorithm: str = "auto",
 ) -> Definition:
     """Transpose a convolution over one spatial axis: `conv_transpose2d` for x (N, C, L)."""
     return _transposed(
-        "conv_transpose1d", 1, x, weight, bias, stride, padding, output_padding, groups, dilation
+        "conv_transpose1d", 1, x, weight, bias, stride, padding, output_padding, groups, dilation, algorithm
     )
 
 
@@ -145,10 +153,12 @@ def conv_transpose3d(
     output_padding: Size = 0,
     groups: int = 1,
     dilation: Size = 1,
+    *,
+    algorithm: str = "auto",
 ) -> Definition:
     """Transpose a convolution over three spatial axes: `conv_transpose2d` for x (N, C, D, H, W)."""
     return _transposed(
-        "conv_transpose3d", 3, x, weight, bias, stride, padding, output_padding, groups, dilation
+        "conv_transpose3d", 3, x, weight, bias, stride, padding, output_padding, groups, dilation, algorithm
     )
 
 

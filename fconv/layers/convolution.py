@@ -10,6 +10,7 @@ import numpy as np
 
 from fconv import functional as F
 from fconv.arrays import Array, Shape
+from fconv.conv.engine import check_algorithm
 from fconv.conv.geometry import (
     AMPLE,
     ConvGeometry,
@@ -45,6 +46,7 @@ def _conv(
     padding_mode: str,
     weight_init: Initializer | None,
     bias_init: Initializer | None,
+    algorithm: str,
 ) -> Layer:
     name = function.__name__
     check_mode(name, "a padding_mode", padding_mode, ("zeros", *MODES[1:]))
@@ -53,7 +55,7 @@ def _conv(
         window = window_geometry(name, AMPLE[:ndim], kernel_size, stride, padding, dilation)
         bare = _conv(
             function, ndim, out_channels, kernel_size, stride, 0, dilation, groups, bias, "zeros",
-            weight_init, bias_init,
+            weight_init, bias_init, algorithm,
         )  # fmt: skip
         options = {**bare.options, "padding": frozen(padding), "padding_mode": padding_mode}
         return replace(_padded(bare, window.padding, padding_mode), options=options)
@@ -64,11 +66,14 @@ def _conv(
     dilation = whole_tuple(name, "dilation", dilation, ndim, 1)
     if not isinstance(padding, str):
         padding = whole_tuple(name, "padding", padding, ndim, 0)
-    call = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    call: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     # Checks the options that need no input: a window over an input that is surely large enough.
-    conv_geometry(
+    ample = conv_geometry(
         name, ndim, (1, groups, *AMPLE[:ndim]), (groups, 1, *kernel), None, stride, padding, dilation, groups
     )
+    check_algorithm(name, algorithm, np.float32, ample)
+    if algorithm != "auto":
+        call["algorithm"] = algorithm
     check_groups(name, groups, out_channels=out_channels)
 
     def weight_shape(shape: Shape) -> Shape:
@@ -170,6 +175,7 @@ def conv2d(
     *,
     weight_init: Initializer | None = None,
     bias_init: Initializer | None = None,
+    algorithm: str = "auto",
 ) -> Layer:
     """Convolution over two spatial axes, (N, C, H, W) to (N, out_channels, H', W').
 
@@ -189,6 +195,8 @@ def conv2d(
         What the padding holds; see `fconv.functional.pad`.
     weight_init, bias_init : Initializer, optional
         From `fconv.initializers`; PyTorch's default U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+    algorithm : str
+        How it is computed on the CPU; see `fconv.functional.conv2d`.
 
     Returns
     -------
@@ -206,7 +214,7 @@ def conv2d(
     >>> conv2d(32, 3, padding=1).out_shape((8, 3, 28, 28))
     (8, 32, 28, 28)
     """
-    return _conv(F.conv2d, 2, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, weight_init, bias_init)  # fmt: skip  # noqa: E501
+    return _conv(F.conv2d, 2, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, weight_init, bias_init, algorithm)  # fmt: skip  # noqa: E501
 
 
 def conv1d(
@@ -221,9 +229,10 @@ def conv1d(
     *,
     weight_init: Initializer | None = None,
     bias_init: Initializer | None = None,
+    algorithm: str = "auto",
 ) -> Layer:
     """Convolution over one spatial axis: `conv2d` for (N, C, L)."""
-    return _conv(F.conv1d, 1, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, weight_init, bias_init)  # fmt: skip  # noqa: E501
+    return _conv(F.conv1d, 1, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, weight_init, bias_init, algorithm)  # fmt: skip  # noqa: E501
 
 
 def conv3d(
@@ -238,9 +247,10 @@ def conv3d(
     *,
     weight_init: Initializer | None = None,
     bias_init: Initializer | None = None,
+    algorithm: str = "auto",
 ) -> Layer:
     """Convolution over three spatial axes: `conv2d` for (N, C, D, H, W)."""
-    return _conv(F.conv3d, 3, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, weight_init, bias_init)  # fmt: skip  # noqa: E501
+    return _conv(F.conv3d, 3, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, weight_init, bias_init, algorithm)  # fmt: skip  # noqa: E501
 
 
 def linear(

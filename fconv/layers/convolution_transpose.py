@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from fconv import functional as F
 from fconv.arrays import Shape
+from fconv.conv.engine import check_algorithm
 from fconv.conv.geometry import (
     ConvGeometry,
     Size,
@@ -35,6 +40,7 @@ def _conv_transpose(
     dilation: Size,
     weight_init: Initializer | None,
     bias_init: Initializer | None,
+    algorithm: str,
 ) -> Layer:
     name = function.__name__
     out_channels = whole(name, "out_channels", out_channels, 1)
@@ -42,7 +48,7 @@ def _conv_transpose(
     groups = whole(name, "groups", groups, 1)
     check_groups(name, groups, out_channels=out_channels)
     stride, padding, output_padding, dilation = map(frozen, (stride, padding, output_padding, dilation))
-    call = {
+    call: dict[str, Any] = {
         "stride": stride,
         "padding": padding,
         "output_padding": output_padding,
@@ -71,7 +77,9 @@ def _conv_transpose(
 
     # Checks the options that need no input: an input that is surely large enough.
     large = 1 + max(whole_tuple(name, "padding", padding, ndim, 0)) * 2
-    out_shape((1, groups, *(large,) * ndim))
+    check_algorithm(name, algorithm, np.float32, geometry((1, groups, *(large,) * ndim)))
+    if algorithm != "auto":
+        call["algorithm"] = algorithm
     return from_function(
         function,
         call=call,
@@ -95,6 +103,7 @@ def conv_transpose2d(
     *,
     weight_init: Initializer | None = None,
     bias_init: Initializer | None = None,
+    algorithm: str = "auto",
 ) -> Layer:
     """Transposed convolution over two spatial axes, (N, C, H, W) to (N, out_channels, H', W').
 
@@ -111,6 +120,8 @@ def conv_transpose2d(
     weight_init, bias_init : Initializer, optional
         From `fconv.initializers`; PyTorch's default U(-1/sqrt(fan), 1/sqrt(fan)) with the fan
         ``out_channels/groups * kH * kW``.
+    algorithm : str
+        How it is computed on the CPU; see `fconv.functional.conv2d`.
 
     Returns
     -------
@@ -128,7 +139,7 @@ def conv_transpose2d(
     >>> conv_transpose2d(16, 4, stride=2, padding=1).out_shape((8, 32, 14, 14))
     (8, 16, 28, 28)
     """
-    return _conv_transpose(F.conv_transpose2d, 2, out_channels, kernel_size, stride, padding, output_padding, groups, bias, dilation, weight_init, bias_init)  # fmt: skip  # noqa: E501
+    return _conv_transpose(F.conv_transpose2d, 2, out_channels, kernel_size, stride, padding, output_padding, groups, bias, dilation, weight_init, bias_init, algorithm)  # fmt: skip  # noqa: E501
 
 
 def conv_transpose1d(
@@ -143,9 +154,10 @@ def conv_transpose1d(
     *,
     weight_init: Initializer | None = None,
     bias_init: Initializer | None = None,
+    algorithm: str = "auto",
 ) -> Layer:
     """Transposed convolution over one spatial axis: `conv_transpose2d` for (N, C, L)."""
-    return _conv_transpose(F.conv_transpose1d, 1, out_channels, kernel_size, stride, padding, output_padding, groups, bias, dilation, weight_init, bias_init)  # fmt: skip  # noqa: E501
+    return _conv_transpose(F.conv_transpose1d, 1, out_channels, kernel_size, stride, padding, output_padding, groups, bias, dilation, weight_init, bias_init, algorithm)  # fmt: skip  # noqa: E501
 
 
 def conv_transpose3d(
@@ -160,6 +172,7 @@ def conv_transpose3d(
     *,
     weight_init: Initializer | None = None,
     bias_init: Initializer | None = None,
+    algorithm: str = "auto",
 ) -> Layer:
     """Transposed convolution over three spatial axes: `conv_transpose2d` for (N, C, D, H, W)."""
-    return _conv_transpose(F.conv_transpose3d, 3, out_channels, kernel_size, stride, padding, output_padding, groups, bias, dilation, weight_init, bias_init)  # fmt: skip  # noqa: E501
+    return _conv_transpose(F.conv_transpose3d, 3, out_channels, kernel_size, stride, padding, output_padding, groups, bias, dilation, weight_init, bias_init, algorithm)  # fmt: skip  # noqa: E501

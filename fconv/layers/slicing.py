@@ -92,12 +92,12 @@ def chunk(chunks: int, index: int, dim: int = 0) -> Layer:
     return _piece("chunk", {"chunks": chunks, "index": index}, dim, part)
 
 
-def split(split_size: int | Sequence[int], index: int, dim: int = 0) -> Layer:
+def split(sizes: int | Sequence[int], index: int, dim: int = 0) -> Layer:
     """Give one of the pieces that torch.split divides an axis into.
 
     Parameters
     ----------
-    split_size : int or sequence of int
+    sizes : int or sequence of int
         Entries of every piece (the last may have fewer), or of each, which must sum to the axis.
     index : int
         Which piece.
@@ -120,27 +120,26 @@ def split(split_size: int | Sequence[int], index: int, dim: int = 0) -> Layer:
     (8, 3, 4)
     """
     index = whole("split", "index", index, 0)
-    if isinstance(split_size, (tuple, list)):
-        sizes = tuple(whole("split", "a size", size, 0) for size in split_size)
-        if index >= len(sizes):
-            raise ValueError(f"split: expected an index below {len(sizes)}, got {index}")
-        start = (0, *accumulate(sizes))[index]
-        split_size = sizes
+    if isinstance(sizes, (tuple, list)):
+        each = sizes = tuple(whole("split", "a size", size, 0) for size in sizes)
+        if index >= len(each):
+            raise ValueError(f"split: expected an index below {len(each)}, got {index}")
+        start = (0, *accumulate(each))[index]
 
         def part(size: int) -> tuple[int, int]:
-            if sum(sizes) != size:
-                raise ValueError(f"split: expected sizes that sum to the axis, {size}, got {sizes}")
-            return start, sizes[index]
+            if sum(each) != size:
+                raise ValueError(f"split: expected sizes that sum to the axis, {size}, got {each}")
+            return start, each[index]
 
     else:
-        step = split_size = whole("split", "split_size", split_size, 1)
+        step = sizes = whole("split", "sizes", sizes, 1)
 
         def part(size: int) -> tuple[int, int]:
             if index * step >= size and not size == index == 0:
                 raise ValueError(f"split: an axis of {size} has no piece {index} of {step} entries")
             return index * step, min(step, size - index * step)
 
-    return _piece("split", {"split_size": split_size, "index": index}, dim, part)
+    return _piece("split", {"sizes": sizes, "index": index}, dim, part)
 
 
 def _piece(

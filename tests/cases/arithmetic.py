@@ -67,5 +67,9 @@ CALLS = [
     ("clamp", [(3, 4)], {"min": -0.5, "max": None}),
     ("erf", [(3, 4)], {}),
     ("exp", [(3, 4)], {}),
+    ("log", [("positive", (3, 4))], {}),
+    ("power", [("positive", (3, 4))], {"exponent": -1.5}),
+    ("reciprocal", [("positive", (3, 4))], {}),
     ("scale_shift", [(3, 4)], {"scale": 2.0, "shift": -1.0}),
+    ("sqrt", [("positive", (3, 4))], {}),
 ]  # fmt: skip

@@ -110,6 +110,11 @@ LAYERS = {
 CALLS = [
     ("amax", [(2, 3, 4)], {"dim": (0, 2), "keepdim": False}),
     ("mean", [(2, 3, 4)], {"dim": 1, "keepdim": True}),
+    ("narrow", [(2, 7)], {"dim": 1, "start": 2, "length": 3}),
     ("permute", [(2, 3, 4)], {"dims": (2, 0, 1)}),
     ("slice_along", [(2, 7)], {"dim": 1, "start": 1, "end": None, "step": 2}),
+    ("squeeze", [(2, 1, 3)], {"dim": 1}),
+    ("sum", [(2, 3, 4)], {"dim": (0, 2), "keepdim": False}),
+    ("transpose", [(2, 3, 4)], {"dim0": 0, "dim1": -1}),
+    ("unsqueeze", [(2, 3)], {"dim": 1}),
 ]  # fmt: skip

@@ -15,6 +15,7 @@ import numpy as np
 
 import fconv as fc
 from fconv.checkpoint import describe_file
+from fconv.formats.pt import flat
 
 TREE = {
     "net": ({"weight": np.arange(6, dtype=np.float32).reshape(2, 3)}, (), {"bias": np.zeros(0)}),
@@ -22,7 +23,7 @@ TREE = {
 }  # fmt: skip
 
 
-def _saved(ending, tree):
+def saved(ending, tree):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"seed{ending}"
         fc.save(path, tree, metadata={"epoch": "3"})
@@ -38,9 +39,9 @@ def safetensors_seeds():
     header = json.dumps(entries).encode()
     wide = len(header).to_bytes(8, "little") + header + bytes(range(8))
     return [
-        _saved(".safetensors", TREE),
-        _saved(".safetensors", {"a": np.ones(3, ">i4")}),
-        _saved(".safetensors", ()),
+        saved(".safetensors", TREE),
+        saved(".safetensors", {"a": np.ones(3, ">i4")}),
+        saved(".safetensors", ()),
         wide,
     ]
 
@@ -52,20 +53,20 @@ def npz_seeds():
     np.savez_compressed(buffers[1], a=np.zeros((20, 30)), t=np.array(["2020"], "M8[Y]"))
     with zipfile.ZipFile(buffers[2], "w") as archive, archive.open("x.npy", "w", force_zip64=True) as entry:
         np.lib.format.write_array(entry, np.ones(2), version=(3, 0))
-    return [_saved(".npz", TREE), _saved(".npz", ()), *(buffer.getvalue() for buffer in buffers)]
+    return [saved(".npz", TREE), saved(".npz", ()), *(buffer.getvalue() for buffer in buffers)]
 
 
 def read_safetensors(data):
     """Load, mapped and read, and describe a .safetensors file of these bytes."""
-    return _read(".safetensors", data)
+    return read_file(".safetensors", data)
 
 
 def read_npz(data):
     """Load, mapped and read, and describe a .npz file of these bytes."""
-    return _read(".npz", data)
+    return read_file(".npz", data)
 
 
-def _read(ending, data):
+def read_file(ending, data):
     handle, path = tempfile.mkstemp(suffix=ending, dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -73,9 +74,8 @@ def _read(ending, data):
         fc.load_metadata(path)
         describe_file(path)
         mapped = fc.load(path)
-        for x in fc.trees.leaves(mapped):
-            if isinstance(x, np.ndarray):
-                x.tobytes()  # a view beyond the file would end the process here
+        for x in flat(mapped).values():
+            x.tobytes()  # a view beyond the file would end the process here
         return fc.load(path, mmap=False)
     finally:
         os.unlink(path)

@@ -1,0 +1,213 @@
+"""Convolution on the CPU: which algorithm serves which shape, and the two gradients through the same ones.
+
+The arrays keep their NCHW shapes; in memory, what is made here is channels-last.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from fconv.arrays import Array, Shape
+from fconv.conv import depthwise, direct, winograd
+from fconv.conv.geometry import ConvGeometry
+from fconv.conv.tiles import Correlation
+
+Algorithm: TypeAlias = Literal["auto", "direct", "winograd", "depthwise", "einsum"]
+_PASS = 12
+ALGORITHMS = ("auto", "direct", "winograd", "depthwise", "einsum")
+
+
+def convolve(x: Array, weight: Array, geometry: ConvGeometry, bias: Array | None, algorithm: str) -> Array:
+    """Convolve `x` (N, C, *in_size) with `weight` (O, C/groups, *kernel), and add the bias."""
+    at = _forward(geometry)
+    y = np.empty((geometry.batch, *at.out_size, geometry.out_channels), x.dtype)
+    _correlate(_last(x), weight, geometry.groups, at, y, bias, algorithm)
+    return _first(y)
+
+
+def input_gradient(g: Array, weight: Array, geometry: ConvGeometry, algorithm: str) -> Array:
+    """Take the gradient of the output to that of the input.
+
+    A convolution of stride s is undone by s * s ones of stride 1, one for the input positions of
+    each remainder, each with the filter entries that meet them.
+    """
+    w = geometry.windows
+    lows = tuple(lo for lo, _ in w.padding)
+    dx = np.empty((geometry.batch, *w.in_size, geometry.in_channels), g.dtype)
+    turned = _turned(weight, geometry.groups)
+    for phase in product(*map(range, w.stride)):
+        first = tuple((a + lo) % s for a, lo, s in zip(phase, lows, w.stride, strict=True))
+        count = tuple(max(0, -(-(k - f) // s)) for k, f, s in zip(w.kernel, first, w.stride, strict=True))
+        out_size = tuple(max(0, -(-(n - a) // s)) for n, a, s in zip(w.in_size, phase, w.stride, strict=True))
+        where = dx[(slice(None), *(slice(a, None, s) for a, s in zip(phase, w.stride, strict=True)))]
+        if not all(out_size):
+            continue
+        if not all(count):
+            where[...] = 0
+            continue
+        entries = tuple(
+            slice(f + s * (m - 1), f - 1 if f else None, -s)
+            for f, m, s in zip(first, count, w.stride, strict=True)
+        )
+        before = tuple(
+            d * (m - 1) - (a + lo - f) // s
+            for d, m, a, lo, f, s in zip(w.dilation, count, phase, lows, first, w.stride, strict=True)
+        )
+        ones = (1,) * w.ndim
+        at = Correlation(w.out_size, out_size, count, ones, w.dilation, before)
+        _correlate(
+            _last(g),
+            turned[(slice(None), slice(None), *entries)],
+            geometry.groups,
+            at,
+            where,
+            None,
+            algorithm,
+        )
+    return _first(dx)
+
+
+def weight_gradient(g: Array, x: Array, geometry: ConvGeometry, algorithm: str) -> Array:
+    """Take the gradient of the output to that of the weight."""
+    at, groups = _forward(geometry), geometry.groups
+    outer, inner = _last(g), _last(x)
+    dw = np.empty(geometry.weight_shape, x.dtype)
+    chosen = choose(dw.shape, groups, at, geometry.batch, x.dtype, algorithm)
+    if chosen == "winograd":
+        return winograd.filter_gradient(outer, inner, at)
+    if chosen == "depthwise":
+        times = geometry.out_channels // groups
+        for j in range(times):
+            dw[j::times, 0] = np.moveaxis(depthwise.filter_gradient(outer[..., j::times], inner, at), -1, 0)
+        return dw
+    for some in range(groups):
+        o, c = (_part(n, some, groups) for n in (geometry.out_channels, geometry.in_channels))
+        flat = direct.filter_gradient(outer[..., o], inner[..., c], at)
+        dw[o] = flat.reshape(*at.kernel, c.stop - c.start, -1).transpose(-1, -2, *range(len(at.kernel)))
+    return dw
+
+
+def chosen(geometry: ConvGeometry, dtype: np.dtype[np.generic]) -> str:
+    """Name the algorithm that "auto" takes for the forward pass."""
+    at = _forward(geometry)
+    return choose(geometry.weight_shape, geometry.groups, at, geometry.batch, dtype, "auto")
+
+
+def serves(dtype: np.dtype[np.generic], geometry: ConvGeometry) -> bool:
+    """Tell whether these algorithms can: they want float32 or float64 and something to do."""
+    sizes = (*geometry.in_shape, *geometry.out_shape, *geometry.weight_shape)
+    return dtype in (np.float32, np.float64) and all(sizes) and not _strided_and_dilated(geometry)
+
+
+def problem(algorithm: str, dtype: np.dtype[np.generic], geometry: ConvGeometry) -> str | None:
+    """Say why an algorithm cannot serve a convolution, if it cannot."""
+    if dtype not in (np.float32, np.float64):
+        return f"needs float32 or float64, got {dtype}"
+    if _strided_and_dilated(geometry):
+        return f"needs stride 1 or dilation 1, got {geometry.windows.stride} and {geometry.windows.dilation}"
+    w = geometry.windows
+    if algorithm == "depthwise" and not _is_depthwise(geometry.weight_shape, geometry.groups):
+        return f"needs one input channel a group, got {geometry.weight_shape[1]} in {geometry.groups} groups"
+    if algorithm == "winograd" and not _is_3x3(w.kernel, w.stride, w.dilation, geometry.groups):
+        return (
+            "needs a 3x3 kernel with stride 1, dilation 1 and one group, "
+            f"got {w.kernel}, stride {w.stride}, dilation {w.dilation} and groups={geometry.groups}"
+        )
+    return None
+
+
+def choose(
+    weight_shape: Shape, groups: int, at: Correlation, batch: int, dtype: np.dtype[np.generic], algorithm: str
+) -> str:
+    """Choose the algorithm of a convolution; this is the whole table.
+
+    - depthwise: one input channel a group;
+    - winograd: float32, 3x3 at stride 1 without dilation or groups, wide enough that the products
+      saved outweigh the transforms;
+    - direct: everything else.
+    """
+    if algorithm != "auto":
+        return algorithm
+    if _is_depthwise(weight_shape, groups):
+        return "depthwise"
+    if _is_3x3(at.kernel, at.stride, at.dilation, groups) and dtype == np.float32:
+        return "winograd" if _winograd_pays(weight_shape, at, batch) else "direct"
+    return "direct"
+
+
+def _is_depthwise(weight_shape: Shape, groups: int) -> bool:
+    return weight_shape[1] == 1 and groups > 1
+
+
+def _is_3x3(kernel: Shape, stride: Shape, dilation: Shape, groups: int) -> bool:
+    return kernel == (3, 3) and stride == dilation == (1, 1) and groups == 1
+
+
+def _strided_and_dilated(geometry: ConvGeometry) -> bool:
+    # The input positions of one remainder then meet filter entries that are no regular grid.
+    w = geometry.windows
+    return any(s > 1 and d > 1 for s, d in zip(w.stride, w.dilation, strict=True))
+
+
+def _winograd_pays(weight_shape: Shape, at: Correlation, batch: int) -> bool:
+    """Compare what the two ways cost, in multiplications of a matrix product.
+
+    A number that is copied or written costs about as much as `_PASS` multiplications.
+    """
+    outer, inner = weight_shape[:2]
+    positions = batch * at.out_size[0] * at.out_size[1]
+    blocks = batch * -(-at.out_size[0] // winograd.STEP) * -(-at.out_size[1] // winograd.STEP)
+    plain = positions * inner * 9 * (outer + _PASS)
+    saved = 36 * blocks * (inner * outer + inner * (36 + _PASS) + outer * (16 + _PASS))
+    return saved + 36 * inner * outer * (9 + _PASS) < plain and min(inner, outer) >= 16
+
+
+def _correlate(
+    x: Array, weight: Array, groups: int, at: Correlation, y: Array, bias: Array | None, algorithm: str
+) -> None:
+    """Correlate channels-last `x` with `weight` (O, C/groups, *kernel) into channels-last `y`."""
+    chosen = choose(weight.shape, groups, at, x.shape[0], x.dtype, algorithm)
+    if chosen == "winograd":
+        winograd.correlate(x, weight, at, y, bias)
+    elif chosen == "depthwise":
+        times = weight.shape[0] // groups
+        for j in range(times):
+            filters = np.ascontiguousarray(np.moveaxis(weight[j::times, 0], 0, -1))
+            depthwise.correlate(x, filters, at, y[..., j::times])
+        if bias is not None:
+            y += bias
+    else:
+        for some in range(groups):
+            o, c = _part(weight.shape[0], some, groups), _part(x.shape[-1], some, groups)
+            filters = np.ascontiguousarray(np.moveaxis(weight[o], 1, -1)).reshape(o.stop - o.start, -1).T
+            direct.correlate(x[..., c], filters, at, y[..., o], None if bias is None else bias[o])
+
+
+def _forward(geometry: ConvGeometry) -> Correlation:
+    w = geometry.windows
+    return Correlation(
+        w.in_size, w.out_size, w.kernel, w.stride, w.dilation, tuple(lo for lo, _ in w.padding)
+    )
+
+
+def _turned(weight: Array, groups: int) -> Array:
+    """Swap a weight's output and input channels within each group."""
+    outer, inner = weight.shape[:2]
+    apart = weight.reshape(groups, outer // groups, inner, *weight.shape[2:])
+    return apart.swapaxes(1, 2).reshape(groups * inner, outer // groups, *weight.shape[2:])
+
+
+def _part(channels: int, group: int, groups: int) -> slice:
+    each = channels // groups
+    return slice(group * each, (group + 1) * each)
+
+
+def _last(x: Array) -> Array:
+    return np.moveaxis(x, 1, -1)
+
+
+def _first(x: Array) -> Array:
+    return np.moveaxis(x, -1, 1)

@@ -1,0 +1,130 @@
+"""Convolution by cache-sized tiles: a tile's windows are laid out as a matrix, and multiplied.
+
+The columns of one tile stay in the cache, so that what the definition writes to memory and reads
+back, kernel size times the input, is never there. Each output position is written once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+
+from fconv.arrays import Array
+from fconv.conv.scratch import scratch
+from fconv.conv.tiles import Correlation, Tile, piece, tiles, windows
+from fconv.threads import run
+
+_COLUMN_BYTES = 3 << 19  # of a tile's matrix: between the second and third level of cache
+_LEAST, _MOST = 256, 4096  # positions of a tile, so that the product is neither too flat nor too tall
+_SHARES = 8  # partial sums of a weight gradient; a fixed number, whatever the number of threads
+_PARTIAL_BYTES = 8 << 20  # that they may take together
+
+
+def correlate(x: Array, filters: Array, at: Correlation, y: Array, bias: Array | None = None) -> None:
+    """Correlate `x` with filters.
+
+    Parameters
+    ----------
+    x : array, shape (N, *in_size, C)
+        Any strides.
+    filters : array, shape (prod(kernel) * C, O)
+        In the order of `windows`. Contiguous along either axis.
+    at : Correlation
+        Where the windows lie.
+    y : array, shape (N, *out_size, O)
+        Is written to.
+    bias : array, shape (O,), optional
+        Added.
+    """
+    rows, channels = filters.shape
+    plan = tiles(x.shape[0], at.out_size, positions_of(rows * x.itemsize, x.shape[0] * prod(at.out_size)))
+
+    def work(i: int) -> None:
+        tile = plan[i]
+        out = y[tile.index]
+        direct = out.flags.c_contiguous
+        flat = out if direct else scratch("out", out.shape, x.dtype)
+        flat = flat.reshape(tile.positions, channels)
+        np.matmul(columns(x, tile, at), filters, out=flat)
+        if bias is not None:
+            flat += bias
+        if not direct:
+            out[...] = flat.reshape(out.shape)
+
+    run(work, len(plan))
+
+
+def filter_gradient(g: Array, x: Array, at: Correlation) -> Array:
+    """Take the gradient of a correlation's output to that of its filters.
+
+    Parameters
+    ----------
+    g : array, shape (N, *out_size, O)
+        Any strides.
+    x : array, shape (N, *in_size, C)
+        Any strides.
+    at : Correlation
+        Where the windows lie.
+
+    Returns
+    -------
+    array, shape (prod(kernel) * C, O)
+        The tiles' products are summed in an order that does not depend on the number of threads.
+    """
+    rows, channels = prod(at.kernel) * x.shape[-1], g.shape[-1]
+    plan = tiles(x.shape[0], at.out_size, positions_of(rows * x.itemsize, x.shape[0] * prod(at.out_size)))
+    size = rows * channels * x.itemsize
+    parts = shares(plan, max(2, min(_SHARES, _PARTIAL_BYTES // max(1, size))))
+    totals = np.empty((len(parts), rows, channels), x.dtype)
+
+    def work(i: int) -> None:
+        total = totals[i]
+        for j, tile in enumerate(parts[i]):
+            matrix = columns(x, tile, at).T
+            gradient = matrix_of(g, tile)
+            if j == 0:
+                np.matmul(matrix, gradient, out=total)
+            else:
+                product = scratch("product", total.shape, x.dtype)
+                np.matmul(matrix, gradient, out=product)
+                total += product
+
+    run(work, len(parts))
+    for part in totals[1:]:
+        totals[0] += part
+    return totals[0]
+
+
+def positions_of(row_bytes: int, total: int) -> int:
+    """Choose how many positions a tile has, when each is a row of `row_bytes`."""
+    fits = max(_LEAST, min(_MOST, _COLUMN_BYTES // max(1, row_bytes)))
+    return max(1, min(fits, max(64, -(-total // 4))))
+
+
+def columns(x: Array, tile: Tile, at: Correlation) -> Array:
+    """Lay a tile's windows out as a matrix, one row a position."""
+    part = piece(x, tile, at)
+    view = windows(part, tile.size, at)
+    if prod(at.kernel) == 1 and (view.flags.c_contiguous or tile.count == 1):
+        return view.reshape(tile.positions, -1)  # perhaps transposed in memory, which BLAS takes as it is
+    matrix = scratch("columns", view.shape, x.dtype)
+    np.copyto(matrix, view)
+    return matrix.reshape(tile.positions, -1)
+
+
+def matrix_of(g: Array, tile: Tile) -> Array:
+    """Give a tile of a channels-last array as a matrix, one row a position."""
+    part = g[tile.index]
+    if not part.flags.c_contiguous:
+        copy = scratch("gradient", part.shape, g.dtype)
+        np.copyto(copy, part)
+        part = copy
+    return part.reshape(tile.positions, -1)
+
+
+def shares(plan: Sequence[Tile], count: int) -> list[Sequence[Tile]]:
+    """Divide tiles into at most `count` runs of nearly the same length."""
+    step = -(-len(plan) // count)
+    return [plan[i : i + step] for i in range(0, len(plan), step)]

@@ -1,0 +1,47 @@
+"""Work space of a thread, which is kept from call to call."""
+
+from __future__ import annotations
+
+import threading
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from fconv.arrays import Array, Shape
+
+_LARGEST = 8 << 20  # bytes; what is larger is given back when the call ends
+_buffers = threading.local()
+
+
+def scratch(role: str, shape: Shape, dtype: Any) -> Array:
+    """Give an array of this thread to work in; it holds anything.
+
+    A fresh array of a few MB costs a page fault for every 4 kB of it, as dear as the
+    arithmetic on many layers; this one has been touched before.
+
+    Parameters
+    ----------
+    role : str
+        What it is for. The next call with the same role in the same thread gives the same memory.
+    shape : tuple of int
+        Its shape.
+    dtype : dtype
+        Its dtype.
+
+    Returns
+    -------
+    array
+        C-contiguous, aligned to a cache line.
+    """
+    dtype = np.dtype(dtype)
+    size = prod(shape) * dtype.itemsize
+    kept: dict[str, Array] = _buffers.__dict__
+    buffer = kept.get(role)
+    if buffer is None or buffer.size < size:
+        raw = np.empty(size + 64, np.uint8)
+        start = -raw.ctypes.data % 64
+        buffer = raw[start : start + size]
+        if size <= _LARGEST:
+            kept[role] = buffer
+    return np.ndarray(shape, dtype, buffer)

@@ -1,0 +1,177 @@
+"""Winograd's minimal filtering F(4x4, 3x3): a quarter of the multiplications of a 3x3 convolution.
+
+A 6x6 piece d of the input gives 4x4 outputs ``A [(G w G^T) * (B d B^T)] A^T``, summed over the
+channels in between, which makes 36 matrix products of tiles by channels. Each transform is itself
+one matrix product, with the Kronecker square of B, G or A.
+
+The weight gradient is the adjoint of this very computation with respect to w, so it saves as much.
+
+References
+----------
+Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016; the transforms are theirs.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from fconv.arrays import Array, Shape
+from fconv.conv.direct import shares
+from fconv.conv.scratch import scratch
+from fconv.conv.tiles import Correlation, Tile, piece, tiles
+from fconv.threads import run
+
+_IN = ((4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0),
+       (0, -2, -1, 2, 1, 0), (0, 2, -1, -2, 1, 0), (0, 4, 0, -5, 0, 1))  # fmt: skip
+_FILTER = ((1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6),
+           (1 / 24, 1 / 12, 1 / 6), (1 / 24, -1 / 12, 1 / 6), (0, 0, 1))  # fmt: skip
+_OUT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
+
+STEP, SIDE = 4, 6
+_TILE_BYTES = 3 << 19  # of a tile's transformed input
+_PARTIAL_BYTES = 16 << 20
+
+
+@lru_cache(maxsize=4)
+def _square(which: tuple[tuple[float, ...], ...], dtype: Any) -> Array:
+    matrix = np.array(which)
+    square = np.kron(matrix, matrix).astype(dtype)
+    square.flags.writeable = False
+    return square
+
+
+def correlate(x: Array, weight: Array, at: Correlation, y: Array, bias: Array | None = None) -> None:
+    """Correlate with 3x3 filters at stride and dilation 1.
+
+    Parameters
+    ----------
+    x : array, shape (N, H, W, C)
+        Any strides.
+    weight : array, shape (O, C, 3, 3)
+        Any strides.
+    at : Correlation
+        Where the windows lie.
+    y : array, shape (N, H', W', O)
+        Is written to. For float32 its relative l2 error is a few times 1e-6.
+    bias : array, shape (O,), optional
+        Added.
+    """
+    channels, dtype = weight.shape[0], x.dtype
+    filters = transformed(weight)
+    plan = plan_of(x.shape[0], at.out_size, max(x.shape[-1], channels) * x.itemsize)
+
+    def work(i: int) -> None:
+        tile = plan[i]
+        inputs, grid = _inputs(x, tile, at)
+        products = scratch("products", (36, inputs.shape[1], channels), dtype)
+        np.matmul(inputs, filters, out=products)
+        outputs = scratch("outputs", (16, products[0].size), dtype)
+        np.matmul(_square(_OUT, dtype), products.reshape(36, -1), out=outputs)
+        if bias is not None:
+            by_channel = outputs.reshape(16, -1, channels)
+            by_channel += bias
+        blocks = outputs.reshape(4, 4, tile.count, *grid, channels).transpose(2, 3, 0, 4, 1, 5)
+        whole = scratch("blocks", blocks.shape, dtype)
+        np.copyto(whole, blocks)
+        rows = whole.reshape(tile.count, 4 * grid[0], 4 * grid[1], channels)
+        y[tile.index] = rows[:, : tile.size[0], : tile.size[1]]
+
+    run(work, len(plan))
+
+
+def filter_gradient(g: Array, x: Array, at: Correlation) -> Array:
+    """Take the gradient of `correlate`'s output to that of its filters.
+
+    Parameters
+    ----------
+    g : array, shape (N, H', W', O)
+        Any strides.
+    x : array, shape (N, H, W, C)
+        Any strides.
+    at : Correlation
+        Where the windows lie.
+
+    Returns
+    -------
+    array, shape (O, C, 3, 3)
+        The gradient.
+    """
+    inner, outer, dtype = x.shape[-1], g.shape[-1], x.dtype
+    plan = plan_of(x.shape[0], at.out_size, max(inner, outer) * x.itemsize)
+    size = 36 * inner * outer * x.itemsize
+    parts = shares(plan, max(2, min(8, _PARTIAL_BYTES // size)))
+    totals = np.empty((len(parts), 36, inner, outer), dtype)
+
+    def work(i: int) -> None:
+        for j, tile in enumerate(parts[i]):
+            inputs, grid = _inputs(x, tile, at)
+            outer_tile = _outputs(g, tile, grid)
+            if j == 0:
+                np.matmul(inputs.transpose(0, 2, 1), outer_tile, out=totals[i])
+            else:
+                product = scratch("product", totals[i].shape, dtype)
+                np.matmul(inputs.transpose(0, 2, 1), outer_tile, out=product)
+                totals[i] += product
+
+    run(work, len(parts))
+    for part in totals[1:]:
+        totals[0] += part
+    dw = np.matmul(_square(_FILTER, dtype).T, totals[0].reshape(36, -1))
+    return dw.reshape(3, 3, inner, outer).transpose(3, 2, 0, 1)
+
+
+def plan_of(batch: int, size: Shape, row_bytes: int) -> list[Tile]:
+    """Divide the output into tiles whose transforms stay in the cache."""
+    blocks = max(32, min(512, _TILE_BYTES // (36 * row_bytes)))
+    total = batch * -(-size[0] // STEP) * -(-size[1] // STEP)
+    return tiles(batch, size, STEP * STEP * max(1, min(blocks, max(16, -(-total // 4)))), STEP)
+
+
+def transformed(weight: Array) -> Array:
+    """Give ``G w G^T`` of every filter, (36, C, O), on all threads."""
+    outer, inner = weight.shape[:2]
+    out = np.empty((36, outer, inner), weight.dtype)
+    step = max(1, -(-outer // 8))
+
+    def work(i: int) -> None:
+        some = slice(i * step, min((i + 1) * step, outer))
+        flat = np.ascontiguousarray(weight[some].reshape(-1, 9).T)
+        product = np.matmul(_square(_FILTER, weight.dtype), flat)
+        out[:, some] = product.reshape(36, -1, inner)
+
+    run(work, -(-outer // step))
+    return out.transpose(0, 2, 1)
+
+
+def _inputs(x: Array, tile: Tile, at: Correlation) -> tuple[Array, Shape]:
+    """Give ``B d B^T`` of a tile's pieces, (36, pieces, C), and how many pieces there are along each axis."""
+    grid = tuple(-(-n // STEP) for n in tile.size)
+    size = tuple(STEP * n + 2 for n in grid)
+    part = piece(x, tile, at, size)
+    a, b, c, d = part.strides
+    shape = (SIDE, SIDE, tile.count, *grid, x.shape[-1])
+    view = np.lib.stride_tricks.as_strided(part, shape, (b, c, a, STEP * b, STEP * c, d), writeable=False)
+    gathered = scratch("gathered", shape, x.dtype)
+    np.copyto(gathered, view)
+    inputs = scratch("inputs", (36, gathered[0, 0].size), x.dtype)
+    np.matmul(_square(_IN, x.dtype), gathered.reshape(36, -1), out=inputs)
+    return inputs.reshape(36, -1, x.shape[-1]), grid
+
+
+def _outputs(g: Array, tile: Tile, grid: Shape) -> Array:
+    """Give ``A^T g A`` of a tile's 4x4 blocks of gradients, (36, blocks, O)."""
+    channels = g.shape[-1]
+    whole = scratch("blocks", (tile.count, 4 * grid[0], 4 * grid[1], channels), g.dtype)
+    if (4 * grid[0], 4 * grid[1]) != tile.size:
+        whole[:, tile.size[0] :] = 0
+        whole[:, :, tile.size[1] :] = 0
+    whole[:, : tile.size[0], : tile.size[1]] = g[tile.index]
+    blocks = whole.reshape(tile.count, grid[0], 4, grid[1], 4, channels).transpose(2, 4, 0, 1, 3, 5)
+    gathered = scratch("outputs", blocks.shape, g.dtype)
+    np.copyto(gathered, blocks)
+    spread = scratch("products", (36, gathered[0, 0].size), g.dtype)
+    np.matmul(_square(_OUT, g.dtype).T, gathered.reshape(16, -1), out=spread)
+    return spread.reshape(36, -1, channels)

@@ -1,0 +1,194 @@
+"""Work on several threads: how many, and what BLAS does meanwhile."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from typing import Any
+
+from fconv.blas import Blas, find_blas
+from fconv.options import whole
+
+_ENVIRONMENT = "FCONV_NUM_THREADS"
+
+
+def get_num_threads() -> int:
+    """Give the number of threads that fconv computes on.
+
+    Examples
+    --------
+    >>> get_num_threads() >= 1
+    True
+    """
+    return _state.threads
+
+
+def set_num_threads(n: int) -> None:
+    """Set the number of threads that fconv computes on.
+
+    Results are the same bits with any number. It starts as FCONV_NUM_THREADS says, otherwise as
+    the number of processors that this process may run on. More threads than processors are
+    allowed; they take turns, and cost a little. NumPy's own use of BLAS outside of fconv's
+    convolutions is not touched.
+
+    Parameters
+    ----------
+    n : int
+        1 or more.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `n` is no integer of 1 or more.
+
+    Examples
+    --------
+    >>> before = get_num_threads()
+    >>> set_num_threads(1)
+    >>> set_num_threads(before)
+    """
+    _state.threads = whole("set_num_threads", "n", n, 1)
+
+
+def run(work: Callable[[int], None], tasks: int) -> None:
+    """Call ``work(0)`` to ``work(tasks - 1)``, each once, on fconv's threads.
+
+    BLAS is held at one thread meanwhile, because its threads and ours would fight over the
+    processors, and because a product's rounding may depend on their number. The calling thread
+    works too. Tasks must not depend on each other's order.
+
+    Parameters
+    ----------
+    work : callable
+        Takes the number of a task.
+    tasks : int
+        How many there are.
+
+    Raises
+    ------
+    Exception
+        The first that a task raised, once no task is running any more.
+    """
+    threads = 1 if _local.inside else min(_state.threads, tasks)
+    with _one_blas_thread():
+        if threads <= 1:
+            for task in range(tasks):
+                work(task)
+            return
+        _spread(work, tasks, threads)
+
+
+class _Local(threading.local):
+    inside = False  # a task that itself calls `run` finds all threads taken
+
+
+class _State:
+    """What is shared by the whole process, and made anew in a forked child."""
+
+    def __init__(self) -> None:
+        self.threads = _initial_threads()
+        self.lock = threading.Lock()
+        self.pool: Any = None
+        self.pool_size = 0
+        self.blas: list[Blas] | None = None
+        self.holders = 0
+        self.before: list[int] = []
+
+    def workers(self, n: int) -> Any:
+        """Give a pool of `n` threads or more."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        with self.lock:
+            if self.pool is None or self.pool_size < n:
+                if self.pool is not None:
+                    self.pool.shutdown(wait=False)
+                self.pool = ThreadPoolExecutor(n, thread_name_prefix="fconv")
+                self.pool_size = n
+            return self.pool
+
+
+def _initial_threads() -> int:
+    text = os.environ.get(_ENVIRONMENT, "").strip()
+    if text:
+        if not text.isdecimal() or int(text) < 1:
+            raise ValueError(f"{_ENVIRONMENT}: expected a number of threads of 1 or more, got {text!r}")
+        return int(text)
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
+def _spread(work: Callable[[int], None], tasks: int, threads: int) -> None:
+    numbers = count()  # next() of it is one step that no other thread can divide
+    failed = threading.Event()
+
+    def share() -> None:
+        _local.inside = True
+        for blas in _state.blas or ():
+            if blas.of_one_thread and blas.get_threads() != 1:
+                blas.set_threads(1)  # of a thread of our own, or one that `run` gives back its number
+        try:
+            while not failed.is_set() and (task := next(numbers)) < tasks:
+                work(task)
+        except BaseException:
+            failed.set()
+            raise
+        finally:
+            _local.inside = False
+
+    try:
+        pool = _state.workers(threads - 1)
+        others = [pool.submit(share) for _ in range(threads - 1)]
+    except RuntimeError:  # no thread can be started here: a browser, or a process that is ending
+        others = []
+    try:
+        share()
+    finally:
+        errors = [other.exception() for other in others]
+    for error in errors:
+        if error is not None:
+            raise error
+
+
+@contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """Hold NumPy's BLAS at one thread, until the last of those who ask for it is done."""
+    state = _state
+    with state.lock:
+        if state.blas is None:
+            state.blas = find_blas()
+        state.holders += 1
+        if state.holders == 1:
+            state.before = [blas.get_threads() for blas in state.blas]
+            for blas, threads in zip(state.blas, state.before, strict=True):
+                if threads != 1:
+                    blas.set_threads(1)
+    try:
+        yield
+    finally:
+        with state.lock:
+            state.holders -= 1
+            if state.holders == 0:
+                for blas, threads in zip(state.blas, state.before, strict=True):
+                    if threads != 1:
+                        blas.set_threads(threads)
+
+
+def _after_fork() -> None:
+    """Forget the parent's threads and locks, which a forked child does not have."""
+    global _state, _local
+    threads, holders, before, blas = _state.threads, _state.holders, _state.before, _state.blas
+    _state, _local = _State(), _Local()
+    _state.threads, _state.blas = threads, blas
+    if holders and blas is not None:  # forked in the middle of a call of another thread
+        for library, number in zip(blas, before, strict=True):
+            library.set_threads(number)
+
+
+_local = _Local()
+_state = _State()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,60 @@
+"""PyTorch's files, .pt, .pth, .th and .tar, read and written without PyTorch."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from fconv.formats.claims import refusing
+from fconv.torch import legacy, zipped
+from fconv.torch.writing import write_pt
+
+__all__ = ["read_pt", "write_pt"]
+
+
+def read_pt(path: str | os.PathLike[str], *, mmap: bool = True) -> tuple[Any, dict[str, str]]:
+    """Read what torch.save or `write_pt` wrote. Nothing in the file is executed.
+
+    Both of PyTorch's formats are read: the zip archive, and the single stream of before 1.6.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+    mmap : bool
+        Map the arrays of the file into memory, where the system can; they may be changed, and
+        the file is not. Otherwise they are read, and the checksums of the zip archive proved.
+
+    Returns
+    -------
+    object
+        Dicts (an OrderedDict becomes one too), lists, tuples, sets, numbers, text and None, with
+        arrays for tensors and parameters. bfloat16 and the eight-bit floats are widened to
+        float32, complex32 to complex64. A dtype or a device is its name, such as
+        ``"torch.float32"`` or ``"cuda:0"``; a torch.Size is a tuple. Tensors that share a
+        storage are views of one memory.
+    dict of str to str
+        The texts given to `write_pt`; none for a file of PyTorch's.
+
+    Raises
+    ------
+    ValueError
+        The file is damaged, of another format, or asks for anything but such values: a whole
+        module, a TorchScript program, a sparse or quantized tensor, any other class or function.
+    OSError
+        The file cannot be read.
+    """
+    with refusing(path, "file of PyTorch's"), open(path, "rb") as file:
+        start = file.read(512)
+        file.seek(0)
+        if start.startswith(b"PK"):
+            return zipped.read(file, mmap)
+        if start.startswith(legacy.START):
+            return legacy.read(file, mmap), {}
+        if start[257:262] == b"ustar":
+            raise ValueError(
+                "it is a tar archive, which PyTorch wrote before 0.1.10; newer PyTorch can convert it"
+            )
+        if start[:1] == b"\x80":
+            raise ValueError("it is a plain pickle, not what torch.save writes")
+        raise ValueError("it begins as none of PyTorch's files does")

@@ -1,0 +1,299 @@
+"""The CPU engine: every path gives what the definition gives, with the same bits on any number of threads."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+import fconv as fc
+import fconv.functional as F
+from fconv import threads
+from fconv.blas import find_blas
+from fconv.conv import cpu, definition, direct, engine, tiles
+from fconv.conv.geometry import conv_geometry
+from fconv.testing import strategies as fst
+
+f32 = np.float32
+
+
+@st.composite
+def convolutions(draw):
+    """Draw a geometry with the arrays of a convolution in any memory order."""
+    ndim = draw(st.integers(1, 3))
+    groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
+    inner, outer = draw(st.integers(1, 5)), draw(st.integers(1, 4))
+    sizes = st.lists(st.integers(1, 13), min_size=ndim, max_size=ndim).map(tuple)
+    small = st.lists(st.integers(1, 4), min_size=ndim, max_size=ndim).map(tuple)
+    kernel = draw(small if ndim != 2 else small | st.just((3, 3)))
+    stride, dilation = draw(small), draw(st.just((1,) * ndim) | small)
+    if draw(st.booleans()):
+        stride = (1,) * ndim
+    padding = tuple(draw(st.integers(0, 4)) for _ in range(ndim))
+    x_shape = (draw(st.integers(1, 4)), groups * inner, *draw(sizes))
+    try:
+        geometry = conv_geometry(
+            "conv", ndim, x_shape, (groups * outer, inner, *kernel), None, stride, padding, dilation, groups
+        )
+    except ValueError:
+        assume(False)
+    arrays = [
+        draw(fst.arrays_like(s, np.float64)) for s in (x_shape, geometry.weight_shape, geometry.out_shape)
+    ]
+    return geometry, *arrays
+
+
+def close(found, expected):
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9 * (1 + abs(expected).max(initial=0)))
+
+
+@given(convolutions(), st.sampled_from(cpu.ALGORITHMS))
+def test_every_algorithm_is_the_definition(case, algorithm):
+    geometry, x, weight, g = case
+    if algorithm in ("direct", "winograd", "depthwise"):
+        assume(cpu.problem(algorithm, x.dtype, geometry) is None)
+    close(engine.convolve(x, weight, geometry, None, algorithm), definition.convolve(x, weight, geometry))
+    close(
+        engine.input_gradient(g, weight, geometry, algorithm), definition.input_gradient(g, weight, geometry)
+    )
+    close(engine.weight_gradient(g, x, geometry, algorithm), definition.weight_gradient(g, x, geometry))
+
+
+@given(convolutions())
+def test_the_bias_is_added_to_every_position(case):
+    geometry, x, weight, _ = case
+    bias = np.arange(1.0, geometry.out_channels + 1)
+    expected = definition.convolve(x, weight, geometry) + bias.reshape(-1, *(1,) * geometry.windows.ndim)
+    close(engine.convolve(x, weight, geometry, bias), expected)
+
+
+CASES = {
+    "direct": ((4, 12, 20, 20), (8, 12, 5, 5), {"padding": 2}),
+    "strided": ((4, 12, 21, 20), (8, 12, 3, 3), {"padding": 1, "stride": 2}),
+    "winograd": ((6, 32, 30, 30), (32, 32, 3, 3), {"padding": 1}),
+    "depthwise": ((4, 24, 30, 30), (24, 1, 3, 3), {"padding": 1, "groups": 24}),
+    "grouped": ((4, 24, 30, 30), (24, 4, 3, 3), {"padding": 1, "groups": 6}),
+    "pointwise": ((4, 24, 30, 30), (16, 24, 1, 1), {}),
+}
+
+
+def arrays(x_shape, weight_shape, mean=0.0):
+    key = fc.random.key(1)
+    x = mean + fc.random.normal(key, x_shape)
+    return x, fc.random.normal(fc.random.fold_in(key, 1), weight_shape) / 10
+
+
+@pytest.fixture(autouse=True)
+def _the_number_of_threads_stays():
+    before = threads.get_num_threads()
+    yield
+    threads.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_same_bits_with_any_number_of_threads(name):
+    x_shape, weight_shape, options = CASES[name]
+    x, weight = arrays(x_shape, weight_shape)
+    y = F.conv2d(x, weight, **options)
+    grads = F.conv2d_vjp(y, x, weight, **options)
+    for n in (1, 2, 3, 7):
+        fc.set_num_threads(n)
+        np.testing.assert_array_equal(F.conv2d(x, weight, **options), y)
+        for found, expected in zip(F.conv2d_vjp(y, x, weight, **options), grads, strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_the_table_chooses():
+    def chosen(name, dtype=f32):
+        x_shape, weight_shape, options = CASES[name]
+        return engine.algorithm_for(x_shape, weight_shape, dtype=dtype, **options)
+
+    assert {name: chosen(name) for name in CASES} == {
+        "direct": "direct", "strided": "direct", "winograd": "winograd",
+        "depthwise": "depthwise", "grouped": "direct", "pointwise": "direct",
+    }  # fmt: skip
+    assert chosen("winograd", np.float64) == "direct"
+    assert chosen("winograd", np.float16) == "einsum"
+
+
+@pytest.mark.parametrize("mean", [0.0, 100.0])
+@pytest.mark.parametrize(
+    ("name", "bound"), [("direct", 1e-6), ("strided", 1e-6), ("winograd", 1e-5), ("depthwise", 1e-6)]
+)
+def test_float32_is_near_float64(name, bound, mean):
+    x_shape, weight_shape, options = CASES[name]
+    x, weight = arrays(x_shape, weight_shape, mean)
+    g = fc.random.normal(fc.random.key(5), F.conv2d(x, weight, **options).shape)
+    exact = [a.astype(np.float64) for a in (g, x, weight)]
+    y = F.conv2d(*exact[1:], algorithm="einsum", **options)
+    pairs = [(F.conv2d(x, weight, **options), y)]
+    dx, dw, _ = F.conv2d_vjp(g, x, weight, **options)
+    pairs += zip((dx, dw), F.conv2d_vjp(*exact, algorithm="einsum", **options), strict=False)
+    for found, expected in pairs:
+        assert np.linalg.norm(found - expected) < bound * np.linalg.norm(expected)
+
+
+def test_direct_keeps_infinity_in_its_place():
+    x, weight = arrays((1, 32, 16, 16), (32, 32, 3, 3))
+    x[0, 0, 0, 0] = np.inf
+    with np.errstate(invalid="ignore"):
+        y = F.conv2d(x, weight, padding=1, algorithm="direct")
+    assert np.isfinite(y[:, :, 2:, 2:]).all()
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "winograd"])
+def test_extra_memory_does_not_grow_with_the_batch(algorithm):
+    """The windows of this batch take 75 MB; a thread's work space is at most about 8 MB, which it keeps."""
+    x, weight = arrays((64, 32, 32, 32), (32, 32, 3, 3))
+    fc.set_num_threads(2)
+    tracemalloc.start()
+    y = F.conv2d(x, weight, padding=1, algorithm=algorithm)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak - y.nbytes < 2 * 9e6
+
+
+@given(
+    st.integers(1, 5), st.lists(st.integers(1, 9), min_size=1, max_size=3).map(tuple), st.integers(1, 60),
+    st.sampled_from([1, 4]),
+)  # fmt: skip
+def test_tiles_cover_everything_once(batch, size, target, multiple):
+    count = np.zeros((batch, *size), int)
+    for tile in tiles.tiles(batch, size, target, multiple):
+        count[tile.index] += 1
+        assert all(start % multiple == 0 for start in tile.start)
+        assert tile.positions == count[tile.index].size
+    assert (count == 1).all()
+
+
+def test_windows_cannot_leave_their_memory():
+    at = tiles.Correlation((4, 4), (4, 4), (3, 3), (1, 1), (1, 1), (0, 0))
+    with pytest.raises((ValueError, TypeError)):
+        tiles.windows(np.zeros((1, 4, 4, 2)), (4, 4), at)
+    with pytest.raises(ValueError, match="leave an array of shape"):
+        tiles.windows(np.zeros((1, 6, 6, 2))[:, :4, :4], (4, 4), at)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "options", "text"),
+    [
+        (
+            "fast",
+            {},
+            "conv2d: expected an algorithm of auto, direct, winograd, depthwise, einsum, got 'fast'",
+        ),
+        ("winograd", {"stride": 2}, 'conv2d: algorithm "winograd" needs a 3x3 kernel with stride 1'),
+        ("depthwise", {}, 'conv2d: algorithm "depthwise" needs one input channel a group, got 4 in 1 groups'),
+        ("direct", {"stride": 2, "dilation": 2}, 'conv2d: algorithm "direct" needs stride 1 or dilation 1'),
+    ],
+)
+def test_an_algorithm_that_cannot_be_is_refused(algorithm, options, text):
+    x, weight = arrays((1, 4, 9, 9), (4, 4, 3, 3))
+    with pytest.raises(ValueError, match=text):
+        F.conv2d(x, weight, algorithm=algorithm, **options)
+    with pytest.raises(ValueError, match="needs float32 or float64, got float16"):
+        F.conv2d(x.astype(np.float16), weight.astype(np.float16), algorithm="direct")
+
+
+@pytest.mark.parametrize(
+    ("n", "kind"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError), ("2", TypeError)]
+)
+def test_a_number_of_threads_that_cannot_be_is_refused(n, kind):
+    with pytest.raises(kind, match="set_num_threads: n must be"):
+        fc.set_num_threads(n)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("3", "3"), ("0", "expected a number of threads of 1 or more"), ("x", "got 'x'")]
+)
+def test_the_environment_sets_the_number_of_threads(text, expected):
+    found = subprocess.run(
+        [sys.executable, "-c", "import fconv; print(fconv.get_num_threads())"],
+        env={**os.environ, "FCONV_NUM_THREADS": text}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert expected in found.stdout + found.stderr
+
+
+def blas_threads():
+    return [blas.get_threads() for blas in find_blas()]
+
+
+def test_blas_gets_its_threads_back():
+    before = blas_threads()
+    seen = []
+    threads.run(lambda i: seen.append(blas_threads()), 3)
+    assert all(set(each) == {1} for each in seen)
+    with pytest.raises(MemoryError):
+        threads.run(lambda i: np.empty(1 << 50), 8)
+    assert blas_threads() == before
+    x, weight = arrays((2, 4, 9, 9), (4, 4, 3, 3))
+    y = F.conv2d(x, weight)  # usable after
+    np.testing.assert_allclose(y, F.conv2d(x, weight, algorithm="einsum"), rtol=1e-4, atol=1e-5)
+
+
+def test_a_task_may_itself_run_tasks():
+    done = []
+    threads.run(lambda i: threads.run(lambda j: done.append((i, j)), 3), 4)
+    assert sorted(done) == [(i, j) for i in range(4) for j in range(3)]
+
+
+def test_calls_from_several_threads_at_once():
+    x_shape, weight_shape, options = CASES["winograd"]
+    x, weight = arrays(x_shape, weight_shape)
+    expected, before, found = F.conv2d(x, weight, **options), blas_threads(), {}
+
+    def call(i):
+        found[i] = [F.conv2d(x, weight, **options) for _ in range(5)]
+
+    callers = [threading.Thread(target=call, args=(i,)) for i in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert all((y == expected).all() for ys in found.values() for y in ys)
+    assert blas_threads() == before
+
+
+def _child(queue, x, weight):
+    queue.put(F.conv2d(x, weight, padding=1))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_computes():
+    x, weight = arrays((4, 16, 16, 16), (16, 16, 3, 3))
+    expected = F.conv2d(x, weight, padding=1)
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_child, args=(queue, x, weight))
+    child.start()
+    np.testing.assert_array_equal(queue.get(timeout=60), expected)
+    child.join()
+
+
+def test_tile_sizes_depend_on_the_shape_alone():
+    assert direct.positions_of(4 * 576, 10**6) == 682
+    assert direct.positions_of(4 * 10**6, 10**6) == 256
+    assert direct.positions_of(4, 10**6) == 4096
+
+
+def test_a_layer_holds_its_algorithm():
+    x = fc.random.normal(fc.random.key(0), (2, 16, 8, 8))
+    layer = fc.conv2d(16, 3, padding=1, algorithm="einsum")
+    params = layer.init(fc.random.key(0), x.shape)
+    np.testing.assert_array_equal(
+        layer.apply(params, x), F.conv2d(x, **params, padding=1, algorithm="einsum")
+    )
+    assert "algorithm='einsum'" in repr(layer)
+    assert "algorithm" not in repr(fc.conv2d(16, 3))
+    with pytest.raises(ValueError, match='conv2d: algorithm "winograd" needs a 3x3 kernel'):
+        fc.conv2d(16, 5, algorithm="winograd")
+    with pytest.raises(ValueError, match="conv_transpose2d: expected an algorithm of auto, "):
+        fc.conv_transpose2d(16, 5, algorithm="quick")
