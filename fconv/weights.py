@@ -139,13 +139,20 @@ def leaves_of(tree: Any) -> Iterable[tuple[str, Any]]:
     pending: list[tuple[str, Any]] = [("", tree)]
     while pending:  # no recursion: the depth is the file's
         name, node = pending.pop()
-        if isinstance(node, (dict, list, tuple)):
-            items = node.items() if isinstance(node, dict) else enumerate(node)
-            pending += [
-                (f"{name}.{key}" if name else str(key), child) for key, child in reversed(list(items))
-            ]
-        else:
+        items = _items(node)
+        if items is None:
             yield name, node
+        else:
+            pending += [(f"{name}.{key}" if name else str(key), child) for key, child in reversed(items)]
+
+
+def _items(node: Any) -> list[tuple[Any, Any]] | None:
+    """Give the parts of a node by name; None for a leaf."""
+    if isinstance(node, dict):
+        return list(node.items())
+    if isinstance(node, tuple) and hasattr(node, "_fields"):
+        return list(zip(node._fields, node, strict=True))
+    return list(enumerate(node)) if isinstance(node, (list, tuple)) else None
 
 
 def renamed(arrays: Mapping[str, Array], prefixes: Mapping[str, str]) -> dict[str, Array]:
