@@ -68,7 +68,7 @@ def test_a_smaller_overlap_than_the_reach_does_not_do():
 
 
 def test_float32_tiles_differ_by_rounding_alone():
-    net, channels, _ = PICTURES_TO_PICTURES["dncnn"]
+    net, _, _ = PICTURES_TO_PICTURES["dncnn"]
     params = net.init(fc.random.key(3), (1, 1, 64, 64))
     x = np.random.default_rng(0).random((1, 1, 100, 130), np.float32)
     y = apply_tiled(net, params, x, tile=32)
@@ -274,7 +274,8 @@ def test_a_picture_is_resized_cut_and_normalised(image):
 
 def test_names_of_classes_in_each_form(tmp_path):
     forms = {
-        "a.txt": "tench\ngoldfish\n", "b.json": '["tench", "goldfish"]', "c.json": '{"1": "goldfish", "0": "tench"}',
+        "a.txt": "tench\ngoldfish\n", "b.json": '["tench", "goldfish"]',
+        "c.json": '{"1": "goldfish", "0": "tench"}',
         "d.json": '{"0": ["n01440764", "tench"], "1": ["n01443537", "goldfish"]}',
     }  # fmt: skip
     for name, text in forms.items():

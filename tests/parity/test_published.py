@@ -19,11 +19,11 @@ SIGMA = 25 / 255
 
 
 def read(name):
-    """Read a file of the checkpoints: the one place that knows how."""
+    """Read a file of the checkpoints, without PyTorch."""
     path = DATA / "checkpoints" / name
     if not path.exists():
         pytest.skip(f"{name} is not at hand: it lies in ../shared/data/checkpoints, outside the project")
-    return torch.load(path, map_location="cpu", weights_only=True)
+    return fc.load(path)
 
 
 def picture(name):
@@ -58,9 +58,9 @@ def psnr(y, target):
 def loaded(net, twin, published, shape):
     """Our network and its twin with the published parameters, nothing missing and nothing left."""
     params = fc.from_state_dict(net.init(fc.random.key(0), shape), published, strict=True)
-    twin.load_state_dict(published, strict=True)
-    for name, value in fc.to_torch(params).items():
-        assert torch.equal(value, published[name]), name
+    twin.load_state_dict(fc.to_torch(published), strict=True)
+    for name, value in fc.to_state_dict(params).items():
+        np.testing.assert_array_equal(value, published[name], err_msg=name)
     return params, twin.eval()
 
 
