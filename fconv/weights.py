@@ -13,7 +13,7 @@ from fconv import random
 from fconv.arrays import Array, Shape, asnumpy, is_array
 from fconv.checkpoint import load
 from fconv.layer import Layer, Params
-from fconv.state_dict import from_state_dict
+from fconv.state_dict import find_state_dict, from_state_dict, rename
 
 __all__ = [
     "Weights",
@@ -25,8 +25,6 @@ __all__ = [
     "selected",
     "without_wrapper",
 ]
-
-_USUAL = ("state_dict", "model_state_dict", "model", "params", "params_ema", "net", "generator", "weights")
 
 
 class Weights(NamedTuple):
@@ -107,23 +105,23 @@ def _place(path: str, tree: Any, entry: str | None) -> str:
                 f"read_weights: {path}: expected an entry {entry!r}, got {', '.join(map(str, _top(tree)))}"
             )
         return entry
-    if not isinstance(tree, dict) or any(is_array(value) for value in tree.values()):
-        return ""
-    places = [str(key) for key, value in tree.items() if _is_weights(value)]
-    usual = [name for name in _USUAL if name in places]
-    if len(usual) == 1 or len(places) == 1:
-        return (usual or places)[0]
-    if not places or all(isinstance(value, (dict, list, tuple)) for value in tree.values()):
-        return ""  # a tree of parameters such as {"conv1": {"weight": ...}}
-    raise ValueError(
-        f"read_weights: {path}: expected one state dict, got {', '.join(places)}: say which with --entry"
-    )
+    flat = _flattened(tree)
+    try:
+        found = find_state_dict(flat)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"read_weights: {path}: {error}; --entry says which to take") from None
+    name, first = next(iter(found.items()))
+    # Where its first array is in the file, without the array's own name, there the state dict is.
+    return next(at for at, leaf in leaves_of(flat) if leaf is first).removesuffix(name).removesuffix(".")
 
 
-def _is_weights(value: Any) -> bool:
-    """Tell whether arrays are most of what a part of a file holds, which those of an optimizer are not."""
-    leaves = [leaf for _, leaf in leaves_of(value)]
-    return bool(leaves) and all(is_array(leaf) for leaf in leaves)
+def _flattened(tree: Any) -> Any:
+    """Make a state dict of every part that holds arrays alone, as our own nested parameters do."""
+    leaves = dict(leaves_of(tree))
+    if leaves and all(is_array(leaf) for leaf in leaves.values()):
+        return {name or "array": leaf for name, leaf in leaves.items()}
+    items = _items(tree)
+    return tree if items is None else {str(key): _flattened(child) for key, child in items}
 
 
 def _top(tree: Any) -> list[Any]:
@@ -141,17 +139,24 @@ def leaves_of(tree: Any) -> Iterable[tuple[str, Any]]:
     pending: list[tuple[str, Any]] = [("", tree)]
     while pending:  # no recursion: the depth is the file's
         name, node = pending.pop()
-        if isinstance(node, (dict, list, tuple)):
-            items = node.items() if isinstance(node, dict) else enumerate(node)
-            pending += [
-                (f"{name}.{key}" if name else str(key), child) for key, child in reversed(list(items))
-            ]
-        else:
+        items = _items(node)
+        if items is None:
             yield name, node
+        else:
+            pending += [(f"{name}.{key}" if name else str(key), child) for key, child in reversed(items)]
+
+
+def _items(node: Any) -> list[tuple[Any, Any]] | None:
+    """Give the parts of a node by name; None for a leaf."""
+    if isinstance(node, dict):
+        return list(node.items())
+    if isinstance(node, tuple) and hasattr(node, "_fields"):
+        return list(zip(node._fields, node, strict=True))
+    return list(enumerate(node)) if isinstance(node, (list, tuple)) else None
 
 
 def renamed(arrays: Mapping[str, Array], prefixes: Mapping[str, str]) -> dict[str, Array]:
-    """Replace the beginnings of names; each name is changed once, by the longest prefix that it has.
+    """Replace the beginnings of names, as `fconv.rename`, but by the longest prefix that a name has.
 
     Parameters
     ----------
@@ -175,18 +180,13 @@ def renamed(arrays: Mapping[str, Array], prefixes: Mapping[str, str]) -> dict[st
     >>> renamed({"module.weight": 1, "step": 2}, {"module.": ""})
     {'weight': 1, 'step': 2}
     """
-    longest = sorted(prefixes, key=len, reverse=True)
-    used, out = set(), {}
-    for name, x in arrays.items():
-        old = next((prefix for prefix in longest if name.startswith(prefix)), None)
-        new = name if old is None else prefixes[old] + name[len(old) :]
-        used.add(old)
-        if new in out or not new:
-            raise ValueError(f"rename: {name!r} would be called {new!r}, as another entry is or none can be")
-        out[new] = x
-    if unused := [prefix for prefix in prefixes if prefix not in used]:
+    unused = [old for old in prefixes if not any(name.startswith(old) for name in arrays)]
+    if unused:
         raise ValueError(f"rename: no name begins with {', '.join(map(repr, unused))}")
-    return out
+    found = rename(arrays, dict(sorted(prefixes.items(), key=lambda pair: -len(pair[0]))))
+    if "" in found:
+        raise ValueError("rename: nothing would be left of a name")
+    return found
 
 
 def selected(

@@ -102,14 +102,22 @@ def convert(
 
 def _report(source: str, target: str, found: Any, kept: dict[str, Any], dropped: list[str]) -> None:
     where = f" ({found.entry})" if found.entry else ""
-    what = f"{plural(len(kept), 'entry', 'entries')}, {size(os.path.getsize(target))}"
-    click.echo(f"{source}{where} -> {target}: {what}")
+    entries, written = plural(len(kept), "entry", "entries"), size(os.path.getsize(target))
+    click.echo(f"{source}{where} -> {target}: {entries}, {written}")
     if found.left_out:
-        click.echo(f"left out of {source}: {listed(_heads(found.left_out))}")
+        click.echo(f"left out of {source}: {listed(_heads(found.left_out, found.entry))}")
     if dropped:
         click.echo(f"not chosen: {listed(dropped)}")
 
 
-def _heads(names: list[str]) -> list[str]:
+def _heads(names: list[str], entry: str) -> list[str]:
     """Name a part of a file once, however much there is in it."""
-    return list(dict.fromkeys(name.split(".")[0] for name in names))
+    around = {entry[:i] for i in range(len(entry)) if entry[i] == "."}
+    heads = []
+    for name in names:
+        head, _, rest = name.partition(".")
+        while head in around and rest:
+            part, _, rest = rest.partition(".")
+            head = f"{head}.{part}"
+        heads.append(head)
+    return list(dict.fromkeys(heads))
