@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fconv.cli.printing import show_json, size
+from fconv.cli.printing import plural, show_json, size
 
 if TYPE_CHECKING:
     from fconv.diagnosis import Advice, Diagnosis, Machine
@@ -58,7 +58,7 @@ def facts(machine: Machine, found: Diagnosis) -> Iterator[tuple[str, str]]:
         yield "memory", f"{size(machine.memory)}{free}"
     for blas in machine.blas:
         kernels = f", {blas.kernels} kernels" if blas.kernels else ""
-        threads = f", {blas.threads} threads" if blas.threads else ""
+        threads = f", {plural(blas.threads, 'thread')}" if blas.threads else ""
         yield f"{blas.user} BLAS", f"{blas.library} {blas.version}{kernels}{threads}".strip()
     for name, value in machine.variables.items():
         yield "variable", f"{name}={value}"

@@ -108,7 +108,8 @@ def candidates(machine: Machine) -> list[tuple[str, str, str]]:
     variable = THREAD_VARIABLES.get(blas.library)
     if variable and blas.threads and blas.threads != machine.usable:
         few = "more than can run at once" if blas.threads > machine.usable else "fewer than could"
-        why = f"BLAS uses {blas.threads} threads, {few} ({machine.usable})"
+        many = "1 thread" if blas.threads == 1 else f"{blas.threads} threads"
+        why = f"BLAS uses {many}, {few} ({machine.usable})"
         found.append((variable, str(machine.usable), why))
     return found
 
