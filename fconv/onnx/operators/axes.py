@@ -152,7 +152,7 @@ def write_slice(at: Site) -> str:
     elif name == "chunk":
         start = options["index"] * -(-size // options["chunks"])
     else:
-        sizes, index = options["split_size"], options["index"]
+        sizes, index = options["sizes"], options["index"]
         start = sum(sizes[:index]) if isinstance(sizes, tuple) else sizes * index
     start = max(start + size, 0) if start < 0 else min(start, size)
     if dim == 0 and name == "slice_along" and options["end"] is None:
