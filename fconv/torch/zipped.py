@@ -26,7 +26,10 @@ def read(file: BinaryIO, mmap: bool) -> tuple[Any, dict[str, str]]:
     Storages that are stored as they are, which is how PyTorch writes them, are mapped
     copy-on-write; without `mmap` they are read, and their checksums proved.
     """
-    found = {member.name: member for member in members(file)}
+    listed = members(file)
+    if not any(member.checksum for member in listed):  # PyTorch can be told to leave them out
+        listed = [member._replace(checksum=None) for member in listed]
+    found = {member.name: member for member in listed}
     folder = _folder(found)
     swap = _text(file, found.get(f"{folder}byteorder"), b"little") == b"big"
     storages: dict[str, Storage] = {}

@@ -178,6 +178,17 @@ def test_a_big_endian_file(tmp_path):
     same(fc.load(tmp_path / "x.pt")["x"], torch.from_numpy(x))
 
 
+def test_a_file_without_checksums(tmp_path):
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"a": torch.arange(3.0)}, tmp_path / "x.pt")
+    finally:
+        torch.serialization.set_crc32_options(before)
+    for mmap in (True, False):
+        same(fc.load(tmp_path / "x.pt", mmap=mmap)["a"], torch.arange(3.0))
+
+
 def test_our_params_load_into_a_module(tmp_path):
     net = fc.compose(fc.conv2d(4, 3), fc.batch_norm(), fc.relu(), fc.flatten(), fc.linear(2))
     params = net.init(fc.random.key(0), (2, 3, 6, 6))
