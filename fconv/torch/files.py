@@ -32,7 +32,7 @@ def read_pt(path: str | os.PathLike[str], *, mmap: bool = True) -> tuple[Any, di
         arrays for tensors and parameters. bfloat16 and the eight-bit floats are widened to
         float32, complex32 to complex64. A dtype or a device is its name, such as
         ``"torch.float32"`` or ``"cuda:0"``; a torch.Size is a tuple. Tensors that share a
-        storage are views of one memory.
+        storage are views of one memory, but for widened ones.
     dict of str to str
         The texts given to `write_pt`; none for a file of PyTorch's.
 
@@ -49,12 +49,10 @@ def read_pt(path: str | os.PathLike[str], *, mmap: bool = True) -> tuple[Any, di
         file.seek(0)
         if start.startswith(b"PK"):
             return zipped.read(file, mmap)
-        if start.startswith(legacy.START):
-            return legacy.read(file, mmap), {}
         if start[257:262] == b"ustar":
             raise ValueError(
                 "it is a tar archive, which PyTorch wrote before 0.1.10; newer PyTorch can convert it"
             )
         if start[:1] == b"\x80":
-            raise ValueError("it is a plain pickle, not what torch.save writes")
+            return legacy.read(file, mmap), {}
         raise ValueError("it begins as none of PyTorch's files does")

@@ -17,8 +17,6 @@ from fconv.torch.storages import Storage
 from fconv.torch.vocabulary import CALLS, VALUES, storage_of
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-START = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-"""The bytes that such a file begins with."""
 
 
 def read(file: BinaryIO, mmap: bool) -> Any:
@@ -33,8 +31,10 @@ def read(file: BinaryIO, mmap: bool) -> Any:
         value, at = unpickle(data, at, {}, {}, _no_storage)
         return value
 
-    magic, protocol, system = plain(), plain(), plain()
-    if magic != _MAGIC or protocol != _PROTOCOL or not isinstance(system, dict):
+    if plain() != _MAGIC:
+        raise ValueError("it is a plain pickle, not what torch.save writes")
+    protocol, system = plain(), plain()
+    if protocol != _PROTOCOL or not isinstance(system, dict):
         raise ValueError(f"it begins as none of PyTorch's files does (protocol {protocol!r})")
     value, at = unpickle(data, at, CALLS, VALUES, lambda identifier: storage_of(identifier, storages))
     keys = plain()

@@ -26,11 +26,13 @@ def resolved(value: Any, swap: bool) -> Any:
             return done[id(x)]
         if isinstance(x, Tensor):
             found: Any = array_of(x, swap)
+        elif isinstance(x, Storage):  # saved by itself, it is a tensor of one axis
+            found = array_of(Tensor(x, x.kind, 0, (x.count,), (1,)), swap)
         elif isinstance(x, dict):
             found = {key: turn(child) for key, child in x.items()}
         elif isinstance(x, (list, tuple)):
             found = type(x)(turn(child) for child in x)
-        elif isinstance(x, (Name, Storage, StorageClass)):
+        elif isinstance(x, (Name, StorageClass)):
             raise ValueError(f"its pickle holds {x!r} where a value should stand")
         else:
             return x

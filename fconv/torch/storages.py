@@ -149,5 +149,5 @@ def _numpys(found: Array, tensor: Tensor) -> Array:
         if bits.size and bits.max() > 1:
             found = bits != 0  # other numbers than 0 and 1 would surprise NumPy
     if tensor.conjugated:
-        found = found.conj()
-    return -found if tensor.negated else found
+        found = np.asarray(found.conj())
+    return np.asarray(-found) if tensor.negated else found

@@ -99,8 +99,8 @@ def _encode(text: Any, encoding: Any) -> bytes:
         raise ValueError(f"its pickle holds bytes that are none: {error}") from None
 
 
-def _bytearray(data: Any = b"") -> bytes:
-    _expect(isinstance(data, bytes), "a bytearray of what is no bytes")
+def _bytes(data: Any = b"") -> bytes:
+    _expect(isinstance(data, bytes), "bytes of what is none")
     return data
 
 
@@ -144,7 +144,10 @@ CALLS: dict[str, Callable[..., Any]] = {
     "collections.Counter": _counter,
     "builtins.set": _set,
     "__builtin__.set": _set,
-    "builtins.bytearray": _bytearray,
+    "builtins.bytearray": _bytes,
+    "builtins.bytes": _bytes,
+    "__builtin__.bytes": _bytes,
+    "__builtin__.bytearray": _bytes,
     "builtins.complex": _complex,
     "__builtin__.complex": _complex,
     "_codecs.encode": _encode,

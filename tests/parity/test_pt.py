@@ -160,6 +160,23 @@ def test_a_training_checkpoint_goes_through_and_back(tmp_path, name, zipped):
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), module.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_every_protocol(tmp_path, protocol, zipped):
+    held = {"x": torch.eye(2), "bytes": b"", "more": b"abc", "array": bytearray(b"x"), "sets": {1},
+            "z": 1 - 2j,
+            "one": torch.tensor(1 + 2j).conj(), 3: None}  # fmt: skip
+    torch.save(held, tmp_path / "x.pt", pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
+    same(fc.load(tmp_path / "x.pt"), held)
+
+
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
+@pytest.mark.parametrize("zipped", [True, False])
+def test_storages_by_themselves(tmp_path, zipped):
+    x = torch.arange(6.0)
+    same(saved(tmp_path, x.storage(), zipped), x)
+
+
 def test_a_big_endian_file(tmp_path):
     import zipfile
 
