@@ -29,13 +29,13 @@ from fconv.training import TrainState, train_state, train_step, value_and_grad
 from fconv.version import __version__
 
 if TYPE_CHECKING:
-    from fconv import data
+    from fconv import data, models
 
 
 def __getattr__(name: str) -> Any:
     # What few programs need is imported when it is first asked for.
-    if name == "data":
-        return import_module("fconv.data")
+    if name in ("data", "models"):
+        return import_module(f"fconv.{name}")
     raise AttributeError(f"module 'fconv' has no attribute {name!r}")
 
 
@@ -51,6 +51,7 @@ __all__ = [
     "load",
     "load_metadata",
     "metrics",
+    "models",
     "random",
     "save",
     "schedules",

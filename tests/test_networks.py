@@ -46,12 +46,56 @@ def test_networks_keep_the_contract(name):
     check_layer(NETWORKS[name], fc.random.normal(KEY, (2, 3, 6, 6)), key=KEY)
 
 
-@pytest.mark.parametrize("merge", [fc.add(), fc.multiply(), fc.concat(), fc.concat(-1)])
+@pytest.mark.parametrize(
+    "merge", [fc.add(), fc.multiply(), fc.concat(), fc.concat(-1), fc.concat_padded()], ids=lambda m: m.name
+)
 def test_merges_have_the_gradients_of_differences(merge):
     from fconv.testing import check_vjp
 
     xs = [fc.random.normal(fc.random.key(i), (2, 3, 4), np.float64) for i in range(3)]
     check_vjp(lambda *x: merge.apply((), x), lambda g, *x: merge.vjp((), x, g)[1], xs)
+
+
+def test_subtract_has_the_gradients_of_differences_and_takes_two():
+    from fconv.testing import check_vjp
+
+    merge = fc.subtract()
+    xs = [fc.random.normal(fc.random.key(i), (2, 3), np.float64) for i in range(3)]
+    check_vjp(lambda *x: merge.apply((), x), lambda g, *x: merge.vjp((), x, g)[1], xs[:2])
+    np.testing.assert_array_equal(merge.apply((), (xs[0], xs[1])), xs[0] - xs[1])
+    with pytest.raises(ValueError, match="subtract: expected two inputs, got 3"):
+        merge.apply((), tuple(xs))
+    with pytest.raises(ValueError, match="subtract: expected inputs of one shape"):
+        merge.out_shape(((2, 3), (2, 4)))
+
+
+def test_concat_padded_sets_each_picture_in_the_middle_of_the_largest():
+    from fconv.testing import check_vjp
+
+    merge = fc.concat_padded()
+    xs = [
+        fc.random.normal(fc.random.key(i), s, np.float64) for i, s in enumerate([(2, 1, 5, 4), (2, 2, 4, 7)])
+    ]
+    y = merge.apply((), tuple(xs))
+    assert y.shape == merge.out_shape(tuple(x.shape for x in xs)) == (2, 3, 5, 7)
+    np.testing.assert_array_equal(y[:, :1], np.pad(xs[0], ((0, 0), (0, 0), (0, 0), (1, 2))))
+    np.testing.assert_array_equal(y[:, 1:], np.pad(xs[1], ((0, 0), (0, 0), (0, 1), (0, 0))))
+    check_vjp(lambda *x: merge.apply((), x), lambda g, *x: merge.vjp((), x, g)[1], xs)
+    assert merge.apply((), tuple(x.astype(np.float32) for x in xs)).dtype == np.float32
+    with pytest.raises(ValueError, match=r"concat_padded: expected shapes \(N, C, \*spatial\)"):
+        merge.out_shape(((2, 3, 4), (1, 3, 4)))
+
+
+def test_concat_padded_of_one_size_is_wired_as_concat():
+    from fconv.networks.wiring import flat
+
+    shapes = ((1, 2, 4, 4), (1, 3, 4, 4))
+    net = fc.graph({"a": (fc.relu(), "x"), "b": (fc.tanh(), "x"), "c": (fc.concat_padded(), "a", "b")})
+    steps = flat(net, (1, 2, 4, 4)).steps
+    assert [(s.layer.name, s.sources) for s in steps][-1] == ("concat", ("a", "b"))
+    assert fc.concat_padded().wiring((*shapes, (1, 3, 5, 4))) is None
+    with pytest.raises(ValueError, match="depends on the sizes; give the input shape"):
+        flat(net)
 
 
 def test_multiply_stretches_axes_of_one_entry():

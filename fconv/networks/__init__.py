@@ -3,7 +3,7 @@
 from fconv.networks.branches import parallel, residual
 from fconv.networks.chains import compose
 from fconv.networks.graphs import graph
-from fconv.networks.merge import add, concat, multiply
+from fconv.networks.merge import add, concat, concat_padded, multiply, subtract
 from fconv.networks.repetition import repeat
 from fconv.networks.summaries import Summary, summary
 
@@ -12,10 +12,12 @@ __all__ = [
     "add",
     "compose",
     "concat",
+    "concat_padded",
     "graph",
     "multiply",
     "parallel",
     "repeat",
     "residual",
+    "subtract",
     "summary",
 ]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from fconv.arrays import Array, Shape, check_floating, namespace
-from fconv.layer import Layer, LayerPullback, Params, check_params
+from fconv.layer import Layer, LayerPullback, Params, Step, Wiring, check_params
 
 
 def add() -> Layer:
@@ -23,6 +24,24 @@ def add() -> Layer:
         return _total(xs), lambda g: (g,) * len(xs)
 
     return _merge("add", forward, lambda shapes: _one_shape("add", shapes))
+
+
+def subtract() -> Layer:
+    """Take the second array of a tuple of two from the first; both have one shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> subtract().vjp((), (np.ones(2), np.zeros(2)), np.ones(2))
+    ((), (array([1., 1.]), array([-1., -1.])))
+    """
+
+    def out_shape(shapes: Sequence[Shape]) -> Shape:
+        if len(shapes) != 2:
+            raise ValueError(f"subtract: expected two inputs, got {len(shapes)}")
+        return _one_shape("subtract", shapes)
+
+    return _merge("subtract", lambda xs: (xs[0] - xs[1], lambda g: (g, -g)), out_shape)
 
 
 def multiply() -> Layer:
@@ -82,6 +101,65 @@ def concat(dim: int = 1) -> Layer:
         return xp.concatenate(xs, axis=axis), pull
 
     return _merge("concat", forward, joined, {"dim": dim})
+
+
+def concat_padded() -> Layer:
+    """Put pictures one after another along the channels, each in the middle of the largest.
+
+    The inputs are (N, C, *spatial); where sizes differ, zeros surround the smaller picture, and
+    an odd one out stands after it. In a U-Net a picture that was halved and doubled again meets
+    the one it came from, which may have been larger by a row.
+
+    Examples
+    --------
+    >>> concat_padded().out_shape(((2, 3, 9, 8), (2, 5, 8, 8)))
+    (2, 8, 9, 8)
+    """
+    plain = concat()
+
+    def joined(shapes: Sequence[Shape]) -> Shape:
+        first = shapes[0]
+        if len(first) < 3 or any(len(s) != len(first) or s[0] != first[0] for s in shapes):
+            raise ValueError(
+                "concat_padded: expected shapes (N, C, *spatial) that differ in channels and sizes "
+                f"alone, got {_listed(shapes)}"
+            )
+        return (first[0], sum(s[1] for s in shapes), *(max(sizes) for sizes in _spatial(shapes)))
+
+    def places(shapes: Sequence[Shape], whole: Shape) -> list[tuple[slice, ...]]:
+        found, channel = [], 0
+        for shape in shapes:
+            starts = [(wide - size) // 2 for wide, size in zip(whole[2:], shape[2:], strict=True)]
+            spatial = (slice(start, start + size) for start, size in zip(starts, shape[2:], strict=True))
+            found.append((slice(None), slice(channel, channel + shape[1]), *spatial))
+            channel += shape[1]
+        return found
+
+    def forward(xs: Sequence[Array]) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
+        xp = namespace("concat_padded", **_named(xs))
+        shapes = [x.shape for x in xs]
+        where = places(shapes, joined(shapes))
+        if len({s[2:] for s in shapes}) == 1:
+            y = xp.concatenate(xs, axis=1)
+        else:
+            y = xp.zeros(joined(shapes), xp.result_type(*xs))
+            for x, place in zip(xs, where, strict=True):
+                y[place] = x
+        return y, lambda g: tuple(g[place] for place in where)
+
+    def wiring(shapes: Any) -> Wiring | None:
+        # For pictures of one size it is `concat`, which other tools know.
+        if shapes is None:
+            raise ValueError("concat_padded: what it is made of depends on the sizes; give the input shape")
+        if len({tuple(s[2:]) for s in shapes}) != 1:
+            return None
+        return Wiring((Step("concat", plain, ("input",), None),), ("input",), ("concat",))
+
+    return replace(_merge("concat_padded", forward, joined), wiring=wiring)
+
+
+def _spatial(shapes: Sequence[Shape]) -> list[tuple[int, ...]]:
+    return list(zip(*(s[2:] for s in shapes), strict=True))
 
 
 def _merge(
