@@ -133,6 +133,11 @@ def _run(options: argparse.Namespace, command: str) -> bool:
         libraries, options.rounds, options.seconds, options.timeout, options.only, options.quick,
         lambda text: print(text, file=sys.stderr, flush=True),
     )  # fmt: skip
+    load = machine.load()
+    if load and load[0] > 0.5:
+        print(
+            f"benchmarks: the machine is busy (load {load[0]}), the times will be too long", file=sys.stderr
+        )
     failed = False
     with (options.out / "workers.log").open("w", encoding="utf-8") as log:
         team = Team(settings, log)
@@ -183,7 +188,11 @@ def _show(options: argparse.Namespace) -> int:
     if not found:
         print(f"benchmarks: no results in {options.out}", file=sys.stderr)
         return 2
-    files = plots.draw(found, options.out)
+    files = {}
+    if find_spec("matplotlib") is None:
+        print("benchmarks: no plots, because matplotlib is not installed", file=sys.stderr)
+    else:
+        files = plots.draw(found, options.out)
     links = {part: file.name for part, file in files.items()}
     text = markdown(found, links)
     (options.out / "results.md").write_text(text, encoding="utf-8")

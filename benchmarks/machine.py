@@ -22,8 +22,13 @@ def facts() -> dict[str, Any]:
         "processors": os.cpu_count(),
         "memory": memory(),
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
-        "load before": [round(x, 2) for x in os.getloadavg()] if hasattr(os, "getloadavg") else None,
+        "load before": load(),
     }
+
+
+def load() -> list[float]:
+    """Tell how many processes wanted to run in the last 1, 5 and 15 minutes."""
+    return [round(x, 2) for x in os.getloadavg()] if hasattr(os, "getloadavg") else []
 
 
 def processor() -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.libraries import LIBRARIES
-from benchmarks.report import TITLES, extra
+from benchmarks.report import TITLES, extra, number
 from benchmarks.results import Lines, Record, mean
 
 # One look for a library in all plots: colour (told apart without red and green) and marker.
@@ -49,7 +49,8 @@ def _figure(*args: Any, **options: Any) -> Any:
 def _ratios(part: str, records: list[Record]) -> Any:
     """Draw, for each case, every library's time over PyTorch's better one."""
     lines = Lines([r for r in records if r.get("dtype", "float32") == "float32"])
-    others = [name for name in lines.libraries if name != "torch"]
+    # Loops in Python would leave the others no room; the table has them.
+    others = [name for name in lines.libraries if name not in ("torch", "loops")]
     if "torch" not in lines.libraries or not others:
         return None
     figure, ax = _figure(figsize=(8.5, 1.7 + 0.3 * len(lines.cases)))
@@ -60,9 +61,8 @@ def _ratios(part: str, records: list[Record]) -> Any:
         if not ratios:
             continue
         colour, marker = LOOKS[name]
-        label = f"{LIBRARIES[name].label}: mean {mean(ratios):.2f}" + (
-            f" of {len(ratios)}" if len(ratios) < len(rows) else ""
-        )
+        label = f"{LIBRARIES[name].label}: {number(mean(ratios))}"
+        label += f" (of {len(ratios)})" * (len(ratios) < len(rows))
         ax.plot(
             list(ratios.values()), [rows[case] for case in ratios], marker, color=colour, label=label,
             markersize=8 if name == "fconv" else 5, alpha=1 if name == "fconv" else 0.75,
@@ -78,7 +78,8 @@ def _ratios(part: str, records: list[Record]) -> Any:
     ax.set_axisbelow(True)
     ax.set_xlabel("time over PyTorch's (left of the line is faster)")
     figure.suptitle(TITLES[part])
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    title = "geometric means of the ratios"
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9, title=title)
     return figure
 
 

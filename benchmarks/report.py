@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from math import floor, log10
 from typing import Any
 
 from benchmarks.libraries import CONTIGUOUS, LIBRARIES
@@ -56,7 +57,8 @@ def _words(header: dict[str, Any]) -> str:
         f"- {machine['processor']} ({machine['vector instructions']}), {header['threads']} threads of "
         f"{machine['processors']} processors, {machine['memory']}; {machine['system']}; "
         f"load before: {', '.join(map(str, machine['load before'] or ['unknown']))}",
-        f"- {header['rounds']} rounds of at least {header['seconds']:g} s a library, in alternating order; "
+        f"- {header['rounds']} round{'s' * (header['rounds'] != 1)} of at least {header['seconds']:g} s a "
+        f"library, in alternating order; "
         f"medians of the rounds' medians",
     ]
     for name, about in header["libraries"].items():
@@ -96,18 +98,14 @@ def number(x: float | None, digits: int = 3) -> str:
     Examples
     --------
     >>> [number(x) for x in (0.012345, 1.5, 17.04, 1234.6, None)]
-    ['0.0123', '1.50', '17.0', '1235', '-']
+    ['0.0123', '1.50', '17.0', '1230', '-']
     """
     if x is None:
         return "-"
     if x == 0:
         return "0"
-    places = digits
-    while places > 0 and abs(x) >= 10 ** (digits - places):
-        places -= 1
-    small = abs(x)
-    while 0 < small < 0.1:
-        small, places = 10 * small, places + 1
+    x = float(f"{x:.{digits - 1}e}")  # rounded first: 99.96 has three digits as 100
+    places = max(0, digits - 1 - floor(log10(abs(x))))
     return f"{x:.{places}f}"
 
 
