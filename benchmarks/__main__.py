@@ -1,0 +1,5 @@
+"""The command."""
+
+from benchmarks.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,50 @@
+"""Whether libraries computed the same thing; only then their times say anything."""
+
+from __future__ import annotations
+
+import numpy as np
+
+ALLOWED = 1e-4  # of results and of the loss in float32, relative to the largest entry
+ALLOWED_TRAINING = 1e-6  # of two steps in float64: losses, and the momentum of each parameter
+
+Way = tuple[str, str]  # a library and a memory order
+Outcome = dict[str, np.ndarray]
+
+
+def disagreements(outcomes: dict[Way, Outcome]) -> dict[Way, str]:
+    """Compare all with one, PyTorch where it is there, otherwise the first; tell those that differ."""
+    if not outcomes:
+        return {}
+    judge = next((way for way in outcomes if way[0] == "torch"), next(iter(outcomes)))
+    found = {}
+    for way, outcome in outcomes.items():
+        error, name = difference(outcome, outcomes[judge])
+        if not error <= 1:
+            found[way] = (
+                f"disagrees with {judge[0]} ({judge[1]}) in {name}: {error:.3g} times the difference allowed"
+            )
+    return found
+
+
+def difference(outcome: Outcome, other: Outcome) -> tuple[float, str]:
+    """Give the largest difference, in units of what is allowed, and the name of the array it is in.
+
+    Running statistics and the like, which the other does not have, are passed over. What is not
+    finite gives infinity.
+
+    Examples
+    --------
+    >>> error, name = difference({"y": np.array([1.0, 2.0])}, {"y": np.array([1.0, 2.0001])})
+    >>> round(error, 2), name
+    (0.5, 'y')
+    """
+    worst, where = 0.0, ""
+    for name, theirs in other.items():
+        ours = outcome.get(name)
+        allowed = ALLOWED_TRAINING if name == "loss" or name.startswith("momentum ") else ALLOWED
+        if ours is None or ours.shape != theirs.shape or not (np.isfinite(ours) & np.isfinite(theirs)).all():
+            return float("inf"), name
+        error = float(np.abs(ours - theirs).max() / (allowed * np.abs(theirs).max() or 1e-300))
+        if error > worst:
+            worst, where = error, name
+    return worst, where

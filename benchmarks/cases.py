@@ -1,0 +1,163 @@
+"""What a case is, and the arrays it computes with: the same numbers in every process."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+import numpy as np
+
+WHATS = ("forward", "vjp", "weight")  # vjp: of x, weight and bias together; weight: its gradient alone
+
+
+@dataclass(frozen=True)
+class Conv:
+    """A convolution: batch, channels, size, filters, kernel, stride, padding."""
+
+    batch: int
+    channels: int
+    size: int | tuple[int, ...]
+    out: int
+    kernel: int
+    stride: int
+    padding: int
+    groups: int = 1
+    dilation: int = 1
+    transposed: bool = False
+    ndim: int = 2
+    dtype: str = "float32"
+
+    @property
+    def name(self) -> str:
+        """The notation of the tables."""
+        size = self.size if isinstance(self.size, int) else "x".join(map(str, self.size))
+        size = f"{size}^3" if self.ndim == 3 else size
+        numbers = (self.batch, self.channels, size, self.out, self.kernel, self.stride, self.padding)
+        text = ",".join(map(str, numbers))
+        text += f",groups={self.groups}" if self.groups != 1 else ""
+        text += f",dilation={self.dilation}" if self.dilation != 1 else ""
+        before = f"conv{self.ndim}d " if self.ndim != 2 else ""
+        return before + text + " transposed" * self.transposed + f" {self.dtype}" * (self.dtype != "float32")
+
+    @property
+    def in_size(self) -> tuple[int, ...]:
+        """Spatial size of the input."""
+        return (self.size,) * self.ndim if isinstance(self.size, int) else self.size
+
+    @property
+    def out_size(self) -> tuple[int, ...]:
+        """Spatial size of the output."""
+        reach = self.dilation * (self.kernel - 1)
+        if self.transposed:
+            return tuple((n - 1) * self.stride - 2 * self.padding + reach + 1 for n in self.in_size)
+        return tuple((n + 2 * self.padding - reach - 1) // self.stride + 1 for n in self.in_size)
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        """Shape of the output."""
+        return (self.batch, self.out, *self.out_size)
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """Shape of the weight, as PyTorch has it."""
+        first, second = (self.channels, self.out) if self.transposed else (self.out, self.channels)
+        return (first, second // self.groups, *(self.kernel,) * self.ndim)
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Make the input, weight, bias and gradient of the output."""
+        draw = np.random.default_rng(zlib.crc32(self.name.encode()))
+
+        def normal(*shape: int) -> np.ndarray:
+            return draw.standard_normal(shape, np.dtype(self.dtype).type)
+
+        x = normal(self.batch, self.channels, *self.in_size)
+        scale = np.sqrt(self.channels // self.groups * self.kernel**self.ndim).astype(self.dtype)
+        return x, normal(*self.weight_shape) / scale, normal(self.out), normal(*self.out_shape)
+
+    def results_bytes(self, what: str) -> int:
+        """Give the size of what the caller gets."""
+        x = self.batch * self.channels * prod(self.in_size)
+        count = {
+            "forward": prod(self.out_shape),
+            "vjp": x + prod(self.weight_shape) + self.out,
+            "weight": prod(self.weight_shape),
+        }
+        return count[what] * np.dtype(self.dtype).itemsize
+
+    def small(self) -> Conv:
+        """Make the same kind of case, quick to compute."""
+        size = tuple(min(n, 40 if self.ndim < 3 else 10) for n in self.in_size)
+        plain = size[0] if isinstance(self.size, int) else size
+        return replace(self, batch=min(self.batch, 2), size=plain)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A training step: forward, loss, backward, SGD with momentum.
+
+    `target` is a number of classes, or the shape of a picture.
+    """
+
+    name: str
+    network: str
+    shape: tuple[int, ...]
+    loss: str
+    target: int | tuple[int, ...]
+
+    def batch(self, dtype: str = "float32") -> tuple[np.ndarray, np.ndarray]:
+        """Make the input and the target."""
+        draw = np.random.default_rng(zlib.crc32(self.name.encode()))
+        x = draw.random(self.shape, np.float32)
+        if isinstance(self.target, int):
+            return x.astype(dtype), draw.integers(0, self.target, self.shape[0])
+        return x.astype(dtype), draw.random(self.target, np.float32).astype(dtype)
+
+    def small(self) -> Step:
+        """Make the same step on few samples."""
+        n = min(self.shape[0], 4)
+        target = self.target if isinstance(self.target, int) else (n, *self.target[1:])
+        return replace(self, shape=(n, *self.shape[1:]), target=target)
+
+
+@dataclass(frozen=True)
+class Inference:
+    """A network applied to pictures."""
+
+    name: str
+    network: str
+    shape: tuple[int, ...]
+
+    def pictures(self) -> np.ndarray:
+        """Make the input."""
+        return np.random.default_rng(zlib.crc32(self.name.encode())).random(self.shape, np.float32)
+
+    def small(self) -> Inference:
+        """Make the same on small pictures."""
+        return replace(self, shape=(*self.shape[:2], *(max(32, n // 8) for n in self.shape[2:])))
+
+
+Case = Conv | Step | Inference
+
+
+@dataclass(frozen=True)
+class Job:
+    """One line of the results: a case, and what of it is measured. `axis` names what a series grows along."""
+
+    part: str
+    case: Case
+    what: str
+    axis: str = ""
+
+    @property
+    def name(self) -> str:
+        """Name it, once in all of its part."""
+        return f"{self.what} {self.axis}{' ' * bool(self.axis)}{self.case.name}"
+
+    def facts(self) -> dict[str, Any]:
+        """Say what it is, for the results."""
+        facts = {"what": self.what, "case": self.case.name, "axis": self.axis}
+        if isinstance(self.case, Conv):
+            facts |= {"batch": self.case.batch, "side": self.case.in_size[0], "dtype": self.case.dtype}
+        return facts

@@ -1,0 +1,94 @@
+"""PyTorch, eager, on the CPU."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+import torch.nn.functional as F
+
+from benchmarks.libraries import CHANNELS_LAST
+from benchmarks.networks import in_torch
+
+VERSIONS = ("torch",)
+LOSSES = {"mse": F.mse_loss, "nll": F.nll_loss, "cross_entropy": F.cross_entropy}
+
+
+def laid(x, layout):
+    if layout != CHANNELS_LAST:
+        return x
+    if x.ndim == 3:  # PyTorch has no memory format of that name for signals; the strides say the same
+        return x.movedim(1, -1).contiguous().movedim(-1, 1)
+    return x.to(memory_format=torch.channels_last if x.ndim == 4 else torch.channels_last_3d)
+
+
+def convolution(case, what, layout):
+    x, w, b, g = (torch.from_numpy(a) for a in case.arrays())
+    x, w, g = laid(x, layout), laid(w, layout), laid(g, layout)
+    function = getattr(F, f"conv{'_transpose' * case.transposed}{case.ndim}d")
+    options = {name: getattr(case, name) for name in ("stride", "padding", "dilation", "groups")}
+    if what == "forward":
+        return lambda: (_without_grad(function, x, w, b, options),)
+    wanted = [x, w, b] if what == "vjp" else [w]
+    for a in wanted:
+        a.requires_grad_()
+    y = function(x, w, b, **options)
+    # The graph is kept, so that only the backward pass is timed, as it is of the others.
+    return lambda: torch.autograd.grad(y, wanted, g, retain_graph=True)
+
+
+def _without_grad(function, x, w, b, options):
+    with torch.no_grad():
+        return function(x, w, b, **options)
+
+
+def step(case, weights, layout, dropout, dtype):
+    """Give a function that takes one step after the last and returns its loss, and one for the momentum."""
+    x, target = (torch.from_numpy(a) for a in case.batch(dtype))
+    x = laid(x, layout)
+    net = _network(case, weights, layout, dropout).train().to(getattr(torch, dtype))
+    opt = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+    loss_of = LOSSES[case.loss]
+
+    def take():
+        opt.zero_grad()
+        loss = loss_of(net(x), target)
+        loss.backward()
+        opt.step()
+        return loss.item()
+
+    def momentum():
+        return {name: opt.state[p]["momentum_buffer"].numpy() for name, p in net.named_parameters()}
+
+    return take, momentum
+
+
+def inference(case, weights, layout):
+    x = laid(torch.from_numpy(case.pictures()), layout)
+    net = _network(case, weights, layout, 0.0).eval()
+
+    def apply():
+        with torch.inference_mode():
+            return (net(x),)
+
+    return apply
+
+
+def _network(case, weights, layout, dropout):
+    net = in_torch(case.network, dropout=dropout)
+    net.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()}, strict=True)
+    return net.to(memory_format=torch.channels_last) if layout == CHANNELS_LAST else net
+
+
+def numpy(results):
+    return [y.detach().numpy() for y in results]
+
+
+def details():
+    """Name the kernels, which are built into PyTorch."""
+    onednn = re.search(r"MKL-DNN v(\S+)", torch.__config__.show())
+    return f"oneDNN {onednn[1]}, {torch.backends.cpu.get_cpu_capability()} kernels" if onednn else ""
+
+
+def set_threads(n):
+    torch.set_num_threads(n)

@@ -1,0 +1,71 @@
+"""The networks of the training steps and of inference, in fconv and in torch.nn, with the same weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+
+def in_fconv(name: str, *, dropout: float) -> Any:
+    """Make a network of fconv."""
+    from fconv import models
+
+    if name == "mnist":
+        return _mnist(dropout)
+    if name == "espcn_unclipped":  # clipping belongs to its use, not to its training
+        return models.espcn(clip=False)
+    return getattr(models, name)()
+
+
+def in_torch(name: str, *, dropout: float) -> Any:
+    """Make the same network of torch.nn: the twins that the parity tests hold against fconv.models."""
+    from tests.parity import twins
+
+    makers = {
+        "mnist": partial(_torch_mnist, dropout),
+        "espcn_unclipped": partial(twins.espcn, clip=False),
+        "dncnn": twins.DnCNN,
+        "resnet18": partial(twins.resnet, (2, 2, 2, 2), False),
+        "resnet20": partial(twins.resnet_cifar, 3),
+    }
+    make = makers[name] if name in makers else getattr(twins, name)
+    return make()
+
+
+def weights(name: str, shape: tuple[int, ...]) -> Mapping[str, np.ndarray]:
+    """Draw the weights that both begin with, under the names of the state dict."""
+    import fconv as fc
+
+    return fc.to_state_dict(in_fconv(name, dropout=0.0).init(fc.random.key(0), shape))
+
+
+def _mnist(p: float) -> Any:
+    """Make the notebook's network: four convolutions of 3, 3, 6 and 6 filters, and two affine maps."""
+    import fconv as fc
+
+    return fc.compose(
+        conv1=fc.conv2d(3, 3), relu1=fc.relu(), conv2=fc.conv2d(3, 3), relu2=fc.relu(),
+        pool1=fc.max_pool2d(2),
+        conv3=fc.conv2d(6, 3), relu3=fc.relu(), conv4=fc.conv2d(6, 3), relu4=fc.relu(),
+        pool2=fc.max_pool2d(2), flatten=fc.flatten(), dropout1=fc.dropout(p),
+        fc1=fc.linear(30), relu5=fc.relu(), dropout2=fc.dropout(p),
+        fc2=fc.linear(10), log_softmax=fc.log_softmax(1),
+    )  # fmt: skip
+
+
+def _torch_mnist(p: float) -> Any:
+    from torch import nn
+
+    from tests.parity.twins import Chain
+
+    return Chain(
+        conv1=nn.Conv2d(1, 3, 3), relu1=nn.ReLU(), conv2=nn.Conv2d(3, 3, 3), relu2=nn.ReLU(),
+        pool1=nn.MaxPool2d(2),
+        conv3=nn.Conv2d(3, 6, 3), relu3=nn.ReLU(), conv4=nn.Conv2d(6, 6, 3), relu4=nn.ReLU(),
+        pool2=nn.MaxPool2d(2), flatten=nn.Flatten(), dropout1=nn.Dropout(p),
+        fc1=nn.Linear(96, 30), relu5=nn.ReLU(), dropout2=nn.Dropout(p),
+        fc2=nn.Linear(30, 10), log_softmax=nn.LogSoftmax(1),
+    )  # fmt: skip

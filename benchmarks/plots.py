@@ -1,0 +1,158 @@
+"""The results as pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from benchmarks.libraries import LIBRARIES
+from benchmarks.report import TITLES, extra, number
+from benchmarks.results import Lines, Record, mean
+
+# One look for a library in all plots: colour (told apart without red and green) and marker.
+LOOKS = {
+    "fconv": ("#0072b2", "o"), "fconv-found": ("#56b4e9", "o"), "torch": ("#d55e00", "s"),
+    "jax": ("#009e73", "^"), "numba": ("#cc79a7", "D"), "im2col": ("#999999", "v"),
+    "shifts": ("#b8860b", "P"), "loops": ("#000000", "x"),
+}  # fmt: skip
+
+
+def draw(results: dict[str, dict[str, Any]], folder: Path) -> dict[str, Path]:
+    """Draw what there are results for; give the file of each part."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for part, content in results.items():
+        make = {"scaling": _scaling, "memory": _memory}.get(part, _ratios)
+        figure = make(part, content["records"])
+        if figure is None:
+            continue
+        if content["header"]["quick"]:
+            figure.text(0.99, 0.99, "small inputs: no benchmark", ha="right", va="top", color="#bb0000")
+        files[part] = folder / f"{part}.png"
+        # Without the date, the same results give the same file.
+        figure.savefig(files[part], dpi=110, metadata={"Software": None})
+    import matplotlib.pyplot as plt
+
+    plt.close("all")
+    return files
+
+
+def _figure(*args: Any, **options: Any) -> Any:
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(*args, layout="constrained", **options)
+
+
+def _ratios(part: str, records: list[Record]) -> Any:
+    """Draw, for each case, every library's time over PyTorch's better one."""
+    lines = Lines([r for r in records if r.get("dtype", "float32") == "float32"])
+    # Loops in Python would leave the others no room; the table has them.
+    others = [name for name in lines.libraries if name not in ("torch", "loops")]
+    if "torch" not in lines.libraries or not others:
+        return None
+    figure, ax = _figure(figsize=(8.5, 1.7 + 0.3 * len(lines.cases)))
+    rows = {case: i for i, case in enumerate(lines.cases)}
+    drawn: list[float] = [1.0]
+    for name in [*(n for n in others if n != "fconv"), *(["fconv"] if "fconv" in others else [])]:
+        ratios = lines.ratios(name, "torch")
+        if not ratios:
+            continue
+        colour, marker = LOOKS[name]
+        label = f"{LIBRARIES[name].label}: {number(mean(ratios))}"
+        label += f" (of {len(ratios)})" * (len(ratios) < len(rows))
+        ax.plot(
+            list(ratios.values()), [rows[case] for case in ratios], marker, color=colour, label=label,
+            markersize=8 if name == "fconv" else 5, alpha=1 if name == "fconv" else 0.75,
+        )  # fmt: skip
+        drawn += ratios.values()
+    ax.axvline(1, color=LOOKS["torch"][0], label="PyTorch, its better memory order")
+    ax.set_xscale("log")
+    ax.set_xlim(min(drawn) / 1.3, max(drawn) * 1.3)
+    _plain_ticks(ax.xaxis, min(drawn), max(drawn))
+    ax.set_yticks(range(len(rows)), list(rows))
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.grid(axis="both", color="#e6e6e6")
+    ax.set_axisbelow(True)
+    ax.set_xlabel("time over PyTorch's (left of the line is faster)")
+    figure.suptitle(TITLES[part])
+    title = "geometric means of the ratios"
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9, title=title)
+    return figure
+
+
+def _plain_ticks(axis: Any, low: float, high: float) -> None:
+    """Mark a log axis 0.5, 1, 2, 5 ... rather than by powers."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    steps = (1, 2, 5) if high / low < 3000 else (1,)
+    marks = [step * 10.0**power for power in range(-5, 8) for step in steps]
+    axis.set_major_locator(FixedLocator([m for m in marks if low / 1.3 <= m <= high * 1.3]))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+
+
+def _scaling(part: str, records: list[Record]) -> Any:
+    """Draw time against batch size and image size, on log axes."""
+    return _series(part, records, "seconds", 1e3, "milliseconds")
+
+
+def _memory(part: str, records: list[Record]) -> Any:
+    """Draw memory beyond inputs and results against batch size, on log axes."""
+    growing = extra([r for r in records if r["axis"]])
+    return _series(part, growing, "extra", 1e-6, "MB beyond inputs and results", least=0.1)
+
+
+def _series(
+    part: str, records: list[Record], value: str, factor: float, unit: str, least: float = 0.0
+) -> Any:
+    kinds = list(dict.fromkeys((r["axis"], r["what"]) for r in records))
+    if not kinds:
+        return None
+    axes_names = list(dict.fromkeys(axis for axis, _ in kinds))
+    whats = list(dict.fromkeys(what for _, what in kinds))
+    # A panel a kind; one row where only one thing grows.
+    shape = (1, len(whats)) if len(axes_names) == 1 else (len(whats), len(axes_names))
+    figure, panels = _figure(*shape, figsize=(4.6 * shape[1], 3.6 * shape[0] + 0.6), squeeze=False)
+    labels: dict[str, Any] = {}
+    for (axis, what), ax in zip(
+        [(a, w) for w in whats for a in axes_names if (a, w) in kinds], panels.flat, strict=False
+    ):
+        some = [r for r in records if (r["axis"], r["what"]) == (axis, what)]
+        lines, sizes = Lines(some, value), {r["case"]: r[axis] for r in some}
+        values = []
+        for name in lines.libraries:
+            found = [(sizes[case], lines.get(case, name)) for case in lines.cases]
+            points = [(size, max(least, factor * y)) for size, y in found if y is not None]
+            if not points:
+                continue
+            colour, marker = LOOKS[name]
+            (line,) = ax.plot(
+                *zip(*points, strict=True), marker=marker, color=colour, markersize=5,
+                linewidth=2.2 if name == "fconv" else 1.2, zorder=3 if name == "fconv" else 2,
+            )  # fmt: skip
+            labels.setdefault(LIBRARIES[name].label, line)
+            values += [y for _, y in points]
+        ax.set_xscale("log", base=2)
+        ax.set_yscale("log")
+        ax.set_xticks(sorted(set(sizes.values())), [str(n) for n in sorted(set(sizes.values()))])
+        ax.minorticks_off()
+        if values:
+            _plain_ticks(ax.yaxis, min(values), max(values))
+        ax.grid(color="#e6e6e6")
+        ax.set_title(f"{_fixed(lines.cases[0], axis)}: {what}", fontsize=10)
+        ax.set_xlabel("batch size" if axis == "batch" else "side of the picture in pixels")
+        ax.set_ylabel(unit)
+    figure.suptitle(TITLES[part])
+    figure.legend(
+        labels.values(), labels.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=9
+    )
+    return figure
+
+
+def _fixed(case: str, axis: str) -> str:
+    numbers = case.split(",")
+    numbers[0 if axis == "batch" else 2] = "n"
+    return ",".join(numbers)

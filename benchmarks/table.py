@@ -1,0 +1,106 @@
+"""What is measured: every shape, network and series, and which of them a part takes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from benchmarks.cases import WHATS, Conv, Inference, Job, Step
+
+PARTS = {
+    "conv": "forward of every shape",
+    "vjp": "gradients of input, weight and bias together, of every shape",
+    "weight": "gradient of the weight alone, of every shape",
+    "steps": "training steps: forward, loss, backward, SGD with momentum",
+    "inference": "networks applied to pictures",
+    "scaling": "time of a convolution against batch size and image size",
+    "memory": "peak memory of convolutions and training steps",
+}
+
+# batch, channels, size, filters, kernel, stride, padding
+SHAPES = [
+    Conv(8, 3, 224, 64, 7, 2, 3),
+    Conv(8, 64, 56, 64, 3, 1, 1),
+    Conv(8, 128, 28, 128, 3, 1, 1),
+    Conv(8, 256, 14, 256, 3, 1, 1),
+    Conv(8, 512, 7, 512, 3, 1, 1),
+    Conv(8, 256, 56, 64, 1, 1, 0),
+    Conv(8, 64, 56, 256, 1, 1, 0),
+    Conv(8, 128, 56, 128, 3, 2, 1),
+    Conv(16, 3, 32, 32, 3, 1, 0),
+    Conv(16, 32, 30, 64, 3, 1, 3),
+    Conv(16, 64, 68, 32, 3, 1, 1),
+    Conv(1000, 1, 28, 3, 3, 1, 0),
+    Conv(1, 3, (860, 1600), 3, 3, 1, 0),
+    Conv(64, 3, 32, 64, 3, 1, 1),
+    Conv(1, 64, 224, 64, 3, 1, 1),
+    Conv(8, 128, 56, 128, 3, 1, 1, groups=128),
+    Conv(8, 64, 56, 64, 3, 1, 2, dilation=2),
+    Conv(16, 1, 64, 64, 5, 1, 2),
+    Conv(8, 56, 48, 1, 9, 3, 0, transposed=True),
+    Conv(8, 64, 28, 32, 4, 2, 1, transposed=True),
+    Conv(32, 64, 4096, 64, 9, 1, 4, ndim=1),
+    Conv(2, 16, 32, 32, 3, 1, 1, ndim=3),
+]
+
+FLOAT64 = [
+    Conv(8, 64, 56, 64, 3, 1, 1, dtype="float64"),
+    Conv(8, 256, 14, 256, 3, 1, 1, dtype="float64"),
+    Conv(8, 256, 56, 64, 1, 1, 0, dtype="float64"),
+    Conv(16, 3, 32, 32, 3, 1, 0, dtype="float64"),
+]
+
+# name, network (of networks.py), input, loss, classes or shape of the target
+STEPS = [
+    Step("Noise2Noise, 16", "noise2noise", (16, 3, 32, 32), "mse", (16, 3, 32, 32)),
+    Step("Noise2Noise, 128", "noise2noise", (128, 3, 32, 32), "mse", (128, 3, 32, 32)),
+    Step("Noise2Noise strided, 16", "noise2noise_strided", (16, 3, 32, 32), "mse", (16, 3, 32, 32)),
+    Step("Noise2Noise strided, 128", "noise2noise_strided", (128, 3, 32, 32), "mse", (128, 3, 32, 32)),
+    Step("shallow auto-encoder, 16", "noise2noise_shallow", (16, 3, 32, 32), "mse", (16, 3, 32, 32)),
+    Step("four convolutions on MNIST, 1000", "mnist", (1000, 1, 28, 28), "nll", 10),
+    Step("ESPCN x3, 16 of 17x17", "espcn_unclipped", (16, 3, 17, 17), "mse", (16, 3, 51, 51)),
+    Step("ESPCN x3, 16 of 64x64", "espcn_unclipped", (16, 3, 64, 64), "mse", (16, 3, 192, 192)),
+    Step("LeNet, 128", "lenet", (128, 1, 32, 32), "cross_entropy", 10),
+    Step("resnet20, 32 of 32x32", "resnet20", (32, 3, 32, 32), "cross_entropy", 10),
+    Step("resnet18, 8 of 64x64", "resnet18", (8, 3, 64, 64), "cross_entropy", 1000),
+]
+
+INFERENCE = [
+    Inference("DnCNN, 512x512", "dncnn", (1, 1, 512, 512)),
+    Inference("resnet18, 1 of 224x224", "resnet18", (1, 3, 224, 224)),
+    Inference("resnet18, 8 of 224x224", "resnet18", (8, 3, 224, 224)),
+    Inference("ESPCN x3, 720p frame", "espcn", (1, 3, 720, 1280)),
+]
+
+# Each doubles from one to the next.
+BATCHES = [Conv(n, 32, 56, 32, 3, 1, 1) for n in (8, 16, 32, 64, 128, 256)]
+SIDES = [Conv(1, 16, n, 16, 3, 1, 1) for n in (64, 128, 256, 512, 1024)]
+
+
+def jobs(part: str, quick: bool = False) -> list[Job]:
+    """List what a part measures; `quick`, the same on small inputs, to see that everything runs."""
+
+    def small(cases):
+        return [case.small() for case in cases] if quick else cases
+
+    batches = [replace(c, batch=c.batch // 8, size=14) for c in BATCHES[:3]] if quick else BATCHES
+    sides = [replace(c, size=c.size // 4) for c in SIDES[:3]] if quick else SIDES
+    if part in ("conv", "vjp", "weight"):
+        what = "forward" if part == "conv" else part
+        return [Job(part, case, what) for case in small(SHAPES + FLOAT64)]
+    if part == "steps":
+        return [Job(part, case, "step") for case in small(STEPS)]
+    if part == "inference":
+        return [Job(part, case, "inference") for case in small(INFERENCE)]
+    series = [("batch", batches), ("side", sides)]
+    if part == "scaling":
+        return [Job(part, case, what, axis) for what in WHATS[:2] for axis, cases in series for case in cases]
+    if part == "memory":
+        shapes = [Job(part, case, what) for what in WHATS[:2] for case in small(SHAPES)]
+        growing = [Job(part, case, what, "batch") for what in WHATS[:2] for case in batches]
+        return [*shapes, *growing, *(Job(part, case, "step") for case in small(STEPS))]
+    raise ValueError(f"benchmarks: expected a part of {', '.join(PARTS)}, got {part!r}")
+
+
+def find(part: str, name: str, quick: bool) -> Job:
+    """Give the job of a name."""
+    return next(job for job in jobs(part, quick) if job.name == name)
