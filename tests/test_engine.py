@@ -57,7 +57,7 @@ def close(found, expected):
 @given(convolutions(), st.sampled_from(cpu.ALGORITHMS))
 def test_every_algorithm_is_the_definition(case, algorithm):
     geometry, x, weight, g = case
-    if algorithm in ("direct", "winograd", "depthwise"):
+    if algorithm in ("direct", "planar", "winograd", "depthwise"):
         assume(cpu.problem(algorithm, x.dtype, geometry) is None)
     close(engine.convolve(x, weight, geometry, None, algorithm), definition.convolve(x, weight, geometry))
     close(
@@ -81,6 +81,8 @@ CASES = {
     "depthwise": ((4, 24, 30, 30), (24, 1, 3, 3), {"padding": 1, "groups": 24}),
     "grouped": ((4, 24, 30, 30), (24, 4, 3, 3), {"padding": 1, "groups": 6}),
     "pointwise": ((4, 24, 30, 30), (16, 24, 1, 1), {}),
+    "planar": ((4, 3, 30, 30), (16, 3, 5, 5), {"padding": 2, "stride": 2}),
+    "planar to few": ((1, 2, 90, 80), (3, 2, 3, 3), {"padding": 1}),
 }
 
 
@@ -117,7 +119,8 @@ def test_the_table_chooses():
 
     assert {name: chosen(name) for name in CASES} == {
         "direct": "direct", "strided": "direct", "winograd": "winograd",
-        "depthwise": "depthwise", "grouped": "direct", "pointwise": "direct",
+        "depthwise": "depthwise", "grouped": "planar", "pointwise": "direct",
+        "planar": "planar", "planar to few": "planar",
     }  # fmt: skip
     assert chosen("winograd", np.float64) == "direct"
     assert chosen("winograd", np.float16) == "einsum"
@@ -125,7 +128,15 @@ def test_the_table_chooses():
 
 @pytest.mark.parametrize("mean", [0.0, 100.0])
 @pytest.mark.parametrize(
-    ("name", "bound"), [("direct", 1e-6), ("strided", 1e-6), ("winograd", 1e-5), ("depthwise", 1e-6)]
+    ("name", "bound"),
+    [
+        ("direct", 1e-6),
+        ("strided", 1e-6),
+        ("winograd", 1e-5),
+        ("depthwise", 1e-6),
+        ("planar", 1e-6),
+        ("planar to few", 1e-6),
+    ],
 )
 def test_float32_is_near_float64(name, bound, mean):
     x_shape, weight_shape, options = CASES[name]
@@ -187,7 +198,7 @@ def test_windows_cannot_leave_their_memory():
         (
             "fast",
             {},
-            "conv2d: expected an algorithm of auto, direct, winograd, depthwise, einsum, got 'fast'",
+            "conv2d: expected an algorithm of auto, direct, planar, winograd, depthwise, einsum, got 'fast'",
         ),
         ("winograd", {"stride": 2}, 'conv2d: algorithm "winograd" needs a 3x3 kernel with stride 1'),
         ("depthwise", {}, 'conv2d: algorithm "depthwise" needs one input channel a group, got 4 in 1 groups'),

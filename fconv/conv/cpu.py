@@ -11,30 +11,42 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from fconv.arrays import Array, Shape
-from fconv.conv import depthwise, direct, winograd
+from fconv.conv import depthwise, direct, planar, winograd
 from fconv.conv.geometry import ConvGeometry
 from fconv.conv.tiles import Correlation
 
-Algorithm: TypeAlias = Literal["auto", "direct", "winograd", "depthwise", "einsum"]
+Algorithm: TypeAlias = Literal["auto", "direct", "planar", "winograd", "depthwise", "einsum"]
 _PASS = 12
-ALGORITHMS = ("auto", "direct", "winograd", "depthwise", "einsum")
+_FEW_CHANNELS, _FEW_ADDED = 4, 8
+ALGORITHMS = ("auto", "direct", "planar", "winograd", "depthwise", "einsum")
 
 
 def convolve(x: Array, weight: Array, geometry: ConvGeometry, bias: Array | None, algorithm: str) -> Array:
     """Convolve `x` (N, C, *in_size) with `weight` (O, C/groups, *kernel), and add the bias."""
     at = _forward(geometry)
-    y = np.empty((geometry.batch, *at.out_size, geometry.out_channels), x.dtype)
-    _correlate(_last(x), weight, geometry.groups, at, y, bias, algorithm)
+    chosen = choose(weight.shape, geometry.groups, at, geometry.batch, x.dtype, algorithm)
+    if chosen == "planar" and geometry.out_channels < planar.FEW_OUTPUTS:
+        y = _last(np.empty(geometry.out_shape, x.dtype))  # as this algorithm makes it
+    else:
+        y = np.empty((geometry.batch, *at.out_size, geometry.out_channels), x.dtype)
+    _correlate(_last(x), weight, geometry.groups, at, y, bias, chosen)
     return _first(y)
 
 
 def input_gradient(g: Array, weight: Array, geometry: ConvGeometry, algorithm: str) -> Array:
     """Take the gradient of the output to that of the input.
 
-    A convolution of stride s is undone by s * s ones of stride 1, one for the input positions of
+    Where there are few input channels, the windows' entries are made and added into place. Else a
+    convolution of stride s is undone by s * s ones of stride 1, one for the input positions of
     each remainder, each with the filter entries that meet them.
     """
     w = geometry.windows
+    if _adds_up(geometry, algorithm):
+        dx = np.empty(geometry.in_shape, g.dtype)
+        for some in range(geometry.groups):
+            o, c = (_part(n, some, geometry.groups) for n in (geometry.out_channels, geometry.in_channels))
+            planar.input_gradient(_last(g[:, o]), weight[o], _forward(geometry), dx[:, c])
+        return dx
     lows = tuple(lo for lo, _ in w.padding)
     dx = np.empty((geometry.batch, *w.in_size, geometry.in_channels), g.dtype)
     turned = _turned(weight, geometry.groups)
@@ -78,6 +90,11 @@ def weight_gradient(g: Array, x: Array, geometry: ConvGeometry, algorithm: str) 
     chosen = choose(dw.shape, groups, at, geometry.batch, x.dtype, algorithm)
     if chosen == "winograd":
         return winograd.filter_gradient(outer, inner, at)
+    if chosen == "planar":
+        for some in range(groups):
+            o, c = (_part(n, some, groups) for n in (geometry.out_channels, geometry.in_channels))
+            dw[o] = planar.filter_gradient(outer[..., o], inner[..., c], at)
+        return dw
     if chosen == "depthwise":
         times = geometry.out_channels // groups
         for j in range(times):
@@ -127,7 +144,10 @@ def choose(
     - depthwise: one input channel a group;
     - winograd: float32, 3x3 at stride 1 without dilation or groups, wide enough that the products
       saved outweigh the transforms;
+    - planar: few input channels a group;
     - direct: everything else.
+
+    The input gradient goes the same ways with the channels exchanged, but see `_adds_up`.
     """
     if algorithm != "auto":
         return algorithm
@@ -135,7 +155,13 @@ def choose(
         return "depthwise"
     if _is_3x3(at.kernel, at.stride, at.dilation, groups) and dtype == np.float32:
         return "winograd" if _winograd_pays(weight_shape, at, batch) else "direct"
-    return "direct"
+    return "planar" if weight_shape[1] <= _FEW_CHANNELS else "direct"
+
+
+def _adds_up(geometry: ConvGeometry, algorithm: str) -> bool:
+    """Tell whether the input gradient is made by adding windows up, rather than by convolutions."""
+    few = geometry.weight_shape[1] <= _FEW_ADDED and not _is_depthwise(geometry.weight_shape, geometry.groups)
+    return algorithm == "planar" or (algorithm == "auto" and few)
 
 
 def _is_depthwise(weight_shape: Shape, groups: int) -> bool:
@@ -172,6 +198,10 @@ def _correlate(
     chosen = choose(weight.shape, groups, at, x.shape[0], x.dtype, algorithm)
     if chosen == "winograd":
         winograd.correlate(x, weight, at, y, bias)
+    elif chosen == "planar":
+        for some in range(groups):
+            o, c = _part(weight.shape[0], some, groups), _part(x.shape[-1], some, groups)
+            planar.correlate(x[..., c], weight[o], at, y[..., o], None if bias is None else bias[o])
     elif chosen == "depthwise":
         times = weight.shape[0] // groups
         for j in range(times):
