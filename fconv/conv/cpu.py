@@ -153,8 +153,9 @@ def choose(
         return algorithm
     if _is_depthwise(weight_shape, groups):
         return "depthwise"
-    if _is_3x3(at.kernel, at.stride, at.dilation, groups) and dtype == np.float32:
-        return "winograd" if _winograd_pays(weight_shape, at, batch) else "direct"
+    square = _is_3x3(at.kernel, at.stride, at.dilation, groups)
+    if square and dtype == np.float32 and _winograd_pays(weight_shape, at, batch):
+        return "winograd"
     return "planar" if weight_shape[1] <= _FEW_CHANNELS else "direct"
 
 
