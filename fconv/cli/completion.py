@@ -15,7 +15,8 @@ _PLACES = {
 
 @click.command()
 @click.argument("shell", type=click.Choice(list(_PLACES)))
-def completion(shell: str) -> None:
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
     """Print the script that completes fconv's commands and options in SHELL.
 
     Where it goes is said on a terminal, and in the script's first line.
@@ -28,8 +29,6 @@ def completion(shell: str) -> None:
     """
     from click.shell_completion import BashComplete, get_completion_class
 
-    from fconv.cli.app import main
-
     found = get_completion_class(shell)
     if found is None:
         raise ValueError(f"completion: click has none for {shell}")
@@ -37,7 +36,7 @@ def completion(shell: str) -> None:
         # click's own `source` first asks the bash of this machine for its version, which may be another
         # than the script is for, or none.
         found = type("_Bash", (BashComplete,), {"_check_version": staticmethod(lambda: None)})
-    script = found(main, {}, "fconv", "_FCONV_COMPLETE").source()
+    script = found(context.find_root().command, {}, "fconv", "_FCONV_COMPLETE").source()
     file, start = _PLACES[shell]
     click.echo(f"#compdef fconv\n{script}" if shell == "zsh" and "#compdef" not in script else script)
     if sys.stdout.isatty():

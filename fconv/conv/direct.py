@@ -6,12 +6,13 @@ back, kernel size times the input, is never there. Each output position is writt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 
-from fconv.arrays import Array
+from fconv.arrays import Array, Shape
 from fconv.conv.scratch import scratch
 from fconv.conv.tiles import Correlation, Tile, piece, tiles, windows
 from fconv.threads import run
@@ -77,24 +78,11 @@ def filter_gradient(g: Array, x: Array, at: Correlation) -> Array:
     plan = tiles(x.shape[0], at.out_size, positions_of(rows * x.itemsize, x.shape[0] * prod(at.out_size)))
     size = rows * channels * x.itemsize
     parts = shares(plan, max(2, min(_SHARES, _PARTIAL_BYTES // max(1, size))))
-    totals = np.empty((len(parts), rows, channels), x.dtype)
 
-    def work(i: int) -> None:
-        total = totals[i]
-        for j, tile in enumerate(parts[i]):
-            matrix = columns(x, tile, at).T
-            gradient = matrix_of(g, tile)
-            if j == 0:
-                np.matmul(matrix, gradient, out=total)
-            else:
-                product = scratch("product", total.shape, x.dtype)
-                np.matmul(matrix, gradient, out=product)
-                total += product
+    def product(tile: Tile, out: Array) -> None:
+        np.matmul(columns(x, tile, at).T, matrix_of(g, tile), out=out)
 
-    run(work, len(parts))
-    for part in totals[1:]:
-        totals[0] += part
-    return totals[0]
+    return summed(parts, (rows, channels), x.dtype, product)
 
 
 def positions_of(row_bytes: int, total: int) -> int:
@@ -128,3 +116,39 @@ def shares(plan: Sequence[Tile], count: int) -> list[Sequence[Tile]]:
     """Divide tiles into at most `count` runs of nearly the same length."""
     step = -(-len(plan) // count)
     return [plan[i : i + step] for i in range(0, len(plan), step)]
+
+
+def summed(
+    parts: Sequence[Sequence[Tile]], shape: Shape, dtype: Any, product: Callable[[Tile, Array], None]
+) -> Array:
+    """Sum what `product` makes of each tile, on all threads but in one order.
+
+    Parameters
+    ----------
+    parts : sequence of sequences of Tile
+        Each is summed by one thread; their sums are added at the end.
+    shape, dtype
+        Of the sum.
+    product : callable
+        ``product(tile, out)`` writes a tile's share into `out`.
+
+    Returns
+    -------
+    array
+        The sum.
+    """
+    totals = np.empty((len(parts), *shape), dtype)
+
+    def work(i: int) -> None:
+        for j, tile in enumerate(parts[i]):
+            if j == 0:
+                product(tile, totals[i])
+            else:
+                more = scratch("product", shape, dtype)
+                product(tile, more)
+                totals[i] += more
+
+    run(work, len(parts))
+    for part in totals[1:]:
+        totals[0] += part
+    return totals[0]

@@ -10,13 +10,13 @@ added back into place.
 
 from __future__ import annotations
 
-from itertools import product
+import itertools
 from math import prod
 
 import numpy as np
 
 from fconv.arrays import Array, Index
-from fconv.conv.direct import matrix_of, positions_of, shares
+from fconv.conv.direct import matrix_of, positions_of, shares, summed
 from fconv.conv.scratch import scratch
 from fconv.conv.tiles import Correlation, Tile, piece, tiles
 from fconv.threads import run
@@ -72,24 +72,12 @@ def filter_gradient(g: Array, x: Array, at: Correlation) -> Array:
     """Take the gradient of `correlate`'s output (N, *out_size, O) to that of its filters, (O, C, *kernel)."""
     outer, inner = g.shape[-1], x.shape[-1]
     rows = inner * prod(at.kernel)
-    plan = _plan(x, at, rows)
-    parts = shares(plan, _PARTS)
-    totals = np.empty((len(parts), rows, outer), x.dtype)
 
-    def work(i: int) -> None:
-        for j, tile in enumerate(parts[i]):
-            matrix, gradient = columns(x, tile, at), matrix_of(g, tile)
-            if j == 0:
-                np.matmul(matrix, gradient, out=totals[i])
-            else:
-                more = scratch("product", totals[i].shape, x.dtype)
-                np.matmul(matrix, gradient, out=more)
-                totals[i] += more
+    def product(tile: Tile, out: Array) -> None:
+        np.matmul(columns(x, tile, at), matrix_of(g, tile), out=out)
 
-    run(work, len(parts))
-    for part in totals[1:]:
-        totals[0] += part
-    return totals[0].T.reshape(outer, inner, *at.kernel)
+    total = summed(shares(_plan(x, at, rows), _PARTS), (rows, outer), x.dtype, product)
+    return total.T.reshape(outer, inner, *at.kernel)
 
 
 def input_gradient(g: Array, weight: Array, at: Correlation, dx: Array) -> None:
@@ -154,7 +142,7 @@ def columns(x: Array, tile: Tile, at: Correlation) -> Array:
 
 def _add(box: Array, columns: Array, tile: Tile, at: Correlation) -> None:
     """Add the entries of a tile's windows into `box` (C, images, *size), where they lie."""
-    for place in product(*map(range, at.kernel)):
+    for place in itertools.product(*map(range, at.kernel)):
         seen: Index = tuple(
             slice(a * s + k * d, a * s + k * d + (n - 1) * s + 1, s)
             for a, k, d, n, s in zip(tile.start, place, at.dilation, tile.size, at.stride, strict=True)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from fconv.arrays import Array, Shape
-from fconv.conv.direct import shares
+from fconv.conv.direct import shares, summed
 from fconv.conv.scratch import scratch
 from fconv.conv.tiles import Correlation, Tile, piece, tiles
 from fconv.threads import run
@@ -103,23 +103,13 @@ def filter_gradient(g: Array, x: Array, at: Correlation) -> Array:
     plan = plan_of(x.shape[0], at.out_size, max(inner, outer) * x.itemsize)
     size = 36 * inner * outer * x.itemsize
     parts = shares(plan, max(2, min(8, _PARTIAL_BYTES // size)))
-    totals = np.empty((len(parts), 36, inner, outer), dtype)
 
-    def work(i: int) -> None:
-        for j, tile in enumerate(parts[i]):
-            inputs, grid = _inputs(x, tile, at)
-            outer_tile = _outputs(g, tile, grid)
-            if j == 0:
-                np.matmul(inputs.transpose(0, 2, 1), outer_tile, out=totals[i])
-            else:
-                product = scratch("product", totals[i].shape, dtype)
-                np.matmul(inputs.transpose(0, 2, 1), outer_tile, out=product)
-                totals[i] += product
+    def product(tile: Tile, out: Array) -> None:
+        inputs, grid = _inputs(x, tile, at)
+        np.matmul(inputs.transpose(0, 2, 1), _outputs(g, tile, grid), out=out)
 
-    run(work, len(parts))
-    for part in totals[1:]:
-        totals[0] += part
-    dw = np.matmul(_square(_FILTER, dtype).T, totals[0].reshape(36, -1))
+    total = summed(parts, (36, inner, outer), dtype, product)
+    dw = np.matmul(_square(_FILTER, dtype).T, total.reshape(36, -1))
     return dw.reshape(3, 3, inner, outer).transpose(3, 2, 0, 1)
 
 
