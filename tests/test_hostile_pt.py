@@ -69,7 +69,16 @@ KEYS = (
     + b"u."
 )
 
+LONG = BOMB[:-1]  # leaves the bomb of references on the stack
+
 PICKLES = {
+    "a bomb as a shape": (
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu")
+        + b"K\x02tQK\x00" + LONG[2:] + b"\x85)\x89Ntq\xffR.", "a tensor has offset 0"),
+    "a bomb as a class": (
+        b"\x80\x02ctorch._tensor\n_rebuild_from_type_v2\n(ctorch._utils\n_rebuild_tensor_v2\n" + LONG[2:] + b")NtR.", "a tensor of class"),
+    "a bomb as a persistent id": (b"\x80\x02(" + LONG[2:] + b"NNNNtQ.", "a persistent id of"),
+    "a negative truth value": (tensor(kind=b"ctorch\nBoolStorage\n", count=8, metadata=b"}" + text("neg") + b"\x88s"), "a tensor of truth values"),
     "calls os.system": (pickle.dumps(Harm(), 2), r"it asks for 'posix\.putenv'|it asks for 'nt\.putenv'|asks for 'os\.putenv'"),
     "protocol 4, by its stack": (pickle.dumps(Harm(), 4), "it asks for"),
     "protocol 0": (pickle.dumps(Harm(), 0), r"asks for|opcode"),

@@ -6,6 +6,7 @@ keys of its storages; then each storage: how many numbers it has, in eight bytes
 
 from __future__ import annotations
 
+from reprlib import repr as shortened
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -35,7 +36,7 @@ def read(file: BinaryIO, mmap: bool) -> Any:
         raise ValueError("it is a plain pickle, not what torch.save writes")
     protocol, system = plain(), plain()
     if protocol != _PROTOCOL or not isinstance(system, dict):
-        raise ValueError(f"it begins as none of PyTorch's files does (protocol {protocol!r})")
+        raise ValueError(f"it begins as none of PyTorch's files does (protocol {shortened(protocol)})")
     value, at = unpickle(data, at, CALLS, VALUES, lambda identifier: storage_of(identifier, storages))
     keys = plain()
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
@@ -46,11 +47,11 @@ def read(file: BinaryIO, mmap: bool) -> Any:
     for key in keys:
         storage = storages.get(key)
         if storage is None:
-            raise ValueError(f"it holds a storage {key!r} that no tensor uses")
+            raise ValueError(f"it holds a storage {shortened(key)} that no tensor uses")
         count = int.from_bytes(data[at : at + 8], "big" if swap else "little")
         if count != storage.count or len(data) - at - 8 < storage.nbytes:
             raise ValueError(
-                f"the storage {key!r} should have {storage.count} numbers, {storage.nbytes} bytes, "
+                f"the storage {shortened(key)} should have {storage.count} numbers, {storage.nbytes} bytes, "
                 f"but says {count} and {max(0, len(data) - at - 8)} bytes are left"
             )
         storage.raw = (

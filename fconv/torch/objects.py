@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reprlib import repr as shortened
 from typing import Any
 
 from fconv.torch.pickles import Name
@@ -33,7 +34,7 @@ def resolved(value: Any, swap: bool) -> Any:
         elif isinstance(x, (list, tuple)):
             found = type(x)(turn(child) for child in x)
         elif isinstance(x, (Name, StorageClass)):
-            raise ValueError(f"its pickle holds {x!r} where a value should stand")
+            raise ValueError(f"its pickle holds {shortened(x)} where a value should stand")
         else:
             return x
         done[id(x)] = found

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import prod
+from reprlib import repr as shortened
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,7 +74,7 @@ class Storage:
             size = self.kind.stored.itemsize
             return self.root.bytes()[self.start * size : (self.start + self.count) * size]
         if self.raw is None:
-            raise ValueError(f"the storage {self.key!r} is not in the file")
+            raise ValueError(f"the storage {shortened(self.key)} is not in the file")
         return self.raw
 
 
@@ -92,9 +93,10 @@ class Tensor:
     def __post_init__(self) -> None:
         numbers = (self.offset, *self.shape, *self.strides)
         if any(type(n) is not int or n < 0 for n in numbers) or len(self.shape) != len(self.strides):
-            raise ValueError(
-                f"a tensor has offset {self.offset}, shape {self.shape} and strides {self.strides}"
-            )
+            offset, shape, strides = map(shortened, (self.offset, self.shape, self.strides))
+            raise ValueError(f"a tensor has offset {offset}, shape {shape} and strides {strides}")
+        if self.negated and self.kind.name == "bool":
+            raise ValueError("a tensor of truth values is marked as negative")
         size = self.kind.stored.itemsize
         room = self.storage.nbytes // size
         reach = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True)) + 1
@@ -106,7 +108,7 @@ class Tensor:
             )
         if nbytes > max(_SPARE, _MOST_EXPANSION * self.storage.nbytes):
             raise ValueError(
-                f"a tensor of shape {self.shape} repeats a storage of {room} numbers far too often"
+                f"a tensor of shape {shortened(self.shape)} repeats a storage of {room} numbers far too often"
             )
 
 

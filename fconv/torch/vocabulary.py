@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from reprlib import repr as shortened
 from typing import Any
 
 from fconv.torch.storages import KINDS, STORAGES, Kind, Storage, Tensor
@@ -59,7 +60,7 @@ def _parameter(data: Any, requires_grad: Any, hooks: Any, state: Any = None) -> 
 def _of_type(function: Any, kind: Any, arguments: Any, state: Any = None) -> Tensor:
     full = getattr(function, "full", None)
     _expect(full in REBUILDS and isinstance(arguments, tuple), "a tensor made in an unknown way")
-    _expect(getattr(kind, "full", None) in _TENSOR_CLASSES, f"a tensor of class {kind!r}")
+    _expect(getattr(kind, "full", None) in _TENSOR_CLASSES, f"a tensor of class {shortened(kind)}")
     return REBUILDS[str(full)](*arguments)
 
 
@@ -115,7 +116,7 @@ def _expect(holds: bool, what: str) -> None:
 
 
 def _kind(dtype: Any) -> Kind:
-    _expect(isinstance(dtype, str) and dtype.removeprefix("torch.") in KINDS, f"the dtype {dtype!r}")
+    _expect(isinstance(dtype, str) and dtype.removeprefix("torch.") in KINDS, f"the dtype {shortened(dtype)}")
     return KINDS[dtype.removeprefix("torch.")]
 
 
@@ -162,14 +163,15 @@ def storage_of(identifier: Any, known: dict[str, Storage]) -> Storage:
     """Read a persistent id: ("storage", class, key, location, count), and in older files a view of it."""
     _expect(isinstance(identifier, tuple) and len(identifier) in (5, 6), "an odd persistent id")
     what, kind, key, _, count = identifier[:5]
-    _expect(what == "storage", f"a persistent id of {what!r}, not of a storage")
-    _expect(isinstance(kind, StorageClass), f"a storage of class {kind!r}")
+    _expect(what == "storage", f"a persistent id of {shortened(what)}, not of a storage")
+    _expect(isinstance(kind, StorageClass), f"a storage of class {shortened(kind)}")
     _expect(isinstance(key, str) and type(count) is int and count >= 0, "an odd storage")
     storage = Storage(key, KINDS[STORAGES[kind]], count, kind == "UntypedStorage")
     seen = known.setdefault(key, storage)
-    _expect(seen.nbytes == storage.nbytes, f"two sizes for the storage {key!r}")
+    _expect(seen.nbytes == storage.nbytes, f"two sizes for the storage {shortened(key)}")
     _expect(
-        seen.kind is storage.kind and seen.untyped == storage.untyped, f"two dtypes for the storage {key!r}"
+        seen.kind is storage.kind and seen.untyped == storage.untyped,
+        f"two dtypes for the storage {shortened(key)}",
     )
     view = identifier[5] if len(identifier) == 6 else None
     if view is None:
@@ -179,5 +181,5 @@ def storage_of(identifier: Any, known: dict[str, Storage]) -> Storage:
     _expect(
         type(start) is int and type(length) is int and start >= 0 and length >= 0, "an odd view of a storage"
     )
-    _expect(start + length <= count, f"a view of the storage {key!r} that reaches beyond it")
+    _expect(start + length <= count, f"a view of the storage {shortened(key)} that reaches beyond it")
     return Storage(str(name), seen.kind, length, seen.untyped, root=seen, start=start)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from reprlib import repr as shortened
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -39,10 +40,10 @@ def read(file: BinaryIO, mmap: bool) -> tuple[Any, dict[str, str]]:
     for key, storage in storages.items():
         member = found.get(f"{folder}data/{key}")
         if member is None:
-            raise ValueError(f"it lacks the storage {key!r}")
+            raise ValueError(f"it lacks the storage {shortened(key)}")
         if member.size != storage.nbytes:
             raise ValueError(
-                f"the storage {key!r} has {member.size} bytes, expected {storage.nbytes} "
+                f"the storage {shortened(key)} has {member.size} bytes, expected {storage.nbytes} "
                 f"for {storage.count} numbers"
             )
         storage.raw = _bytes(file, memory, member)
