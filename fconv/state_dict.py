@@ -10,6 +10,8 @@ import numpy as np
 from fconv import trees
 from fconv.arrays import Array, asnumpy, describe, is_array, library_of
 
+_SINCE_0_4_1 = "num_batches_tracked"
+
 
 def to_state_dict(params: Any) -> dict[str, Array]:
     """Flatten parameters to dotted names, as torch.nn.Module.state_dict names them.
@@ -66,7 +68,8 @@ def from_state_dict(params: Any, state_dict: Mapping[str, Any], *, strict: bool 
         Dotted names to NumPy, CuPy or torch arrays; a nested tree is flattened first.
     strict : bool
         Refuse missing and unexpected names. Otherwise missing entries keep their values and
-        unexpected ones are passed over; a wrong shape is refused all the same.
+        unexpected ones are passed over; a wrong shape is refused all the same. A missing
+        num_batches_tracked, which files from before PyTorch 0.4.1 lack, is no fault, as in PyTorch.
 
     Returns
     -------
@@ -95,8 +98,17 @@ def from_state_dict(params: Any, state_dict: Mapping[str, Any], *, strict: bool 
     if not isinstance(state_dict, (Mapping, tuple, list)):
         raise TypeError(f"from_state_dict: expected a state dict, got {describe(state_dict)}")
     ours = _flat("from_state_dict", params)
+    if isinstance(state_dict, Mapping) and any(isinstance(v, (str, int, float)) for v in state_dict.values()):
+        raise TypeError(
+            f"from_state_dict: expected a state dict, got a dict of {', '.join(map(str, state_dict))}; "
+            f"fconv.find_state_dict finds the one inside a checkpoint"
+        )
     theirs = _flat("from_state_dict", dict(state_dict) if isinstance(state_dict, Mapping) else state_dict)
-    missing = [f"{name} {leaf.shape}" for name, leaf in ours.items() if name not in theirs]
+    missing = [
+        f"{name} {leaf.shape}"
+        for name, leaf in ours.items()
+        if name not in theirs and name.rpartition(".")[2] != _SINCE_0_4_1
+    ]
     unexpected = [f"{name} {tuple(leaf.shape)}" for name, leaf in theirs.items() if name not in ours]
     misshapen = [
         f"{name}: expected {leaf.shape}, got {tuple(theirs[name].shape)}"
@@ -113,6 +125,8 @@ def from_state_dict(params: Any, state_dict: Mapping[str, Any], *, strict: bool 
         found = {"missing": missing, "unexpected": unexpected, **found}
     if any(found.values()):
         lines = [f"  {what}: {'; '.join(entries)}" for what, entries in found.items() if entries]
+        if theirs and all(name.startswith("module.") for name in theirs):
+            lines.append('  every name begins with "module.", which fconv.rename can take away')
         raise ValueError("\n".join(["from_state_dict: the state dict does not fit:", *lines]))
 
     def value(path: trees.Path, leaf: Array) -> Array:
@@ -175,6 +189,9 @@ def rename(state_dict: Mapping[str, Any], prefixes: Mapping[str, str]) -> dict[s
     >>> rename({"module.conv.weight": 1, "epoch": 2}, {"module.": ""})
     {'conv.weight': 1, 'epoch': 2}
     """
+    for what, given in (("a state dict", state_dict), ("a dict of prefixes", prefixes)):
+        if not isinstance(given, Mapping):
+            raise TypeError(f"rename: expected {what}, got {describe(given)}")
     for text in (*prefixes, *prefixes.values(), *state_dict):
         if not isinstance(text, str):
             raise TypeError(f"rename: expected names as text, got {describe(text)}")
@@ -203,37 +220,48 @@ def find_state_dict(tree: Any) -> dict[str, Any]:
     Returns
     -------
     dict
-        The state dict: `tree` itself where all its values are arrays, otherwise what stands
-        under one of the usual names (state_dict, model_state_dict, model, params, net, network,
-        weights, params_ema, in this order), or else the only dict of arrays that there is.
+        The state dict: what stands under one of the usual names (state_dict, model_state_dict,
+        model, params, net, network, weights, params_ema, in this order) where `tree` is more than
+        arrays by name; otherwise `tree` itself where it is made of nothing but arrays, or the
+        only part of it that is. Nested parameters are flattened to dotted names.
 
     Raises
     ------
     TypeError
-        `tree` is no dict.
+        `tree` is no dict, tuple or list.
     ValueError
-        There is no dict of arrays, or there are several; all are listed.
+        There is nothing made of arrays, or several parts are; all are listed.
 
     Examples
     --------
     >>> find_state_dict({"epoch": 3, "model": {"weight": np.zeros(2)}})
     {'weight': array([0., 0.])}
     """
-    if not isinstance(tree, Mapping):
-        raise TypeError(f"find_state_dict: expected a dict, got {describe(tree)}")
-    if _is_state_dict(tree):
-        return dict(tree)
-    for name in _USUAL:
-        if isinstance(tree.get(name), Mapping):
-            return find_state_dict(tree[name])
-    found = {str(name): value for name, value in tree.items() if _is_state_dict(value)}
+    if hasattr(tree, "_asdict"):
+        tree = tree._asdict()  # a training state
+    if not isinstance(tree, (Mapping, tuple, list)):
+        raise TypeError(f"find_state_dict: expected what a checkpoint holds, got {describe(tree)}")
+    if isinstance(tree, Mapping) and not all(map(_is_tensor, tree.values())):
+        for name in _USUAL:
+            if isinstance(tree.get(name), (Mapping, tuple, list)) and tree[name]:
+                return find_state_dict(tree[name])
+    if _of_arrays(tree):
+        return to_state_dict(dict(tree) if isinstance(tree, Mapping) else tree)
+    entries = tree.items() if isinstance(tree, Mapping) else enumerate(tree)
+    found = {str(name): value for name, value in entries if _of_arrays(value)}
     if len(found) == 1:
-        return dict(next(iter(found.values())))
-    what = f"several dicts of arrays: {', '.join(found)}" if found else "no dict of arrays"
-    raise ValueError(
-        f"find_state_dict: expected one state dict, got {what} among {', '.join(map(str, tree))}"
-    )
+        return to_state_dict(next(iter(found.values())))
+    what = f"several: {', '.join(found)}" if found else "none"
+    names = ", ".join(map(str, tree)) if isinstance(tree, Mapping) else f"{len(tree)} values"
+    raise ValueError(f"find_state_dict: expected one state dict, got {what} among {names}")
 
 
-def _is_state_dict(value: Any) -> bool:
-    return isinstance(value, Mapping) and bool(value) and all(map(_is_tensor, value.values()))
+def _of_arrays(value: Any) -> bool:
+    """Tell a tree of nothing but arrays, and at least one."""
+    if _is_tensor(value) or not isinstance(value, (Mapping, tuple, list)):
+        return False
+    below = list(value.values()) if isinstance(value, Mapping) else list(value)
+    if isinstance(value, Mapping) and not all(isinstance(name, str) for name in value):
+        return False
+    kept = [x for x in below if not (isinstance(x, (Mapping, tuple, list)) and not x)]
+    return bool(kept) and all(_is_tensor(x) or _of_arrays(x) for x in kept)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from fconv import trees
-from fconv.arrays import Array, describe, is_array
+from fconv.arrays import Array, asnumpy, describe, is_array
 
 _MOST_LEVELS = 100
 DEPTH = 2 * _MOST_LEVELS + 4
@@ -34,6 +36,8 @@ def _encode(node: Any, path: trees.Path, arrays: dict[str, Array]) -> Any:
         raise ValueError(f"save: the tree is nested deeper than {_MOST_LEVELS} levels: {place[:80]}...")
     if node is None or (isinstance(node, (bool, int, float, str)) and not is_array(node)):
         return {"value": node}
+    if type(node).__module__.partition(".")[0] == "torch" and hasattr(node, "detach"):
+        node = np.array(asnumpy(node))  # a tensor of PyTorch's
     if is_array(node):
         return {"array": _collect(node, place if path else "array", arrays)}
     below = _children(node)

@@ -6,6 +6,10 @@ import os
 
 from hypothesis import HealthCheck, settings
 
+from fconv.formats import mapping
+
+mapping.SMALL = 0  # so that the small files of the tests are mapped too
+
 COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 # The default run draws the same examples every time; the slow one draws new ones, and more.
 settings.register_profile("default", max_examples=40, derandomize=True, database=None, **COMMON)

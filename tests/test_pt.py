@@ -172,16 +172,53 @@ def test_rename():
 
 def test_find_state_dict():
     sd = {"w": np.ones(1)}
-    for tree in (
-        sd,
-        {"state_dict": sd, "e": 1},
-        {"model": {"state_dict": sd}},
-        {"generator": sd, "epoch": 1},
-    ):
+    nested = {"a": sd, "b": ({"v": np.ones(2)}, ())}
+    flat = {"a.w", "b.0.v"}
+    for tree in (sd, {"state_dict": sd, "e": 1}, {"model": {"state_dict": sd}}, {"generator": sd, "epoch": 1},
+                 {"state_dict": {}, "model": sd}):  # fmt: skip
         assert fc.find_state_dict(tree) == sd
-    with pytest.raises(ValueError, match="several dicts of arrays: a, b among a, b, c"):
+    for tree in (nested, {"params": nested, "epoch": 1}, {"epoch": 1, "mine": nested}):
+        assert set(fc.find_state_dict(tree)) == flat
+    state = fc.train_state(fc.compose(fc.linear(2)), fc.adam(0.1), fc.random.key(0), (1, 2))
+    assert set(fc.find_state_dict(state)) == {"0.weight", "0.bias"}
+    assert set(fc.find_state_dict(state.params)) == {"0.weight", "0.bias"}
+    with pytest.raises(ValueError, match="got several: a, b among a, b, c"):
         fc.find_state_dict({"a": sd, "b": sd, "c": 1})
-    with pytest.raises(ValueError, match="no dict of arrays among a"):
+    with pytest.raises(ValueError, match="got none among a"):
         fc.find_state_dict({"a": 1})
-    with pytest.raises(TypeError, match="find_state_dict: expected a dict, got list"):
-        fc.find_state_dict([1])
+    with pytest.raises(TypeError, match="find_state_dict: expected what a checkpoint holds, got int"):
+        fc.find_state_dict(1)
+
+
+def test_hints_where_a_state_dict_does_not_fit():
+    params = {"w": np.zeros(1), "num_batches_tracked": np.array(3)}
+    assert fc.from_state_dict(params, {"w": np.ones(1)})["num_batches_tracked"] == 3
+    with pytest.raises(
+        ValueError, match=r'every name begins with "module\.", which fconv\.rename can take away'
+    ):
+        fc.from_state_dict(params, {"module.w": np.ones(1)})
+    with pytest.raises(TypeError, match=r"got a dict of state_dict, epoch; fconv\.find_state_dict finds"):
+        fc.from_state_dict(params, {"state_dict": params, "epoch": 3})
+    with pytest.raises(TypeError, match="rename: expected a dict of prefixes, got str"):
+        fc.rename(params, "module.")
+
+
+@pytest.mark.parametrize("ending", [".pt", ".safetensors", ".npz"])
+def test_small_files_are_read_rather_than_mapped(tmp_path, monkeypatch, ending):
+    """Another program may write into the file itself, which must not change what was loaded."""
+    monkeypatch.setattr("fconv.formats.mapping.SMALL", 1 << 20)
+    path = tmp_path / f"x{ending}"
+    fc.save(path, {"a": np.arange(1000.0)})
+    found = fc.load(path)
+    path.write_bytes(b"")
+    np.testing.assert_array_equal(found["a"], np.arange(1000.0))
+
+
+def test_tensors_of_another_networks_shape_are_refused():
+    x = np.ones((1, 3, 8, 8), np.float32)
+    params = fc.conv2d(8, 3).init(fc.random.key(0), x.shape)
+    with pytest.raises(
+        ValueError,
+        match=r"conv2d: expected a weight of shape \(4, 3, 3, 3\) for an input .* got \(8, 3, 3, 3\)",
+    ):
+        fc.conv2d(4, 3).apply(params, x)

@@ -26,7 +26,7 @@ def algorithm_for(
     Parameters
     ----------
     x_shape, weight_shape : tuple of int
-        (N, C, *spatial) and (O, C/groups, *kernel).
+        ``(N, C, *spatial)`` and ``(O, C/groups, *kernel)``.
     stride, padding, dilation, groups
         As for `fconv.functional.conv2d`.
     dtype : dtype

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -94,7 +95,23 @@ def from_function(
         namespace(title, x=x)
         fixed = call(x.shape) if callable(call) else call or {}
         drawn = {"training": train, "key": key if train else None} if random_key else {}
-        return {**{leaf: params[leaf] for leaf in trained}, **fixed, **drawn}
+        named = {**{leaf: params[leaf] for leaf in trained}, **fixed, **drawn}
+        for leaf, size in expected(tuple(x.shape)).items():
+            if params[leaf].shape != size:
+                function.forward(x, **named)  # which may have more to say about what does not fit
+                raise ValueError(
+                    f"{title}: expected a {leaf} of shape {size} for an input of shape {tuple(x.shape)}, "
+                    f"got {params[leaf].shape}; are these the parameters of another network?"
+                )
+        return named
+
+    @lru_cache(maxsize=64)
+    def expected(shape: Shape) -> dict[str, Shape]:
+        """Give the shapes of the parameters; nothing for an input that does not fit."""
+        try:
+            return {leaf: size for leaf, (size, _) in leaves(shape).items()} if leaves else {}
+        except (ValueError, TypeError):
+            return {}
 
     def gradients(grads: Any) -> tuple[Params, Any]:
         if not trained:

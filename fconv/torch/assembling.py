@@ -6,6 +6,7 @@ from typing import Any
 
 from fconv.layer import Layer, Params
 from fconv.networks import graph
+from fconv.torch.fixed import for_shape
 from fconv.torch.modules import is_chain, is_leaf, layer_of
 from fconv.torch.reading import Reader, works_in_place
 from fconv.torch.tracing import calls_of
@@ -42,6 +43,8 @@ def read(module: Any, shape: Any, strict: bool) -> tuple[Layer, Params]:
         raise ValueError(f"from_torch: {title}: its output depends on no input")
     by_name = len(inputs) > 1 or bool(reader.by_key)
     net = graph(nodes, inputs=inputs if by_name else inputs[0], outputs=reader.outputs)
+    if reader.asks_for_sizes:
+        net = for_shape(net, shape)
     return net, {name: reader.nodes.params.get(name, ()) for name in net.children}
 
 

@@ -57,6 +57,7 @@ class Reader:
             if c.kind == "get_attr"
         }
         self.by_key = self._inputs_by_key()
+        self.asks_for_sizes = False  # other than the batch's
 
     def read(self) -> None:
         """Read all calls."""
@@ -66,8 +67,17 @@ class Reader:
                 if self._works_in_place(call):
                     self._changed(at, call, result)
                 self.values[call.name] = result
+                self.asks_for_sizes |= self._asked(call, result)
             except (ValueError, TypeError, IndexError, ZeroDivisionError) as error:
                 raise ValueError(f"from_torch: {self._place(call)}: {error}") from error
+
+    def _asked(self, call: Call, result: Any) -> bool:
+        """Tell a call that gives a size as a number, which stands for the shape that it was read with."""
+        if self.shape is None or title(call) in ("dim", "ndimension", "ndim"):
+            return False
+        if isinstance(result, tuple) and any(type(n) is int for n in result):
+            return any(title(c) != "getitem" for c in self.calls if call.name in refs((c.args, c.options)))
+        return type(result) is int
 
     def _place(self, call: Call) -> str:
         """Say which call it is, and in which module's forward it stands."""
@@ -249,7 +259,8 @@ class Reader:
             raise UnfitError("it has no layer")
         _refuse_modes(options, args, name)
         order = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.KEYWORD_ONLY]
-        renamed = {order[0].name if key == "input" else key: value for key, value in options.items()}
+        given = {key: value for key, value in options.items() if key != "out" or value is not None}
+        renamed = {order[0].name if key == "input" else key: value for key, value in given.items()}
         if len(args) > len(order):
             raise UnfitError("it has more arguments than the function of the layer")
         given = {**{p.name: a for p, a in zip(order, args, strict=False)}, **renamed}

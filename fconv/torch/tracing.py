@@ -94,6 +94,7 @@ def _mode(module: Any, train: bool) -> Iterator[None]:
 
 def _traced(module: Any, is_leaf: Callable[[Any], bool]) -> tuple[list[Any], dict[str, Any]]:
     """Give the nodes that fx finds, and the tensors that the forward makes itself, by name."""
+    import torch
     from torch import fx
 
     class Proxy(fx.Proxy):  # type: ignore[misc]
@@ -120,10 +121,17 @@ def _traced(module: Any, is_leaf: Callable[[Any], bool]) -> tuple[list[Any], dic
         def proxy(self, node: Any) -> Any:
             return Proxy(node, self)
 
+        def create_node(self, *args: Any, **options: Any) -> Any:
+            if not torch.is_grad_enabled():
+                raise ValueError(
+                    "a part of it runs under torch.no_grad, but a network trains all of its layers"
+                )
+            return super().create_node(*args, **options)
+
     who = f"from_torch: {type(module).__name__}"
     before = set(vars(module))
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("ignore")  # of deprecated names, and of defaults that fx cannot assert
             graph = Tracer().trace(module, concrete_args=_defaults(module))
     except Exception as error:

@@ -336,3 +336,52 @@ def test_a_module_of_random_layers_is_compared_in_inference():
     net, params = fc.from_torch(module)
     check_network(net, params, module, drawn((3, 4)), False)
     assert fc.to_torch_module(net, params)[1].p == 0.5
+
+
+class _Sizes(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x):
+        x = self.conv(x)
+        b, c, h, w = x.shape
+        return x.sum((2, 3)) / (h * w)
+
+
+def test_a_forward_that_asks_for_sizes_holds_for_them_alone():
+    module = _Sizes().eval()
+    net, params = fc.from_torch(module, shape=(1, 3, 8, 8))
+    x = torch.randn(2, 3, 8, 8)
+    np.testing.assert_allclose(net.apply(params, x.numpy()), module(x).detach().numpy(), atol=1e-6)
+    with pytest.raises(ValueError, match=r"expected an input of the sizes \(3, 8, 8\) after the batch"):
+        net.apply(params, torch.randn(2, 3, 16, 16).numpy())
+
+
+class _NoGrad(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        with torch.no_grad():
+            return self.conv(x)
+
+
+def test_a_part_without_gradients_is_refused():
+    with pytest.raises(ValueError, match="a part of it runs under torch.no_grad"):
+        fc.from_torch(_NoGrad())
+    with torch.no_grad():
+        fc.from_torch(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()))
+
+
+def test_normalize_is_called():
+    class Normalized(nn.Module):
+        def forward(self, x):
+            return nn.functional.normalize(x, dim=1)
+
+    net, params = fc.from_torch(Normalized())
+    x = torch.randn(2, 3, 4)
+    np.testing.assert_allclose(
+        net.apply(params, x.numpy()), nn.functional.normalize(x, dim=1).numpy(), atol=1e-6
+    )

@@ -1,0 +1,64 @@
+"""Networks that hold for inputs of one size alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fconv.layer import Layer
+
+
+def for_shape(net: Layer, shape: Any) -> Layer:
+    """Give a network that refuses inputs whose sizes, but for the batch, are not those of `shape`.
+
+    A forward that asks for a size was read with the number that it then got; for another size
+    it would do something else.
+
+    Parameters
+    ----------
+    net : Layer
+        Of one input or, as a dict, several.
+    shape : tuple of int, or dict of them
+        Shape of the input that it was read for.
+    """
+
+    read_with = shape
+
+    def check(found: Any) -> None:
+        pairs = [(read_with, found)]
+        if isinstance(read_with, Mapping):
+            pairs = [(read_with[name], found[name]) for name in found] if isinstance(found, Mapping) else []
+        for expected, got in pairs:
+            if tuple(expected[1:]) != tuple(got[1:]):
+                raise ValueError(
+                    f"from_torch: expected an input of the sizes {tuple(expected[1:])} after the batch, "
+                    f"which the forward asks for and was read with, got shape {tuple(got)}"
+                )
+
+    def of(x: Any) -> Any:
+        return {name: part.shape for name, part in x.items()} if isinstance(x, Mapping) else x.shape
+
+    def init(key: Any, shape: Any, dtype: Any = np.float32) -> Any:
+        check(shape)
+        return net.init(key, shape, dtype)
+
+    def out_shape(size: Any) -> Any:
+        check(size)
+        return net.out_shape(size)
+
+    def apply(params: Any, x: Any, **options: Any) -> Any:
+        check(of(x))
+        return net.apply(params, x, **options)
+
+    def vjp(params: Any, x: Any, g: Any, **options: Any) -> Any:
+        check(of(x))
+        return net.vjp(params, x, g, **options)
+
+    def forward(params: Any, x: Any, **options: Any) -> Any:
+        check(of(x))
+        return net.forward(params, x, **options)
+
+    return replace(net, init=init, out_shape=out_shape, apply=apply, vjp=vjp, forward=forward)
