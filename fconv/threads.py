@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
-from typing import Any
+from queue import SimpleQueue
 
 from fconv.blas import Blas, find_blas
 from fconv.options import whole
@@ -91,23 +91,83 @@ class _State:
     def __init__(self) -> None:
         self.threads = _initial_threads()
         self.lock = threading.Lock()
-        self.pool: Any = None
-        self.pool_size = 0
+        self.jobs: SimpleQueue[_Job] = SimpleQueue()
+        self.workers = 0
         self.blas: list[Blas] | None = None
         self.holders = 0
         self.before: list[int] = []
 
-    def workers(self, n: int) -> Any:
-        """Give a pool of `n` threads or more."""
-        from concurrent.futures import ThreadPoolExecutor
-
+    def hire(self, n: int) -> None:
+        """Have `n` workers or more."""
+        if self.workers >= n:
+            return
         with self.lock:
-            if self.pool is None or self.pool_size < n:
-                if self.pool is not None:
-                    self.pool.shutdown(wait=False)
-                self.pool = ThreadPoolExecutor(n, thread_name_prefix="fconv")
-                self.pool_size = n
-            return self.pool
+            while self.workers < n:
+                threading.Thread(target=_serve, args=(self.jobs,), name="fconv", daemon=True).start()
+                self.workers += 1
+
+
+class _Job:
+    """Tasks that several threads share.
+
+    A thread that comes when all tasks are taken is turned away, so that nobody waits for a worker
+    that has not even woken up; on small jobs that would take longer than the work.
+    """
+
+    def __init__(self, work: Callable[[int], None], tasks: int) -> None:
+        self._work, self._tasks = work, tasks
+        self._numbers = count()  # next() of it is one step that no other thread can divide
+        self._failed = False
+        self._error: BaseException | None = None
+        self._lock = threading.Lock()
+        self._here, self._closed = 0, False
+        self._idle = threading.Lock()
+        self._idle.acquire()
+
+    def share(self) -> None:
+        """Do tasks until none is left or one has failed."""
+        _local.inside = True
+        for blas in _state.blas or ():
+            if blas.of_one_thread and blas.get_threads() != 1:
+                blas.set_threads(1)  # of a thread of our own, or one that `run` gives back its number
+        try:
+            while not self._failed and (task := next(self._numbers)) < self._tasks:
+                self._work(task)
+        except BaseException:
+            self._failed = True
+            raise
+        finally:
+            _local.inside = False
+
+    def help(self) -> None:
+        """Share, as a worker: errors are kept for the caller."""
+        with self._lock:
+            if self._closed:
+                return
+            self._here += 1
+        try:
+            self.share()
+        except BaseException as error:
+            self._error = error
+        with self._lock:
+            self._here -= 1
+            if self._closed and not self._here:
+                self._idle.release()
+
+    def close(self) -> BaseException | None:
+        """Turn away who comes now, wait for the workers that are here, and give what one of them raised."""
+        with self._lock:
+            self._closed = True
+            waits = self._here > 0
+        if waits:
+            self._idle.acquire()
+        del self._work  # with the arrays in it; a worker still asleep holds this job
+        return self._error
+
+
+def _serve(jobs: SimpleQueue[_Job]) -> None:
+    while True:
+        jobs.get().help()
 
 
 def _initial_threads() -> int:
@@ -122,35 +182,20 @@ def _initial_threads() -> int:
 
 
 def _spread(work: Callable[[int], None], tasks: int, threads: int) -> None:
-    numbers = count()  # next() of it is one step that no other thread can divide
-    failed = threading.Event()
-
-    def share() -> None:
-        _local.inside = True
-        for blas in _state.blas or ():
-            if blas.of_one_thread and blas.get_threads() != 1:
-                blas.set_threads(1)  # of a thread of our own, or one that `run` gives back its number
-        try:
-            while not failed.is_set() and (task := next(numbers)) < tasks:
-                work(task)
-        except BaseException:
-            failed.set()
-            raise
-        finally:
-            _local.inside = False
-
+    job = _Job(work, tasks)
     try:
-        pool = _state.workers(threads - 1)
-        others = [pool.submit(share) for _ in range(threads - 1)]
+        _state.hire(threads - 1)
     except RuntimeError:  # no thread can be started here: a browser, or a process that is ending
-        others = []
+        pass
+    else:
+        for _ in range(threads - 1):
+            _state.jobs.put(job)
     try:
-        share()
+        job.share()
     finally:
-        errors = [other.exception() for other in others]
-    for error in errors:
-        if error is not None:
-            raise error
+        error = job.close()
+    if error is not None:
+        raise error
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from math import pi
 from fconv.arrays import Array, special, xp_of
 from fconv.functional.core import once
 from fconv.functional.elementwise import Curve, elementwise
+from fconv.functional.selecting import where
 from fconv.options import number
 
 __all__ = [
@@ -56,11 +57,10 @@ def power(x: Array, exponent: float) -> Curve:
     return lambda: x**exponent, lambda g: g * (exponent * x ** (exponent - 1))
 
 
-@elementwise()
+@elementwise(by_value=True)
 def exp(x: Array) -> Curve:
     """Exponential function."""
-    y = once(lambda: xp_of(x).exp(x))
-    return y, lambda g: g * y()
+    return lambda: xp_of(x).exp(x), lambda g, y: g * y
 
 
 @elementwise()
@@ -135,7 +135,7 @@ def clamp(x: Array, min: float | None = None, max: float | None = None) -> Curve
         inside = xp.ones(x.shape, bool) if low is None else (x >= low)
         if high is not None:
             inside = inside & (x <= high)
-        return xp.where(inside, g, g.dtype.type(0))
+        return where(inside, g, 0.0)
 
     return value, pullback
 

@@ -2,8 +2,8 @@
 
 Such a function is written as two expressions side by side, its value and its pullback
 ``g -> g * f'(x)``; everything else that they share is here: options are numbers, float16 is
-computed in float32, infinities give what the formula gives without a warning, and the
-docstring's sections on arguments, result and errors are the same for all.
+computed in float32, infinities give what the formula gives without a warning, large arrays are computed in
+pieces on all threads, and the docstring's sections on arguments, result and errors are the same.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ import numpy as np
 
 from fconv.arrays import Array
 from fconv.functional.core import Definition, Differentiable, differentiable, once
+from fconv.functional.pieces import Pieces
 from fconv.options import number
 
 P = ParamSpec("P")
 
-Curve: TypeAlias = tuple[Callable[[], Array], Callable[[Array], Array]]
+Curve: TypeAlias = tuple[Callable[[], Array], Callable[..., Array]]
 """The value, and the pullback."""
 
 
-def elementwise(*, rounds: bool = True, **options: str) -> Callable[[Callable[P, Curve]], Differentiable[P]]:
+def elementwise(
+    *, rounds: bool = True, by_value: bool = False, **options: str
+) -> Callable[[Callable[P, Curve]], Differentiable[P]]:
     """Make a differentiable function from the curve of its entries.
 
     Parameters
@@ -33,6 +36,9 @@ def elementwise(*, rounds: bool = True, **options: str) -> Callable[[Callable[P,
     rounds : bool
         The value is computed. False where each result is an entry or an option as it is, so
         that float16 needs no wider arithmetic.
+    by_value : bool
+        The gradient follows from the value: the pullback takes the value after the gradient, and
+        has no use for `x`, which then need not be kept.
     **options : str
         What each option is, for the docstring.
 
@@ -48,31 +54,55 @@ def elementwise(*, rounds: bool = True, **options: str) -> Callable[[Callable[P,
         parameters = inspect.signature(curve).parameters
         order = list(parameters)
 
-        def prepared(argument: str, value: Any) -> Any:
-            if argument == "x":
-                return value.astype(np.float32) if rounds and value.dtype == np.float16 else value
-            if argument in parameters and parameters[argument].annotation == "float":
-                return number(name, argument, value)
-            return value
+        def wide(x: Array) -> Array:
+            return x.astype(np.float32) if rounds and x.dtype == np.float16 else x
+
+        def checked(option: str, value: Any) -> Any:
+            known = option in parameters and parameters[option].annotation == "float"
+            return number(name, option, value) if known else value
 
         @functools.wraps(curve)
         def definition(*args: P.args, **kwargs: P.kwargs) -> Definition:
             x = cast(Array, args[0] if args else kwargs["x"])
-            positional: Any = (
-                prepared(order[i] if i < len(order) else "", value) for i, value in enumerate(args)
-            )
-            named: Any = {argument: prepared(argument, value) for argument, value in kwargs.items()}
-            value, pullback = curve(*positional, **named)
-            return (
-                x.shape,
-                once(lambda: quietly(lambda: value().astype(x.dtype, copy=False))),
-                lambda g: quietly(lambda: pullback(g).astype(x.dtype, copy=False)),
-            )
+            names = (*order, *("",) * len(args))
+            rest = [checked(option, value) for option, value in zip(names, args, strict=False)][1:]
+            named = {option: checked(option, value) for option, value in kwargs.items()}
+
+            def of_piece(part: Array) -> Curve:
+                if not args:
+                    named["x"] = wide(part)
+                return cast(Any, curve)(*([wide(part)] if args else []), *rest, **named)
+
+            return _define(x, of_piece, wide if by_value else None)
 
         definition.__doc__ = _document(inspect.cleandoc(curve.__doc__ or ""), options, parameters)
         return differentiable("x")(definition)
 
     return decorate
+
+
+def _define(x: Array, curve: Callable[[Array], Curve], wide: Callable[[Array], Array] | None) -> Definition:
+    """Define a function by its curve; `wide` prepares the value for pullbacks that take it."""
+    pieces, dtype = Pieces(x), x.dtype
+    curves = [curve(part) for part in pieces.of(x)]
+    pulls: list[Any] = [pull for _, pull in curves]
+
+    def quiet(compute: Callable[[], Array]) -> Array:
+        return quietly(lambda: compute().astype(dtype, copy=False))
+
+    def join(values: list[Callable[[], Array]]) -> Array:
+        return pieces.joined(lambda i: quiet(values[i]))
+
+    value = once(functools.partial(join, [value for value, _ in curves]))  # which then lets go of x
+
+    def pullback(g: Array) -> Array:
+        each = pieces.of(g)
+        if wide is None:
+            return pieces.joined(lambda i: quiet(lambda: pulls[i](each[i])))
+        values = pieces.of(value())
+        return pieces.joined(lambda i: quiet(lambda: pulls[i](each[i], wide(values[i]))))
+
+    return x.shape, value, pullback
 
 
 def quietly(compute: Callable[[], Array]) -> Array:

@@ -6,6 +6,7 @@ from fconv.arrays import Array, Shape, xp_of
 from fconv.functional.core import Definition, differentiable, once
 from fconv.functional.elementwise import Curve, elementwise
 from fconv.functional.reduction import accurate_sum
+from fconv.functional.selecting import positive_part, where
 
 __all__ = [
     "hardshrink",
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 
-@elementwise(rounds=False)
+@elementwise(rounds=False, by_value=True)
 def relu(x: Array) -> Curve:
     """Rectified linear unit, ``max(x, 0)``.
 
@@ -47,11 +48,10 @@ def relu(x: Array) -> Curve:
     >>> relu(np.array([-1.0, 0.0, 2.0]))
     array([0., 0., 2.])
     """
-    xp = xp_of(x)
-    return lambda: xp.maximum(x, 0), lambda g: xp.where(x <= 0, g.dtype.type(0), g)
+    return lambda: positive_part(x), lambda g, y: where(y <= 0, 0.0, g)
 
 
-@elementwise(rounds=False)
+@elementwise(rounds=False, by_value=True)
 def relu6(x: Array) -> Curve:
     """Rectified linear unit up to 6, ``min(max(x, 0), 6)``.
 
@@ -64,7 +64,12 @@ def relu6(x: Array) -> Curve:
     return _clipped(x, 0.0, 6.0)
 
 
-@elementwise(rounds=False, min_val="The smallest value.", max_val="The largest value, not below `min_val`.")
+@elementwise(
+    rounds=False,
+    by_value=True,
+    min_val="The smallest value.",
+    max_val="The largest value, not below `min_val`.",
+)
 def hardtanh(x: Array, min_val: float = -1.0, max_val: float = 1.0) -> Curve:
     """Clip to an interval, ``min(max(x, min_val), max_val)``.
 
@@ -83,7 +88,7 @@ def _clipped(x: Array, low: float, high: float) -> Curve:
     xp = xp_of(x)
     return (
         lambda: xp.minimum(xp.maximum(x, low), high),
-        lambda g: xp.where((x > low) & (x < high), g, g.dtype.type(0)),
+        lambda g, y: where((y > low) & (y < high), g, 0.0),
     )
 
 
@@ -103,10 +108,9 @@ def leaky_relu(x: Array, negative_slope: float = 0.01) -> Curve:
     >>> leaky_relu(np.array([-1.0, 2.0]), 0.1)
     array([-0.1,  2. ])
     """
-    xp = xp_of(x)
     return (
-        lambda: xp.where(x > 0, x, negative_slope * x),
-        lambda g: xp.where(x > 0, g, negative_slope * g),
+        lambda: where(x > 0, x, negative_slope * x),
+        lambda g: where(x > 0, g, negative_slope * g),
     )
 
 
@@ -146,19 +150,18 @@ def prelu(x: Array, weight: Array) -> Definition:
     if weight.ndim > 1:
         raise ValueError(f"prelu: expected a weight of shape (C,), (1,) or (), got {weight.shape}")
     check_slopes("prelu", x.shape, weight.size)
-    xp = xp_of(x)
     shape: Shape = (1,) * x.ndim if weight.size == 1 else (weight.size, *(1,) * (x.ndim - 2))
     slopes = weight.reshape(shape)
 
     def dweight(g: Array) -> Array:
-        parts = xp.where(x > 0, g.dtype.type(0), x * g)
+        parts = where(x > 0, 0.0, x * g)
         axes = tuple(axis for axis in range(x.ndim) if axis != 1 or weight.size == 1)
         return accurate_sum(parts, axis=axes).reshape(weight.shape)
 
     return (
         x.shape,
-        once(lambda: xp.where(x > 0, x, slopes * x)),
-        lambda g: {"x": lambda: xp.where(x > 0, g, slopes * g), "weight": lambda: dweight(g)},
+        once(lambda: where(x > 0, x, slopes * x)),
+        lambda g: {"x": lambda: where(x > 0, g, slopes * g), "weight": lambda: dweight(g)},
     )
 
 
@@ -177,10 +180,9 @@ def threshold(x: Array, threshold: float, value: float) -> Curve:
 
     The gradient at `threshold` is 0.
     """
-    xp = xp_of(x)
     return (
-        lambda: xp.where(x <= threshold, x.dtype.type(value), x),
-        lambda g: xp.where(x <= threshold, g.dtype.type(0), g),
+        lambda: where(x <= threshold, x.dtype.type(value), x),
+        lambda g: where(x <= threshold, 0.0, g),
     )
 
 
@@ -197,7 +199,7 @@ def hardsigmoid(x: Array) -> Curve:
     xp = xp_of(x)
     return (
         lambda: xp.minimum(xp.maximum(x + 3, 0), 6) / 6,
-        lambda g: xp.where((x > -3) & (x < 3), g / 6, g.dtype.type(0)),
+        lambda g: where((x > -3) & (x < 3), g / 6, 0.0),
     )
 
 
@@ -214,7 +216,7 @@ def hardswish(x: Array) -> Curve:
     xp = xp_of(x)
     return (
         lambda: x * (xp.minimum(xp.maximum(x + 3, 0), 6) / 6),
-        lambda g: xp.where(x <= -3, g.dtype.type(0), xp.where(x >= 3, g, g * (x / 3 + 0.5))),
+        lambda g: where(x <= -3, 0.0, where(x >= 3, g, g * (x / 3 + 0.5))),
     )
 
 
@@ -229,7 +231,7 @@ def softshrink(x: Array, lambd: float = 0.5) -> Curve:
     xp = xp_of(x)
     return (
         lambda: x - xp.minimum(xp.maximum(x, -lambd), lambd),
-        lambda g: xp.where(abs(x) > lambd, g, g.dtype.type(0)),
+        lambda g: where(abs(x) > lambd, g, 0.0),
     )
 
 
@@ -239,10 +241,9 @@ def hardshrink(x: Array, lambd: float = 0.5) -> Curve:
 
     The gradient at both ends of that piece is 0.
     """
-    xp = xp_of(x)
     return (
-        lambda: xp.where(abs(x) <= lambd, x.dtype.type(0), x),
-        lambda g: xp.where(abs(x) > lambd, g, g.dtype.type(0)),
+        lambda: where(abs(x) <= lambd, 0.0, x),
+        lambda g: where(abs(x) > lambd, g, 0.0),
     )
 
 

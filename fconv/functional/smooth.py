@@ -11,6 +11,7 @@ from typing import Literal
 from fconv.arrays import Array, special, xp_of
 from fconv.functional.core import once
 from fconv.functional.elementwise import Curve, elementwise
+from fconv.functional.selecting import where
 
 __all__ = [
     "celu",
@@ -46,7 +47,7 @@ def logistic(x: Array) -> Array:
     """Give ``1 / (1 + exp(-x))``."""
     xp = xp_of(x)
     small = xp.exp(-abs(x))
-    return xp.where(x >= 0, x.dtype.type(1), small) / (1 + small)
+    return xp.maximum(small, x >= 0) / (1 + small)
 
 
 def log1pexp(x: Array) -> Array:
@@ -55,7 +56,7 @@ def log1pexp(x: Array) -> Array:
     return xp.maximum(x, 0) + xp.log1p(xp.exp(-abs(x)))
 
 
-@elementwise()
+@elementwise(by_value=True)
 def sigmoid(x: Array) -> Curve:
     """Logistic function, ``1 / (1 + exp(-x))``.
 
@@ -65,8 +66,7 @@ def sigmoid(x: Array) -> Curve:
     >>> sigmoid(np.array([-1e4, 0.0, 1e4]))
     array([0. , 0.5, 1. ])
     """
-    y = once(lambda: logistic(x))
-    return y, lambda g: g * y() * (1 - y())
+    return lambda: logistic(x), lambda g, y: g * y * (1 - y)
 
 
 @elementwise()
@@ -82,7 +82,7 @@ def logsigmoid(x: Array) -> Curve:
     return lambda: -log1pexp(-x), lambda g: g * logistic(-x)
 
 
-@elementwise()
+@elementwise(by_value=True)
 def tanh(x: Array) -> Curve:
     """Hyperbolic tangent.
 
@@ -92,8 +92,7 @@ def tanh(x: Array) -> Curve:
     >>> tanh(np.array([0.0, 100.0]))
     array([0., 1.])
     """
-    y = once(lambda: xp_of(x).tanh(x))
-    return y, lambda g: g * (1 - y() * y())
+    return lambda: xp_of(x).tanh(x), lambda g, y: g * (1 - y * y)
 
 
 @elementwise()
@@ -133,11 +132,10 @@ def softplus(x: Array, beta: float = 1.0, threshold: float = 20.0) -> Curve:
     """
     if beta == 0:
         raise ValueError("softplus: expected beta other than 0, got 0")
-    xp = xp_of(x)
     z = once(lambda: beta * x)
     return (
-        lambda: xp.where(z() > threshold, x, log1pexp(z()) / beta),
-        lambda g: xp.where(z() > threshold, g, g * logistic(z())),
+        lambda: where(z() > threshold, x, log1pexp(z()) / beta),
+        lambda g: where(z() > threshold, g, g * logistic(z())),
     )
 
 
@@ -145,8 +143,8 @@ def _exponential_unit(x: Array, alpha: float, scale: float, rate: float) -> Curv
     """``scale * x`` where positive, ``scale * alpha * (exp(rate * x) - 1)`` elsewhere."""
     xp = xp_of(x)
     return (
-        lambda: xp.where(x > 0, scale * x, scale * alpha * xp.expm1(rate * xp.minimum(x, 0))),
-        lambda g: xp.where(x > 0, scale * g, g * (scale * alpha * rate * xp.exp(rate * xp.minimum(x, 0)))),
+        lambda: where(x > 0, scale * x, scale * alpha * xp.expm1(rate * xp.minimum(x, 0))),
+        lambda g: where(x > 0, scale * g, g * (scale * alpha * rate * xp.exp(rate * xp.minimum(x, 0)))),
     )
 
 
@@ -231,8 +229,8 @@ def mish(x: Array) -> Curve:
         # tanh(log(u)) is (u**2 - 1) / (u**2 + 1), here with u = 1 + exp(x), and both sides of the
         # fraction times exp(-2x) where x is positive.
         small = xp.exp(-abs(x))
-        above = xp.where(x >= 0, 1 + 2 * small, small * (small + 2))
-        return above / (above + 2 * xp.where(x >= 0, small * small, x.dtype.type(1)))
+        above = where(x >= 0, 1 + 2 * small, small * (small + 2))
+        return above / (above + 2 * where(x >= 0, small * small, 1.0))
 
     return (
         lambda: x * share(),

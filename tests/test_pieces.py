@@ -1,0 +1,111 @@
+"""Large arrays are computed piece by piece: the results are those of the whole, in every memory order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fconv as fc
+import fconv.functional as F
+from fconv.functional import pieces
+from fconv.functional.selecting import positive_part, where
+
+ORDERS = {
+    "C": lambda x: x,
+    "F": np.asfortranarray,
+    "channels-last": lambda x: np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2),
+    "gaps": lambda x: np.repeat(x, 2, axis=3)[..., ::2],
+    "reversed": lambda x: x[:, :, ::-1],
+}
+FUNCTIONS = {
+    "relu": F.relu,
+    "sigmoid": F.sigmoid,
+    "gelu": F.gelu,
+    "elu": lambda x: F.elu(x, 0.5),
+    "hardtanh": F.hardtanh,
+    "power": lambda x: F.power(x, exponent=2.0),
+}
+GRADIENTS = {
+    "relu": F.relu_vjp,
+    "sigmoid": F.sigmoid_vjp,
+    "gelu": F.gelu_vjp,
+    "elu": lambda g, x: F.elu_vjp(g, x, 0.5),
+    "hardtanh": F.hardtanh_vjp,
+    "power": lambda g, x: F.power_vjp(g, x, exponent=2.0),
+}
+
+
+@pytest.fixture
+def small_pieces(monkeypatch):
+    monkeypatch.setattr(pieces, "_PIECE_BYTES", 256)
+    monkeypatch.setattr(pieces, "_LEAST_BYTES", 512)
+
+
+def drawn(*shape):
+    return fc.random.normal(fc.random.key(7), shape)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_pieces_give_what_the_whole_gives(name, order, monkeypatch):
+    x, g = ORDERS[order](drawn(3, 5, 7, 4)), drawn(3, 5, 7, 4)
+    x.reshape(-1)[:3] = [np.nan, np.inf, -np.inf] if order == "C" else x.reshape(-1)[:3]
+    whole, slope = FUNCTIONS[name](x), GRADIENTS[name](g, x)
+    monkeypatch.setattr(pieces, "_PIECE_BYTES", 256)
+    monkeypatch.setattr(pieces, "_LEAST_BYTES", 512)
+    before, before_g = x.copy(), g.copy()
+    y = FUNCTIONS[name](x)
+    np.testing.assert_array_equal(y, whole)
+    assert y.strides == np.empty_like(x).strides
+    np.testing.assert_array_equal(GRADIENTS[name](g, x), slope)
+    np.testing.assert_array_equal(GRADIENTS[name](ORDERS["F"](g), x), slope)
+    np.testing.assert_array_equal(x, before)
+    np.testing.assert_array_equal(g, before_g)
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_an_array_is_divided_where_it_is_large_and_has_no_gaps():
+    x = drawn(4, 6, 5, 5)
+    assert len(pieces.Pieces(x).of(x)) == -(-x.nbytes // 256)
+    assert len(pieces.Pieces(x[:1, :1]).of(x[:1, :1])) == 1
+    gaps = x[:, ::2]
+    assert pieces.Pieces(gaps).of(gaps)[0] is gaps
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_float16_is_computed_in_float32_piece_by_piece():
+    x = drawn(400).astype(np.float16)
+    expected = F.sigmoid(x.astype(np.float64))
+    np.testing.assert_allclose(F.sigmoid(x), expected, rtol=1e-3)
+    np.testing.assert_allclose(
+        F.sigmoid_vjp(np.ones_like(x), x), expected * (1 - expected), rtol=2e-3, atol=1e-3
+    )
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_an_error_in_a_piece_reaches_the_caller():
+    x = drawn(1000)
+    with pytest.raises(ZeroDivisionError):  # in the fourth
+        pieces.Pieces(x).joined(lambda i: x[:64] * (4 // (3 - i)))
+    np.testing.assert_array_equal(F.relu(x), np.maximum(x, 0))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4", "longdouble"])
+def test_where_is_numpys(dtype):
+    a = np.array([1.0, -0.0, np.nan, np.inf, -2.0, 0.0]).astype(dtype)
+    b = a[::-1].copy()
+    mask = np.array([True, False, True, False, False, True])
+    for first, second in ((a, b), (a, 0.0), (0.0, b), (a, 1.5), (-0.0, b), (a[:, None], b), (2, b)):
+        found = where(mask, first, second)
+        expected = np.where(mask, first, second)
+        assert found.shape == expected.shape
+        assert found.dtype == expected.dtype.newbyteorder("=") or found.dtype == a.dtype
+        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(np.signbit(found), np.signbit(expected))
+    np.testing.assert_array_equal(where(np.array(True), a, 0.0), a)
+    assert where(np.True_, a[0], 0.0) == 1
+
+
+def test_the_positive_part_is_numpys():
+    for x in (np.array([-1.0, -0.0, 0.0, np.nan, np.inf, -np.inf]), drawn(2, 3), drawn(300_000)):
+        np.testing.assert_array_equal(positive_part(x), np.maximum(x, 0))
