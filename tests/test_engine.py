@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import tracemalloc
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pytest
@@ -48,21 +49,32 @@ def convolutions(draw):
     return geometry, *arrays
 
 
+@contextmanager
+def tiny_tiles():
+    """Divide as large images are divided, so that small ones have many tiles."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(direct, "_TILE_WORK", 0)
+        patch.setattr(direct, "_FLAT", 8)
+        yield
+
+
 def close(found, expected):
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9 * (1 + abs(expected).max(initial=0)))
 
 
-@given(convolutions(), st.sampled_from(cpu.ALGORITHMS))
-def test_every_algorithm_is_the_definition(case, algorithm):
+@given(convolutions(), st.sampled_from(cpu.ALGORITHMS), st.booleans())
+def test_every_algorithm_is_the_definition(case, algorithm, many_tiles):
     geometry, x, weight, g = case
     if algorithm in ("direct", "planar", "winograd", "depthwise"):
         assume(cpu.problem(algorithm, x.dtype, geometry) is None)
-    close(engine.convolve(x, weight, geometry, None, algorithm), definition.convolve(x, weight, geometry))
-    close(
-        engine.input_gradient(g, weight, geometry, algorithm), definition.input_gradient(g, weight, geometry)
-    )
-    close(engine.weight_gradient(g, x, geometry, algorithm), definition.weight_gradient(g, x, geometry))
+    with tiny_tiles() if many_tiles else nullcontext():
+        y = engine.convolve(x, weight, geometry, None, algorithm)
+        dx = engine.input_gradient(g, weight, geometry, algorithm)
+        dw = engine.weight_gradient(g, x, geometry, algorithm)
+    close(y, definition.convolve(x, weight, geometry))
+    close(dx, definition.input_gradient(g, weight, geometry))
+    close(dw, definition.weight_gradient(g, x, geometry))
 
 
 @given(convolutions())
@@ -76,7 +88,7 @@ def test_the_bias_is_added_to_every_position(case):
 CASES = {
     "direct": ((4, 12, 20, 20), (8, 12, 5, 5), {"padding": 2}),
     "strided": ((4, 12, 21, 20), (8, 12, 3, 3), {"padding": 1, "stride": 2}),
-    "winograd": ((6, 32, 30, 30), (32, 32, 3, 3), {"padding": 1}),
+    "winograd": ((6, 64, 30, 30), (64, 64, 3, 3), {"padding": 1}),
     "depthwise": ((4, 24, 30, 30), (24, 1, 3, 3), {"padding": 1, "groups": 24}),
     "grouped": ((4, 24, 30, 30), (24, 4, 3, 3), {"padding": 1, "groups": 6}),
     "pointwise": ((4, 24, 30, 30), (16, 24, 1, 1), {}),
@@ -98,17 +110,19 @@ def _the_number_of_threads_stays():
     threads.set_num_threads(before)
 
 
+@pytest.mark.parametrize("divided", [tiny_tiles, nullcontext])
 @pytest.mark.parametrize("name", CASES)
-def test_the_same_bits_with_any_number_of_threads(name):
+def test_the_same_bits_with_any_number_of_threads(name, divided):
     x_shape, weight_shape, options = CASES[name]
     x, weight = arrays(x_shape, weight_shape)
-    y = F.conv2d(x, weight, **options)
-    grads = F.conv2d_vjp(y, x, weight, **options)
-    for n in (1, 2, 3, 7):
-        fc.set_num_threads(n)
-        np.testing.assert_array_equal(F.conv2d(x, weight, **options), y)
-        for found, expected in zip(F.conv2d_vjp(y, x, weight, **options), grads, strict=True):
-            np.testing.assert_array_equal(found, expected)
+    with divided():
+        y = F.conv2d(x, weight, **options)
+        grads = F.conv2d_vjp(y, x, weight, **options)
+        for n in (1, 2, 3, 7):
+            fc.set_num_threads(n)
+            np.testing.assert_array_equal(F.conv2d(x, weight, **options), y)
+            for found, expected in zip(F.conv2d_vjp(y, x, weight, **options), grads, strict=True):
+                np.testing.assert_array_equal(found, expected)
 
 
 def test_the_table_chooses():
@@ -290,9 +304,11 @@ def test_a_forked_child_computes():
 
 
 def test_tile_sizes_depend_on_the_shape_alone():
-    assert direct.positions_of(4 * 576, 10**6) == 682
-    assert direct.positions_of(4 * 10**6, 10**6) == 256
-    assert direct.positions_of(4, 10**6) == 4096
+    assert direct.positions_of(576, 64, 4, 10**6) == 1365  # of 3 MB
+    assert direct.positions_of(10**6, 64, 4, 10**6) == 256
+    assert direct.positions_of(9, 1, 4, 10**6) == 8192
+    assert direct.positions_of(9, 4, 4, 1000) == 8192  # too little to hand out
+    assert direct.positions_of(1000, 188, 4, 1000) == 250
 
 
 def test_a_layer_holds_its_algorithm():

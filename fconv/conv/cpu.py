@@ -16,8 +16,10 @@ from fconv.conv.geometry import ConvGeometry
 from fconv.conv.tiles import Correlation
 
 Algorithm: TypeAlias = Literal["auto", "direct", "planar", "winograd", "depthwise", "einsum"]
-_PASS = 12
-_FEW_CHANNELS, _FEW_ADDED = 4, 8
+_FEW_CHANNELS = 4
+_PASS, _STEPS = 12, 50_000_000
+_WINOGRAD_CHANNELS = 32
+_WINOGRAD_FILTERS = 3 << 20  # numbers that the transformed filters may take
 ALGORITHMS = ("auto", "direct", "planar", "winograd", "depthwise", "einsum")
 
 
@@ -88,8 +90,6 @@ def weight_gradient(g: Array, x: Array, geometry: ConvGeometry, algorithm: str) 
     outer, inner = _last(g), _last(x)
     dw = np.empty(geometry.weight_shape, x.dtype)
     chosen = choose(dw.shape, groups, at, geometry.batch, x.dtype, algorithm)
-    if chosen == "winograd":
-        return winograd.filter_gradient(outer, inner, at)
     if chosen == "planar":
         for some in range(groups):
             o, c = (_part(n, some, groups) for n in (geometry.out_channels, geometry.in_channels))
@@ -147,7 +147,8 @@ def choose(
     - planar: few input channels a group;
     - direct: everything else.
 
-    The input gradient goes the same ways with the channels exchanged, but see `_adds_up`.
+    The input gradient goes the same ways with the channels exchanged, but see `_adds_up`; the
+    weight gradient is direct where this says winograd.
     """
     if algorithm != "auto":
         return algorithm
@@ -161,7 +162,9 @@ def choose(
 
 def _adds_up(geometry: ConvGeometry, algorithm: str) -> bool:
     """Tell whether the input gradient is made by adding windows up, rather than by convolutions."""
-    few = geometry.weight_shape[1] <= _FEW_ADDED and not _is_depthwise(geometry.weight_shape, geometry.groups)
+    few = geometry.weight_shape[1] <= _FEW_CHANNELS and not _is_depthwise(
+        geometry.weight_shape, geometry.groups
+    )
     return algorithm == "planar" or (algorithm == "auto" and few)
 
 
@@ -182,14 +185,18 @@ def _strided_and_dilated(geometry: ConvGeometry) -> bool:
 def _winograd_pays(weight_shape: Shape, at: Correlation, batch: int) -> bool:
     """Compare what the two ways cost, in multiplications of a matrix product.
 
-    A number that is copied or written costs about as much as `_PASS` multiplications.
+    A number that is copied or written costs about as much as `_PASS` multiplications, and the
+    steps between Winograd's products as much as `_STEPS`. The constants are fitted to measured
+    times, docs/design/performance.md.
     """
     outer, inner = weight_shape[:2]
+    if min(inner, outer) < _WINOGRAD_CHANNELS or 36 * inner * outer > _WINOGRAD_FILTERS:
+        return False
     positions = batch * at.out_size[0] * at.out_size[1]
     blocks = batch * -(-at.out_size[0] // winograd.STEP) * -(-at.out_size[1] // winograd.STEP)
     plain = positions * inner * 9 * (outer + _PASS)
     saved = 36 * blocks * (inner * outer + inner * (36 + _PASS) + outer * (16 + _PASS))
-    return saved + 36 * inner * outer * (9 + _PASS) < plain and min(inner, outer) >= 16
+    return saved + 36 * inner * outer * (9 + _PASS) + _STEPS < plain
 
 
 def _correlate(

@@ -17,8 +17,10 @@ from fconv.conv.scratch import scratch
 from fconv.conv.tiles import Correlation, Tile, piece, tiles, windows
 from fconv.threads import run
 
-_COLUMN_BYTES = 3 << 19  # of a tile's matrix: between the second and third level of cache
-_LEAST, _MOST = 256, 4096  # positions of a tile, so that the product is neither too flat nor too tall
+_COLUMN_BYTES = 3 << 20  # of a tile's matrix, so that it stays in the third level of cache
+_LEAST, _MOST = 256, 8192  # positions of a tile, so that the product is neither too flat nor too tall
+_FLAT = 64  # even where there is little to do
+_TILE_WORK = 20_000_000  # multiplications that take as long as handing a tile to another thread
 _SHARES = 8  # partial sums of a weight gradient; a fixed number, whatever the number of threads
 _PARTIAL_BYTES = 8 << 20  # that they may take together
 
@@ -40,7 +42,8 @@ def correlate(x: Array, filters: Array, at: Correlation, y: Array, bias: Array |
         Added.
     """
     rows, channels = filters.shape
-    plan = tiles(x.shape[0], at.out_size, positions_of(rows * x.itemsize, x.shape[0] * prod(at.out_size)))
+    total = x.shape[0] * prod(at.out_size)
+    plan = tiles(x.shape[0], at.out_size, positions_of(rows, channels, x.itemsize, total))
 
     def work(i: int) -> None:
         tile = plan[i]
@@ -75,7 +78,8 @@ def filter_gradient(g: Array, x: Array, at: Correlation) -> Array:
         The tiles' products are summed in an order that does not depend on the number of threads.
     """
     rows, channels = prod(at.kernel) * x.shape[-1], g.shape[-1]
-    plan = tiles(x.shape[0], at.out_size, positions_of(rows * x.itemsize, x.shape[0] * prod(at.out_size)))
+    total = x.shape[0] * prod(at.out_size)
+    plan = tiles(x.shape[0], at.out_size, positions_of(rows, channels, x.itemsize, total))
     size = rows * channels * x.itemsize
     parts = shares(plan, max(2, min(_SHARES, _PARTIAL_BYTES // max(1, size))))
 
@@ -85,10 +89,23 @@ def filter_gradient(g: Array, x: Array, at: Correlation) -> Array:
     return summed(parts, (rows, channels), x.dtype, product)
 
 
-def positions_of(row_bytes: int, total: int) -> int:
-    """Choose how many positions a tile has, when each is a row of `row_bytes`."""
-    fits = max(_LEAST, min(_MOST, _COLUMN_BYTES // max(1, row_bytes)))
-    return max(1, min(fits, max(64, -(-total // 4))))
+def positions_of(rows: int, columns: int, itemsize: int, total: int, most: int = _MOST) -> int:
+    """Choose how many positions a tile has.
+
+    Parameters
+    ----------
+    rows, columns : int
+        Of the filters as a matrix.
+    itemsize : int
+        Bytes of a number.
+    total : int
+        Positions of the whole output.
+    most : int
+        At most about so many.
+    """
+    fits = max(_LEAST, min(most, _COLUMN_BYTES // (rows * itemsize)))
+    worth = _TILE_WORK // (rows * (columns + 12))
+    return max(1, min(fits, max(_FLAT, worth, -(-total // 4))))
 
 
 def columns(x: Array, tile: Tile, at: Correlation) -> Array:

@@ -22,6 +22,7 @@ from fconv.conv.tiles import Correlation, Tile, piece, tiles
 from fconv.threads import run
 
 FEW_OUTPUTS = 8  # below, the product is made with the positions along its rows
+_MOST = 65536  # positions of a tile: its products are small, and the threads take turns between them
 _PARTS = 8
 _BANDS = 4
 
@@ -44,7 +45,7 @@ def correlate(x: Array, weight: Array, at: Correlation, y: Array, bias: Array | 
     """
     outer = weight.shape[0]
     filters = np.ascontiguousarray(weight).reshape(outer, -1)
-    plan = _plan(x, at, filters.shape[1])
+    plan = _plan(x, at, filters.shape[1], outer)
 
     def work(i: int) -> None:
         tile = plan[i]
@@ -76,7 +77,7 @@ def filter_gradient(g: Array, x: Array, at: Correlation) -> Array:
     def product(tile: Tile, out: Array) -> None:
         np.matmul(columns(x, tile, at), matrix_of(g, tile), out=out)
 
-    total = summed(shares(_plan(x, at, rows), _PARTS), (rows, outer), x.dtype, product)
+    total = summed(shares(_plan(x, at, rows, outer), _PARTS), (rows, outer), x.dtype, product)
     return total.T.reshape(outer, inner, *at.kernel)
 
 
@@ -96,7 +97,7 @@ def input_gradient(g: Array, weight: Array, at: Correlation, dx: Array) -> None:
     """
     outer, inner = weight.shape[:2]
     filters = np.ascontiguousarray(weight).reshape(outer, -1)
-    target = positions_of(filters.shape[1] * g.itemsize, g.shape[0] * prod(at.out_size))
+    target = positions_of(filters.shape[1], outer, g.itemsize, g.shape[0] * prod(at.out_size), _MOST)
     bands = tiles(g.shape[0], at.out_size, max(target, _band(g.shape[0], prod(at.out_size))))
     whole = len({band.start for band in bands}) == 1
     boxes: list[Array | None] = [None] * len(bands)
@@ -173,6 +174,6 @@ def _put(dx: Array, box: Array, tile: Tile, at: Correlation, add: bool) -> None:
         dx[(*lead, *there)] = found
 
 
-def _plan(x: Array, at: Correlation, rows: int) -> list[Tile]:
+def _plan(x: Array, at: Correlation, rows: int, columns: int) -> list[Tile]:
     total = x.shape[0] * prod(at.out_size)
-    return tiles(x.shape[0], at.out_size, positions_of(rows * x.itemsize, total))
+    return tiles(x.shape[0], at.out_size, positions_of(rows, columns, x.itemsize, total, _MOST))

@@ -4,8 +4,6 @@ A 6x6 piece d of the input gives 4x4 outputs ``A [(G w G^T) * (B d B^T)] A^T``, 
 channels in between, which makes 36 matrix products of tiles by channels. Each transform is itself
 one matrix product, with the Kronecker square of B, G or A.
 
-The weight gradient is the adjoint of this very computation with respect to w, so it saves as much.
-
 References
 ----------
 Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016.
@@ -23,7 +21,6 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fconv.arrays import Array, Shape
-from fconv.conv.direct import shares, summed
 from fconv.conv.scratch import scratch
 from fconv.conv.tiles import Correlation, Tile, piece, tiles
 from fconv.threads import run
@@ -115,37 +112,6 @@ def correlate(x: Array, weight: Array, at: Correlation, y: Array, bias: Array | 
     run(work, len(plan))
 
 
-def filter_gradient(g: Array, x: Array, at: Correlation) -> Array:
-    """Take the gradient of `correlate`'s output to that of its filters.
-
-    Parameters
-    ----------
-    g : array, shape (N, H', W', O)
-        Any strides.
-    x : array, shape (N, H, W, C)
-        Any strides.
-    at : Correlation
-        Where the windows lie.
-
-    Returns
-    -------
-    array, shape (O, C, 3, 3)
-        The gradient.
-    """
-    inner, outer, dtype = x.shape[-1], g.shape[-1], x.dtype
-    plan = plan_of(x.shape[0], at.out_size, max(inner, outer) * x.itemsize)
-    size = 36 * inner * outer * x.itemsize
-    parts = shares(plan, max(2, min(8, _PARTIAL_BYTES // size)))
-
-    def product(tile: Tile, out: Array) -> None:
-        inputs, grid = _inputs(x, tile, at)
-        np.matmul(inputs.transpose(0, 2, 1), _outputs(g, tile, grid), out=out)
-
-    total = summed(parts, (36, inner, outer), dtype, product)
-    dw = np.matmul(_square(_FILTER, dtype).T, total.reshape(36, -1))
-    return dw.reshape(3, 3, inner, outer).transpose(3, 2, 0, 1)
-
-
 def plan_of(batch: int, size: Shape, row_bytes: int) -> list[Tile]:
     """Divide the output into tiles whose transforms stay in the cache."""
     blocks = max(32, min(512, _TILE_BYTES // (36 * row_bytes)))
@@ -161,8 +127,7 @@ def transformed(weight: Array) -> Array:
 
     def work(i: int) -> None:
         some = slice(i * step, min((i + 1) * step, outer))
-        flat = np.ascontiguousarray(weight[some].reshape(-1, 9).T)
-        product = np.matmul(_square(_FILTER, weight.dtype), flat)
+        product = np.matmul(_square(_FILTER, weight.dtype), weight[some].reshape(-1, 9).T)
         out[:, some] = product.reshape(36, -1, inner)
 
     run(work, -(-outer // step))
@@ -182,19 +147,3 @@ def _inputs(x: Array, tile: Tile, at: Correlation) -> tuple[Array, Shape]:
     inputs = scratch("inputs", (36, gathered[0, 0].size), x.dtype)
     np.matmul(_square(_IN, x.dtype), gathered.reshape(36, -1), out=inputs)
     return inputs.reshape(36, -1, x.shape[-1]), grid
-
-
-def _outputs(g: Array, tile: Tile, grid: Shape) -> Array:
-    """Give ``A^T g A`` of a tile's 4x4 blocks of gradients, (36, blocks, O)."""
-    channels = g.shape[-1]
-    whole = scratch("blocks", (tile.count, 4 * grid[0], 4 * grid[1], channels), g.dtype)
-    if (4 * grid[0], 4 * grid[1]) != tile.size:
-        whole[:, tile.size[0] :] = 0
-        whole[:, :, tile.size[1] :] = 0
-    whole[:, : tile.size[0], : tile.size[1]] = g[tile.index]
-    blocks = whole.reshape(tile.count, grid[0], 4, grid[1], 4, channels).transpose(2, 4, 0, 1, 3, 5)
-    gathered = scratch("outputs", blocks.shape, g.dtype)
-    np.copyto(gathered, blocks)
-    spread = scratch("products", (36, gathered[0, 0].size), g.dtype)
-    np.matmul(_square(_OUT, g.dtype).T, gathered.reshape(16, -1), out=spread)
-    return spread.reshape(36, -1, channels)
