@@ -6,8 +6,8 @@ from fconv.arrays import Array
 from fconv.conv import engine
 from fconv.conv.engine import check_algorithm
 from fconv.conv.geometry import Padding, Size, conv_geometry
+from fconv.functional.channels import sum_by_channel
 from fconv.functional.core import Definition, Thunks, differentiable, for_sample, once
-from fconv.functional.reduction import accurate_sum
 
 __all__ = [
     "conv1d",
@@ -57,7 +57,7 @@ def _batched(
         return {
             "x": lambda: engine.input_gradient(g, weight, geometry, algorithm),
             "weight": lambda: engine.weight_gradient(g, x, geometry, algorithm),
-            "bias": lambda: accurate_sum(g, (0, *range(2, 2 + ndim))),
+            "bias": lambda: sum_by_channel(g),
         }
 
     return (

@@ -6,8 +6,8 @@ from fconv.arrays import Array
 from fconv.conv import engine
 from fconv.conv.engine import check_algorithm
 from fconv.conv.geometry import Size, conv_transpose_geometry
+from fconv.functional.channels import sum_by_channel
 from fconv.functional.core import Definition, Thunks, differentiable, for_sample, once
-from fconv.functional.reduction import accurate_sum
 
 __all__ = [
     "conv_transpose1d",
@@ -51,7 +51,7 @@ def _transposed(
             return {
                 "x": lambda: engine.convolve(g, weight, geometry, None, algorithm),
                 "weight": lambda: engine.weight_gradient(x, g, geometry, algorithm),
-                "bias": lambda: accurate_sum(g, (0, *range(2, 2 + ndim))),
+                "bias": lambda: sum_by_channel(g),
             }
 
         return geometry.in_shape, once(value), pullback

@@ -1,0 +1,225 @@
+"""Sums and affine maps of each channel of a large array: what batch normalisation is made of.
+
+On the CPU, in pieces and on all threads. What differs between the memory orders is how a piece
+meets one number a channel, and how it is summed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import TypeAlias
+
+import numpy as np
+
+from fconv.arrays import Array, Shape, memory_order
+from fconv.functional.reduction import accurate_sum, narrowed
+from fconv.threads import run
+
+_PIECE_BYTES = 1 << 20
+_ROW = 4096  # numbers of a row, about, that a ufunc is quick on
+_LEAST_PLANE = 64  # numbers of a channel that have to be neighbours for it to be so channels-first
+
+
+class ChannelsLast:
+    """An array whose channels are neighbours in memory; several positions make one long row."""
+
+    def __init__(self, shape: Shape, order: Shape, itemsize: int) -> None:
+        self.shape, self._order = shape, order
+        self.channels = shape[1]
+        self._row = max(1, _ROW // self.channels) * self.channels
+        size = prod(shape)
+        step = max(1, _PIECE_BYTES // (self._row * itemsize)) * self._row
+        self.pieces = [slice(i, min(i + step, size)) for i in range(0, size, step)]
+
+    def seen(self, x: Array) -> Array:
+        """See an array of the same shape as what the pieces divide; copied where it lies otherwise."""
+        return x.transpose(self._order).reshape(-1)
+
+    def shaped(self, seen: Array) -> Array:
+        """Give what `seen` gave its shape back."""
+        return _shaped(seen, self.shape, self._order)
+
+    def count(self, piece: Array) -> int:
+        """Give the number of entries of a channel."""
+        return piece.size // self.channels
+
+    def spread(self, by_channel: Array) -> Array:
+        """Lay one number a channel out for `apply`."""
+        return np.tile(by_channel, self._row // self.channels)
+
+    def apply(self, ufunc: np.ufunc, piece: Array, numbers: Array, out: Array) -> None:
+        """Apply a ufunc to a piece and what `spread` gave."""
+        whole = piece.size - piece.size % self._row
+        ufunc(piece[:whole].reshape(-1, self._row), numbers, out=out[:whole].reshape(-1, self._row))
+        if whole < piece.size:
+            ufunc(piece[whole:], numbers[: piece.size - whole], out=out[whole:])
+
+    def sum(self, piece: Array) -> Array:
+        """Sum each channel: halves are added up until little is left, which is summed in float64."""
+        rest, rows = piece, self.count(piece)
+        left = np.zeros(self.channels)
+        while rest.size > 2 * _ROW and rows > 1:
+            half = rows // 2 * self.channels
+            if rows % 2:
+                left += rest[2 * half :]
+            rest, rows = rest[:half] + rest[half : 2 * half], rows // 2
+        return left + rest.reshape(rows, self.channels).sum(axis=0, dtype=np.float64)
+
+
+class ChannelsFirst:
+    """An array whose channels are planes: the entries of one channel and sample are neighbours."""
+
+    def __init__(self, shape: Shape, order: Shape, itemsize: int) -> None:
+        self.shape, self._order = shape, order
+        self.channels, self._plane = shape[1], prod(shape[2:])
+        step = max(1, _PIECE_BYTES // (self.channels * self._plane * itemsize))
+        self.pieces = [slice(i, min(i + step, shape[0])) for i in range(0, shape[0], step)]
+
+    def seen(self, x: Array) -> Array:
+        """See an array of the same shape as what the pieces divide; copied where it lies otherwise."""
+        return x.transpose(self._order).reshape(-1, self.channels, self._plane)
+
+    def shaped(self, seen: Array) -> Array:
+        """Give what `seen` gave its shape back."""
+        return _shaped(seen, self.shape, self._order)
+
+    def count(self, piece: Array) -> int:
+        """Give the number of entries of a channel."""
+        return piece.size // self.channels
+
+    def spread(self, by_channel: Array) -> Array:
+        """Lay one number a channel out for `apply`."""
+        return by_channel[:, None]
+
+    def apply(self, ufunc: np.ufunc, piece: Array, numbers: Array, out: Array) -> None:
+        """Apply a ufunc to a piece and what `spread` gave."""
+        ufunc(piece, numbers, out=out)
+
+    def sum(self, piece: Array) -> Array:
+        """Sum each channel; NumPy adds neighbours pairwise, and planes in float64 here."""
+        return np.asarray(piece.sum(axis=2).sum(axis=0, dtype=np.float64))
+
+
+Layout: TypeAlias = ChannelsLast | ChannelsFirst
+
+
+def layout_of(x: Array) -> Layout | None:
+    """Find how an array is divided.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, ...)
+        It is not kept.
+
+    Returns
+    -------
+    Layout or None
+        None on a GPU, for float16, for nothing at all, and where neither the channels nor the
+        positions of one channel are neighbours in memory.
+
+    Examples
+    --------
+    >>> layout = layout_of(np.arange(6.0).reshape(3, 2))
+    >>> channel_sums(layout, layout.seen(np.arange(6.0).reshape(3, 2)))
+    array([6., 9.])
+    """
+    if not isinstance(x, np.ndarray) or x.dtype not in (np.float32, np.float64) or not x.size:
+        return None
+    order = memory_order(x)
+    if x.dtype.byteorder == ">" or not x.transpose(order).flags.c_contiguous:
+        return None
+    if order[-1] == 1:
+        return ChannelsLast(x.shape, order, x.itemsize)
+    if order[:2] == (0, 1) and prod(x.shape[2:]) >= _LEAST_PLANE:
+        return ChannelsFirst(x.shape, order, x.itemsize)
+    return None
+
+
+def each_piece(layout: Layout, work: Callable[[int, slice], None]) -> None:
+    """Call ``work(number, piece)`` for each piece, on all threads; infinities and NaN make no noise."""
+
+    def quiet(i: int) -> None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            work(i, layout.pieces[i])
+
+    run(quiet, len(layout.pieces))
+
+
+def channel_sums(layout: Layout, seen: Array) -> Array:
+    """Sum each channel in float64, always in the same order.
+
+    Parameters
+    ----------
+    layout : Layout
+        How the array is divided.
+    seen : array
+        What it sees.
+
+    Returns
+    -------
+    float64 array, shape (C,)
+        The sums.
+    """
+    found = np.empty((len(layout.pieces), layout.channels))
+
+    def work(i: int, piece: slice) -> None:
+        found[i] = layout.sum(seen[piece])
+
+    each_piece(layout, work)
+    return np.asarray(found.sum(axis=0))
+
+
+def sum_by_channel(x: Array) -> Array:
+    """Sum each channel of (N, C, ...) in float64, or nearly; the result has the dtype of `x`.
+
+    Examples
+    --------
+    >>> sum_by_channel(np.full((10**6, 1), 0.1, np.float32))
+    array([100000.], dtype=float32)
+    """
+    layout = layout_of(x)
+    if layout is None:
+        return accurate_sum(x, (0, *range(2, x.ndim)))
+    return narrowed(channel_sums(layout, layout.seen(x)), x)
+
+
+def channel_moments(layout: Layout, seen: Array) -> tuple[Array, Array]:
+    """Mean and biased variance of each channel in float64, in one pass over memory.
+
+    Each piece has a mean of its own, and its squared differences are taken from that, so that
+    a mean far larger than the deviation costs no digits.
+
+    References
+    ----------
+    Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample
+    variances", 1979.
+
+    Examples
+    --------
+    >>> layout = layout_of(np.arange(6.0).reshape(3, 2))
+    >>> channel_moments(layout, layout.seen(np.arange(6.0).reshape(3, 2)))
+    (array([2., 3.]), array([2.66666667, 2.66666667]))
+    """
+    means, squares = np.empty((2, len(layout.pieces), layout.channels))
+    counts = np.array([layout.count(seen[piece]) for piece in layout.pieces], np.float64)[:, None]
+
+    def work(i: int, piece: slice) -> None:
+        part, count = seen[piece], counts[i]
+        near = (layout.sum(part) / count).astype(part.dtype)
+        apart = np.empty_like(part)
+        layout.apply(np.subtract, part, layout.spread(near), apart)
+        off = layout.sum(apart) / count  # small numbers, so that this sum loses nothing
+        np.multiply(apart, apart, out=apart)
+        means[i] = near + off
+        squares[i] = layout.sum(apart) - count * off**2
+
+    each_piece(layout, work)
+    total = counts.sum()
+    mean = (counts * means).sum(axis=0) / total
+    return mean, (squares.sum(axis=0) + (counts * (means - mean) ** 2).sum(axis=0)) / total
+
+
+def _shaped(seen: Array, shape: Shape, order: Shape) -> Array:
+    inverse = sorted(range(len(order)), key=order.__getitem__)
+    return seen.reshape([shape[axis] for axis in order]).transpose(inverse)
