@@ -146,20 +146,18 @@ def map_with_path(f: Callable[..., Any], tree: Any, *rest: Any) -> Any:
         below = children(node)
         if below is None:
             return f(path, node, *others)
-        names = [name for name, _ in below]
-        for other in others:
-            _check_same_node(path, node, other)
-        columns = [dict(children(other) or ()) for other in others]
-        return (
-            rebuild(
-                node,
-                [
-                    walk((*path, name), child, tuple(column[name] for column in columns))
-                    for name, child in below
-                ],
-            )
-            if names
-            else node
+        if not below:
+            for other in others:
+                _beside(path, node, {}, other)
+            return node
+        ours = dict(below)
+        columns = [_beside(path, node, ours, other) for other in others]
+        return rebuild(
+            node,
+            [
+                walk((*path, name), child, tuple([column[name] for column in columns]))
+                for name, child in below
+            ],
         )
 
     return walk((), tree, rest)
@@ -178,17 +176,14 @@ def aligned(tree: Any, *rest: Any) -> list[tuple[Any, ...]]:
     return found
 
 
-def _check_same_node(path: Path, node: Any, other: Any) -> None:
-    """Raise a ValueError where two nodes are not of one kind with the same children."""
-    ours, theirs = children(node), children(other)
-    same = (
-        theirs is not None
-        and _kind(node) == _kind(other)
-        and {name for name, _ in ours or ()} == {name for name, _ in theirs}
-    )
-    if not same:
+def _beside(path: Path, node: Any, ours: dict[str, Any], other: Any) -> dict[str, Any]:
+    """Give the children of another tree's node by name; it must be of our kind and have the same."""
+    below = children(other)
+    theirs = dict(below or ())
+    if below is None or ours.keys() != theirs.keys() or _kind(node) != _kind(other):
         where = ".".join(path) or "the root"
         raise ValueError(f"trees differ at {where}: expected {_outline(node)}, got {_outline(other)}")
+    return theirs
 
 
 def _kind(node: Any) -> str:

@@ -123,9 +123,12 @@ def leafwise(
             raise ValueError(f"{name}: expected a state that its init gave, with step and leaves")
         speed = rate(name, lr, state["step"])
 
-        def moved(path: trees.Path, p: Array, g: Array | None, own: Own) -> tuple[Array, Own]:
+        kept_on: list[Own] = []
+
+        def moved(path: trees.Path, p: Array, g: Array | None, own: Own) -> Array:
             if g is None:
-                return p, own
+                kept_on.append(own)
+                return p
             check_gradient(name, path, p, g)
             if not isinstance(own, dict) or own.keys() != keys:
                 raise ValueError(f"{name}: expected a state that its init gave, at {_named(path)}")
@@ -138,11 +141,13 @@ def leafwise(
             p, changed = rule(p, g, own, speed)
             # NumPy gives a scalar where an array of no axes was.
             changed = {k: xp_of(v).asarray(v) if is_array(v) else v for k, v in changed.items()}
-            return xp_of(p).asarray(p), {**own, **changed}
+            kept_on.append({**own, **changed})
+            return xp_of(p).asarray(p)
 
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            both = trees.map_with_path(moved, params, grads, state["leaves"])
-        new, leaves = (trees.map(lambda _, pair, i=i: pair[i], params, both) for i in (0, 1))
+            new = trees.map_with_path(moved, params, grads, state["leaves"])
+        following = iter(kept_on)  # in the same order
+        leaves = trees.map(lambda _: next(following), params)
         return new, {"step": state["step"] + 1, "leaves": leaves}
 
     return Optimizer(init, step, name)

@@ -71,11 +71,19 @@ def sgd(
         )
 
     def plain(p: Array, g: Array, own: Own, lr: float) -> tuple[Array, Own]:
-        return p - lr * g, {}
+        return down(p, g, lr), {}
 
     def with_momentum(p: Array, g: Array, own: Own, lr: float) -> tuple[Array, Own]:
-        v = g if own["step"] == 1 else momentum * own["momentum_buffer"] + (1 - dampening) * g
-        return p - lr * (g + momentum * v if nesterov else v), {"momentum_buffer": v}
+        v = g
+        if own["step"] > 1:
+            v = momentum * own["momentum_buffer"]  # an array of our own, so that adding to it is safe
+            v += (1 - dampening) * g if dampening else g
+        return down(p, g + momentum * v if nesterov else v, lr), {"momentum_buffer": v}
+
+    def down(p: Array, along: Array, lr: float) -> Array:
+        new = -lr * along
+        new += p
+        return new
 
     rule, arrays = (with_momentum, zeros("momentum_buffer")) if momentum else (plain, zeros())
     return leafwise("sgd", rule, arrays, lr, weight_decay, maximize=maximize)
