@@ -147,10 +147,12 @@ def _unfit(value: Any, leaf: Array) -> str | None:
 
 
 def _like(value: Any, leaf: Array) -> Array:
-    """Copy a value into the dtype and onto the device of `leaf`."""
-    copy = np.array(asnumpy(value), dtype=leaf.dtype)
+    """Copy a value into the dtype, the memory order and onto the device of `leaf`."""
     if library_of(leaf) == "numpy":
+        copy = np.empty_like(leaf, subok=False)
+        np.copyto(copy, asnumpy(value), casting="unsafe")
         return copy
+    copy = np.array(asnumpy(value), dtype=leaf.dtype)
     with leaf.device:  # type: ignore[attr-defined]
         return type(leaf)(copy.shape, copy.dtype) if copy.size == 0 else _to_cupy(copy)
 

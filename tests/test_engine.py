@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import fconv as fc
 import fconv.functional as F
 from fconv import threads
-from fconv.conv import cpu, definition, direct, engine, tiles
+from fconv.conv import cpu, definition, direct, engine, filters, tiles
 from fconv.conv.geometry import conv_geometry
 from fconv.testing import strategies as fst
 
@@ -123,6 +123,40 @@ def test_the_same_bits_with_any_number_of_threads(name, divided):
             np.testing.assert_array_equal(F.conv2d(x, weight, **options), y)
             for found, expected in zip(F.conv2d_vjp(y, x, weight, **options), grads, strict=True):
                 np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("divided", [tiny_tiles, nullcontext])
+@pytest.mark.parametrize("name", [*CASES, "one position", "one filter"])
+def test_the_same_bits_with_any_memory_order_of_the_weight(name, divided):
+    more = {
+        "one position": ((1, 40, 3, 3), (24, 40, 3, 3), {}),
+        "one filter": ((2, 40, 9, 9), (1, 40, 3, 3), {}),
+    }
+    x_shape, weight_shape, options = {**CASES, **more}[name]
+    x, weight = arrays(x_shape, weight_shape)
+    laid = filters.laid_out(weight)
+    assert filters.is_laid_out(laid)
+    with divided():
+        y = F.conv2d(x, weight, **options)
+        g = fc.random.normal(fc.random.key(9), y.shape)
+        np.testing.assert_array_equal(F.conv2d(x, laid, **options), y)
+        grads = F.conv2d_vjp(g, x, weight, **options), F.conv2d_vjp(g, x, laid, **options)
+    for found, expected in zip(*grads, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert grads[0][1].flags.c_contiguous
+    assert filters.is_laid_out(grads[1][1]) or engine.algorithm_for(x_shape, weight_shape, **options) in (
+        "planar", "depthwise"
+    )  # fmt: skip
+
+
+def test_layers_draw_weights_in_the_engines_memory_order_and_keep_it():
+    net = fc.compose(fc.conv2d(4, 3), fc.conv_transpose2d(5, 3), fc.flatten(), fc.linear(2))
+    params = net.init(fc.random.key(0), (2, 3, 8, 8))
+    given = {name: np.ascontiguousarray(value) for name, value in fc.to_state_dict(params).items()}
+    for tree in (params, fc.from_state_dict(params, given)):
+        weights = [leaf for leaf in fc.trees.leaves(tree) if leaf.ndim == 4]
+        assert len(weights) == 2
+        assert all(filters.is_laid_out(weight) for weight in weights)
 
 
 def test_the_table_chooses():

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from fconv.arrays import Array, Shape
-from fconv.conv import depthwise, direct, planar, winograd
+from fconv.conv import depthwise, direct, filters, planar, winograd
 from fconv.conv.geometry import ConvGeometry
 from fconv.conv.tiles import Correlation
 
@@ -84,27 +84,30 @@ def input_gradient(g: Array, weight: Array, geometry: ConvGeometry, algorithm: s
     return _first(dx)
 
 
-def weight_gradient(g: Array, x: Array, geometry: ConvGeometry, algorithm: str) -> Array:
-    """Take the gradient of the output to that of the weight."""
+def weight_gradient(
+    g: Array, x: Array, geometry: ConvGeometry, algorithm: str, like: Array | None = None
+) -> Array:
+    """Take the gradient of the output to that of the weight, in the memory order of `like`."""
     at, groups = _forward(geometry), geometry.groups
     outer, inner = _last(g), _last(x)
-    dw = np.empty(geometry.weight_shape, x.dtype)
-    chosen = choose(dw.shape, groups, at, geometry.batch, x.dtype, algorithm)
+    chosen = choose(geometry.weight_shape, groups, at, geometry.batch, x.dtype, algorithm)
     if chosen == "planar":
+        dw = np.empty(geometry.weight_shape, x.dtype)
         for some in range(groups):
             o, c = (_part(n, some, groups) for n in (geometry.out_channels, geometry.in_channels))
             dw[o] = planar.filter_gradient(outer[..., o], inner[..., c], at)
         return dw
     if chosen == "depthwise":
+        dw = np.empty(geometry.weight_shape, x.dtype)
         times = geometry.out_channels // groups
         for j in range(times):
             dw[j::times, 0] = np.moveaxis(depthwise.filter_gradient(outer[..., j::times], inner, at), -1, 0)
         return dw
+    parts = []
     for some in range(groups):
         o, c = (_part(n, some, groups) for n in (geometry.out_channels, geometry.in_channels))
-        flat = direct.filter_gradient(outer[..., o], inner[..., c], at)
-        dw[o] = flat.reshape(*at.kernel, c.stop - c.start, -1).transpose(-1, -2, *range(len(at.kernel)))
-    return dw
+        parts.append(direct.filter_gradient(outer[..., o], inner[..., c], at))
+    return filters.from_matrices(parts, geometry.weight_shape, like)
 
 
 def chosen(geometry: ConvGeometry, dtype: np.dtype[np.generic]) -> str:
@@ -213,15 +216,16 @@ def _correlate(
     elif chosen == "depthwise":
         times = weight.shape[0] // groups
         for j in range(times):
-            filters = np.ascontiguousarray(np.moveaxis(weight[j::times, 0], 0, -1))
-            depthwise.correlate(x, filters, at, y[..., j::times])
+            by_channel = np.ascontiguousarray(np.moveaxis(weight[j::times, 0], 0, -1))
+            depthwise.correlate(x, by_channel, at, y[..., j::times])
         if bias is not None:
             y += bias
     else:
         for some in range(groups):
             o, c = _part(weight.shape[0], some, groups), _part(x.shape[-1], some, groups)
-            filters = np.ascontiguousarray(np.moveaxis(weight[o], 1, -1)).reshape(o.stop - o.start, -1).T
-            direct.correlate(x[..., c], filters, at, y[..., o], None if bias is None else bias[o])
+            direct.correlate(
+                x[..., c], filters.matrix(weight, o), at, y[..., o], None if bias is None else bias[o]
+            )
 
 
 def _forward(geometry: ConvGeometry) -> Correlation:

@@ -45,6 +45,9 @@ def correlate(x: Array, filters: Array, at: Correlation, y: Array, bias: Array |
     total = x.shape[0] * prod(at.out_size)
     plan = tiles(x.shape[0], at.out_size, positions_of(rows, channels, x.itemsize, total))
 
+    if plan[-1].positions == 1:  # BLAS sums a row by a matrix in another order where that is transposed
+        filters = np.ascontiguousarray(filters)
+
     def work(i: int) -> None:
         tile = plan[i]
         out = y[tile.index]
@@ -166,6 +169,9 @@ def summed(
                 totals[i] += more
 
     run(work, len(parts))
-    for part in totals[1:]:
-        totals[0] += part
-    return totals[0]
+    if len(parts) == 1:
+        return totals[0]
+    total = totals[0] + totals[1]  # an array of its own, which does not keep the others
+    for part in totals[2:]:
+        total += part
+    return total

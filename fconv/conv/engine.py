@@ -80,10 +80,12 @@ def input_gradient(g: Array, weight: Array, geometry: ConvGeometry, algorithm: s
     return definition.input_gradient(g, weight, geometry)
 
 
-def weight_gradient(g: Array, x: Array, geometry: ConvGeometry, algorithm: str = "auto") -> Array:
-    """Give the gradient of the weight, (O, C/groups, *kernel)."""
+def weight_gradient(
+    g: Array, x: Array, geometry: ConvGeometry, algorithm: str = "auto", like: Array | None = None
+) -> Array:
+    """Give the gradient of the weight, (O, C/groups, *kernel); in the memory order of `like`, if it can."""
     if _on_cpu(g, x, geometry, algorithm):
-        return cpu.weight_gradient(g, x, geometry, algorithm)
+        return cpu.weight_gradient(g, x, geometry, algorithm, like)
     return definition.weight_gradient(g, x, geometry)
 
 

@@ -28,7 +28,6 @@ from fconv.threads import run
 STEP, SIDE = 4, 6
 _POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)
 _TILE_BYTES = 3 << 19  # of a tile's transformed input
-_PARTIAL_BYTES = 16 << 20
 
 
 Matrix: TypeAlias = tuple[tuple[float, ...], ...]
@@ -120,18 +119,30 @@ def plan_of(batch: int, size: Shape, row_bytes: int) -> list[Tile]:
 
 
 def transformed(weight: Array) -> Array:
-    """Give ``G w G^T`` of every filter, (36, C, O), on all threads."""
-    outer, inner = weight.shape[:2]
-    out = np.empty((36, outer, inner), weight.dtype)
-    step = max(1, -(-outer // 8))
+    """Give ``G w G^T`` of every filter, (36, C, O)."""
+    # The input gradient's filters are turned, so that their channels stand the other way round. In one
+    # order always, because BLAS may round the same column otherwise at another place.
+    turned = weight.strides[-1] < 0
+    rows = weight.transpose(2, 3, 0, 1) if turned else weight.transpose(2, 3, 1, 0)
+    if not rows.flags.c_contiguous:
+        copy = np.empty(rows.shape, rows.dtype)
+        run(lambda i: np.copyto(copy[i // 3, i % 3], rows[i // 3, i % 3]), 9)
+        rows = copy
+    out = _spread(rows.reshape(9, -1)).reshape(36, *rows.shape[2:])
+    return out.transpose(0, 2, 1) if turned else out
+
+
+def _spread(filters: Array) -> Array:
+    """Give ``G w G^T`` of filters (9, n), as (36, n)."""
+    out = np.empty((36, filters.shape[1]), filters.dtype)
+    step = 1 << 14
 
     def work(i: int) -> None:
-        some = slice(i * step, min((i + 1) * step, outer))
-        product = np.matmul(_square(_FILTER, weight.dtype), weight[some].reshape(-1, 9).T)
-        out[:, some] = product.reshape(36, -1, inner)
+        some = slice(i * step, (i + 1) * step)
+        np.matmul(_square(_FILTER, filters.dtype), filters[:, some], out=out[:, some])
 
-    run(work, -(-outer // step))
-    return out.transpose(0, 2, 1)
+    run(work, -(-filters.shape[1] // step))
+    return out
 
 
 def _inputs(x: Array, tile: Tile, at: Correlation) -> tuple[Array, Shape]:

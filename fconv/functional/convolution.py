@@ -56,7 +56,7 @@ def _batched(
     def pullback(g: Array) -> Thunks:
         return {
             "x": lambda: engine.input_gradient(g, weight, geometry, algorithm),
-            "weight": lambda: engine.weight_gradient(g, x, geometry, algorithm),
+            "weight": lambda: engine.weight_gradient(g, x, geometry, algorithm, weight),
             "bias": lambda: sum_by_channel(g),
         }
 

@@ -50,7 +50,7 @@ def _transposed(
         def pullback(g: Array) -> Thunks:
             return {
                 "x": lambda: engine.convolve(g, weight, geometry, None, algorithm),
-                "weight": lambda: engine.weight_gradient(x, g, geometry, algorithm),
+                "weight": lambda: engine.weight_gradient(x, g, geometry, algorithm, weight),
                 "bias": lambda: sum_by_channel(g),
             }
 

@@ -11,6 +11,7 @@ import numpy as np
 from fconv import functional as F
 from fconv.arrays import Array, Shape
 from fconv.conv.engine import check_algorithm
+from fconv.conv.filters import laid_out
 from fconv.conv.geometry import (
     AMPLE,
     ConvGeometry,
@@ -157,7 +158,13 @@ def affine_leaves(
 ) -> Leaves:
     """Give a weight and a bias with PyTorch's default U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for both."""
     fan_in = prod(weight[1:])
-    leaves = {"weight": (weight, weight_init or fan_in_uniform(fan_in))}
+    draw = weight_init or fan_in_uniform(fan_in)
+
+    def filters(key: Array, shape: Shape, dtype: Any) -> Array:
+        drawn = draw(key, shape, dtype)
+        return laid_out(drawn) if len(shape) > 2 else drawn
+
+    leaves: dict[str, tuple[Shape, Initializer]] = {"weight": (weight, filters)}
     if bias is not None:
         leaves["bias"] = ((bias,), bias_init or fan_in_uniform(fan_in))
     return leaves
