@@ -71,3 +71,12 @@ class Pieces:
     def _shaped(self, flat: Array) -> Array:
         inverse = sorted(range(len(self._order)), key=self._order.__getitem__)
         return flat.reshape([self._shape[axis] for axis in self._order]).transpose(inverse)
+
+
+def over_batch(x: Array, work: Callable[[slice], None]) -> None:
+    """Call `work` for runs of samples of `x` (N, ...), on all threads where it is large and on the CPU."""
+    if not isinstance(x, np.ndarray) or x.nbytes < _LEAST_BYTES:
+        work(slice(None))
+        return
+    step = max(1, _PIECE_BYTES * x.shape[0] // x.nbytes)
+    run(lambda i: work(slice(i * step, (i + 1) * step)), -(-x.shape[0] // step))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from math import isinf, isnan, prod
 
 import numpy as np
 
-from fconv.arrays import Array, xp_of
+from fconv.arrays import Array, full_like_order, xp_of
 from fconv.conv.geometry import Size, Windows, check_rank
-from fconv.conv.windows import pad
+from fconv.conv.windows import crop, pad
 from fconv.functional.core import Definition, differentiable, for_sample, once
+from fconv.functional.pieces import over_batch
 from fconv.functional.pooling_max import max_pool1d, max_pool2d, max_pool3d
 from fconv.functional.pooling_windows import pool_geometry, spread_over_windows, window_entries
 from fconv.functional.precision import in_single
@@ -49,7 +51,7 @@ def _avg_pool(
         windows = pool_geometry(name, x.shape[2:], kernel_size, stride, padding, 1, ceil_mode)
         if divisor_override is not None and not whole(name, "divisor_override", divisor_override, -(1 << 62)):
             raise ValueError(f"{name}: divisor_override must not be 0")
-        xp = xp_of(x)
+        xp, out_shape = xp_of(x), (*x.shape[:2], *windows.out_size)
 
         @once
         def scale() -> Array:
@@ -62,18 +64,27 @@ def _avg_pool(
             return xp.asarray(1.0 / counts, dtype=x.dtype)
 
         def value() -> Array:
-            first, *others = window_entries(pad(x, windows.padding), windows)
-            y = first.copy(order="K")
-            for entry in others:
-                y += entry
-            y *= scale()
+            y, by = full_like_order(x, out_shape), scale()
+
+            def work(samples: slice) -> None:
+                part = y[samples]
+                for entry in window_entries(pad(x[samples], windows.padding), windows):
+                    part += entry
+                part *= by
+
+            over_batch(x, work)
             return y
 
         def pullback(g: Array) -> Array:
-            share = g * scale()
-            return spread_over_windows(x, windows, lambda number: share)
+            dx, by = full_like_order(x, (*x.shape[:2], *windows.padded_size)), scale()
 
-        return (*x.shape[:2], *windows.out_size), once(value), pullback
+            def work(samples: slice) -> None:
+                spread_over_windows(dx[samples], windows, repeat(g[samples] * by, prod(windows.kernel)))
+
+            over_batch(x, work)
+            return crop(dx, windows.padding)
+
+        return out_shape, once(value), pullback
 
     return for_sample(x, ndim + 2, lambda x: in_single(define, x))
 

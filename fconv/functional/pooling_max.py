@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import inf, prod
 from typing import Any
 
 import numpy as np
 
-from fconv.arrays import Array, xp_of
+from fconv.arrays import Array, full_like_order, xp_of
 from fconv.conv.geometry import Size, Windows, check_rank
-from fconv.conv.windows import kernel_offsets, pad
+from fconv.conv.windows import crop, kernel_offsets, pad
 from fconv.functional.core import Definition, differentiable, for_sample, once
+from fconv.functional.pieces import over_batch
 from fconv.functional.pooling_windows import pool_geometry, spread_over_windows, window_entries
+from fconv.functional.selecting import where
 
 __all__ = [
     "max_pool1d",
@@ -41,32 +44,46 @@ def _max_pool(
             raise ValueError(
                 f"{name}: expected an input of which only the batch axis is empty, got {x.shape}"
             )
-        xp = xp_of(x)
-        padded = once(lambda: pad(x, windows.padding, -inf))
+        xp, out_shape = xp_of(x), (*x.shape[:2], *windows.out_size)
+
+        def entries(samples: slice) -> list[Array]:
+            return list(window_entries(pad(x[samples], windows.padding, -inf), windows))
 
         @once
         def largest() -> Array:
-            first, *others = window_entries(padded(), windows)
-            y = first.copy(order="K")
-            for entry in others:
-                xp.maximum(y, entry, out=y)  # NaN wins, as in PyTorch
+            y = full_like_order(x, out_shape)
+
+            def work(samples: slice) -> None:
+                part = y[samples]
+                first, *others = entries(samples)
+                part[...] = first
+                for entry in others:
+                    xp.maximum(part, entry, out=part)  # NaN wins, as in PyTorch
+
+            over_batch(x, work)
             return y
 
         @once
         def choice() -> Array:
             """Find the kernel position that each window takes: the first maximum, or the last NaN."""
-            y, entries = largest(), list(enumerate(window_entries(padded(), windows)))
-            chosen = xp.zeros_like(y, dtype=np.min_scalar_type(len(entries)))
-            for number, entry in reversed(entries[1:]):
+            y, numbered = largest(), list(enumerate(entries(slice(None))))
+            chosen = xp.zeros_like(y, dtype=np.min_scalar_type(len(numbered)))
+            for number, entry in reversed(numbered[1:]):
                 xp.copyto(chosen, chosen.dtype.type(number), where=entry == y)
-            xp.copyto(chosen, chosen.dtype.type(0), where=entries[0][1] == y)
+            xp.copyto(chosen, chosen.dtype.type(0), where=numbered[0][1] == y)
             if windows.padding != ((0, 0),) * ndim:  # of nothing but -inf, one that is no padding
                 inside = xp.asarray(_first_inside(windows).astype(chosen.dtype))
                 xp.copyto(chosen, xp.broadcast_to(inside, y.shape), where=y == -inf)
             if xp.isnan(y).any():
-                for number, entry in entries:
+                for number, entry in numbered:
                     xp.copyto(chosen, chosen.dtype.type(number), where=xp.isnan(entry))
             return chosen
+
+        def plain() -> bool:
+            """Tell that each window has a largest entry, which is no padding."""
+            y = largest()
+            padded = windows.padding != ((0, 0),) * ndim
+            return not y.size or bool(y.max() == y.max() and not (padded and y.min() == -inf))
 
         def value() -> Any:
             if not return_indices:
@@ -75,12 +92,41 @@ def _max_pool(
             return largest(), xp.asarray(corners) + xp.take(xp.asarray(steps), choice())
 
         def pullback(g: Array) -> Array:
-            zero = xp.zeros((), g.dtype)
-            return spread_over_windows(x, windows, lambda number: xp.where(choice() == number, g, zero))
+            dx = full_like_order(x, (*x.shape[:2], *windows.padded_size))
+            y, numbers = largest(), None if plain() else choice()
 
-        return (*x.shape[:2], *windows.out_size), once(value), pullback
+            def work(samples: slice) -> None:
+                if numbers is None:
+                    shares = _shares(entries(samples), y[samples], g[samples])
+                else:
+                    shares = _chosen(numbers[samples], g[samples], prod(windows.kernel))
+                spread_over_windows(dx[samples], windows, shares)
+
+            over_batch(x, work)
+            return crop(dx, windows.padding)
+
+        return out_shape, once(value), pullback
 
     return for_sample(x, ndim + 2, define)
+
+
+def _shares(entries: list[Array], y: Array, g: Array) -> Iterator[Array]:
+    """Give the gradient of each entry: all of `g` for the first that is the largest."""
+    free: Array | None = None
+    for entry in entries[:-1]:
+        mine = entry == y
+        if free is None:
+            free = ~mine
+        else:
+            mine &= free
+            free ^= mine
+        yield where(mine, g, 0.0)
+    yield g if free is None else where(free, g, 0.0)
+
+
+def _chosen(numbers: Array, g: Array, count: int) -> Iterator[Array]:
+    """Give the gradient of each entry: all of `g` for the one of its window's number."""
+    return (where(numbers == number, g, 0.0) for number in range(count))
 
 
 def _first_inside(windows: Windows) -> Array:

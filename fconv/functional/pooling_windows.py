@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 
-from fconv.arrays import Array, full_like_order
+from fconv.arrays import Array
 from fconv.conv.geometry import Size, Windows, whole_tuple, window_geometry
-from fconv.conv.windows import crop, kernel_offsets
+from fconv.conv.windows import kernel_offsets
 
 
 def pool_geometry(
@@ -44,28 +44,21 @@ def window_entries(padded: Array, windows: Windows) -> Iterator[Array]:
         yield padded[index]
 
 
-def spread_over_windows(like: Array, windows: Windows, part: Callable[[int], Array]) -> Array:
-    """Add gradients back to the entries of windows: the adjoint of padding and `window_entries`.
+def spread_over_windows(dx: Array, windows: Windows, shares: Iterable[Array]) -> None:
+    """Add gradients to the entries of windows: the adjoint of `window_entries`.
 
     Parameters
     ----------
-    like : array
-        Gives the leading axes, the dtype and the memory order.
+    dx : array, shape (N, C, *padded_size)
+        Zeros, which the gradients are added to.
     windows : Windows
         Where the windows lie.
-    part : callable
-        Gives the gradient of the entries at a kernel position, by its number.
-
-    Returns
-    -------
-    array, shape (N, C, *in_size)
-        The gradient of the unpadded input.
+    shares : iterable of array
+        The gradient of the entries at each kernel position, in order.
     """
-    dx = full_like_order(like, (*like.shape[:2], *windows.padded_size))
     apart = all(s >= span for s, span in zip(windows.stride, windows.span, strict=True))
-    for number, (_, index) in enumerate(kernel_offsets(windows)):
+    for (_, index), share in zip(kernel_offsets(windows), shares, strict=True):
         if apart:
-            dx[index] = part(number)
+            dx[index] = share
         else:
-            dx[index] += part(number)
-    return crop(dx, windows.padding)
+            dx[index] += share
