@@ -178,7 +178,7 @@ def memory_order(x: Array) -> tuple[int, ...]:
     return tuple(sorted(range(x.ndim), key=lambda axis: (-abs(x.strides[axis]), axis)))
 
 
-def full_like_order(x: Array, shape: Iterable[int], value: float = 0.0, dtype: Any = None) -> Array:
+def full_like_order(x: Array, shape: Iterable[int], value: float | None = 0.0, dtype: Any = None) -> Array:
     """Make a new array of `shape` filled with `value`, its axes in memory in the order of `x`'s.
 
     Parameters
@@ -187,8 +187,8 @@ def full_like_order(x: Array, shape: Iterable[int], value: float = 0.0, dtype: A
         Its library, dtype and memory order are taken over.
     shape : iterable of int
         Shape of the new array, with as many axes as `x`.
-    value : float
-        The value of every entry.
+    value : float or None
+        The value of every entry; None leaves them as they are.
     dtype : dtype, optional
         A dtype other than that of `x`.
 
@@ -203,7 +203,8 @@ def full_like_order(x: Array, shape: Iterable[int], value: float = 0.0, dtype: A
     True
     """
     order, sizes = memory_order(x), tuple(shape)
-    out = xp_of(x).full([sizes[axis] for axis in order], value, dtype=dtype or x.dtype)
+    laid, kind, xp = [sizes[axis] for axis in order], dtype or x.dtype, xp_of(x)
+    out = xp.empty(laid, kind) if value is None else xp.full(laid, value, dtype=kind)
     inverse = [0] * len(order)
     for position, axis in enumerate(order):
         inverse[axis] = position

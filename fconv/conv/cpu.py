@@ -5,7 +5,9 @@ The arrays keep their NCHW shapes; in memory, what is made here is channels-last
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
+from math import prod
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -15,19 +17,20 @@ from fconv.conv import depthwise, direct, filters, planar, winograd
 from fconv.conv.geometry import ConvGeometry
 from fconv.conv.tiles import Correlation
 
-Algorithm: TypeAlias = Literal["auto", "direct", "planar", "winograd", "depthwise", "einsum"]
+Algorithm: TypeAlias = Literal["auto", "direct", "planar", "adding", "winograd", "depthwise", "einsum"]
 _FEW_CHANNELS = 4
 _PASS, _STEPS = 12, 50_000_000
 _WINOGRAD_CHANNELS = 32
 _WINOGRAD_FILTERS = 3 << 20  # numbers that the transformed filters may take
-ALGORITHMS = ("auto", "direct", "planar", "winograd", "depthwise", "einsum")
+ALGORITHMS = ("auto", "direct", "planar", "adding", "winograd", "depthwise", "einsum")
 
 
 def convolve(x: Array, weight: Array, geometry: ConvGeometry, bias: Array | None, algorithm: str) -> Array:
     """Convolve `x` (N, C, *in_size) with `weight` (O, C/groups, *kernel), and add the bias."""
     at = _forward(geometry)
     chosen = choose(weight.shape, geometry.groups, at, geometry.batch, x.dtype, algorithm)
-    if chosen == "planar" and geometry.out_channels < planar.FEW_OUTPUTS:
+    few = geometry.out_channels < planar.FEW_OUTPUTS
+    if chosen == "adding" or (chosen == "planar" and few):
         y = _last(np.empty(geometry.out_shape, x.dtype))  # as this algorithm makes it
     else:
         y = np.empty((geometry.batch, *at.out_size, geometry.out_channels), x.dtype)
@@ -97,6 +100,12 @@ def weight_gradient(
             o, c = (_part(n, some, groups) for n in (geometry.out_channels, geometry.in_channels))
             dw[o] = planar.filter_gradient(outer[..., o], inner[..., c], at)
         return dw
+    if chosen == "adding":
+        dw = np.empty(geometry.weight_shape, x.dtype)
+        for some in range(groups):
+            o, c = (_part(n, some, groups) for n in (geometry.out_channels, geometry.in_channels))
+            dw[o] = _reverse(planar.filter_gradient(inner[..., c], outer[..., o], _back(at)))
+        return dw
     if chosen == "depthwise":
         dw = np.empty(geometry.weight_shape, x.dtype)
         times = geometry.out_channels // groups
@@ -131,6 +140,8 @@ def problem(algorithm: str, dtype: np.dtype[np.generic], geometry: ConvGeometry)
     w = geometry.windows
     if algorithm == "depthwise" and not _is_depthwise(geometry.weight_shape, geometry.groups):
         return f"needs one input channel a group, got {geometry.weight_shape[1]} in {geometry.groups} groups"
+    if algorithm == "adding" and set(w.stride) != {1}:
+        return f"needs stride 1, got {w.stride}"
     if algorithm == "winograd" and not _is_3x3(w.kernel, w.stride, w.dilation, geometry.groups):
         return (
             "needs a 3x3 kernel with stride 1, dilation 1 and one group, "
@@ -148,6 +159,8 @@ def choose(
     - winograd: float32, 3x3 at stride 1 without dilation or groups, wide enough that the products
       saved outweigh the transforms;
     - planar: few input channels a group;
+    - adding: few output channels a group, at stride 1: each input position's share of the windows
+      around it is added into place, which is planar's input gradient;
     - direct: everything else.
 
     The input gradient goes the same ways with the channels exchanged, but see `_adds_up`; the
@@ -160,7 +173,10 @@ def choose(
     square = _is_3x3(at.kernel, at.stride, at.dilation, groups)
     if square and dtype == np.float32 and _winograd_pays(weight_shape, at, batch):
         return "winograd"
-    return "planar" if weight_shape[1] <= _FEW_CHANNELS else "direct"
+    if weight_shape[1] <= _FEW_CHANNELS:
+        return "planar"
+    few = weight_shape[0] // groups <= _FEW_CHANNELS and prod(at.kernel) > 1
+    return "adding" if few and set(at.stride) == {1} else "direct"
 
 
 def _adds_up(geometry: ConvGeometry, algorithm: str) -> bool:
@@ -213,6 +229,12 @@ def _correlate(
         for some in range(groups):
             o, c = _part(weight.shape[0], some, groups), _part(x.shape[-1], some, groups)
             planar.correlate(x[..., c], weight[o], at, y[..., o], None if bias is None else bias[o])
+    elif chosen == "adding":
+        for some in range(groups):
+            o, c = _part(weight.shape[0], some, groups), _part(x.shape[-1], some, groups)
+            planar.input_gradient(x[..., c], _reverse(weight[o]), _back(at), _first(y[..., o]))
+        if bias is not None:
+            y += bias
     elif chosen == "depthwise":
         times = weight.shape[0] // groups
         for j in range(times):
@@ -240,6 +262,18 @@ def _turned(weight: Array, groups: int) -> Array:
     outer, inner = weight.shape[:2]
     apart = weight.reshape(groups, outer // groups, inner, *weight.shape[2:])
     return apart.swapaxes(1, 2).reshape(groups * inner, outer // groups, *weight.shape[2:])
+
+
+def _reverse(weight: Array) -> Array:
+    """Exchange the channels of filters and turn them round: what undoes their correlation at stride 1."""
+    turned = (slice(None, None, -1),) * (weight.ndim - 2)
+    return weight.swapaxes(0, 1)[(slice(None), slice(None), *turned)]
+
+
+def _back(at: Correlation) -> Correlation:
+    """Give the correlation of stride 1 whose input gradient is the correlation `at`."""
+    before = tuple(d * (k - 1) - b for d, k, b in zip(at.dilation, at.kernel, at.before, strict=True))
+    return replace(at, in_size=at.out_size, out_size=at.in_size, before=before)
 
 
 def _part(channels: int, group: int, groups: int) -> slice:

@@ -123,13 +123,22 @@ def columns(x: Array, tile: Tile, at: Correlation) -> Array:
 
 
 def matrix_of(g: Array, tile: Tile) -> Array:
-    """Give a tile of a channels-last array as a matrix, one row a position."""
+    """Give a tile of a channels-last array as a matrix, one row a position.
+
+    It is copied where its memory has gaps; channels-first where the channels of a position are
+    no neighbours, which is transposed for BLAS alone.
+    """
     part = g[tile.index]
-    if not part.flags.c_contiguous:
+    if part.flags.c_contiguous:
+        return part.reshape(tile.positions, -1)
+    if part.strides[-1] == g.itemsize:
         copy = scratch("gradient", part.shape, g.dtype)
         np.copyto(copy, part)
-        part = copy
-    return part.reshape(tile.positions, -1)
+        return copy.reshape(tile.positions, -1)
+    planes = np.moveaxis(part, -1, 0)
+    copy = scratch("gradient", planes.shape, g.dtype)
+    np.copyto(copy, planes)
+    return copy.reshape(-1, tile.positions).T
 
 
 def shares(plan: Sequence[Tile], count: int) -> list[Sequence[Tile]]:

@@ -18,7 +18,7 @@ import numpy as np
 from fconv.arrays import Array, Index
 from fconv.conv.direct import matrix_of, positions_of, shares, summed
 from fconv.conv.scratch import scratch
-from fconv.conv.tiles import Correlation, Tile, piece, tiles
+from fconv.conv.tiles import Correlation, Tile, planes, tiles, view
 from fconv.threads import run
 
 FEW_OUTPUTS = 8  # below, the product is made with the positions along its rows
@@ -130,14 +130,14 @@ def _band(batch: int, positions: int) -> int:
 
 def columns(x: Array, tile: Tile, at: Correlation) -> Array:
     """Lay a tile's windows out as a matrix, one column a position."""
-    part = np.ascontiguousarray(np.moveaxis(piece(x, tile, at), -1, 0))
+    part = planes(x, tile, at)
     spatial = part.strides[2:]
     steps = tuple(stride * s for stride, s in zip(spatial, at.stride, strict=True))
     inner = tuple(stride * d for stride, d in zip(spatial, at.dilation, strict=True))
     shape = (part.shape[0], *at.kernel, part.shape[1], *tile.size)
     strides = (part.strides[0], *inner, part.strides[1], *steps)
     matrix = scratch("columns", shape, x.dtype)
-    np.copyto(matrix, np.ndarray(shape, x.dtype, part, 0, strides))  # which refuses to leave the part
+    np.copyto(matrix, view(part, shape, strides))
     return matrix.reshape(-1, tile.positions)
 
 

@@ -144,15 +144,45 @@ def piece(x: Array, tile: Tile, at: Correlation, size: Shape | None = None) -> A
         C-contiguous work space, or a view of `x` where that lies in memory the same way.
     """
     size = size or at.box(tile.size)
+    found = _seen(x, tile, at, size)[0]
+    if found.shape[1:-1] == size and x.flags.c_contiguous:
+        return found
+    out = scratch("piece", (tile.count, *size, x.shape[-1]), x.dtype)
+    _fill(out, x, tile, at)
+    return out
+
+
+def planes(x: Array, tile: Tile, at: Correlation) -> Array:
+    """Give what `piece` gives, channels first.
+
+    Returns
+    -------
+    array, shape (C, images, *size)
+        Work space whose last axes are contiguous, or a view of `x` where its planes are.
+    """
+    size = at.box(tile.size)
+    found = _seen(x, tile, at, size)[0]
+    if found.shape[1:-1] == size and found.strides[-2] == x.itemsize and min(found.strides) >= 0:
+        return np.moveaxis(found, -1, 0)
+    out = scratch("piece", (x.shape[-1], tile.count, *size), x.dtype)
+    _fill(np.moveaxis(out, 0, -1), x, tile, at)
+    return out
+
+
+def _seen(x: Array, tile: Tile, at: Correlation, size: Shape) -> tuple[Array, Shape, tuple[slice, ...]]:
+    """Find what of `x` lies in a tile's box, where the box starts, and the part of `x` along each axis."""
     starts = tuple(a * s - b for a, s, b in zip(tile.start, at.stride, at.before, strict=True))
     inside = tuple(
         slice(max(a, 0), max(0, min(a + n, full)))
         for a, n, full in zip(starts, size, at.in_size, strict=True)
     )
-    found = x[(tile.images, *inside)]
-    if found.shape[1:-1] == size and x.flags.c_contiguous:
-        return found
-    out = scratch("piece", (tile.count, *size, x.shape[-1]), x.dtype)
+    return x[(tile.images, *inside)], starts, inside
+
+
+def _fill(out: Array, x: Array, tile: Tile, at: Correlation) -> None:
+    """Write a tile's box into `out` (images, *size, C), zeros included."""
+    size = out.shape[1:-1]
+    found, starts, inside = _seen(x, tile, at, size)
     lead: tuple[slice, ...] = (slice(None),)
     for a, n, within in zip(starts, size, inside, strict=True):
         first = min(n, within.start - a if within.stop > within.start else n)
@@ -164,7 +194,6 @@ def piece(x: Array, tile: Tile, at: Correlation, size: Shape | None = None) -> A
         lead = (*lead, slice(first, last))
     if found.size:
         out[lead] = found
-    return out
 
 
 def windows(part: Array, size: Shape, at: Correlation) -> Array:
@@ -178,10 +207,11 @@ def windows(part: Array, size: Shape, at: Correlation) -> Array:
     inner = tuple(stride * d for stride, d in zip(spatial, at.dilation, strict=True))
     shape = (part.shape[0], *size, *at.kernel, part.shape[-1])
     strides = (part.strides[0], *steps, *inner, part.strides[-1])
-    return _view(part, shape, strides)
+    return view(part, shape, strides)
 
 
-def _view(part: Array, shape: Shape, strides: Shape) -> Array:
+def view(part: Array, shape: Shape, strides: Shape) -> Array:
+    """See an array with other strides, which are proved to stay inside its memory."""
     if part.flags.c_contiguous:
         return np.ndarray(shape, part.dtype, part, 0, strides)
     # A view of the caller's array: bounds are proved against its own extent by hand.

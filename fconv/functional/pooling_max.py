@@ -51,7 +51,7 @@ def _max_pool(
 
         @once
         def largest() -> Array:
-            y = full_like_order(x, out_shape)
+            y = full_like_order(x, out_shape, None)
 
             def work(samples: slice) -> None:
                 part = y[samples]
