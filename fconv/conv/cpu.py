@@ -239,9 +239,7 @@ def _correlate(
         times = weight.shape[0] // groups
         for j in range(times):
             by_channel = np.ascontiguousarray(np.moveaxis(weight[j::times, 0], 0, -1))
-            depthwise.correlate(x, by_channel, at, y[..., j::times])
-        if bias is not None:
-            y += bias
+            depthwise.correlate(x, by_channel, at, y[..., j::times], None if bias is None else bias[j::times])
     else:
         for some in range(groups):
             o, c = _part(weight.shape[0], some, groups), _part(x.shape[-1], some, groups)

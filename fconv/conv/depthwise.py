@@ -1,7 +1,8 @@
 """Convolution where each output channel sees one input channel: a weighted sum of shifted pieces.
 
 There is no matrix product in it, so each tile is one einsum whose inner loop runs along
-neighbouring positions and channels, which in channels-last memory lie side by side.
+neighbouring positions and channels, which in channels-last memory lie side by side; or, where
+Numba is installed, one pass of compiled loops.
 """
 
 from __future__ import annotations
@@ -11,16 +12,19 @@ from math import prod
 import numpy as np
 
 from fconv.arrays import Array
-from fconv.conv.direct import shares
+from fconv.conv import compiled
+from fconv.conv.compiled import Depthwise
+from fconv.conv.direct import matrix_of, shares
 from fconv.conv.scratch import scratch
 from fconv.conv.tiles import Correlation, Tile, piece, tiles, windows
 from fconv.threads import run
 
 _TILE_BYTES = 1 << 18
+_COMPILED_TILE_BYTES = 1 << 20
 _KERNEL, _OUT = "klm", "xyz"
 
 
-def correlate(x: Array, filters: Array, at: Correlation, y: Array) -> None:
+def correlate(x: Array, filters: Array, at: Correlation, y: Array, bias: Array | None = None) -> None:
     """Correlate every channel with a filter of its own.
 
     Parameters
@@ -33,38 +37,64 @@ def correlate(x: Array, filters: Array, at: Correlation, y: Array) -> None:
         Where the windows lie.
     y : array, shape (N, *out_size, C)
         Is written to.
+    bias : array, shape (C,), optional
+        Added.
     """
-    plan = _plan(x, at)
     n = len(at.kernel)
     rule = f"n{_OUT[:n]}{_KERNEL[:n]}c,{_KERNEL[:n]}c->n{_OUT[:n]}c"
+    loops = _loops(at)
+    plan = _plan(x, at, loops is not None)
+    filters = np.ascontiguousarray(filters)
+    shift = np.zeros(x.shape[-1], x.dtype) if bias is None else np.ascontiguousarray(bias)
 
     def work(i: int) -> None:
         tile = plan[i]
-        out = scratch("out", (tile.count, *tile.size, x.shape[-1]), x.dtype)
-        np.einsum(rule, windows(piece(x, tile, at), tile.size, at), filters, out=out)
-        y[tile.index] = out
+        part = piece(x, tile, at)
+        whole = y[tile.index]
+        out = whole if whole.flags.c_contiguous else scratch("out", whole.shape, x.dtype)
+        if loops is not None:
+            loops.correlate(np.ascontiguousarray(part), filters, shift, out, at.stride, at.dilation)
+        else:
+            np.einsum(rule, windows(part, tile.size, at), filters, out=out)
+            if bias is not None:
+                out += bias
+        if out is not whole:
+            whole[...] = out
 
     run(work, len(plan))
 
 
 def filter_gradient(g: Array, x: Array, at: Correlation) -> Array:
     """Take the gradient of `correlate`'s output (N, *out_size, C) to that of its filters, (*kernel, C)."""
-    plan = _plan(x, at)
     n = len(at.kernel)
     rule = f"n{_OUT[:n]}{_KERNEL[:n]}c,n{_OUT[:n]}c->{_KERNEL[:n]}c"
-    parts = shares(plan, 16)
-    totals = np.empty((len(parts), *at.kernel, x.shape[-1]), x.dtype)
+    loops = _loops(at)
+    parts = shares(_plan(x, at, loops is not None), 16)
+    totals = np.zeros((len(parts), *at.kernel, x.shape[-1]))
 
     def work(i: int) -> None:
-        for j, tile in enumerate(parts[i]):
-            some = np.einsum(rule, windows(piece(x, tile, at), tile.size, at), g[tile.index])
-            totals[i] = some if j == 0 else totals[i] + some
+        some = scratch("sums", totals.shape[1:], x.dtype)
+        for tile in parts[i]:
+            part = piece(x, tile, at)
+            if loops is not None:
+                slopes = matrix_of(g, tile).reshape(tile.count, *tile.size, -1)
+                loops.filter_gradient(
+                    np.ascontiguousarray(slopes), np.ascontiguousarray(part), some, at.stride, at.dilation
+                )
+            else:
+                np.einsum(rule, windows(part, tile.size, at), g[tile.index], out=some)
+            totals[i] += some
 
     run(work, len(parts))
-    return totals.sum(axis=0)
+    return totals.sum(axis=0).astype(x.dtype)
 
 
-def _plan(x: Array, at: Correlation) -> list[Tile]:
-    positions = max(64, _TILE_BYTES // max(1, x.shape[-1] * x.itemsize))
+def _loops(at: Correlation) -> Depthwise | None:
+    return compiled.depthwise() if len(at.kernel) == 2 else None
+
+
+def _plan(x: Array, at: Correlation, large: bool) -> list[Tile]:
+    tile_bytes = _COMPILED_TILE_BYTES if large else _TILE_BYTES
+    positions = max(64, tile_bytes // max(1, x.shape[-1] * x.itemsize))
     total = x.shape[0] * prod(at.out_size)
     return tiles(x.shape[0], at.out_size, max(1, min(positions, max(64, -(-total // 4)))))
