@@ -16,6 +16,7 @@ from fconv.arrays import Array, Shape
 from fconv.conv import depthwise, direct, filters, planar, winograd
 from fconv.conv.geometry import ConvGeometry
 from fconv.conv.tiles import Correlation
+from fconv.threads import run
 
 Algorithm: TypeAlias = Literal["auto", "direct", "planar", "adding", "winograd", "depthwise", "einsum"]
 _FEW_CHANNELS = 4
@@ -34,7 +35,7 @@ def convolve(x: Array, weight: Array, geometry: ConvGeometry, bias: Array | None
         y = _last(np.empty(geometry.out_shape, x.dtype))  # as this algorithm makes it
     else:
         y = np.empty((geometry.batch, *at.out_size, geometry.out_channels), x.dtype)
-    _correlate(_last(x), weight, geometry.groups, at, y, bias, chosen)
+    _finish(_correlate(_last(x), weight, geometry.groups, at, y, bias, chosen))
     return _first(y)
 
 
@@ -55,6 +56,7 @@ def input_gradient(g: Array, weight: Array, geometry: ConvGeometry, algorithm: s
     lows = tuple(lo for lo, _ in w.padding)
     dx = np.empty((geometry.batch, *w.in_size, geometry.in_channels), g.dtype)
     turned = _turned(weight, geometry.groups)
+    jobs: list[direct.Job] = []
     for phase in product(*map(range, w.stride)):
         first = tuple((a + lo) % s for a, lo, s in zip(phase, lows, w.stride, strict=True))
         count = tuple(max(0, -(-(k - f) // s)) for k, f, s in zip(w.kernel, first, w.stride, strict=True))
@@ -75,7 +77,7 @@ def input_gradient(g: Array, weight: Array, geometry: ConvGeometry, algorithm: s
         )
         ones = (1,) * w.ndim
         at = Correlation(w.out_size, out_size, count, ones, w.dilation, before)
-        _correlate(
+        jobs += _correlate(
             _last(g),
             turned[(slice(None), slice(None), *entries)],
             geometry.groups,
@@ -84,6 +86,7 @@ def input_gradient(g: Array, weight: Array, geometry: ConvGeometry, algorithm: s
             None,
             algorithm,
         )
+    _finish(jobs)
     return _first(dx)
 
 
@@ -220,8 +223,11 @@ def _winograd_pays(weight_shape: Shape, at: Correlation, batch: int) -> bool:
 
 def _correlate(
     x: Array, weight: Array, groups: int, at: Correlation, y: Array, bias: Array | None, algorithm: str
-) -> None:
-    """Correlate channels-last `x` with `weight` (O, C/groups, *kernel) into channels-last `y`."""
+) -> list[direct.Job]:
+    """Correlate channels-last `x` with `weight` (O, C/groups, *kernel) into channels-last `y`.
+
+    What is left to do is returned, so that the jobs of several correlations share the threads.
+    """
     chosen = choose(weight.shape, groups, at, x.shape[0], x.dtype, algorithm)
     if chosen == "winograd":
         winograd.correlate(x, weight, at, y, bias)
@@ -241,11 +247,18 @@ def _correlate(
             by_channel = np.ascontiguousarray(np.moveaxis(weight[j::times, 0], 0, -1))
             depthwise.correlate(x, by_channel, at, y[..., j::times], None if bias is None else bias[j::times])
     else:
+        jobs = []
         for some in range(groups):
             o, c = _part(weight.shape[0], some, groups), _part(x.shape[-1], some, groups)
-            direct.correlate(
+            jobs += direct.jobs(
                 x[..., c], filters.matrix(weight, o), at, y[..., o], None if bias is None else bias[o]
             )
+        return jobs
+    return []
+
+
+def _finish(jobs: list[direct.Job]) -> None:
+    run(lambda i: jobs[i](), len(jobs))
 
 
 def _forward(geometry: ConvGeometry) -> Correlation:

@@ -7,8 +7,9 @@ back, kernel size times the input, is never there. Each output position is writt
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from fconv.arrays import Array, Shape
 from fconv.conv.scratch import scratch
 from fconv.conv.tiles import Correlation, Tile, piece, tiles, windows
 from fconv.threads import run
+
+Job: TypeAlias = Callable[[], None]
 
 _COLUMN_BYTES = 3 << 20  # of a tile's matrix, so that it stays in the third level of cache
 _LEAST, _MOST = 256, 8192  # positions of a tile, so that the product is neither too flat nor too tall
@@ -25,8 +28,8 @@ _SHARES = 8  # partial sums of a weight gradient; a fixed number, whatever the n
 _PARTIAL_BYTES = 8 << 20  # that they may take together
 
 
-def correlate(x: Array, filters: Array, at: Correlation, y: Array, bias: Array | None = None) -> None:
-    """Correlate `x` with filters.
+def jobs(x: Array, filters: Array, at: Correlation, y: Array, bias: Array | None = None) -> list[Job]:
+    """Divide a correlation of `x` with filters into jobs, which may be done in any order.
 
     Parameters
     ----------
@@ -40,6 +43,11 @@ def correlate(x: Array, filters: Array, at: Correlation, y: Array, bias: Array |
         Is written to.
     bias : array, shape (O,), optional
         Added.
+
+    Returns
+    -------
+    list of callable
+        One for each tile.
     """
     rows, channels = filters.shape
     total = x.shape[0] * prod(at.out_size)
@@ -48,8 +56,7 @@ def correlate(x: Array, filters: Array, at: Correlation, y: Array, bias: Array |
     if plan[-1].positions == 1:  # BLAS sums a row by a matrix in another order where that is transposed
         filters = np.ascontiguousarray(filters)
 
-    def work(i: int) -> None:
-        tile = plan[i]
+    def work(tile: Tile) -> None:
         out = y[tile.index]
         direct = out.flags.c_contiguous
         flat = out if direct else scratch("out", out.shape, x.dtype)
@@ -60,7 +67,7 @@ def correlate(x: Array, filters: Array, at: Correlation, y: Array, bias: Array |
         if not direct:
             out[...] = flat.reshape(out.shape)
 
-    run(work, len(plan))
+    return [partial(work, tile) for tile in plan]
 
 
 def filter_gradient(g: Array, x: Array, at: Correlation) -> Array:
