@@ -124,6 +124,8 @@ class Checkpointer:
         if self._lock is None or self._lock.owner != os.getpid():
             self._lock = locks.lock("Checkpointer", self._folder)
             remove_leftovers(self._folder, self._names)
+        else:
+            self._lock.renew("Checkpointer", self._folder)
         self._refuse_the_past(number)
         path = self._path(number)
         save(path, state, metadata)
@@ -134,7 +136,7 @@ class Checkpointer:
     def steps(self) -> list[int]:
         """List the steps that have a file, whole or not, the newest last."""
         try:
-            names = os.listdir(self._folder)
+            names = set(os.listdir(self._folder))
         except FileNotFoundError:
             return []
         found = (int(match[1]) for name in names if (match := self._names.fullmatch(name)))

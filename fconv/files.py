@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
@@ -15,6 +16,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     It is written under a temporary name in the same folder, flushed to the disk and renamed.
     Where writing fails, the temporary file is removed and an older file of the name is kept.
+    A file that takes the place of another has its permissions.
 
     Parameters
     ----------
@@ -40,21 +42,20 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     >>> os.listdir(folder)
     ['a']
     """
-    import tempfile  # imported late, as are the other modules that only files need
-
     target = os.path.realpath(path)  # through a link, to the file that it names
     folder, name = os.path.split(target)
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"cannot write {os.fspath(path)}: there is no folder {folder}")
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=".part")
+    short = os.fsdecode(os.fsencode(name)[:200])
+    temporary = os.path.join(folder, f".{short}.{os.getpid()}-{os.urandom(6).hex()}.part")
+    handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        mask = os.umask(0)  # there is no way to read it but to set it
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
+        with suppress(FileNotFoundError):
+            os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
         os.replace(temporary, target)
     except BaseException:
         with suppress(FileNotFoundError):
@@ -79,12 +80,13 @@ def remove_leftovers(folder: str, names: re.Pattern[str]) -> None:
     Parameters
     ----------
     folder : str
-        Where nobody else may be writing.
+        Where no other process may be writing; what this one writes at the moment is left alone.
     names : pattern
         The names under which the files would have appeared.
     """
     for entry in os.listdir(folder):
-        name = entry.removeprefix(".").removesuffix(".part").rpartition(".")[0]
-        if entry.startswith(".") and entry.endswith(".part") and names.fullmatch(name):
+        name, _, mark = entry.removeprefix(".").removesuffix(".part").rpartition(".")
+        ours = mark.startswith(f"{os.getpid()}-")
+        if entry.startswith(".") and entry.endswith(".part") and names.fullmatch(name) and not ours:
             with suppress(FileNotFoundError):
                 os.unlink(os.path.join(folder, entry))

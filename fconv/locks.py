@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from weakref import WeakValueDictionary
 
 _NAME = ".fconv-lock"
@@ -17,6 +18,11 @@ class Lock:
     def __init__(self, handle: int | None) -> None:
         self.owner = os.getpid()
         self._handle = handle
+
+    def renew(self, who: str, folder: str) -> None:
+        """Take it again: the system drops it when this process closes the file anywhere, as a copy does."""
+        if self._handle is not None:
+            _take(self._handle, who, folder)
 
     def __del__(self) -> None:
         if self._handle is not None:
@@ -37,24 +43,31 @@ def lock(who: str, folder: str) -> Lock:
 
 
 def _locked_handle(who: str, folder: str) -> int | None:
-    try:
-        import fcntl
-    except ImportError:  # Windows
+    if find_spec("fcntl") is None:  # Windows
         return None
     handle = os.open(os.path.join(folder, _NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        # Of the two kinds of lock this one is not inherited: a worker that was forked and outlives
-        # a killed run does not keep it.
-        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        other = os.read(handle, 20).decode("ascii", "replace").strip() or "unknown"
+        _take(handle, who, folder)
+    except BlockingIOError:
         os.close(handle)
-        raise BlockingIOError(
-            f"{who}: {folder} is in use: another process (number {other}) saves there"
-        ) from None
+        raise
     except OSError:
         os.close(handle)
         return None
     os.ftruncate(handle, 0)
     os.write(handle, b"%d\n" % os.getpid())
     return handle
+
+
+def _take(handle: int, who: str, folder: str) -> None:
+    import fcntl
+
+    try:
+        # Of the two kinds of lock this one is not inherited: a worker that was forked and outlives
+        # a killed run does not keep it.
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        other = os.pread(handle, 20, 0).decode("ascii", "replace").strip() or "unknown"
+        raise BlockingIOError(
+            f"{who}: {folder} is in use: another process (number {other}) saves there"
+        ) from None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import copy_context
 from itertools import count
 from queue import SimpleQueue
+from weakref import WeakSet
 
 from fconv.blas import Blas, find_blas
 from fconv.options import whole
@@ -72,39 +74,63 @@ def run(work: Callable[[int], None], tasks: int) -> None:
     Exception
         The first that a task raised, once no task is running any more.
     """
-    threads = 1 if _local.inside else min(_state.threads, tasks)
-    with _one_blas_thread():
-        if threads <= 1:
+    depth = _local.depth
+    threads = 1 if depth else min(_state.threads, tasks)
+    token = _Token()
+    try:
+        _hold(token)
+        if threads > 1:
+            _spread(work, tasks, threads)
+        else:
+            _local.depth = depth + 1
             for task in range(tasks):
                 work(task)
-            return
-        _spread(work, tasks, threads)
+    finally:
+        _local.depth = depth
+        try:
+            _release(token)
+        except BaseException:  # Ctrl-C, just here; releasing twice does no harm
+            _release(token)
+            raise
+
+
+def depth() -> int:
+    """Give how many tasks the calling thread is in: several where one, or a signal's handler, calls `run`."""
+    return _local.depth
 
 
 class _Local(threading.local):
-    inside = False  # a task that itself calls `run` finds all threads taken
+    depth = 0
+
+
+class _Token:
+    """Stands for a call of `run`."""
+
+    __slots__ = ("__weakref__",)
 
 
 class _State:
     """What is shared by the whole process, and made anew in a forked child."""
 
-    def __init__(self) -> None:
-        self.threads = _initial_threads()
-        self.lock = threading.Lock()
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.lock = threading.RLock()  # a signal's handler may compute too
         self.jobs: SimpleQueue[_Job] = SimpleQueue()
         self.workers = 0
         self.blas: list[Blas] | None = None
-        self.holders = 0
+        # Weakly, so that a call whose end was lost to Ctrl-C is not waited for.
+        self.holders: WeakSet[_Token] = WeakSet()
+        self.held = False
         self.before: list[int] = []
 
-    def hire(self, n: int) -> None:
-        """Have `n` workers or more."""
-        if self.workers >= n:
-            return
-        with self.lock:
-            while self.workers < n:
-                threading.Thread(target=_serve, args=(self.jobs,), name="fconv", daemon=True).start()
-                self.workers += 1
+    def hire(self, n: int) -> int:
+        """Have `n` workers or more; give how many there are, where no more can be started."""
+        if self.workers < n:
+            with self.lock, suppress(RuntimeError):  # in a browser, or a process that is ending
+                while self.workers < n:
+                    threading.Thread(target=_serve, args=(self.jobs,), name="fconv", daemon=True).start()
+                    self.workers += 1
+        return min(n, self.workers)
 
 
 class _Job:
@@ -119,6 +145,7 @@ class _Job:
         self._numbers = count()  # next() of it is one step that no other thread can divide
         self._failed = False
         self._error: BaseException | None = None
+        self._context = copy_context()  # NumPy's errstate among others
         self._lock = threading.Lock()
         self._here, self._closed = 0, False
         self._idle = threading.Lock()
@@ -126,18 +153,19 @@ class _Job:
 
     def share(self) -> None:
         """Do tasks until none is left or one has failed."""
-        _local.inside = True
-        for blas in _state.blas or ():
-            if blas.of_one_thread and blas.get_threads() != 1:
-                blas.set_threads(1)  # of a thread of our own, or one that `run` gives back its number
+        depth = _local.depth
         try:
+            _local.depth = depth + 1
+            for blas in _state.blas or ():
+                if blas.of_one_thread and blas.get_threads() != 1:
+                    blas.set_threads(1)  # of a thread of our own, or one that `run` gives back its number
             while not self._failed and (task := next(self._numbers)) < self._tasks:
                 self._work(task)
         except BaseException:
             self._failed = True
             raise
         finally:
-            _local.inside = False
+            _local.depth = depth
 
     def help(self) -> None:
         """Share, as a worker: errors are kept for the caller."""
@@ -146,7 +174,7 @@ class _Job:
                 return
             self._here += 1
         try:
-            self.share()
+            self._context.copy().run(self.share)
         except BaseException as error:
             self._error = error
         with self._lock:
@@ -160,7 +188,12 @@ class _Job:
             self._closed = True
             waits = self._here > 0
         if waits:
-            self._idle.acquire()
+            try:
+                self._idle.acquire()
+            except BaseException:  # Ctrl-C: what is being written to must not be given back yet
+                self._failed = True
+                self._idle.acquire()
+                raise
         del self._work  # with the arrays in it; a worker still asleep holds this job
         return self._error
 
@@ -184,13 +217,8 @@ def _initial_threads() -> int:
 def _spread(work: Callable[[int], None], tasks: int, threads: int) -> None:
     job = _Job(work, tasks)
     try:
-        _state.hire(threads - 1)
-    except RuntimeError:  # no thread can be started here: a browser, or a process that is ending
-        pass
-    else:
-        for _ in range(threads - 1):
+        for _ in range(_state.hire(threads - 1)):
             _state.jobs.put(job)
-    try:
         job.share()
     finally:
         error = job.close()
@@ -198,42 +226,44 @@ def _spread(work: Callable[[int], None], tasks: int, threads: int) -> None:
         raise error
 
 
-@contextmanager
-def _one_blas_thread() -> Iterator[None]:
+def _hold(token: _Token) -> None:
     """Hold NumPy's BLAS at one thread, until the last of those who ask for it is done."""
     state = _state
     with state.lock:
         if state.blas is None:
             state.blas = find_blas()
-        state.holders += 1
-        if state.holders == 1:
+        state.holders.add(token)
+        if not state.held:
             state.before = [blas.get_threads() for blas in state.blas]
+            state.held = True
             for blas, threads in zip(state.blas, state.before, strict=True):
                 if threads != 1:
                     blas.set_threads(1)
-    try:
-        yield
-    finally:
-        with state.lock:
-            state.holders -= 1
-            if state.holders == 0:
-                for blas, threads in zip(state.blas, state.before, strict=True):
-                    if threads != 1:
-                        blas.set_threads(threads)
+
+
+def _release(token: _Token) -> None:
+    state = _state
+    with state.lock:
+        state.holders.discard(token)
+        if state.held and not state.holders:
+            for blas, threads in zip(state.blas or (), state.before, strict=True):
+                if threads != 1:
+                    blas.set_threads(threads)
+            state.held = False
 
 
 def _after_fork() -> None:
     """Forget the parent's threads and locks, which a forked child does not have."""
     global _state, _local
-    threads, holders, before, blas = _state.threads, _state.holders, _state.before, _state.blas
-    _state, _local = _State(), _Local()
-    _state.threads, _state.blas = threads, blas
-    if holders and blas is not None:  # forked in the middle of a call of another thread
-        for library, number in zip(blas, before, strict=True):
+    old, _local = _state, _Local()
+    _state = _State(old.threads)
+    _state.blas = old.blas
+    if old.held and old.blas is not None:  # forked in the middle of a call of another thread
+        for library, number in zip(old.blas, old.before, strict=True):
             library.set_threads(number)
 
 
 _local = _Local()
-_state = _State()
+_state = _State(_initial_threads())
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

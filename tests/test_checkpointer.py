@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -298,3 +299,40 @@ def test_restored_arrays_do_not_hold_the_file(tmp_path):
         warnings.simplefilter("ignore")
         with pytest.raises(ValueError, match="none of the 1"):
             run.latest()
+
+
+def test_a_copy_of_the_folder_costs_the_lock_until_the_next_save(tmp_path):
+    pytest.importorskip("fcntl")
+    run = fc.Checkpointer(tmp_path / "run")
+    run.save(1, small(1))
+    shutil.copytree(tmp_path / "run", tmp_path / "backup")  # closes the lock's file in this process
+    run.save(2, small(2))
+    code = "import sys, fconv; fconv.Checkpointer(sys.argv[1]).save(3, {})"
+    other = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "run")], capture_output=True, text=True, check=False
+    )
+    assert "is in use: another process" in other.stderr
+
+
+def test_what_this_process_is_writing_is_no_leftover(tmp_path):
+    run = fc.Checkpointer(tmp_path)
+    with files.atomic_write(tmp_path / "step-00000007.safetensors") as file:
+        file.write(b"half")
+        run.save(1, small(1))
+    assert names(tmp_path) == ["step-00000001.safetensors", "step-00000007.safetensors"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+@pytest.mark.parametrize("mode", [0o600, 0o660, 0o604])
+def test_a_file_keeps_its_permissions(tmp_path, mode):
+    path = tmp_path / "a.safetensors"
+    fc.save(path, small(1))
+    path.chmod(mode)
+    fc.save(path, small(2))
+    assert path.stat().st_mode & 0o777 == mode
+
+
+def test_names_as_long_as_the_system_allows(tmp_path):
+    path = tmp_path / ("a" * 240 + ".npz")
+    fc.save(path, small(1))
+    assert fc.load(path)["step"] == 1

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -94,6 +95,7 @@ CASES = {
     "pointwise": ((4, 24, 30, 30), (16, 24, 1, 1), {}),
     "planar": ((4, 3, 30, 30), (16, 3, 5, 5), {"padding": 2, "stride": 2}),
     "planar to few": ((1, 2, 90, 80), (3, 2, 3, 3), {"padding": 1}),
+    "multiplied": ((2, 6, 14, 12), (12, 1, 3, 3), {"padding": 1, "groups": 6}),
     "adding": ((3, 20, 20, 18), (2, 20, 3, 3), {"padding": 1}),
 }
 
@@ -160,6 +162,24 @@ def test_layers_draw_weights_in_the_engines_memory_order_and_keep_it():
         assert all(filters.is_laid_out(weight) for weight in weights)
 
 
+@pytest.mark.parametrize("algorithm", cpu.ALGORITHMS)
+@pytest.mark.parametrize("name", CASES)
+def test_every_case_by_every_algorithm(name, algorithm):
+    x_shape, weight_shape, options = CASES[name]
+    x, weight = (a.astype(np.float64) for a in arrays(x_shape, weight_shape))
+    g = fc.random.normal(fc.random.key(9), F.conv2d(x, weight, **options).shape, np.float64)
+    try:
+        found = F.conv2d(x, weight, algorithm=algorithm, **options)
+    except ValueError as error:
+        assert "needs" in str(error)  # noqa: PT017 - whether it serves the shape is not at issue here
+        return
+    close(found, F.conv2d(x, weight, algorithm="einsum", **options))
+    grads = (F.conv2d_vjp(g, x, weight, algorithm=each, **options) for each in (algorithm, "einsum"))
+    for a, b in zip(*grads, strict=True):
+        if a is not None:
+            close(a, b)
+
+
 def test_the_table_chooses():
     def chosen(name, dtype=f32):
         x_shape, weight_shape, options = CASES[name]
@@ -169,6 +189,7 @@ def test_the_table_chooses():
         "direct": "direct", "strided": "direct", "winograd": "winograd",
         "depthwise": "depthwise", "grouped": "planar", "pointwise": "direct",
         "planar": "planar", "planar to few": "planar", "adding": "adding",
+        "multiplied": "depthwise",
     }  # fmt: skip
     assert chosen("winograd", np.float64) == "direct"
     assert chosen("winograd", np.float16) == "einsum"
@@ -298,6 +319,57 @@ def test_blas_gets_its_threads_back():
     x, weight = arrays((2, 4, 9, 9), (4, 4, 3, 3))
     y = F.conv2d(x, weight)  # usable after
     np.testing.assert_allclose(y, F.conv2d(x, weight, algorithm="einsum"), rtol=1e-4, atol=1e-5)
+
+
+def interrupted(i):
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_leaves_nothing_held():
+    before = blas_threads()
+    for tasks in (1, 8):
+        with pytest.raises(KeyboardInterrupt):
+            threads.run(interrupted, tasks)
+        assert not threads._state.held
+        assert threads.depth() == 0
+    assert blas_threads() == before
+
+
+def test_a_call_whose_end_was_lost_is_not_waited_for():
+    before = blas_threads()
+    threads._hold(threads._Token())  # nobody releases it
+    threads.run(lambda i: None, 2)
+    assert blas_threads() == before
+
+
+def test_tasks_see_the_callers_errstate():
+    fc.set_num_threads(4)
+    seen = []
+    with np.errstate(over="raise"):
+        threads.run(lambda i: seen.append(np.geterr()["over"]), 64)
+    assert seen == ["raise"] * 64
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers here")
+@pytest.mark.skipif(
+    threading.current_thread() is not threading.main_thread(), reason="signals reach the main thread alone"
+)
+def test_a_signals_handler_may_compute():
+    x, weight = arrays((4, 16, 16, 16), (16, 16, 3, 3))
+    other = x[::-1].copy()
+    expected, calls = (F.conv2d(x, weight), F.conv2d(other, weight)), []
+    handler = signal.signal(
+        signal.SIGALRM, lambda *_: calls.append((F.conv2d(other, weight) == expected[1]).all())
+    )
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
+        found = [(F.conv2d(x, weight) == expected[0]).all() for _ in range(200)]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+    assert all(found)
+    assert calls
+    assert all(calls)
 
 
 def test_a_task_may_itself_run_tasks():

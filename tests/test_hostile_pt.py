@@ -255,3 +255,68 @@ def test_storages_behind_the_older_format_must_fit(tmp_path):
     path = tmp_path / "x.pt"
     path.write_bytes(whole + b"x")
     refused(path, "1 bytes stand behind its last storage")
+
+
+def _number(n):
+    return b"J" + struct.pack("<i", n)
+
+
+def _storage():
+    return b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + b"K\x01tQ"
+
+
+EXPANDED = (
+    b"ctorch._utils\n_rebuild_tensor_v2\n(" + _storage() + _number(0) + _number(1 << 25) + b"\x85"
+    + _number(0) + b"\x85\x89}tR"
+)  # fmt: skip
+LARGE_IN_MEMORY = {
+    "a set for each byte": b"\x80\x02" + b"\x8f" * 2_000_000 + b".",
+    "one text encoded again and again": (
+        b"\x80\x02c_codecs\nencode\nq\x000" + text("a" * (1 << 20)) + text("latin1") + b"\x86q\x010]("
+        + b"h\x00h\x01R" * 600 + b"e."
+    ),
+    "copies of one dict": (
+        b"\x80\x02ccollections\nCounter\nq\x000}(" + b"".join(_number(i) + b"N" for i in range(20_000))
+        + b"u\x85q\x010](" + b"h\x00h\x01R" * 300 + b"e."
+    ),
+    "tensors of 128 MB of one number": b"\x80\x02](" + EXPANDED * 6 + b"e.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LARGE_IN_MEMORY)
+def test_a_small_file_does_not_make_much_of_itself(name, tmp_path):
+    path = tmp_path / "a.pt"
+    path.write_bytes(archive(LARGE_IN_MEMORY[name], {"0": bytes(4)}))
+    start = time.perf_counter()
+    tracemalloc.start()
+    try:
+        with pytest.raises(
+            ValueError, match=r"makes more than 256 MB of values|MB beside storages of 4 bytes"
+        ):
+            fc.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 600 << 20
+    finally:
+        tracemalloc.stop()
+    assert time.perf_counter() - start < 20
+
+
+def test_a_tensor_with_many_marks_is_refused(tmp_path):
+    marks = b"}(" + b"".join(_number(i) + b"\x89" for i in range(200)) + b"u"
+    path = tmp_path / "a.pt"
+    call = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n("
+    path.write_bytes(
+        archive(
+            call
+            + _storage()
+            + _number(0)
+            + _number(1)
+            + b"\x85"
+            + _number(1)
+            + b"\x85\x89}"
+            + marks
+            + b"tR.",
+            {"0": bytes(4)},
+        )
+    )
+    with pytest.raises(ValueError, match="a tensor whose metadata are no small dict"):
+        fc.load(path)

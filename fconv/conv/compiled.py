@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.util import find_spec
 from typing import Any
 
 from fconv.arrays import Array
@@ -54,11 +53,17 @@ def depthwise() -> Depthwise | None:
 
 @lru_cache(maxsize=1)
 def _depthwise() -> Depthwise | None:
-    if find_spec("numba") is None:
+    try:
+        from numba import njit
+    except ImportError:  # not there, or not for this Python or NumPy
         return None
-    from numba import njit
 
-    compiled: Any = njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+    def compiled(loops: Callable[..., None]) -> Any:
+        options: Any = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
+        try:
+            return njit(cache=True, **options)(loops)
+        except RuntimeError:  # there is no folder that Numba could write to
+            return njit(**options)(loops)
 
     def correlate(
         part: Array,

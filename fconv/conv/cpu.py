@@ -47,6 +47,8 @@ def input_gradient(g: Array, weight: Array, geometry: ConvGeometry, algorithm: s
     each remainder, each with the filter entries that meet them.
     """
     w = geometry.windows
+    if algorithm == "depthwise" and geometry.out_channels != geometry.groups:
+        algorithm = "auto"  # turned round, several channels of a group make one
     if _adds_up(geometry, algorithm):
         dx = np.empty(geometry.in_shape, g.dtype)
         for some in range(geometry.groups):

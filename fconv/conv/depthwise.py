@@ -40,6 +40,8 @@ def correlate(x: Array, filters: Array, at: Correlation, y: Array, bias: Array |
     bias : array, shape (C,), optional
         Added.
     """
+    if not x.shape[-1] == filters.shape[-1] == y.shape[-1]:  # the compiled loops check no bounds
+        raise ValueError(f"depthwise: got {x.shape[-1]}, {filters.shape[-1]} and {y.shape[-1]} channels")
     n = len(at.kernel)
     rule = f"n{_OUT[:n]}{_KERNEL[:n]}c,{_KERNEL[:n]}c->n{_OUT[:n]}c"
     loops = _loops(at)
@@ -66,6 +68,8 @@ def correlate(x: Array, filters: Array, at: Correlation, y: Array, bias: Array |
 
 def filter_gradient(g: Array, x: Array, at: Correlation) -> Array:
     """Take the gradient of `correlate`'s output (N, *out_size, C) to that of its filters, (*kernel, C)."""
+    if x.shape[-1] != g.shape[-1]:
+        raise ValueError(f"depthwise: got {x.shape[-1]} and {g.shape[-1]} channels")
     n = len(at.kernel)
     rule = f"n{_OUT[:n]}{_KERNEL[:n]}c,n{_OUT[:n]}c->{_KERNEL[:n]}c"
     loops = _loops(at)

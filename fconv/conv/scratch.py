@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fconv.arrays import Array, Shape
+from fconv.threads import depth
 
 _LARGEST = 8 << 20  # bytes; what is larger is given back when the call ends
 _buffers = threading.local()
@@ -23,7 +24,8 @@ def scratch(role: str, shape: Shape, dtype: Any) -> Array:
     Parameters
     ----------
     role : str
-        What it is for. The next call with the same role in the same thread gives the same memory.
+        What it is for. The next call with the same role in the same thread gives the same memory,
+        but for a task inside a task, which has memory of its own.
     shape : tuple of int
         Its shape.
     dtype : dtype
@@ -37,6 +39,8 @@ def scratch(role: str, shape: Shape, dtype: Any) -> Array:
     dtype = np.dtype(dtype)
     size = prod(shape) * dtype.itemsize
     kept: dict[str, Array] = _buffers.__dict__
+    if (inside := depth()) > 1:
+        role = f"{role} {inside}"
     buffer = kept.get(role)
     if buffer is None or buffer.size < size:
         raw = np.empty(size + 64, np.uint8)

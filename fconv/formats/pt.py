@@ -16,6 +16,8 @@ from fconv.arrays import Array, asnumpy, is_array
 from fconv.formats import Entry
 from fconv.structure import below
 
+_MOST_LETTERS = 100_000_000
+
 STRUCTURE = "fconv.structure"
 
 
@@ -90,9 +92,13 @@ def flat(found: Any) -> dict[str, Array]:
     """
     arrays: dict[str, Array] = {}
     pending: list[tuple[tuple[str, ...], Any]] = [((), found)]
+    letters = 0
     while pending:  # no recursion: the depth is the file's
         path, x = pending.pop()
         if is_array(x):
+            letters += sum(map(len, path))
+            if letters > _MOST_LETTERS:
+                raise ValueError(f"the names of its arrays have more than {_MOST_LETTERS:,} letters")
             arrays[".".join(path) if path else "array"] = x
         elif isinstance(x, (dict, list, tuple)):
             items = list(x.items() if isinstance(x, dict) else enumerate(x))

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 _LONGEST_INTEGER = 255  # bytes
 _DEEPEST = 100
 _MOST_VALUES = 5_000_000  # in the tree that the pickle unfolds to, shared parts counted each time
+_MOST_BYTES = 256 << 20  # that values may take beside what the file itself holds, about
+_VALUE, _CONTAINER, _ENTRY = 32, 256, 128  # bytes of memory, about
 _PROTOCOLS = range(2, 6)
 
 
@@ -111,6 +113,13 @@ class _Machine:
         self.calls, self.values, self.persistent = calls, values, persistent
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self.room = _MOST_BYTES
+
+    def spend(self, count: int) -> None:
+        """Count memory: a byte of a pickle can make hundreds, long before its value is looked at."""
+        self.room -= count
+        if self.room < 0:
+            raise ValueError(f"its pickle makes more than {_MOST_BYTES >> 20} MB of values")
 
     def run(self) -> Any:
         while True:
@@ -156,6 +165,7 @@ class _Machine:
 
     def step(self, code: int) -> None:
         push = self.stack.append
+        self.spend(_CONTAINER if code in _EMPTY else _VALUE)
         if code in _FIXED:
             push(self.number(_FIXED[code]))
         elif code in _TEXT:
@@ -256,9 +266,11 @@ class _Machine:
                 f"its pickle calls {called.full} with {type(arguments).__name__}, expected a tuple"
             )
         try:
-            return self.calls[called.full](*arguments)
+            made = self.calls[called.full](*arguments)
         except TypeError:
             raise ValueError(f"its pickle calls {called.full} with {len(arguments)} arguments") from None
+        self.spend(_size(made))
+        return made
 
     def build(self) -> None:
         """Pass over the attributes of a dict, such as the _metadata of a state dict."""
@@ -266,6 +278,13 @@ class _Machine:
         if not self.stack or not isinstance(self.stack[-1], dict) or not isinstance(state, dict):
             found = type(self.stack[-1]).__name__ if self.stack else "nothing"
             raise ValueError(f"its pickle gives attributes to {found}; only an OrderedDict has any")
+
+
+def _size(made: Any) -> int:
+    """Estimate the memory that a call's result takes."""
+    if isinstance(made, (str, bytes)):
+        return _CONTAINER + len(made)
+    return _CONTAINER + _ENTRY * len(made) if isinstance(made, (dict, list, tuple, set)) else _CONTAINER
 
 
 def _key(value: Any) -> Any:

@@ -18,7 +18,7 @@ from fconv.arrays import Array
 from fconv.formats.claims import array_bytes
 from fconv.formats.floats import WIDENED, widen
 
-_SPARE, _MOST_EXPANSION = 256 << 20, 200
+SPARE, _MOST_EXPANSION = 256 << 20, 200
 
 
 class Kind(NamedTuple):
@@ -106,7 +106,7 @@ class Tensor:
                 f"a tensor of shape {self.shape}, strides {self.strides} and offset {self.offset} "
                 f"reaches beyond its storage of {room} numbers"
             )
-        if nbytes > max(_SPARE, _MOST_EXPANSION * self.storage.nbytes):
+        if nbytes > max(SPARE, _MOST_EXPANSION * self.storage.nbytes):
             raise ValueError(
                 f"a tensor of shape {shortened(self.shape)} repeats a storage of {room} numbers far too often"
             )

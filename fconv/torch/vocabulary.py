@@ -45,7 +45,7 @@ def _tensor_of_dtype(
 def _window(storage: Any, kind: Kind, offset: Any, size: Any, stride: Any, metadata: Any) -> Tensor:
     marks = metadata or {}
     _expect(isinstance(size, tuple) and isinstance(stride, tuple), "a tensor whose shape is no tuple")
-    _expect(isinstance(marks, dict), "a tensor whose metadata are no dict")
+    _expect(isinstance(marks, dict) and len(marks) <= 100, "a tensor whose metadata are no small dict")
     unknown = sorted(str(mark) for mark, held in marks.items() if held and mark not in ("conj", "neg"))
     _expect(not unknown, f"a tensor marked {', '.join(unknown)}")
     conjugated, negated = bool(marks.get("conj")), bool(marks.get("neg"))

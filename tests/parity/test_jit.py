@@ -74,3 +74,18 @@ def test_the_same_bits_with_any_number_of_threads(monkeypatch):
     for others in results[1:]:
         for a, b in zip(results[0], others, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_numba_may_have_no_folder_to_write_to(monkeypatch):
+    import numba
+
+    def njit(cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return lambda loops: loops
+
+    monkeypatch.setattr(numba, "njit", njit)
+    loops = compiled._depthwise.__wrapped__()
+    out = np.empty((1, 2, 2, 1))
+    loops.correlate(np.ones((1, 3, 3, 1)), np.ones((2, 2, 1)), np.zeros(1), out, (1, 1), (1, 1))
+    np.testing.assert_array_equal(out, 4)
