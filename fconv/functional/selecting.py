@@ -40,6 +40,7 @@ def where(mask: Array, a: Array | float, b: Array | float) -> Array:
     dtypes = {v.dtype for v in (a, b) if hasattr(v, "dtype")}
     dtype = next(iter(dtypes))
     if xp_of(mask) is not np or len(dtypes) > 1 or dtype not in _BITS:
+        a, b = (v if hasattr(v, "dtype") else dtype.type(v) for v in (a, b))
         return xp_of(mask).where(mask, a, b)
     bits = np.negative(np.asarray(mask).view(np.int8))  # all ones, or none
     if _is_zero(a):
