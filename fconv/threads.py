@@ -120,8 +120,7 @@ class _State:
         self.blas: list[Blas] | None = None
         # Weakly, so that a call whose end was lost to Ctrl-C is not waited for.
         self.holders: WeakSet[_Token] = WeakSet()
-        self.held = False
-        self.before: list[int] = []
+        self.held: list[int] | None = None  # BLAS's own numbers of threads, while it is held at one
 
     def hire(self, n: int) -> int:
         """Have `n` workers or more; give how many there are, where no more can be started."""
@@ -233,23 +232,24 @@ def _hold(token: _Token) -> None:
         if state.blas is None:
             state.blas = find_blas()
         state.holders.add(token)
-        if not state.held:
-            state.before = [blas.get_threads() for blas in state.blas]
-            state.held = True
-            for blas, threads in zip(state.blas, state.before, strict=True):
+        if state.held is None:
+            before = [blas.get_threads() for blas in state.blas]
+            for blas, threads in zip(state.blas, before, strict=True):
                 if threads != 1:
                     blas.set_threads(1)
+            state.held = before  # last, and in one step: a signal's handler may come at any point
 
 
 def _release(token: _Token) -> None:
     state = _state
     with state.lock:
         state.holders.discard(token)
-        if state.held and not state.holders:
-            for blas, threads in zip(state.blas or (), state.before, strict=True):
+        before = state.held
+        if before is not None and not state.holders:
+            state.held = None
+            for blas, threads in zip(state.blas or (), before, strict=True):
                 if threads != 1:
                     blas.set_threads(threads)
-            state.held = False
 
 
 def _after_fork() -> None:
@@ -258,8 +258,8 @@ def _after_fork() -> None:
     old, _local = _state, _Local()
     _state = _State(old.threads)
     _state.blas = old.blas
-    if old.held and old.blas is not None:  # forked in the middle of a call of another thread
-        for library, number in zip(old.blas, old.before, strict=True):
+    if old.held is not None and old.blas is not None:  # forked in the middle of another thread's call
+        for library, number in zip(old.blas, old.held, strict=True):
             library.set_threads(number)
 
 

@@ -330,7 +330,7 @@ def test_ctrl_c_leaves_nothing_held():
     for tasks in (1, 8):
         with pytest.raises(KeyboardInterrupt):
             threads.run(interrupted, tasks)
-        assert not threads._state.held
+        assert threads._state.held is None
         assert threads.depth() == 0
     assert blas_threads() == before
 
@@ -358,12 +358,15 @@ def test_a_signals_handler_may_compute():
     x, weight = arrays((4, 16, 16, 16), (16, 16, 3, 3))
     other = x[::-1].copy()
     expected, calls = (F.conv2d(x, weight), F.conv2d(other, weight)), []
-    handler = signal.signal(
-        signal.SIGALRM, lambda *_: calls.append((F.conv2d(other, weight) == expected[1]).all())
-    )
+
+    def compute(*_):
+        calls.append(np.allclose(F.conv2d(other, weight), expected[1], atol=1e-4))
+        signal.setitimer(signal.ITIMER_REAL, 0.002)  # only now, so that the handler never starves the rest
+
+    handler = signal.signal(signal.SIGALRM, compute)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
-        found = [(F.conv2d(x, weight) == expected[0]).all() for _ in range(200)]
+        signal.setitimer(signal.ITIMER_REAL, 0.002)
+        found = [np.allclose(F.conv2d(x, weight), expected[0], atol=1e-4) for _ in range(200)]
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
