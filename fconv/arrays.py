@@ -178,6 +178,17 @@ def memory_order(x: Array) -> tuple[int, ...]:
     return tuple(sorted(range(x.ndim), key=lambda axis: (-abs(x.strides[axis]), axis)))
 
 
+def from_order(laid: Array, order: Shape) -> Array:
+    """Give an array that was laid out as ``x.transpose(order)`` the axes of x again: a view.
+
+    Examples
+    --------
+    >>> from_order(np.zeros((2, 3, 4)), (0, 2, 1)).shape
+    (2, 4, 3)
+    """
+    return laid.transpose(sorted(range(len(order)), key=order.__getitem__))
+
+
 def full_like_order(x: Array, shape: Iterable[int], value: float | None = 0.0, dtype: Any = None) -> Array:
     """Make a new array of `shape` filled with `value`, its axes in memory in the order of `x`'s.
 
@@ -205,10 +216,7 @@ def full_like_order(x: Array, shape: Iterable[int], value: float | None = 0.0, d
     order, sizes = memory_order(x), tuple(shape)
     laid, kind, xp = [sizes[axis] for axis in order], dtype or x.dtype, xp_of(x)
     out = xp.empty(laid, kind) if value is None else xp.full(laid, value, dtype=kind)
-    inverse = [0] * len(order)
-    for position, axis in enumerate(order):
-        inverse[axis] = position
-    return out.transpose(inverse)
+    return from_order(out, order)
 
 
 def asnumpy(x: Any) -> Array:

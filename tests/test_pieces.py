@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -109,3 +111,40 @@ def test_where_is_numpys(dtype):
 def test_the_positive_part_is_numpys():
     for x in (np.array([-1.0, -0.0, 0.0, np.nan, np.inf, -np.inf]), drawn(2, 3), drawn(300_000)):
         np.testing.assert_array_equal(positive_part(x), np.maximum(x, 0))
+
+
+@pytest.mark.parametrize("order", ["C", "channels-last"])
+@pytest.mark.parametrize(
+    ("pool", "options"),
+    [
+        (F.max_pool2d, {"kernel_size": 2}),
+        (F.max_pool2d, {"kernel_size": 3, "stride": 1, "padding": 1}),
+        (F.max_pool2d, {"kernel_size": 2, "stride": 3, "ceil_mode": True}),
+        (F.avg_pool2d, {"kernel_size": 2}),
+        (F.avg_pool2d, {"kernel_size": 3, "stride": 2, "padding": 1}),
+    ],
+)
+@pytest.mark.parametrize("odd", [None, np.nan, -np.inf])
+def test_pooling_in_runs_of_samples(pool, options, order, odd, monkeypatch):
+    x = ORDERS[order](np.round(drawn(7, 3, 9, 8)))  # with many ties
+    if odd is not None:
+        x[2, 1, :4, :4] = odd
+    y, pullback = pool.forward(x, **options)
+    g = drawn(*y.shape)
+    dx = pullback(g)
+    monkeypatch.setattr(pieces, "_PIECE_BYTES", 900)
+    monkeypatch.setattr(pieces, "_LEAST_BYTES", 1)
+    found, pullback = pool.forward(x, **options)
+    np.testing.assert_array_equal(found, y)
+    np.testing.assert_array_equal(pullback(g), dx)
+
+
+@pytest.mark.parametrize("function", [F.relu, F.sigmoid, F.tanh, F.hardtanh, F.relu6, F.exp])
+@pytest.mark.parametrize("size", [100, 600_000])
+def test_what_follows_from_the_value_does_not_keep_its_input(function, size):
+    x = drawn(size)
+    gone = weakref.ref(x)
+    y, pullback = function.forward(x)
+    del x
+    assert gone() is None
+    assert pullback(y).shape == y.shape

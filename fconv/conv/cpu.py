@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import product
 from math import prod
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -20,10 +20,10 @@ from fconv.threads import run
 
 Algorithm: TypeAlias = Literal["auto", "direct", "planar", "adding", "winograd", "depthwise", "einsum"]
 _FEW_CHANNELS = 4
-_PASS, _STEPS = 12, 50_000_000
+_STEPS = 50_000_000
 _WINOGRAD_CHANNELS = 32
 _WINOGRAD_FILTERS = 3 << 20  # numbers that the transformed filters may take
-ALGORITHMS = ("auto", "direct", "planar", "adding", "winograd", "depthwise", "einsum")
+ALGORITHMS: tuple[str, ...] = get_args(Algorithm)
 
 
 def convolve(x: Array, weight: Array, geometry: ConvGeometry, bias: Array | None, algorithm: str) -> Array:
@@ -51,8 +51,7 @@ def input_gradient(g: Array, weight: Array, geometry: ConvGeometry, algorithm: s
         algorithm = "auto"  # turned round, several channels of a group make one
     if _adds_up(geometry, algorithm):
         dx = np.empty(geometry.in_shape, g.dtype)
-        for some in range(geometry.groups):
-            o, c = (_part(n, some, geometry.groups) for n in (geometry.out_channels, geometry.in_channels))
+        for o, c in _groups(geometry.groups, geometry.out_channels, geometry.in_channels):
             planar.input_gradient(_last(g[:, o]), weight[o], _forward(geometry), dx[:, c])
         return dx
     lows = tuple(lo for lo, _ in w.padding)
@@ -99,27 +98,22 @@ def weight_gradient(
     at, groups = _forward(geometry), geometry.groups
     outer, inner = _last(g), _last(x)
     chosen = choose(geometry.weight_shape, groups, at, geometry.batch, x.dtype, algorithm)
+    dw = np.empty(geometry.weight_shape, x.dtype)  # costs nothing where it is not written to
     if chosen == "planar":
-        dw = np.empty(geometry.weight_shape, x.dtype)
-        for some in range(groups):
-            o, c = (_part(n, some, groups) for n in (geometry.out_channels, geometry.in_channels))
+        for o, c in _groups(groups, geometry.out_channels, geometry.in_channels):
             dw[o] = planar.filter_gradient(outer[..., o], inner[..., c], at)
         return dw
     if chosen == "adding":
-        dw = np.empty(geometry.weight_shape, x.dtype)
-        for some in range(groups):
-            o, c = (_part(n, some, groups) for n in (geometry.out_channels, geometry.in_channels))
+        for o, c in _groups(groups, geometry.out_channels, geometry.in_channels):
             dw[o] = _reverse(planar.filter_gradient(inner[..., c], outer[..., o], _back(at)))
         return dw
     if chosen == "depthwise":
-        dw = np.empty(geometry.weight_shape, x.dtype)
         times = geometry.out_channels // groups
         for j in range(times):
             dw[j::times, 0] = np.moveaxis(depthwise.filter_gradient(outer[..., j::times], inner, at), -1, 0)
         return dw
     parts = []
-    for some in range(groups):
-        o, c = (_part(n, some, groups) for n in (geometry.out_channels, geometry.in_channels))
+    for o, c in _groups(groups, geometry.out_channels, geometry.in_channels):
         parts.append(direct.filter_gradient(outer[..., o], inner[..., c], at))
     return filters.from_matrices(parts, geometry.weight_shape, like)
 
@@ -209,7 +203,7 @@ def _strided_and_dilated(geometry: ConvGeometry) -> bool:
 def _winograd_pays(weight_shape: Shape, at: Correlation, batch: int) -> bool:
     """Compare what the two ways cost, in multiplications of a matrix product.
 
-    A number that is copied or written costs about as much as `_PASS` multiplications, and the
+    A number that is copied or written costs about as much as `direct.PASS` multiplications, and the
     steps between Winograd's products as much as `_STEPS`. The constants are fitted to measured
     times, docs/design/performance.md.
     """
@@ -218,9 +212,9 @@ def _winograd_pays(weight_shape: Shape, at: Correlation, batch: int) -> bool:
         return False
     positions = batch * at.out_size[0] * at.out_size[1]
     blocks = batch * -(-at.out_size[0] // winograd.STEP) * -(-at.out_size[1] // winograd.STEP)
-    plain = positions * inner * 9 * (outer + _PASS)
-    saved = 36 * blocks * (inner * outer + inner * (36 + _PASS) + outer * (16 + _PASS))
-    return saved + 36 * inner * outer * (9 + _PASS) + _STEPS < plain
+    plain = positions * inner * 9 * (outer + direct.PASS)
+    saved = 36 * blocks * (inner * outer + inner * (36 + direct.PASS) + outer * (16 + direct.PASS))
+    return saved + 36 * inner * outer * (9 + direct.PASS) + _STEPS < plain
 
 
 def _correlate(
@@ -234,12 +228,10 @@ def _correlate(
     if chosen == "winograd":
         winograd.correlate(x, weight, at, y, bias)
     elif chosen == "planar":
-        for some in range(groups):
-            o, c = _part(weight.shape[0], some, groups), _part(x.shape[-1], some, groups)
+        for o, c in _groups(groups, weight.shape[0], x.shape[-1]):
             planar.correlate(x[..., c], weight[o], at, y[..., o], None if bias is None else bias[o])
     elif chosen == "adding":
-        for some in range(groups):
-            o, c = _part(weight.shape[0], some, groups), _part(x.shape[-1], some, groups)
+        for o, c in _groups(groups, weight.shape[0], x.shape[-1]):
             planar.input_gradient(x[..., c], _reverse(weight[o]), _back(at), _first(y[..., o]))
         if bias is not None:
             y += bias
@@ -250,8 +242,7 @@ def _correlate(
             depthwise.correlate(x, by_channel, at, y[..., j::times], None if bias is None else bias[j::times])
     else:
         jobs = []
-        for some in range(groups):
-            o, c = _part(weight.shape[0], some, groups), _part(x.shape[-1], some, groups)
+        for o, c in _groups(groups, weight.shape[0], x.shape[-1]):
             jobs += direct.jobs(
                 x[..., c], filters.matrix(weight, o), at, y[..., o], None if bias is None else bias[o]
             )
@@ -289,9 +280,10 @@ def _back(at: Correlation) -> Correlation:
     return replace(at, in_size=at.out_size, out_size=at.in_size, before=before)
 
 
-def _part(channels: int, group: int, groups: int) -> slice:
-    each = channels // groups
-    return slice(group * each, (group + 1) * each)
+def _groups(groups: int, outer: int, inner: int) -> list[tuple[slice, slice]]:
+    """Give the output and the input channels of each group."""
+    o, c = outer // groups, inner // groups
+    return [(slice(i * o, (i + 1) * o), slice(i * c, (i + 1) * c)) for i in range(groups)]
 
 
 def _last(x: Array) -> Array:

@@ -23,6 +23,7 @@ Job: TypeAlias = Callable[[], None]
 _COLUMN_BYTES = 3 << 20  # of a tile's matrix, so that it stays in the third level of cache
 _LEAST, _MOST = 256, 8192  # positions of a tile, so that the product is neither too flat nor too tall
 _FLAT = 64  # even where there is little to do
+PASS = 12  # multiplications that take as long as copying or writing a number
 _TILE_WORK = 20_000_000  # multiplications that take as long as handing a tile to another thread
 _SHARES = 8  # partial sums of a weight gradient; a fixed number, whatever the number of threads
 _PARTIAL_BYTES = 8 << 20  # that they may take together
@@ -114,7 +115,7 @@ def positions_of(rows: int, columns: int, itemsize: int, total: int, most: int =
         At most about so many.
     """
     fits = max(_LEAST, min(most, _COLUMN_BYTES // (rows * itemsize)))
-    worth = _TILE_WORK // (rows * (columns + 12))
+    worth = _TILE_WORK // (rows * (columns + PASS))
     return max(1, min(fits, max(_FLAT, worth, -(-total // 4))))
 
 

@@ -52,16 +52,8 @@ def matrix(weight: Array, outputs: slice = slice(None)) -> Array:
     rows = prod(weight.shape[1:])
     if is_laid_out(weight):
         return _kernel_first(weight).reshape(rows, -1)[:, outputs]
-    some = weight[outputs]
-    out = np.empty((some.shape[0], *some.shape[2:], some.shape[1]), weight.dtype)
-    view = np.moveaxis(some, 1, -1)
-    step = max(1, _BLOCK // max(1, rows))
-
-    def work(i: int) -> None:
-        out[i * step : (i + 1) * step] = view[i * step : (i + 1) * step]
-
-    run(work, -(-some.shape[0] // step))
-    return out.reshape(some.shape[0], -1).T
+    copy = _copied(np.moveaxis(weight[outputs], 1, -1))
+    return copy.reshape(copy.shape[0], -1).T
 
 
 def from_matrices(parts: list[Array], shape: Shape, like: Array | None) -> Array:
@@ -78,15 +70,17 @@ def from_matrices(parts: list[Array], shape: Shape, like: Array | None) -> Array
     """
     joined = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
     found = _back(joined.reshape(*shape[2:], shape[1], shape[0]))
-    if like is not None and is_laid_out(like):
-        return found
-    out = np.empty(shape, joined.dtype)
-    step = max(1, _BLOCK // max(1, prod(shape[1:])))
+    return found if like is not None and is_laid_out(like) else _copied(found)
 
-    def work(i: int) -> None:
-        out[i * step : (i + 1) * step] = found[i * step : (i + 1) * step]
 
-    run(work, -(-shape[0] // step))
+def _copied(view: Array) -> Array:
+    """Copy into C order, on all threads."""
+    out = np.empty(view.shape, view.dtype)
+    step = max(1, _BLOCK // max(1, prod(view.shape[1:])))
+    run(
+        lambda i: np.copyto(out[i * step : (i + 1) * step], view[i * step : (i + 1) * step]),
+        -(-len(out) // step),
+    )
     return out
 
 

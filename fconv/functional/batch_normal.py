@@ -44,27 +44,29 @@ def batch_normal(
     seen = layout.seen(x)
 
     @once
-    def statistics() -> tuple[Array, Array]:
-        """Give the mean and 1 / sqrt(var + eps), in float64."""
+    def statistics() -> tuple[Array, Array, Array]:
+        """Give the mean as near as the dtype can say it, what that lacks, and 1 / sqrt(var + eps).
+
+        The near mean is subtracted first and the rest at the end, so that a mean far larger than
+        the deviation costs no digits.
+        """
         mean, var = channel_moments(layout, seen) if given is None else given
-        with np.errstate(divide="ignore", invalid="ignore"):  # where both are 0, as in PyTorch
-            return mean.astype(np.float64), 1 / np.sqrt(var.astype(np.float64) + eps)
+        near, wide = mean.astype(x.dtype), mean.astype(np.float64)
+        with np.errstate(divide="ignore", invalid="ignore"):  # 0 and 0, infinity less infinity
+            return near, wide - near, 1 / np.sqrt(var.astype(np.float64) + eps)
 
     def numbers(by_channel: Array) -> Array:
         with np.errstate(over="ignore"):
             return layout.spread(by_channel.astype(x.dtype))
 
     def scale() -> Array:
-        spread = statistics()[1]
+        spread = statistics()[2]
         return spread if weight is None else spread * weight
 
     def value() -> Array:
-        # The mean is subtracted first, as near as the dtype can say it, and what is left of it at
-        # the end: a mean far larger than the deviation then costs no digits.
-        mean = statistics()[0]
-        near = mean.astype(x.dtype)
-        with np.errstate(invalid="ignore"):  # infinity less infinity
-            shift = (near - mean) * scale() + (0.0 if bias is None else bias)
+        near, lacking, _ = statistics()
+        with np.errstate(invalid="ignore"):
+            shift = (0.0 if bias is None else bias) - lacking * scale()
         first, second, third = layout.spread(near), numbers(scale()), numbers(shift)
         y = np.empty_like(seen)
 
@@ -83,8 +85,7 @@ def batch_normal(
         @once
         def sums() -> tuple[Array, Array]:
             """Sum g, and g times the normalised input."""
-            mean, spread = statistics()
-            near = mean.astype(x.dtype)
+            near, lacking, spread = statistics()
             lowered = layout.spread(near)
             found = np.empty((2, len(layout.pieces), layout.channels))
 
@@ -97,7 +98,7 @@ def batch_normal(
             each_piece(layout, work)
             summed, weighted = found.sum(axis=1)
             with np.errstate(invalid="ignore"):
-                return summed, (weighted - (mean - near) * summed) * spread
+                return summed, (weighted - lacking * summed) * spread
 
         def dx() -> Array:
             dx = np.empty_like(seen)
@@ -107,12 +108,11 @@ def batch_normal(
                     layout, lambda _, piece: layout.apply(np.multiply, along[piece], factor, dx[piece])
                 )
                 return layout.shaped(dx)
-            mean, spread = statistics()
-            near = mean.astype(x.dtype)
+            near, lacking, spread = statistics()
             summed, weighted = (each * layout.channels / x.size for each in sums())
             with np.errstate(invalid="ignore", over="ignore"):
                 slope = -scale() * spread * weighted
-                shift = (near - mean) * slope - scale() * summed
+                shift = -lacking * slope - scale() * summed
             lowered, by, to, factor = layout.spread(near), numbers(slope), numbers(shift), numbers(scale())
 
             def work(_: int, piece: slice) -> None:

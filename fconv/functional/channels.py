@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from fconv.arrays import Array, Shape, memory_order
+from fconv.arrays import Array, Shape, from_order, memory_order
 from fconv.functional.reduction import accurate_sum, narrowed
 from fconv.threads import run
 
@@ -21,12 +21,29 @@ _ROW = 4096  # numbers of a row, about, that a ufunc is quick on
 _LEAST_PLANE = 64  # numbers of a channel that have to be neighbours for it to be so channels-first
 
 
-class ChannelsLast:
+class _Divided:
+    """What both memory orders share."""
+
+    pieces: list[slice]
+
+    def __init__(self, shape: Shape, order: Shape) -> None:
+        self.channels = shape[1]
+        self._shape, self._order = shape, order
+
+    def shaped(self, seen: Array) -> Array:
+        """Give what `seen` gave its shape back."""
+        return from_order(seen.reshape([self._shape[axis] for axis in self._order]), self._order)
+
+    def count(self, piece: Array) -> int:
+        """Give the number of entries of a channel."""
+        return piece.size // self.channels
+
+
+class ChannelsLast(_Divided):
     """An array whose channels are neighbours in memory; several positions make one long row."""
 
     def __init__(self, shape: Shape, order: Shape, itemsize: int) -> None:
-        self.shape, self._order = shape, order
-        self.channels = shape[1]
+        super().__init__(shape, order)
         self._row = max(1, _ROW // self.channels) * self.channels
         size = prod(shape)
         step = max(1, _PIECE_BYTES // (self._row * itemsize)) * self._row
@@ -35,14 +52,6 @@ class ChannelsLast:
     def seen(self, x: Array) -> Array:
         """See an array of the same shape as what the pieces divide; copied where it lies otherwise."""
         return x.transpose(self._order).reshape(-1)
-
-    def shaped(self, seen: Array) -> Array:
-        """Give what `seen` gave its shape back."""
-        return _shaped(seen, self.shape, self._order)
-
-    def count(self, piece: Array) -> int:
-        """Give the number of entries of a channel."""
-        return piece.size // self.channels
 
     def spread(self, by_channel: Array) -> Array:
         """Lay one number a channel out for `apply`."""
@@ -67,26 +76,18 @@ class ChannelsLast:
         return left + rest.reshape(rows, self.channels).sum(axis=0, dtype=np.float64)
 
 
-class ChannelsFirst:
+class ChannelsFirst(_Divided):
     """An array whose channels are planes: the entries of one channel and sample are neighbours."""
 
     def __init__(self, shape: Shape, order: Shape, itemsize: int) -> None:
-        self.shape, self._order = shape, order
-        self.channels, self._plane = shape[1], prod(shape[2:])
+        super().__init__(shape, order)
+        self._plane = prod(shape[2:])
         step = max(1, _PIECE_BYTES // (self.channels * self._plane * itemsize))
         self.pieces = [slice(i, min(i + step, shape[0])) for i in range(0, shape[0], step)]
 
     def seen(self, x: Array) -> Array:
         """See an array of the same shape as what the pieces divide; copied where it lies otherwise."""
         return x.transpose(self._order).reshape(-1, self.channels, self._plane)
-
-    def shaped(self, seen: Array) -> Array:
-        """Give what `seen` gave its shape back."""
-        return _shaped(seen, self.shape, self._order)
-
-    def count(self, piece: Array) -> int:
-        """Give the number of entries of a channel."""
-        return piece.size // self.channels
 
     def spread(self, by_channel: Array) -> Array:
         """Lay one number a channel out for `apply`."""
@@ -218,8 +219,3 @@ def channel_moments(layout: Layout, seen: Array) -> tuple[Array, Array]:
     total = counts.sum()
     mean = (counts * means).sum(axis=0) / total
     return mean, (squares.sum(axis=0) + (counts * (means - mean) ** 2).sum(axis=0)) / total
-
-
-def _shaped(seen: Array, shape: Shape, order: Shape) -> Array:
-    inverse = sorted(range(len(order)), key=order.__getitem__)
-    return seen.reshape([shape[axis] for axis in order]).transpose(inverse)

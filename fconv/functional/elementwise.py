@@ -63,17 +63,15 @@ def elementwise(
 
         @functools.wraps(curve)
         def definition(*args: P.args, **kwargs: P.kwargs) -> Definition:
-            x = cast(Array, args[0] if args else kwargs["x"])
-            names = (*order, *("",) * len(args))
-            rest = [checked(option, value) for option, value in zip(names, args, strict=False)][1:]
-            named = {option: checked(option, value) for option, value in kwargs.items()}
-
-            def of_piece(part: Array) -> Curve:
-                if not args:
-                    named["x"] = wide(part)
-                return cast(Any, curve)(*([wide(part)] if args else []), *rest, **named)
-
-            return _define(x, of_piece, wide if by_value else None)
+            named: dict[str, Any] = dict(kwargs)
+            x, *given = args or (named.pop("x"),)
+            names = (*order[1:], *("",) * len(given))
+            rest = [checked(option, value) for option, value in zip(names, given, strict=False)]
+            named = {option: checked(option, value) for option, value in named.items()}
+            make = cast("Callable[..., Curve]", curve)
+            return _define(
+                cast(Array, x), lambda part: make(wide(part), *rest, **named), wide if by_value else None
+            )
 
         definition.__doc__ = _document(inspect.cleandoc(curve.__doc__ or ""), options, parameters)
         return differentiable("x")(definition)

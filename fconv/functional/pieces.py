@@ -11,7 +11,7 @@ from math import prod
 
 import numpy as np
 
-from fconv.arrays import Array, memory_order
+from fconv.arrays import Array, from_order, memory_order
 from fconv.threads import run
 
 _PIECE_BYTES = 1 << 20
@@ -69,8 +69,7 @@ class Pieces:
         return self._shaped(flat)
 
     def _shaped(self, flat: Array) -> Array:
-        inverse = sorted(range(len(self._order)), key=self._order.__getitem__)
-        return flat.reshape([self._shape[axis] for axis in self._order]).transpose(inverse)
+        return from_order(flat.reshape([self._shape[axis] for axis in self._order]), self._order)
 
 
 def over_batch(x: Array, work: Callable[[slice], None]) -> None:

@@ -1,0 +1,85 @@
+"""Batch normalisation and channel sums in many pieces: what the plain definition gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fconv as fc
+import fconv.functional as F
+from fconv.functional import channels, normalization
+from fconv.functional.reduction import accurate_sum
+
+ORDERS = {
+    "channels-first": lambda x: x,
+    "channels-last": lambda x: np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1),
+}
+
+
+@pytest.fixture(params=["one piece", "many pieces"])
+def divided(request, monkeypatch):
+    if request.param == "many pieces":
+        monkeypatch.setattr(channels, "_PIECE_BYTES", 1000)
+        monkeypatch.setattr(channels, "_ROW", 16)
+        monkeypatch.setattr(channels, "_LEAST_PLANE", 1)
+    return request.param
+
+
+def drawn(shape, seed, mean=0.0, dtype=np.float64):
+    return fc.random.normal(fc.random.key(seed), shape, dtype) + dtype(mean)
+
+
+def plain(monkeypatch):
+    """Leave the pieces alone: the definition that all norms share."""
+    monkeypatch.setattr(channels, "layout_of", lambda x: None)
+    monkeypatch.setattr(normalization, "layout_of", lambda x: None)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(
+    "shape", [(7, 5, 9, 8), (13, 3, 11), (301, 6), (2, 1, 70, 3), (1, 4, 33, 2), (5, 40, 3, 2)]
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norm_is_the_definition(divided, shape, order, training, monkeypatch):
+    x, g = ORDERS[order](drawn(shape, 0, 100.0)), drawn(shape, 1)
+    running = () if training else (drawn((shape[1],), 2), drawn((shape[1],), 3) ** 2 + 1)
+    affine = {"weight": drawn((shape[1],), 4), "bias": drawn((shape[1],), 5)}
+    assert channels.layout_of(x) is not None or divided == "one piece"
+    before = x.copy()
+    found = []
+    for step in (lambda: None, lambda: plain(monkeypatch)):
+        step()
+        y, pullback = F.batch_norm.forward(x, *running, **affine, training=training)
+        found.append((y, *(grad for grad in pullback(g) if grad is not None)))
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
+    np.testing.assert_array_equal(x, before)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.usefixtures("divided")
+def test_moments_and_sums_keep_digits_in_float32(order):
+    x = ORDERS[order](drawn((37, 5, 12, 7), 0, 1e4, np.float32))
+    x[11:] += np.float32(50)  # so that the pieces' means differ
+    wide = x.astype(np.float64)
+    mean, var = F.batch_moments(x)
+    np.testing.assert_allclose(mean, wide.mean(axis=(0, 2, 3)), rtol=1e-9)
+    np.testing.assert_allclose(var, wide.var(axis=(0, 2, 3)), rtol=1e-6)
+    np.testing.assert_allclose(channels.sum_by_channel(x), accurate_sum(x, (0, 2, 3)), rtol=3e-7)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_same_bits_with_any_number_of_threads(order, monkeypatch):
+    monkeypatch.setattr(channels, "_PIECE_BYTES", 1000)
+    x, g = (ORDERS[order](drawn((20, 3, 16, 16), seed, 0.0, np.float32)) for seed in (0, 1))
+    threads, found = fc.get_num_threads(), []
+    try:
+        for n in (1, 2, 5):
+            fc.set_num_threads(n)
+            y, pullback = F.batch_norm.forward(x, training=True)
+            found.append((y, pullback(g)[0], channels.sum_by_channel(x)))
+    finally:
+        fc.set_num_threads(threads)
+    for others in found[1:]:
+        for a, b in zip(found[0], others, strict=True):
+            np.testing.assert_array_equal(a, b)
