@@ -1,46 +1,42 @@
-"""Learn to read handwritten digits, with a training loop of pure functions.
+"""Learn to tell pictures apart: handwritten digits, or any folder in MNIST's format.
 
-By default the digits are scikit-learn's 1,797 scans of 8x8 pixels, which come inside the
-package; every fifth of them is held out for the test. With --data DIR they are the pictures of
-an MNIST-format folder: train-images-idx3-ubyte, train-labels-idx1-ubyte,
-t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, gzipped or not.
+By default the pictures are scikit-learn's 1,797 scans of digits of 8x8 pixels, which come inside
+the package; every fifth of them is held out for the test. With --data DIR they are those of an
+MNIST-format folder, such as MNIST or Fashion-MNIST: train-images-idx3-ubyte,
+train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, gzipped or not.
 
-Into --out go a picture of the training curves, a sheet of test digits with the network's
-answers, and the network itself as digits.safetensors, which PyTorch loads too.
+Into --out go the training curves, a sheet of test pictures with the network's answers, its
+mistakes first, the confusion matrix, the filters of the first layer, results.json, and the network
+itself as digits.safetensors, which PyTorch loads too.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
+from support import flags, plots, results
+from support.training import Run, train, warm_up_and_cosine
 
 import fconv as fc
 
+_FASHION = ["T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"]
+
 
 class Data(NamedTuple):
-    """Pictures (N, 1, H, W) from 0 to 1 and their class numbers, to train on and to test with."""
+    """Pictures (N, 1, H, W) from 0 to 1 and their class numbers, and the names of the classes."""
 
     train_x: Any
     train_t: Any
     test_x: Any
     test_t: Any
+    names: list[str]
 
 
-class Result(NamedTuple):
-    """What training leaves."""
-
-    params: Any
-    losses: list[float]
-    accuracies: list[float]
-
-
-def network(classes: int) -> fc.Layer:
+def small(classes: int) -> fc.Layer:
     """Two convolution blocks and a linear layer."""
     return fc.compose(
         fc.conv2d(32, 3, padding=1), fc.batch_norm(), fc.relu(), fc.max_pool2d(2),
@@ -49,202 +45,239 @@ def network(classes: int) -> fc.Layer:
     )  # fmt: skip
 
 
-def train(net: fc.Layer, data: Data, args: argparse.Namespace) -> Result:
-    """Train by stochastic gradient descent; Ctrl-C ends after the step at hand."""
-    key = fc.random.key(args.seed)
-    init_key, order_key, step_key = fc.random.split(key, 3)
-    steps = args.epochs * -(-len(data.train_x) // args.batch_size)
-    params = fc.to_device(net.init(init_key, data.train_x[: args.batch_size].shape), args.device)
-    opt = fc.sgd(lr=lambda step: args.lr * warm_up_and_cosine(step, steps), momentum=args.momentum)
-    opt_state = opt.init(params)
-    loss_and_grad = fc.value_and_grad(net, fc.cross_entropy_loss())
-    losses: list[float] = []
-    accuracies = [accuracy(net, params, data)]
-
-    with tqdm(total=steps, unit="step", dynamic_ncols=True) as bar:
-        try:
-            for epoch in range(args.epochs):
-                shuffled = fc.random.fold_in(order_key, epoch)
-                for x, t in fc.data.batches(
-                    data.train_x, data.train_t, batch_size=args.batch_size, key=shuffled
-                ):
-                    key = fc.random.fold_in(step_key, len(losses))
-                    loss, grads, params = loss_and_grad(params, x, t, key=key)
-                    params, opt_state = opt.step(params, grads, opt_state)
-                    losses.append(float(loss))
-                    bar.set_postfix(loss=f"{np.mean(losses[-20:]):.4f}", accuracy=f"{accuracies[-1]:.4f}")
-                    bar.update()
-                accuracies.append(accuracy(net, params, data))
-                bar.set_postfix(loss=f"{np.mean(losses[-20:]):.4f}", accuracy=f"{accuracies[-1]:.4f}")
-        except KeyboardInterrupt:
-            bar.write(f"stopped after {len(losses)} steps; the network is kept as it is", file=sys.stderr)
-    return Result(params, losses, accuracies)
+def notebook(classes: int) -> fc.Layer:
+    """Four convolutions of very few filters and two linear layers, for pictures of 28x28."""
+    return fc.compose(
+        fc.conv2d(3, 3), fc.relu(), fc.conv2d(3, 3), fc.relu(), fc.max_pool2d(2),
+        fc.conv2d(6, 3), fc.relu(), fc.conv2d(6, 3), fc.relu(), fc.max_pool2d(2),
+        fc.flatten(), fc.dropout(0.25),
+        fc.linear(30), fc.relu(), fc.dropout(0.25),
+        fc.linear(classes), fc.log_softmax(1),
+    )  # fmt: skip
 
 
-def warm_up_and_cosine(step: int, steps: int) -> float:
-    """Rise to 1 over the first tenth of the steps, then fall to 0 along a cosine."""
-    return min(1.0, 10 * (step + 1) / steps) * 0.5 * (1 + float(np.cos(np.pi * step / steps)))
+def resnet(classes: int) -> fc.Layer:
+    """Three residual blocks, of which two halve the size and double the channels."""
+
+    def block(channels: int, stride: int) -> fc.Layer:
+        body = fc.compose(
+            fc.conv2d(channels, 3, stride, 1, bias=False), fc.batch_norm(), fc.relu(),
+            fc.conv2d(channels, 3, 1, 1, bias=False), fc.batch_norm(),
+        )  # fmt: skip
+        shortcut = fc.compose(fc.conv2d(channels, 1, stride, bias=False), fc.batch_norm())
+        return fc.compose(fc.residual(body, shortcut if stride > 1 else None), fc.relu())
+
+    return fc.compose(
+        fc.conv2d(16, 3, 1, 1, bias=False), fc.batch_norm(), fc.relu(),
+        block(16, 1), block(32, 2), block(64, 2),
+        fc.adaptive_avg_pool2d(1), fc.flatten(), fc.linear(classes),
+    )  # fmt: skip
 
 
-def predict(net: fc.Layer, params: Any, x: Any) -> Any:
+NETWORKS: dict[str, Callable[[int], fc.Layer]] = {
+    "small": small,
+    "notebook": notebook,
+    "lenet": fc.models.lenet,
+    "resnet": resnet,
+}
+
+
+def shuffled(data: Data, args: argparse.Namespace) -> Any:
+    """Make the stream of batches: each epoch in an order that its number draws."""
+    key = fc.random.fold_in(fc.random.key(args.seed), 1)
+
+    def stream(start: int) -> Iterator[tuple[Any, Any]]:
+        first, within = divmod(start, steps_of_epoch(data, args))
+        for epoch in range(first, args.epochs):
+            order = fc.random.fold_in(key, epoch)
+            for x, t in fc.data.batches(
+                data.train_x, data.train_t, batch_size=args.batch_size, key=order, start=within
+            ):
+                yield x, t
+            within = 0
+
+    return stream
+
+
+def steps_of_epoch(data: Data, args: argparse.Namespace) -> int:
+    """Count the batches of an epoch; the last one may be smaller."""
+    return -(-len(data.train_x) // args.batch_size)
+
+
+def predict(net: fc.Layer, params: Any, x: Any, device: str) -> Any:
     """Give the class number of each picture."""
+    parts = fc.data.batches(x, batch_size=500)
     return np.concatenate(
         [
-            fc.to_device(net.apply(params, part), "cpu").argmax(axis=1)
-            for (part,) in fc.data.batches(x, batch_size=500)
+            fc.to_device(net.apply(params, fc.to_device(part, device)), "cpu").argmax(axis=1)
+            for (part,) in parts
         ]
     )
-
-
-def accuracy(net: fc.Layer, params: Any, data: Data) -> float:
-    """Give the share of test pictures that are read rightly."""
-    return float(np.mean(predict(net, params, data.test_x) == fc.to_device(data.test_t, "cpu")))
 
 
 def load_data(folder: str | None) -> Data:
     """Read an MNIST-format folder, or scikit-learn's digits."""
     if folder is not None:
         train_x, train_t, test_x, test_t = fc.data.read_mnist(folder)
-        return Data(
-            pictures(train_x, 255), train_t.astype(np.int64), pictures(test_x, 255), test_t.astype(np.int64)
-        )
+        train_t, test_t = train_t.astype(np.int64), test_t.astype(np.int64)
+        if not len(train_t) or not len(test_t):
+            raise ValueError(
+                f"{folder} has {len(train_t)} pictures to train on and {len(test_t)} to test with"
+            )
+        count = int(max(train_t.max(), test_t.max())) + 1
+        fashion = "fashion" in Path(folder).resolve().name.lower() and count == len(_FASHION)
+        names = _FASHION if fashion else [str(i) for i in range(count)]
+        return Data(in_planes(train_x, 255), train_t, in_planes(test_x, 255), test_t, names)
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
-    x, t = pictures(images.reshape(-1, 8, 8), 16), labels.astype(np.int64)
+    x, t = in_planes(images.reshape(-1, 8, 8), 16), labels.astype(np.int64)
     held_out = np.arange(len(x)) % 5 == 4
-    return Data(x[~held_out], t[~held_out], x[held_out], t[held_out])
+    return Data(x[~held_out], t[~held_out], x[held_out], t[held_out], [str(i) for i in range(10)])
 
 
-def pictures(images: Any, white: float) -> Any:
+def in_planes(images: Any, white: float) -> Any:
     """Give grey pictures (N, H, W) as float32 (N, 1, H, W) from 0 to 1."""
     return (images / np.float32(white)).astype(np.float32)[:, None]
 
 
-def plot_curves(path: Path, result: Result) -> None:
-    """Draw the loss of each step and the test accuracy of each epoch."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    from matplotlib.ticker import MaxNLocator
-
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
-    steps = np.arange(1, len(result.losses) + 1)
-    window = max(1, len(steps) // 50)
-    smooth = np.convolve(result.losses or [np.nan], np.ones(window) / window, "valid")
-    left.plot(steps, result.losses, color="tab:blue", alpha=0.25, linewidth=0.8, label="each step")
-    left.plot(steps[window - 1 :], smooth[: len(steps)], color="tab:blue", label=f"mean of {window} steps")
-    left.set(xlabel="step", ylabel="cross-entropy", title="training loss", yscale="log")
-    left.legend()
-    right.plot(range(len(result.accuracies)), result.accuracies, marker="o", color="tab:green")
-    right.set(xlabel="epoch", ylabel="share read rightly", title="test accuracy", ylim=(0, 1.02))
-    right.annotate(
-        f"{result.accuracies[-1]:.4f}", (len(result.accuracies) - 1, result.accuracies[-1]),
-        textcoords="offset points", xytext=(0, -16), ha="right",
-    )  # fmt: skip
-    right.xaxis.set_major_locator(MaxNLocator(integer=True))
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-
-
-def plot_sheet(path: Path, data: Data, answers: Any, columns: int = 12, rows: int = 6) -> None:
+def plot_answers(path: Path, data: Data, answers: Any, columns: int = 12, rows: int = 6) -> None:
     """Draw test pictures with the network's answers: wrong ones first, in red, on half the sheet at most."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    test_x, test_t = fc.to_device((data.test_x, data.test_t), "cpu")
-    wrong = np.flatnonzero(answers != test_t)
-    right = np.flatnonzero(answers == test_t)
+    plt = plots.pyplot()
+    wrong = np.flatnonzero(answers != data.test_t)
+    right = np.flatnonzero(answers == data.test_t)
     shown = np.concatenate([wrong[: columns * rows // 2], right])[: columns * rows]
-    figure, grid = plt.subplots(rows, columns, figsize=(columns, 1.25 * rows), layout="constrained")
+    longest = max(map(len, data.names))
+    width = columns * (1 if longest < 3 else 1.25)
+    figure, grid = plt.subplots(rows, columns, figsize=(width, 1.3 * rows), layout="constrained")
     for axes in grid.flat:
         axes.set_axis_off()
     for axes, i in zip(grid.flat, shown, strict=False):
-        mistaken = answers[i] != test_t[i]
-        axes.imshow(test_x[i, 0], cmap="gray_r", vmin=0, vmax=1)
-        axes.set_title(
-            f"{answers[i]} (is {test_t[i]})" if mistaken else f"{answers[i]}",
-            color="tab:red" if mistaken else "black", fontsize=9,
-        )  # fmt: skip
-    figure.suptitle(f"test pictures and the network's answers: {len(wrong)} of {len(test_t)} wrong, in red")
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+        said, is_ = data.names[answers[i]], data.names[data.test_t[i]]
+        mistaken = answers[i] != data.test_t[i]
+        between = "\n" if longest > 2 else " "
+        axes.imshow(data.test_x[i, 0], cmap="gray_r", vmin=0, vmax=1)
+        axes.set_title(f"{said}{between}(is {is_})" if mistaken else said,
+                       color="tab:red" if mistaken else "black", fontsize=8)  # fmt: skip
+    title = f"test pictures and the network's answers: {len(wrong)} of {len(data.test_t)} wrong, in red"
+    figure.suptitle(title)
+    plots.save(figure, path)
 
 
-def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+def confusion(data: Data, answers: Any) -> Any:
+    """Count, for each class (rows), the answers (columns)."""
+    count = len(data.names)
+    return np.bincount(data.test_t * count + answers, minlength=count * count).reshape(count, count)
+
+
+def plot_confusion(path: Path, counts: Any, names: list[str]) -> None:
+    """Draw the confusion matrix, as shares of each class, with the counts written in."""
+    plt = plots.pyplot()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = max(4.0, 0.62 * len(names) + 1.2)
+    figure, axes = plt.subplots(figsize=(side + 0.8, side), layout="constrained")
+    image = axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)
+    for (i, j), n in np.ndenumerate(counts) if len(names) <= 30 else ():
+        if n:
+            axes.text(j, i, n, ha="center", va="center", fontsize=8, color="w" if shares[i, j] > 0.3 else "k")
+    ticks = range(len(names))
+    axes.set_xticks(ticks, names, rotation=90 if max(map(len, names)) > 2 else 0)
+    axes.set_yticks(ticks, names)
+    wrong = int(counts.sum() - np.trace(counts))
+    axes.set(xlabel="the network's answer", ylabel="class", title=f"{wrong} of {counts.sum()} wrong")
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, label="share of the class")
+    levels = np.array([0, 0.01, 0.05, 0.2, 0.5, 1])  # few mistakes are to be seen too
+    bar.set_ticks(np.sqrt(levels), labels=[f"{level:g}" for level in levels])
+    plots.save(figure, path)
+
+
+def plot_kernels(path: Path, weight: Any) -> None:
+    """Draw the filters of the first layer: red where they add, blue where they subtract."""
+    plt = plots.pyplot()
+    count = len(weight)
+    columns = min(8, count)
+    rows = -(-count // columns)
+    size = (1.1 * columns + 1, 1.2 * rows + 0.5)
+    figure, grid = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    most = float(np.abs(weight).max()) or 1.0
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for i, (axes, kernel) in enumerate(zip(grid.flat, weight[:, 0], strict=False)):
+        image = axes.imshow(kernel, cmap="RdBu_r", vmin=-most, vmax=most)
+        axes.set_title(str(i), fontsize=8)
+    figure.colorbar(image, ax=grid, shrink=0.9)
+    figure.suptitle(f"the {count} filters of the first layer", fontsize=10)
+    plots.save(figure, path)
+
+
+def arguments(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", metavar="DIR", help="MNIST-format folder (default: scikit-learn's digits)")
-    parser.add_argument(
-        "--epochs", type=at_least_one, default=20, help="times through the data (default: 20)"
-    )
-    parser.add_argument(
-        "--batch-size", type=at_least_one, default=64, help="pictures of a step (default: 64)"
-    )
-    parser.add_argument(
-        "--lr",
-        type=at_least_zero,
-        default=0.05,
-        help="highest learning rate; it rises to this and falls to 0 (default: 0.05)",
-    )
-    parser.add_argument("--momentum", type=at_least_zero, default=0.9, help="momentum of SGD (default: 0.9)")
-    parser.add_argument("--seed", type=int, default=0, help="everything random follows from it (default: 0)")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("out/digits"),
-        metavar="DIR",
-        help="folder for results (default: out/digits)",
-    )
-    parser.add_argument("--device", default="cpu", help='"cpu", "cuda" or "cuda:N" (default: cpu)')
+    parser = flags.parser(
+        __doc__, "digits", data="MNIST-format folder (default: scikit-learn's digits)",
+        steps=20, batch_size=64, lr=0.05, samples="pictures", epochs=True,
+    )  # fmt: skip
+    add = parser.add_argument
+    add("--network", choices=NETWORKS, default="small", help="(default: small)")
+    add("--momentum", type=flags.at_least_zero, default=0.9, metavar="NUMBER",
+        help="momentum of SGD (default: 0.9)")  # fmt: skip
     return parser.parse_args(argv)
 
 
-def at_least_one(text: str) -> int:
-    """Read a whole number from 1 up."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, got {text}")
-    return number
+def learn(net: fc.Layer, data: Data, args: argparse.Namespace) -> Run:
+    """Train by stochastic gradient descent."""
+    of_epoch = steps_of_epoch(data, args)
+    schedule = warm_up_and_cosine(args.lr, args.epochs * of_epoch)
 
+    def measure(params: Any) -> dict[str, float]:
+        answers = predict(net, params, data.test_x, args.device)
+        return {"accuracy": float(np.mean(answers == data.test_t))}
 
-def at_least_zero(text: str) -> float:
-    """Read a number of 0 or more."""
-    number = float(text)
-    if not 0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number of 0 or more, got {text}")
-    return number
+    return train(
+        net,
+        fc.nll_loss() if args.network == "notebook" else fc.cross_entropy_loss(),
+        fc.sgd(lr=schedule, momentum=args.momentum),
+        (args.batch_size, *data.train_x.shape[1:]),
+        shuffled(data, args),
+        measure,
+        args,
+        network=args.network,
+        steps=args.epochs * of_epoch,
+        measure_every=of_epoch,
+        samples=args.epochs * len(data.train_x),
+    )
 
 
 def main(argv: list[str] | None = None) -> float:
     """Train, show, save; give the test accuracy."""
     args = arguments(argv)
-    try:
-        args.out.mkdir(parents=True, exist_ok=True)
-        if not os.access(args.out, os.W_OK):
-            raise ValueError(f"cannot write to {args.out}")
-        data = fc.to_device(load_data(args.data), args.device)
-    except (OSError, ValueError) as error:
-        sys.exit(f"digits: {error}")
-    net = network(int(data.train_t.max()) + 1)
-    height, width = data.train_x.shape[2:]
-    print(f"{len(data.train_x)} pictures of {height}x{width} to train on, {len(data.test_x)} to test with")
+    with results.in_one_line("digits"):
+        results.prepare(args.out)
+        fc.to_device(np.zeros(1, np.float32), args.device)
+        data = load_data(args.data)
+        net = NETWORKS[args.network](len(data.names))
+        height, width = data.train_x.shape[2:]
+        net.out_shape(data.train_x.shape)  # says so where the pictures are too small for it
+        print(
+            f"{len(data.train_x)} pictures of {height}x{width} to train on, {len(data.test_x)} to test with"
+        )
+        run = learn(net, data, args)
 
-    result = train(net, data, args)
-
-    answers = predict(net, result.params, data.test_x)
-    final = float(np.mean(answers == fc.to_device(data.test_t, "cpu")))
-    plot_curves(args.out / "curves.png", result)
-    plot_sheet(args.out / "digits.png", data, answers)
-    fc.save(args.out / "digits.safetensors", result.params, metadata={"test_accuracy": f"{final:.4f}"})
-    print(f"saved curves.png, digits.png and digits.safetensors in {args.out}")
+    params = fc.to_device(run.params, "cpu")
+    answers = predict(net, params, data.test_x, "cpu")
+    final = float(np.mean(answers == data.test_t))
+    counts = confusion(data, answers)
+    first = next(w for name, w in fc.to_state_dict(params).items() if name.endswith("weight"))
+    plots.curves(args.out / "curves.png", run, "accuracy", "share read rightly", "cross-entropy")
+    plot_answers(args.out / "digits.png", data, answers)
+    plot_confusion(args.out / "confusion.png", counts, data.names)
+    plot_kernels(args.out / "kernels.png", first)
+    results.write_json(
+        args.out / "results.json", "digits", args,
+        {"test_accuracy": final, "confusion": counts.tolist(), "classes": data.names, **run.summary()},
+    )  # fmt: skip
+    about = {"test_accuracy": f"{final:.4f}", "network": args.network}
+    fc.save(args.out / "digits.safetensors", params, metadata=about)
+    print(f"saved digits.png, curves.png, confusion.png, kernels.png and digits.safetensors in {args.out}")
     print(f"test accuracy {final:.3f}")
     return final
 

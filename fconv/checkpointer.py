@@ -127,7 +127,7 @@ class Checkpointer:
         else:
             self._lock.renew("Checkpointer", self._folder)
         self._refuse_the_past(number)
-        path = self._path(number)
+        path = self.path(number)
         save(path, state, metadata)
         self._damaged.discard(number)
         self._prune(number)
@@ -140,7 +140,7 @@ class Checkpointer:
         except FileNotFoundError:
             return []
         found = (int(match[1]) for name in names if (match := self._names.fullmatch(name)))
-        return sorted(step for step in found if os.path.basename(self._path(step)) in names)
+        return sorted(step for step in found if os.path.basename(self.path(step)) in names)
 
     def restore(self, step: int) -> Any:
         """Load the state of a step, every byte checked.
@@ -152,7 +152,17 @@ class Checkpointer:
         OSError
             The file cannot be read; FileNotFoundError where there is none of this step.
         """
-        return load(self._path(whole("Checkpointer.restore", "step", step, least=0)), mmap=False)
+        return load(self.path(whole("Checkpointer.restore", "step", step, least=0)), mmap=False)
+
+    def path(self, step: int) -> str:
+        """Give the name of a step's file, whether there is one or not.
+
+        Examples
+        --------
+        >>> Checkpointer("run").path(300) == os.path.abspath("run/step-00000300.safetensors")
+        True
+        """
+        return os.path.join(self._folder, f"step-{step:08d}{self._suffix}")
 
     def latest(self) -> tuple[int, Any] | None:
         """Load the newest whole checkpoint.
@@ -178,7 +188,7 @@ class Checkpointer:
                 continue
             except (ValueError, OSError) as error:
                 self._damaged.add(step)
-                reasons.append(f"{self._path(step)} is passed over: {error}")
+                reasons.append(f"{self.path(step)} is passed over: {error}")
                 warnings.warn(f"Checkpointer: {reasons[-1]}", RuntimeWarning, stacklevel=2)
         if reasons:
             raise ValueError(
@@ -186,9 +196,6 @@ class Checkpointer:
                 f"remove them to begin anew"
             )
         return None
-
-    def _path(self, step: int) -> str:
-        return os.path.join(self._folder, f"step-{step:08d}{self._suffix}")
 
     def _refuse_the_past(self, step: int) -> None:
         """Refuse to save before a later whole checkpoint; damaged ones are no obstacle."""
@@ -212,7 +219,7 @@ class Checkpointer:
             if self._keep_every is not None and step % self._keep_every == 0:
                 continue
             try:
-                os.unlink(self._path(step))
+                os.unlink(self.path(step))
             except FileNotFoundError:
                 pass
             except OSError as error:  # the run is worth more than the room on the disk

@@ -13,7 +13,15 @@ import numpy as np
 from fconv.arrays import Array
 from fconv.files import atomic_write
 
-__all__ = ["Picture", "check_writable", "read_image", "resized", "write_image"]
+__all__ = [
+    "Picture",
+    "check_writable",
+    "cubically_resized",
+    "picture_endings",
+    "read_image",
+    "resized",
+    "write_image",
+]
 
 _MODES = {"1": "L", "L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA"}
 _SIXTEEN = ("I;16", "I;16L", "I;16B", "I;16N", "I")
@@ -119,7 +127,21 @@ def write_image(path: str | os.PathLike[str], picture: Picture) -> None:
         image.save(file, kind, **options)
 
 
-def resized(planes: Array, size: tuple[int, int]) -> Array:
+def picture_endings() -> frozenset[str]:
+    """Give the endings of the files that can be read, in small letters, as ``.png``.
+
+    Raises
+    ------
+    ImportError
+        Pillow is not installed.
+    """
+    image_module = _pillow("picture_endings", "Image")
+    return frozenset(
+        end for end, kind in image_module.registered_extensions().items() if kind in image_module.OPEN
+    )
+
+
+def resized(planes: Array, size: tuple[int, ...]) -> Array:
     """Resize float32 planes (C, H, W) to `size` with Pillow's triangle filter.
 
     It averages where it shrinks; torchvision's transforms, with which most classifiers were trained,
@@ -130,9 +152,26 @@ def resized(planes: Array, size: tuple[int, int]) -> Array:
     ImportError
         Pillow is not installed.
     """
+    return _resized(planes, size, "BILINEAR")
+
+
+def cubically_resized(planes: Array, size: tuple[int, ...]) -> Array:
+    """Resize float32 planes (C, H, W) to `size` with Pillow's cubic filter, of Keys' coefficient -1/2.
+
+    It averages where it shrinks, as the small pictures of super-resolution's test sets were made.
+
+    Raises
+    ------
+    ImportError
+        Pillow is not installed.
+    """
+    return _resized(planes, size, "BICUBIC")
+
+
+def _resized(planes: Array, size: tuple[int, ...], kind: str) -> Array:
     image = _pillow("resized", "Image")
     rows = [image.fromarray(np.ascontiguousarray(plane)) for plane in planes]
-    return np.stack([np.asarray(row.resize(size[::-1], image.Resampling.BILINEAR)) for row in rows])
+    return np.stack([np.asarray(row.resize(size[::-1], image.Resampling[kind])) for row in rows])
 
 
 def check_writable(path: str | os.PathLike[str], *, alpha: bool = False, bits: int = 8) -> str:

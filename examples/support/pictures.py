@@ -1,0 +1,65 @@
+"""Photographs to train on and to test with."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import fconv as fc
+
+_TRAINED_ON = ("astronaut", "coffee", "rocket", "immunohistochemistry", "retina")
+_HELD_OUT = ("chelsea", "motorcycle")
+
+
+class Photographs(NamedTuple):
+    """Pictures (3, H, W), uint8 from 0 to 255 or float32 from 0 to 1, with their names."""
+
+    train: list[Any]
+    test: list[Any]
+    test_names: list[str]
+    skipped: dict[str, str]
+
+
+def photographs(folder: str | None, least: int, held_out: int = 4) -> Photographs:
+    """Read a folder, of which the last pictures are held out; or those that come with scikit-image.
+
+    Pictures with a side of less than `least` pixels are left out; those that are, are named.
+    """
+    if folder is None:
+        return _from_skimage()
+    images = fc.data.read_images(folder, least=least)
+    for name, why in images.skipped.items():
+        print(f"left out: {name}: {why}", file=sys.stderr)
+    if len(images.pictures) < 2:
+        raise ValueError(f"{folder} has one picture that can be used; two are needed, one to test with")
+    held = min(held_out, len(images.pictures) // 2)
+    return Photographs(
+        images.pictures[:-held], images.pictures[-held:], [Path(n).stem for n in images.names[-held:]],
+        images.skipped,
+    )  # fmt: skip
+
+
+def _from_skimage() -> Photographs:
+    from skimage import data
+
+    def planes(name: str) -> Any:
+        pixels = data.stereo_motorcycle()[0] if name == "motorcycle" else getattr(data, name)()
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+    return Photographs(
+        [planes(name) for name in _TRAINED_ON], [planes(name) for name in _HELD_OUT], list(_HELD_OUT), {}
+    )
+
+
+def from_0_to_1(pixels: Any) -> Any:
+    """Give a picture as float32 from 0 to 1."""
+    return pixels.astype(np.float32) / np.float32(255) if pixels.dtype == np.uint8 else pixels
+
+
+def middle(pixels: Any, height: int, width: int) -> Any:
+    """Cut the middle out of a picture, of at most this size."""
+    top, left = (max(0, (n - m) // 2) for n, m in zip(pixels.shape[1:], (height, width), strict=True))
+    return pixels[:, top : top + height, left : left + width]

@@ -1,0 +1,183 @@
+"""The loop around a training step: progress, checkpoints, Ctrl-C and going on again.
+
+The step itself is the library's: ``fc.train_step(net, loss, opt)`` makes the pure function
+``(state, x, target) -> (state, metrics)``. Since batches are a function of the step's number, and
+all else that is random of the state's key, a run that is stopped and resumed is bit for bit the
+run that was never stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+import fconv as fc
+
+Stream = Callable[[int], Iterator[tuple[Any, Any]]]
+"""Gives the batches from a step on."""
+
+_MAY_CHANGE = ("data", "device", "out", "resume", "checkpoint_every", "steps", "epochs")
+
+
+@dataclass
+class Run:
+    """What a training run has come to."""
+
+    state: fc.TrainState
+    losses: list[float]
+    scores: dict[str, list[float]]  # "step", and what was measured there
+    seconds: float = 0.0
+    samples: int = 0
+    stopped: bool = False
+
+    @property
+    def params(self) -> Any:
+        """The network's parameters."""
+        return self.state.params
+
+    def summary(self) -> dict[str, Any]:
+        """Give what belongs into the results file."""
+        return {
+            "steps": self.state.step, "stopped": self.stopped,
+            "final": {name: values[-1] for name, values in self.scores.items() if values},
+            "training_seconds": round(self.seconds, 2),
+            "samples_per_second": round(self.samples / self.seconds, 1) if self.seconds else None,
+            "scores": self.scores, "losses": self.losses,
+        }  # fmt: skip
+
+
+def train(
+    net: fc.Layer,
+    loss: Any,
+    opt: Any,
+    shape: tuple[int, ...],
+    stream: Stream,
+    measure: Callable[[Any], dict[str, float]],
+    args: argparse.Namespace,
+    *,
+    network: str,
+    steps: int,
+    measure_every: int,
+    samples: int | None = None,
+) -> Run:
+    """Train, or go on with training; Ctrl-C ends after the step at hand, which is saved.
+
+    `samples` is the number that all steps take together, if not all batches are of one size.
+    """
+    saver = fc.Checkpointer(args.out / "checkpoints", keep=2, every=args.checkpoint_every)
+    state = fc.train_state(net, opt, fc.random.key(args.seed), shape)
+    run = Run(state, [], {})
+    flags = {k: v for k, v in vars(args).items() if k not in _MAY_CHANGE}
+    about = {"network": network, "flags": json.dumps(flags, default=str)}
+    if args.resume:
+        resume(run, saver, about)
+    else:
+        begin_anew(saver, args)
+    run.state = fc.to_device(run.state, args.device)
+    step = fc.train_step(net, loss, opt)
+    begun = run.state.step
+
+    def save() -> None:
+        scores = {name: np.array(values) for name, values in run.scores.items()}
+        kept = {"state": run.state, "losses": np.array(run.losses), "scores": scores}
+        finished = {"finished": "yes"} if run.state.step >= steps else {}
+        saver.save(run.state.step, fc.to_device(kept, "cpu"), {**about, **finished}, force=True)
+
+    def note() -> None:
+        for name, value in {"step": run.state.step, **measure(run.params)}.items():
+            run.scores.setdefault(name, []).append(value)
+
+    batches = fc.data.prefetch(stream(begun))
+    total = samples or steps * shape[0]
+    bar = tqdm(
+        total=total, initial=begun * total // steps, unit=" images", unit_scale=True,
+        dynamic_ncols=True, mininterval=0.2,
+    )  # fmt: skip
+    try:
+        if not run.scores:
+            note()
+        while run.state.step < steps:
+            x, target = fc.to_device(next(batches), args.device)
+            start = time.perf_counter()
+            state, metrics = step(run.state, x, target)
+            value = float(metrics["loss"])
+            if not math.isfinite(value):
+                raise ValueError(f"the loss is {value} at step {run.state.step}; try a lower --lr")
+            run.seconds += time.perf_counter() - start
+            run.samples += len(x)
+            run.losses.append(value)
+            run.state = state
+            if state.step % measure_every == 0 or state.step == steps:
+                note()
+            if state.step % args.checkpoint_every == 0 and state.step < steps:
+                save()
+            shown = {name: f"{values[-1]:.4g}" for name, values in run.scores.items() if name != "step"}
+            bar.set_postfix(loss=f"{np.mean(run.losses[-20:]):.4f}", **shown)
+            bar.update(len(x))
+    except KeyboardInterrupt:
+        run.stopped = True
+    finally:
+        batches.close()
+        bar.close()
+        if run.state.step > begun:
+            save()
+    if run.stopped:
+        print(f"stopped after step {run.state.step} of {steps}; --resume goes on from there", file=sys.stderr)
+    return run
+
+
+def begin_anew(saver: fc.Checkpointer, args: argparse.Namespace) -> None:
+    """Remove the checkpoints of a run that came to its end; refuse where one did not."""
+    steps = saver.steps()
+    if steps and "finished" not in fc.load_metadata(saver.path(steps[-1])):
+        raise ValueError(
+            f"{args.out} holds a run that stopped after step {steps[-1]}; "
+            f"add --resume to go on with it, or choose another --out"
+        )
+    for step in steps:
+        os.unlink(saver.path(step))
+
+
+def resume(run: Run, saver: fc.Checkpointer, about: dict[str, str]) -> None:
+    """Take over the newest checkpoint, or refuse one of another network or of other flags."""
+    found = saver.latest()
+    if found is None:
+        print("no checkpoint to go on from: the run begins", file=sys.stderr)
+        return
+    step, kept = found
+    said = fc.load_metadata(saver.path(step))
+    # An error that lists the names that differ, where the network is another one.
+    fc.from_state_dict(run.state.params, fc.to_state_dict(kept["state"].params))
+    if said.get("network") != about["network"]:
+        raise ValueError(f"the checkpoint is of the network {said.get('network')}, not {about['network']}")
+    before, now = json.loads(said.get("flags", "{}")), json.loads(about["flags"])
+    changed = [
+        f"--{flag.replace('_', '-')} {now.get(flag)} (was {before.get(flag)})"
+        for flag in sorted({*before, *now})
+        if before.get(flag) != now.get(flag)
+    ]
+    if changed:
+        raise ValueError(f"the checkpoint was made with other flags: {', '.join(changed)}")
+    run.state = kept["state"]
+    run.losses = [float(value) for value in kept["losses"]]
+    run.scores = {name: [float(value) for value in values] for name, values in kept["scores"].items()}
+
+
+def warm_up_and_cosine(lr: float, steps: int) -> Callable[[int], float]:
+    """Rise to `lr` over the first twentieth of the steps, then fall to 0 along a cosine."""
+
+    def schedule(step: int) -> float:
+        rising = min(1.0, 20 * (step + 1) / steps)
+        return lr * rising * 0.5 * (1 + math.cos(math.pi * min(step, steps) / steps))
+
+    return schedule
