@@ -50,8 +50,8 @@ def notebook(classes: int) -> fc.Layer:
     return fc.compose(
         fc.conv2d(3, 3), fc.relu(), fc.conv2d(3, 3), fc.relu(), fc.max_pool2d(2),
         fc.conv2d(6, 3), fc.relu(), fc.conv2d(6, 3), fc.relu(), fc.max_pool2d(2),
-        fc.flatten(), fc.dropout(0.25),
-        fc.linear(30), fc.relu(), fc.dropout(0.25),
+        fc.flatten(), fc.dropout(0.2),
+        fc.linear(30), fc.relu(), fc.dropout(0.2),
         fc.linear(classes), fc.log_softmax(1),
     )  # fmt: skip
 
@@ -86,14 +86,13 @@ def shuffled(data: Data, args: argparse.Namespace) -> Any:
     """Make the stream of batches: each epoch in an order that its number draws."""
     key = fc.random.fold_in(fc.random.key(args.seed), 1)
 
-    def stream(start: int) -> Iterator[tuple[Any, Any]]:
+    def stream(start: int) -> Iterator[tuple[Any, ...]]:
         first, within = divmod(start, steps_of_epoch(data, args))
         for epoch in range(first, args.epochs):
             order = fc.random.fold_in(key, epoch)
-            for x, t in fc.data.batches(
+            yield from fc.data.batches(
                 data.train_x, data.train_t, batch_size=args.batch_size, key=order, start=within
-            ):
-                yield x, t
+            )
             within = 0
 
     return stream
@@ -218,13 +217,15 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     add = parser.add_argument
     add("--network", choices=NETWORKS, default="small", help="(default: small)")
+    add("--optimizer", choices=("sgd", "adam"), default="sgd",
+        help="(default: sgd; adam wants an --lr of about 0.001)")  # fmt: skip
     add("--momentum", type=flags.at_least_zero, default=0.9, metavar="NUMBER",
         help="momentum of SGD (default: 0.9)")  # fmt: skip
     return parser.parse_args(argv)
 
 
 def learn(net: fc.Layer, data: Data, args: argparse.Namespace) -> Run:
-    """Train by stochastic gradient descent."""
+    """Train the network."""
     of_epoch = steps_of_epoch(data, args)
     schedule = warm_up_and_cosine(args.lr, args.epochs * of_epoch)
 
@@ -235,7 +236,7 @@ def learn(net: fc.Layer, data: Data, args: argparse.Namespace) -> Run:
     return train(
         net,
         fc.nll_loss() if args.network == "notebook" else fc.cross_entropy_loss(),
-        fc.sgd(lr=schedule, momentum=args.momentum),
+        fc.adam(lr=schedule) if args.optimizer == "adam" else fc.sgd(lr=schedule, momentum=args.momentum),
         (args.batch_size, *data.train_x.shape[1:]),
         shuffled(data, args),
         measure,

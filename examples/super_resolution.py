@@ -105,7 +105,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = flags.parser(
         __doc__, "super_resolution", data="folder of pictures (default: photographs of scikit-image)",
-        steps=4000, batch_size=16, lr=2e-3, samples="crops",
+        steps=3000, batch_size=16, lr=4e-3, samples="crops",
     )  # fmt: skip
     add = parser.add_argument
     add("--network", choices=NETWORKS, default="espcn", help="(default: espcn)")

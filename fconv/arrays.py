@@ -113,6 +113,25 @@ def special(x: Array) -> Any:
     return import_module("scipy.special" if xp_of(x) is np else "cupyx.scipy.special")
 
 
+def any_of(mask: Array, *, unseen: bool) -> bool:
+    """Tell whether an entry of `mask` is true, if that can be told without waiting.
+
+    Parameters
+    ----------
+    mask : array
+        Boolean.
+    unseen : bool
+        The answer for an array on a GPU, which is still being computed: to ask would make
+        the host wait for all that was begun before.
+
+    Examples
+    --------
+    >>> any_of(np.array([False, True]), unseen=False)
+    True
+    """
+    return bool(mask.any()) if isinstance(mask, (np.ndarray, np.generic)) else unseen
+
+
 def check_floating(name: str, **arrays: object) -> None:
     """Require that `arrays` are real floating-point arrays of one dtype.
 

@@ -1,8 +1,10 @@
-"""The examples run, short, as a user would run them."""
+"""The examples run, short: most of them here, those that are stopped in processes of their own."""
 
 from __future__ import annotations
 
 import gzip
+import importlib
+import json
 import re
 import signal
 import struct
@@ -10,45 +12,102 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import fconv as fc
 
-ROOT = Path(__file__).parents[1]
-DIGITS = [sys.executable, str(ROOT / "examples" / "digits.py")]
+EXAMPLES = Path(__file__).parents[1] / "examples"
+TRAINING = ["digits", "noise2noise", "super_resolution"]
+COMMON = ["--data", "--batch-size", "--lr", "--seed", "--out", "--device", "--resume", "--checkpoint-every"]
 
 
-def run(*flags):
-    return subprocess.run([*DIGITS, *map(str, flags)], capture_output=True, text=True, timeout=300)
+class Done(NamedTuple):
+    """What a run has left."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def command(name, *flags):
+    return [sys.executable, str(EXAMPLES / f"{name}.py"), *map(str, flags)]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run an example in this process, as its command line would."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+
+    def call(name, *flags):
+        code = 0
+        try:
+            importlib.import_module(name).main([str(flag) for flag in flags])
+        except SystemExit as end:  # as Python ends a script: with a number, or by saying why
+            code = end.code if isinstance(end.code, int) else 1
+            if isinstance(end.code, str):
+                print(end.code, file=sys.stderr)
+        return Done(code, *capsys.readouterr())
+
+    return call
 
 
 def check_png(path):
-    assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    with Image.open(path) as image:
+        image.load()
+        assert min(image.size) > 150
     assert path.stat().st_size > 5000
 
 
-def test_digits_learns_and_leaves_its_results(tmp_path):
-    done = run("--epochs", 4, "--out", tmp_path)
+def results(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def short(name, *flags, data=None):
+    """Flags of a run of a few seconds; `data` is a folder of small pictures."""
+    if name == "digits":
+        return ["--epochs", 2, "--checkpoint-every", 10, *flags]
+    few = ["--steps", 12, "--batch-size", 2, "--checkpoint-every", 5, "--data", data]
+    return [*few, *(["--crop", 16] if name == "noise2noise" else ["--crop", 8]), *flags]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Five small pictures with something in them, a corrupt one and one that is too small."""
+    folder = tmp_path_factory.mktemp("photos")
+    draw = np.random.default_rng(0)
+    for i in range(5):
+        coarse = draw.integers(0, 255, (6, 8, 3), np.uint8)
+        Image.fromarray(coarse).resize((64, 48), Image.Resampling.BICUBIC).save(folder / f"p{i}.png")
+    (folder / "cut.png").write_bytes((folder / "p0.png").read_bytes()[:300])
+    Image.new("RGB", (5, 5)).save(folder / "tiny.png")
+    return folder
+
+
+def test_digits_learns_and_leaves_its_results(run, tmp_path):
+    done = run("digits", "--epochs", 4, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     last = done.stdout.splitlines()[-1]
     assert re.fullmatch(r"test accuracy 0\.\d{3}", last)
     assert float(last.split()[-1]) > 0.95
-    assert "accuracy=" in done.stderr
-    assert "loss=" in done.stderr
-    check_png(tmp_path / "curves.png")
-    check_png(tmp_path / "digits.png")
+    for shown in ("accuracy=", "loss=", "images/s"):
+        assert shown in done.stderr
+    for picture in ("curves", "digits", "confusion", "kernels"):
+        check_png(tmp_path / f"{picture}.png")
     params = fc.load(tmp_path / "digits.safetensors")
     assert params[0]["weight"].shape == (32, 1, 3, 3)
     assert params[10]["bias"].shape == (10,)
-    saved = float(fc.load_metadata(tmp_path / "digits.safetensors")["test_accuracy"])
-    assert abs(saved - float(last.split()[-1])) < 1e-3
-    again = run("--epochs", 4, "--out", tmp_path / "again")
+    said = results(tmp_path)
+    assert abs(said["test_accuracy"] - float(last.split()[-1])) < 1e-3
+    assert np.sum(said["confusion"]) == 359
+    assert np.trace(said["confusion"]) == round(said["test_accuracy"] * 359)
+    assert len(said["losses"]) == 4 * 23
+    again = run("digits", "--epochs", 4, "--out", tmp_path)  # over a run that came to its end
+    assert again.returncode == 0, again.stderr
     assert again.stdout.splitlines()[-1] == last
-    assert (tmp_path / "again" / "digits.safetensors").read_bytes() == (
-        tmp_path / "digits.safetensors"
-    ).read_bytes()
 
 
 def write_folder(folder):
@@ -56,58 +115,238 @@ def write_folder(folder):
     folder.mkdir()
     for part, count in (("train", 64), ("t10k", 16)):
         labels = np.arange(count, dtype=np.uint8) % 2
-        images = np.zeros((count, 8, 8), np.uint8)
+        images = np.zeros((count, 28, 28), np.uint8)
         for i, label in enumerate(labels):
-            images[i, 4 * label : 4 * label + 4] = 200 + i % 50
+            images[i, 14 * label : 14 * label + 14] = 200 + i % 50
         for kind, x in (("images-idx3", images), ("labels-idx1", labels)):
             head = bytes([0, 0, 8, x.ndim]) + struct.pack(f">{x.ndim}I", *x.shape)
             (folder / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(head + x.tobytes()))
 
 
-def test_digits_reads_an_mnist_folder(tmp_path):
+@pytest.mark.parametrize(
+    ("network", "flags"),
+    [
+        ("small", []),
+        ("lenet", ["--epochs", 12]),
+        ("resnet", []),
+        ("notebook", ["--optimizer", "adam", "--lr", 0.01]),
+    ],
+)  # fmt: skip
+def test_digits_reads_an_mnist_folder_with_every_network(run, tmp_path, network, flags):
     write_folder(tmp_path / "data")
-    done = run("--data", tmp_path / "data", "--epochs", 4, "--batch-size", 8, "--out", tmp_path / "out")
+    done = run(
+        "digits", "--data", tmp_path / "data", "--epochs", 6, "--batch-size", 8, "--out", tmp_path / "out",
+        "--network", network, *flags,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "64 pictures of 8x8 to train on, 16 to test with" in done.stdout
-    assert done.stdout.splitlines()[-1] == "test accuracy 1.000"
+    assert "64 pictures of 28x28 to train on, 16 to test with" in done.stdout
+    assert float(done.stdout.split()[-1]) > 0.9
 
 
+@pytest.mark.parametrize("noise", ["gaussian", "poisson", "impulse", "text"])
+def test_noise2noise_leaves_its_results(run, tmp_path, photos, noise):
+    network = {"gaussian": "unet", "poisson": "report1", "impulse": "report2", "text": "shallow"}[noise]
+    flags = ["--noise", noise, "--network", network, "--out", tmp_path, "--crop", 16]
+    done = run("noise2noise", *short("noise2noise", *flags, data=photos))
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"noisy \d+\.\d\d dB, denoised \d+\.\d\d dB", done.stdout.splitlines()[-1])
+    assert "3 pictures to train on, 2 held out" in done.stdout
+    assert "left out: cut.png: " in done.stderr
+    assert "left out: tiny.png: 5x5 pixels; at least 16 are needed" in done.stderr
+    for picture in ("before_after", "curves"):
+        check_png(tmp_path / f"{picture}.png")
+    said = results(tmp_path)
+    assert list(said["skipped"]) == ["cut.png", "tiny.png"]
+    assert said["steps"] == 12
+    assert said["losses"][-1] < said["losses"][0] * 1.5
+    assert sorted(said["pictures"]) == ["p3", "p4"]
+
+
+def test_noise2noise_denoises(run, tmp_path):
+    flags = ["--steps", 60, "--batch-size", 4, "--crop", 32, "--lr", 4e-3, "--out", tmp_path]
+    done = run("noise2noise", *flags)
+    assert done.returncode == 0, done.stderr
+    scores = results(tmp_path)
+    assert scores["scores"]["PSNR"][-1] > scores["noisy_psnr"] + 0.3
+
+
+@pytest.mark.parametrize(("network", "scale"), [("espcn", 2), ("fsrcnn", 3)])
+def test_super_resolution_leaves_its_results(run, tmp_path, photos, network, scale):
+    flags = ["--network", network, "--scale", scale, "--out", tmp_path]
+    done = run("super_resolution", *short("super_resolution", *flags, data=photos))
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(rf"cubic \d+\.\d\d dB, {network} -?\d+\.\d\d dB", done.stdout.splitlines()[-1])
+    for picture in ("before_after", "curves"):
+        check_png(tmp_path / f"{picture}.png")
+    assert results(tmp_path)["pictures"].keys() == {"p3", "p4"}
+
+
+def test_super_resolution_tests_with_pairs(run, tmp_path, photos):
+    for part, size in (("data", (16, 12)), ("labels", (48, 36))):
+        (tmp_path / "pairs" / part).mkdir(parents=True)
+        with Image.open(photos / "p0.png") as image:
+            image.resize(size, Image.Resampling.BICUBIC).save(tmp_path / "pairs" / part / "a.png")
+    flags = short("super_resolution", "--test", tmp_path / "pairs", "--out", tmp_path / "out", data=photos)
+    done = run("super_resolution", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "5 pictures to train on, 1 to test with" in done.stdout
+    wrong = run("super_resolution", *flags, "--scale", 2, "--out", tmp_path / "other")
+    assert wrong.returncode != 0
+    assert "a.png of (36, 48) is not 2 times (12, 16)" in wrong.stderr
+
+
+def test_image_filters_agree(run, tmp_path):
+    done = run("image_filters", "--seconds", 0.01, "--crop", 16, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    ways = results(tmp_path)["ways"]
+    assert {"loops", "roll and add", "shift and multiply", "im2col", "fconv"} <= set(ways)
+    assert all(way["greatest_difference"] < 1e-5 for way in ways.values())
+    for picture in ("filters", "timings"):
+        check_png(tmp_path / f"{picture}.png")
+
+
+def published(kind, path):
+    """Write a checkpoint with the names of a published one, and weights that are drawn."""
+    if kind == "dncnn":
+        net = fc.models.dncnn(1, layers=5, width=8)
+        params = net.init(fc.random.key(0), (1, 1, 32, 32))
+        fc.save(path, fc.to_state_dict(params))
+    else:
+        params = fc.models.espcn(2, 3).init(fc.random.key(0), (1, 3, 32, 32))
+        fc.save(path, {"epoch": 3, "model": fc.to_state_dict(params)})
+
+
+@pytest.mark.parametrize("kind", ["dncnn", "espcn"])
+def test_pretrained_in_tiles_is_the_whole(run, tmp_path, photos, kind):
+    if kind == "dncnn":
+        pytest.importorskip("PIL")
+    published(kind, tmp_path / "net.pth")
+    flags = ["--data", photos / "p1.png", "--tile", 20, "--out", tmp_path / "out"]
+    done = run("pretrained", tmp_path / "net.pth", *flags)
+    assert done.returncode == 0, done.stderr
+    said = results(tmp_path / "out")
+    assert said["tiled_and_whole_differ_by"] < 1e-5
+    assert "tiles" in done.stderr
+    check_png(tmp_path / "out" / "before_after.png")
+    with Image.open(tmp_path / "out" / "result.png") as image:
+        assert image.size == (64, 48)
+
+
+def test_pretrained_takes_what_the_examples_leave(run, tmp_path, photos):
+    flags = short("noise2noise", "--out", tmp_path / "n2n", "--network", "report2", data=photos)
+    assert run("noise2noise", *flags).returncode == 0
+    net = tmp_path / "n2n" / "network.safetensors"
+    done = run("pretrained", net, "--data", photos / "p1.png", "--tile", 16, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "report2" in done.stdout
+    done = run("pretrained", photos / "p1.png", "--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    fc.save(tmp_path / "other.pt", {"w": np.ones(3)})
+    done = run("pretrained", tmp_path / "other.pt", "--out", tmp_path / "out")
+    assert "is of no network known here; its names begin w" in done.stderr
+
+
+def test_own_layer_is_proved_and_learns(run, tmp_path):
+    done = run("own_layer", "--epochs", 3, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "the gradient holds for every input that was drawn" in done.stdout
+    assert "of the wrong one the check says:\n    " in done.stdout
+    assert results(tmp_path)["swish_accuracy"] > 0.85
+    assert fc.load(tmp_path / "own_layer.pt")[1]["beta"].shape == (16,)
+    for picture in ("curves", "steepness"):
+        check_png(tmp_path / f"{picture}.png")
+
+
+def final_state(folder):
+    return max((folder / "checkpoints").glob("step-*.safetensors")).read_bytes()
+
+
+@pytest.mark.parametrize("name", TRAINING)
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_run_goes_on_bit_for_bit(run, tmp_path, photos, name, sent):
+    count = ["--epochs", 12] if name == "digits" else ["--steps", 150]
+    flags = [*short(name, data=photos), *count]
+    whole = run(name, *flags, "--out", tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+
+    part = tmp_path / "part"
+    process = subprocess.Popen(
+        command(name, *flags, "--out", part), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not list((part / "checkpoints").glob("step-*")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(sent)
+    out, err = process.communicate(timeout=120)
+    if sent == signal.SIGINT:
+        assert process.returncode == 0, err
+        assert re.search(r"stopped after step \d+ of \d+; --resume goes on from there", err)
+        assert results(part)["stopped"] is True
+        assert "saved" in out
+    refused = run(name, *flags, "--out", part)
+    assert refused.returncode == 1
+    assert re.search(r"holds a run that stopped after step \d+; add --resume", refused.stderr)
+
+    resumed = run(name, *flags, "--out", part, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert final_state(part) == final_state(tmp_path / "whole")
+    assert results(part)["losses"] == results(tmp_path / "whole")["losses"]
+    assert resumed.stdout.splitlines()[-1] == whole.stdout.splitlines()[-1]
+
+
+def test_resuming_refuses_another_network_and_other_flags(run, tmp_path, photos):
+    flags = short("noise2noise", "--out", tmp_path, "--network", "report2", data=photos)
+    assert run("noise2noise", *flags).returncode == 0
+    other = run("noise2noise", *flags, "--resume", "--network", "shallow")
+    assert other.returncode == 1
+    assert "5.bias" in other.stderr
+    changed = run("noise2noise", *flags, "--resume", "--seed", 1, "--batch-size", 3)
+    assert changed.returncode == 1
+    assert "made with other flags: --batch-size 3 (was 2), --seed 1 (was 0)" in changed.stderr
+    longer = run("noise2noise", *flags, "--resume", "--steps", 14)
+    assert longer.returncode == 0, longer.stderr
+    assert results(tmp_path)["steps"] == 14
+
+
+@pytest.mark.parametrize("name", TRAINING)
 @pytest.mark.parametrize(
     ("flags", "text"),
     [
-        (["--data", "nowhere"], "digits: read_mnist: nowhere is not a folder"),
-        (["--epochs", "0"], "expected a whole number from 1 up, got 0"),
-        (["--device", "tpu"], 'digits: to_device: expected "cpu", "cuda" or "cuda:N", got \'tpu\''),
-        (["--out", "/proc/nowhere"], "digits: "),
+        (["--data", "nowhere"], "nowhere is not a folder"),
+        (["--batch-size", "0"], "expected a whole number from 1 up, got 0"),
+        (["--checkpoint-every", "x"], "argument --checkpoint-every: invalid"),
+        (["--device", "tpu"], 'to_device: expected "cpu", "cuda" or "cuda:N", got \'tpu\''),
+        (["--out", "/proc/nowhere"], ": "),
         (["--lr", "-1"], "argument --lr: expected a number of 0 or more, got -1"),
-        (["--momentum", "much"], "argument --momentum: invalid"),
+        (["--lr", "1e30"], "the loss is "),
+        (["--network", "none"], "invalid choice: 'none'"),
     ],
 )
-def test_digits_refuses_bad_flags_in_one_line(tmp_path, flags, text):
+def test_bad_flags_are_refused_in_one_line(run, tmp_path, photos, name, flags, text):
     out = [] if "--out" in flags else ["--out", tmp_path]
-    done = run(*flags, *out, "--epochs", 1) if "--epochs" not in flags else run(*flags, *out)
+    done = run(name, *short(name, data=photos), *out, *flags)
     assert done.returncode != 0
     assert text in done.stderr
     assert "Traceback" not in done.stderr
+    assert f"{name}: " in done.stderr
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
-def test_ctrl_c_ends_cleanly_and_keeps_the_network(tmp_path):
-    flags = ["--epochs", "2000", "--out", str(tmp_path)]
-    process = subprocess.Popen([*DIGITS, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    for line in iter(lambda: process.stderr.read(1), ""):
-        if line == "=":  # the progress bar shows a loss: training is under way
-            break
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    assert "steps; the network is kept as it is" in err
-    assert out.splitlines()[-1].startswith("test accuracy ")
-    assert (tmp_path / "digits.safetensors").exists()
+def test_pictures_smaller_than_a_crop_are_said(run, tmp_path, photos):
+    done = run("noise2noise", *short("noise2noise", data=photos), "--crop", 400, "--out", tmp_path)
+    assert done.returncode == 1
+    assert "none of the 7 pictures in" in done.stderr
+    assert "at least 400 are needed on each side" in done.stderr
+    done = run("digits", "--network", "notebook", "--out", tmp_path)
+    assert done.returncode == 1
+    assert "digits: compose" in done.stderr
 
 
-def test_help_says_what_every_flag_does():
-    text = run("--help").stdout
-    for flag in ["--data", "--epochs", "--batch-size", "--lr", "--momentum", "--seed", "--out", "--device"]:
+@pytest.mark.parametrize("name", [*TRAINING, "image_filters", "pretrained", "own_layer"])
+def test_help_says_what_every_flag_does(name):
+    done = subprocess.run(command(name, "--help"), capture_output=True, text=True, timeout=120, check=True)
+    text = done.stdout
+    for flag in COMMON if name in TRAINING else ["--out"]:
         assert flag in text
+    assert len(text) > 600

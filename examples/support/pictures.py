@@ -63,3 +63,14 @@ def middle(pixels: Any, height: int, width: int) -> Any:
     """Cut the middle out of a picture, of at most this size."""
     top, left = (max(0, (n - m) // 2) for n, m in zip(pixels.shape[1:], (height, width), strict=True))
     return pixels[:, top : top + height, left : left + width]
+
+
+def one(path: str | None) -> Any:
+    """Read a picture as float32 from 0 to 1; scikit-image's cat where there is no path."""
+    if path is not None:
+        from fconv.vision.images import read_image
+
+        return read_image(path).pixels
+    from skimage import data
+
+    return from_0_to_1(np.ascontiguousarray(data.chelsea().transpose(2, 0, 1)))

@@ -55,7 +55,7 @@ def sheet(path: Path, rows: Sequence[Sequence[tuple[str, Any]]], title: str, *, 
     """Draw pictures (C, H, W) from 0 to 1 in rows, each under its caption.
 
     With `zoom`, a detail stands enlarged in each picture's corner: where the last picture of the
-    row, which is the original, has the most contrast.
+    row, which is the original, has the most detail.
     """
     plt = pyplot()
     columns, width = max(map(len, rows)), 3.2
@@ -67,7 +67,7 @@ def sheet(path: Path, rows: Sequence[Sequence[tuple[str, Any]]], title: str, *, 
     for axes in grid.flat:
         axes.set_axis_off()
     for places, row in zip(grid, rows, strict=True):
-        detail = _most_contrast(row[-1][1]) if zoom else None
+        detail = _most_detail(row[-1][1]) if zoom else None
         for axes, (caption, picture) in zip(places, row, strict=False):
             show(axes, picture)
             axes.set_title(caption, fontsize=9)
@@ -77,16 +77,21 @@ def sheet(path: Path, rows: Sequence[Sequence[tuple[str, Any]]], title: str, *, 
     save(figure, path)
 
 
-def _most_contrast(picture: Any) -> tuple[int, int, int]:
-    """Find the square of an eighth of the picture's side with the most contrast: top, left and side."""
+def _most_detail(picture: Any) -> tuple[int, int, int]:
+    """Find the square, of an eighth of the picture's side, whose neighbours differ most: top, left, side."""
     grey = picture.mean(axis=0)
+    steps = np.abs(np.diff(grey, axis=0))[:, 1:] + np.abs(np.diff(grey, axis=1))[1:]
     side = max(8, min(grey.shape) // 8)
     places = [
         (top, left)
         for top in range(0, grey.shape[0] - side, side // 2)
         for left in range(0, grey.shape[1] - side, side // 2)
     ]
-    best = max(places, key=lambda at: grey[at[0] : at[0] + side, at[1] : at[1] + side].std(), default=(0, 0))
+
+    def detail(at: tuple[int, int]) -> float:
+        return float(steps[at[0] : at[0] + side, at[1] : at[1] + side].mean())
+
+    best = max(places, key=detail, default=(0, 0))
     return (*best, side)
 
 

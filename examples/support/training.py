@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 import fconv as fc
 
-Stream = Callable[[int], Iterator[tuple[Any, Any]]]
+Stream = Callable[[int], Iterator[tuple[Any, ...]]]
 """Gives the batches from a step on."""
 
 _MAY_CHANGE = ("data", "device", "out", "resume", "checkpoint_every", "steps", "epochs")
@@ -88,8 +88,8 @@ def train(
     begun = run.state.step
 
     def save() -> None:
-        scores = {name: np.array(values) for name, values in run.scores.items()}
-        kept = {"state": run.state, "losses": np.array(run.losses), "scores": scores}
+        scores = {name: np.array(values, np.float64) for name, values in run.scores.items()}
+        kept = {"state": run.state, "losses": np.array(run.losses, np.float64), "scores": scores}
         finished = {"finished": "yes"} if run.state.step >= steps else {}
         saver.save(run.state.step, fc.to_device(kept, "cpu"), {**about, **finished}, force=True)
 

@@ -42,7 +42,7 @@ def gaussian_noise(key: Array, x: Array, sigma: float = 25 / 255) -> Array:
     >>> round(float(y.std()), 2), y.dtype
     (0.1, dtype('float32'))
     """
-    sigma = _checked("gaussian_noise", x, "sigma", sigma, 0, np.inf)
+    sigma = _checked("gaussian_noise", key, x, "sigma", sigma, 0, np.inf)
     return x + random.normal(key, x.shape, x.dtype, std=sigma)
 
 
@@ -74,8 +74,8 @@ def poisson_noise(key: Array, x: Array, peak: float = 30.0) -> Array:
     >>> round(float(y.mean()), 2), round(float(y.var() * 30), 1)
     (0.5, 0.5)
     """
-    peak = _checked("poisson_noise", x, "peak", peak, 1e-6, 1e9)
-    return (_generator("poisson_noise", key).poisson(np.maximum(x, 0) * peak) / peak).astype(x.dtype)
+    peak = _checked("poisson_noise", key, x, "peak", peak, 1e-6, 1e9)
+    return (_generator(key).poisson(np.maximum(x, 0) * peak) / peak).astype(x.dtype)
 
 
 def impulse_noise(key: Array, x: Array, share: float = 0.2) -> Array:
@@ -106,7 +106,7 @@ def impulse_noise(key: Array, x: Array, share: float = 0.2) -> Array:
     >>> round(float((y != 2).mean()), 1), bool((y == 2).all(axis=0).sum() == (y == 2).any(axis=0).sum())
     (0.2, True)
     """
-    share = _checked("impulse_noise", x, "share", share, 0, 1, axes=3)
+    share = _checked("impulse_noise", key, x, "share", share, 0, 1, axes=3)
     which, colour = random.split(key)
     hit = random.bernoulli(which, share, (*x.shape[:-3], 1, *x.shape[-2:]))
     return np.where(hit, random.uniform(colour, x.shape, x.dtype), x)
@@ -146,8 +146,8 @@ def text_noise(key: Array, x: Array, share: float = 0.2) -> Array:
     >>> 0.25 <= (y != 2).any(axis=0).mean() < 0.5
     np.True_
     """
-    share = _checked("text_noise", x, "share", share, 0, 0.9, axes=3)
-    draw = _generator("text_noise", key)
+    share = _checked("text_noise", key, x, "share", share, 0, 0.9, axes=3)
+    draw = _generator(key)
     y = x.copy(order="C")
     for picture in y.reshape(-1, *x.shape[-3:]):
         _write_over(draw, picture, share)
@@ -176,12 +176,14 @@ def _write_over(draw: np.random.Generator, picture: Array, share: float) -> None
     # What no word reaches, as in a picture of one pixel, stays as it is.
 
 
-def _generator(name: str, key: Array) -> np.random.Generator:
-    random.check_key(name, key)
+def _generator(key: Array) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=key))
 
 
-def _checked(name: str, x: Array, option: str, value: float, low: float, high: float, axes: int = 0) -> float:
+def _checked(
+    name: str, key: Array, x: Array, option: str, value: float, low: float, high: float, axes: int = 0
+) -> float:
+    random.check_key(name, key)
     if not isinstance(x, np.ndarray) or x.dtype not in (np.float32, np.float64):
         raise TypeError(f"{name}: expected a NumPy array of float32 or float64, got {describe(x)}")
     if x.ndim < axes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fconv.arrays import Array, describe, xp_of
+from fconv.arrays import Array, any_of, describe, xp_of
 from fconv.functional.core import Definition, Thunks, differentiable, once
 from fconv.functional.moments import wide_dtype
 from fconv.options import whole
@@ -68,7 +68,7 @@ def embedding(
     rows = weight.shape[0]
     padding = check_padding("embedding", padding_idx, rows)
     outside = (x < 0) | (x >= rows)
-    if outside.any():
+    if any_of(outside, unseen=False):
         raise ValueError(
             f"embedding: expected numbers of rows from 0 to {rows - 1}, got {int(x[outside].ravel()[0])}"
         )
@@ -87,7 +87,14 @@ def embedding(
     def pullback(g: Array) -> Thunks:
         return {"weight": lambda: dweight(g)}
 
-    return (*x.shape, weight.shape[1]), once(lambda: weight[x]), pullback
+    def rows_of() -> Array:
+        if xp is np:
+            return weight[x]
+        # On a GPU numbers are not looked at beforehand: those out of range give NaN.
+        missing = xp.full((), xp.nan, weight.dtype)
+        return xp.where(outside[..., None], missing, weight[xp.clip(x, 0, max(0, rows - 1))])
+
+    return (*x.shape, weight.shape[1]), once(rows_of), pullback
 
 
 def check_padding(name: str, padding_idx: int | None, rows: int) -> int | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import prod
 
-from fconv.arrays import Array, describe, xp_of
+import numpy as np
+
+from fconv.arrays import Array, any_of, describe, xp_of
 from fconv.functional.activation import log_softmax
 from fconv.functional.core import Definition, Thunks, differentiable, once
 from fconv.functional.reduction import Reduction, accurate_sum, check_reduction, reduced
@@ -163,9 +165,18 @@ def _of_labels(
     @once
     def chosen() -> Array:
         numbers = xp.arange(classes).reshape(per_class.shape)
-        return (xp.expand_dims(target, class_axis) == numbers) & kept()
+        found = (xp.expand_dims(target, class_axis) == numbers) & kept()
+        return found if xp is np else found | outside()
 
-    at_target = once(lambda: xp.where(chosen(), per_class, zero))
+    def outside() -> Array:
+        return xp.expand_dims((target < 0) | (target >= classes), class_axis) & kept()
+
+    @once
+    def at_target() -> Array:
+        if xp is np:
+            return xp.where(chosen(), per_class, zero)
+        # On a GPU labels are not looked at beforehand: those out of range give NaN.
+        return xp.where(chosen(), xp.where(outside(), xp.full((), xp.nan, x.dtype), per_class), zero)
 
     def smoothed() -> Array:
         share = smoothing / classes
@@ -233,7 +244,7 @@ def _check_labels(name: str, x: Array, target: Array, class_axis: int, ignore_in
             f"{name}: expected labels of shape {expected} for an input of shape {x.shape}, got {target.shape}"
         )
     outside = (target != ignore_index) & ((target < 0) | (target >= classes))
-    if outside.any():
+    if any_of(outside, unseen=False):
         raise ValueError(
             f"{name}: expected labels from 0 to {classes - 1} (or ignore_index {ignore_index}), "
             f"got {int(target[outside].ravel()[0])} among {int(outside.sum())} out of range"

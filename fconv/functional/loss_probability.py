@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fconv.arrays import Array, Shape, xp_of
+from fconv.arrays import Array, Shape, any_of, xp_of
 from fconv.functional.core import Definition, differentiable, once
 from fconv.functional.reduction import (
     TINY,
@@ -65,7 +65,7 @@ def binary_cross_entropy(
     check_weight(name, "weight", x, weight)
     check_reduction(name, reduction)
     outside = (x < 0) | (x > 1)  # NaN is let through
-    if outside.any():
+    if any_of(outside, unseen=False):  # elsewhere, their logarithms are NaN
         raise ValueError(f"{name}: expected probabilities from 0 to 1, got {float(x[outside].ravel()[0]):g}")
     xp = xp_of(x)
     log_yes, log_no = once(lambda: quietly(lambda: xp.log(x))), once(lambda: quietly(lambda: xp.log1p(-x)))

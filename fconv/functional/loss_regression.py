@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import log, pi
 
-from fconv.arrays import Array, Shape, describe, xp_of
+import numpy as np
+
+from fconv.arrays import Array, Shape, any_of, describe, xp_of
 from fconv.functional.core import Definition, Thunks, differentiable, once
 from fconv.functional.reduction import (
     Reduction,
@@ -297,10 +299,17 @@ def gaussian_nll_loss(
     eps = number(name, "eps", eps, 0, above=True)
     apart = _variance_shape(name, x, var)
     shape = _broadcast_shape(name, x, target, apart)
-    if (var < 0).any():
+    if any_of(var < 0, unseen=False):
         raise ValueError(f"{name}: expected variances of 0 or more, got {describe(var)} with negative ones")
     xp = xp_of(x)
-    v = once(lambda: xp.maximum(var.reshape(apart), eps))
+
+    @once
+    def v() -> Array:
+        given = var.reshape(apart)
+        floored = xp.maximum(given, eps)
+        # On a GPU negative ones are not looked for beforehand: they give NaN.
+        return floored if xp is np else xp.where(given < 0, xp.full((), xp.nan, var.dtype), floored)
+
     difference = once(lambda: x - target)
     scaled = once(lambda: difference() / v())
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fconv.arrays import Array, full_like_order, xp_of
+from fconv.arrays import Array, any_of, full_like_order, xp_of
 from fconv.conv.geometry import Size, Windows, check_rank
 from fconv.conv.windows import crop, kernel_offsets, pad
 from fconv.functional.core import Definition, differentiable, for_sample, once
@@ -74,7 +74,7 @@ def _max_pool(
             if windows.padding != ((0, 0),) * ndim:  # of nothing but -inf, one that is no padding
                 inside = xp.asarray(_first_inside(windows).astype(chosen.dtype))
                 xp.copyto(chosen, xp.broadcast_to(inside, y.shape), where=y == -inf)
-            if xp.isnan(y).any():
+            if any_of(xp.isnan(y), unseen=True):
                 for number, entry in numbered:
                     xp.copyto(chosen, chosen.dtype.type(number), where=xp.isnan(entry))
             return chosen
@@ -82,6 +82,8 @@ def _max_pool(
         def plain() -> bool:
             """Tell that each window has a largest entry, which is no padding."""
             y = largest()
+            if xp is not np:
+                return False  # which may be, and need not be waited for
             padded = windows.padding != ((0, 0),) * ndim
             return not y.size or bool(y.max() == y.max() and not (padded and y.min() == -inf))
 

@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import fconv as fc
+from fconv.arrays import xp_of
 from fconv.testing import strategies as fst
 from tests import naive
 from tests.cases.common import Case, entries, f64
@@ -83,14 +84,14 @@ def halved(layer):
 
     def vjp(params, x, g, *, train=False, key=None):
         dparams, dx = layer.vjp(params, parts(x), g, train=train, key=key)
-        return dparams, np.concatenate(dx, axis=-1)
+        return dparams, xp_of(dx[0]).concatenate(dx, axis=-1)
 
     def forward(params, x, *, train=False, key=None):
         y, new, pull = layer.forward(params, parts(x), train=train, key=key)
 
         def pullback(g, input_grad=True):
             dparams, dx = pull(g, input_grad)
-            return dparams, None if dx is None else np.concatenate(dx, axis=-1)
+            return dparams, None if dx is None else xp_of(dx[0]).concatenate(dx, axis=-1)
 
         return y, new, pullback
 

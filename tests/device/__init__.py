@@ -1,0 +1,1 @@
+"""CuPy's arrays: a strict stand-in for them, and what the tests of devices share."""
