@@ -17,6 +17,7 @@ import fconv as fc
 from fconv import functional as F
 from fconv import trees
 from fconv.arrays import import_cupy
+from fconv.conv import chunks
 from tests.cases import CASES
 from tests.device import standin
 from tests.test_layers import LAYERS, input_of
@@ -179,6 +180,24 @@ def test_host_and_device_arrays_do_not_mix(device):
         F.conv2d_vjp(np.ones((1, 3, 2, 2)), there(x), there(w))
     with pytest.raises(TypeError, match="mixed"):
         fc.mse_loss().apply(there(x), x)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+def test_convolution_in_runs_of_samples(device, monkeypatch, dtype):
+    draw = np.random.default_rng(0).standard_normal
+    x, w = draw((5, 4, 7, 6)).astype(dtype), draw((6, 2, 3, 2)).astype(dtype)
+    options = {"stride": (2, 1), "padding": 1, "groups": 2}
+    y = F.conv2d(x, w, **options)
+    g = np.ones_like(y)
+    expected = [y, *F.conv2d_vjp(g, x, w, wrt=("x", "weight"), **options)[:2]]
+    of_sample = 4 * 6 * 4 * 7 * x.itemsize
+    for samples in (1, 2, 4):
+        monkeypatch.setattr(chunks, "WINDOW_BYTES", samples * of_sample)
+        ours = F.conv2d(there(x), there(w), **options)
+        grads = F.conv2d_vjp(there(g), there(x), there(w), wrt=("x", "weight"), **options)[:2]
+        tolerance = {2: 5e-3, 4: 1e-5, 8: 1e-12}[x.itemsize]
+        for a, b in zip([ours, *grads], expected, strict=True):
+            check_same(a, b, tolerance)
 
 
 def test_what_is_not_looked_at_on_a_device_gives_nan(device):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fconv.arrays import Array, Shape
-from fconv.conv import cpu, definition
+from fconv.conv import chunks, cpu
 from fconv.conv.geometry import ConvGeometry, Padding, Size, conv_geometry
 
 
@@ -69,7 +69,7 @@ def convolve(
     """Give the output, (N, O, *out_size)."""
     if _on_cpu(x, weight, geometry, algorithm):
         return cpu.convolve(x, weight, geometry, bias, algorithm)
-    y = definition.convolve(x, weight, geometry)
+    y = chunks.convolve(x, weight, geometry)
     return y if bias is None else y + bias.reshape(-1, *(1,) * geometry.windows.ndim)
 
 
@@ -77,7 +77,7 @@ def input_gradient(g: Array, weight: Array, geometry: ConvGeometry, algorithm: s
     """Give the gradient of the input, (N, C, *in_size)."""
     if _on_cpu(g, weight, geometry, algorithm):
         return cpu.input_gradient(g, weight, geometry, algorithm)
-    return definition.input_gradient(g, weight, geometry)
+    return chunks.input_gradient(g, weight, geometry)
 
 
 def weight_gradient(
@@ -86,7 +86,7 @@ def weight_gradient(
     """Give the gradient of the weight, (O, C/groups, *kernel); in the memory order of `like`, if it can."""
     if _on_cpu(g, x, geometry, algorithm):
         return cpu.weight_gradient(g, x, geometry, algorithm, like)
-    return definition.weight_gradient(g, x, geometry)
+    return chunks.weight_gradient(g, x, geometry)
 
 
 def check_algorithm(name: str, algorithm: str, dtype: Any, geometry: ConvGeometry) -> None:

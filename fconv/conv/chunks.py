@@ -1,0 +1,64 @@
+"""The definition of convolution, a run of samples at a time.
+
+Its products take a copy of all windows, `prod(kernel)` times the input: on a GPU, and for what the
+algorithms of the CPU do not serve, the batch is divided so that the copy stays under a limit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+
+from fconv.arrays import Array, xp_of
+from fconv.conv import definition
+from fconv.conv.geometry import ConvGeometry
+
+WINDOW_BYTES = 256 << 20
+"""What the windows of a run may take; one sample's are taken whole in any case."""
+
+
+def convolve(x: Array, weight: Array, geometry: ConvGeometry) -> Array:
+    """Convolve `x` (N, C, *in_size) with `weight` (O, C/groups, *kernel) to (N, O, *out_size)."""
+    runs = _runs(geometry, x)
+    if len(runs) < 2:
+        return definition.convolve(x, weight, geometry)
+    y = xp_of(x).empty(geometry.out_shape, x.dtype)
+    for run in runs:
+        y[run] = definition.convolve(x[run], weight, _part(geometry, run))
+    return y
+
+
+def input_gradient(g: Array, weight: Array, geometry: ConvGeometry) -> Array:
+    """Take the gradient `g` (N, O, *out_size) of the output to that of the input, (N, C, *in_size)."""
+    runs = _runs(geometry, g)
+    if len(runs) < 2:
+        return definition.input_gradient(g, weight, geometry)
+    dx = xp_of(g).empty(geometry.in_shape, g.dtype)
+    for run in runs:
+        dx[run] = definition.input_gradient(g[run], weight, _part(geometry, run))
+    return dx
+
+
+def weight_gradient(g: Array, x: Array, geometry: ConvGeometry) -> Array:
+    """Take the gradient `g` (N, O, *out_size) of the output to that of the weight."""
+    runs = _runs(geometry, x)
+    if len(runs) < 2:
+        return definition.weight_gradient(g, x, geometry)
+    wide = np.float32 if x.dtype == np.float16 else x.dtype  # runs are added without rounding to half
+    total = xp_of(x).zeros(geometry.weight_shape, wide)
+    for run in runs:
+        total += definition.weight_gradient(g[run], x[run], _part(geometry, run))
+    return total.astype(x.dtype, copy=False)
+
+
+def _runs(geometry: ConvGeometry, x: Array) -> list[slice]:
+    windows = geometry.windows
+    of_sample = geometry.in_channels * prod(windows.kernel) * prod(windows.out_size) * x.dtype.itemsize
+    step = max(1, WINDOW_BYTES // max(1, of_sample))
+    return [slice(i, min(i + step, geometry.batch)) for i in range(0, geometry.batch, step)]
+
+
+def _part(geometry: ConvGeometry, run: slice) -> ConvGeometry:
+    return replace(geometry, batch=run.stop - run.start)
