@@ -6,6 +6,7 @@ the results are those of the CPU, they stay on the device, and nothing waits for
 
 from __future__ import annotations
 
+import re
 import sys
 
 import numpy as np
@@ -17,7 +18,7 @@ import fconv as fc
 from fconv import functional as F
 from fconv import trees
 from fconv.arrays import import_cupy
-from fconv.conv import chunks
+from fconv.conv import chunks, gpu, kernels
 from tests.cases import CASES
 from tests.device import standin
 from tests.test_layers import LAYERS, input_of
@@ -63,7 +64,9 @@ def device(request):
     if request.param == "cupy":
         yield import_cupy()
         return
-    with standin.installed() as cupy:
+    with standin.installed() as cupy, pytest.MonkeyPatch.context() as patch:
+        if standin.compiler() is None:  # without one, kernels cannot be run: the definition serves
+            patch.setattr(gpu, "serves", lambda *_: False)
         yield cupy
 
 
@@ -198,6 +201,20 @@ def test_convolution_in_runs_of_samples(device, monkeypatch, dtype):
         tolerance = {2: 5e-3, 4: 1e-5, 8: 1e-12}[x.itemsize]
         for a, b in zip([ours, *grads], expected, strict=True):
             check_same(a, b, tolerance)
+
+
+@pytest.mark.skipif(standin.compiler() is None, reason="no C++ compiler to run kernels on the CPU with")
+def test_every_kernel_has_its_use(monkeypatch):
+    used = []
+    plain = gpu.start
+    monkeypatch.setattr(gpu, "start", lambda name, *a, **k: (used.append(name), plain(name, *a, **k))[1])
+    with standin.installed():
+        for weight in (np.ones((4, 2, 3, 3)), np.ones((4, 1, 3, 3))):
+            x, groups = there(np.ones((2, 4, 5, 5))), 4 // weight.shape[1]
+            y = F.conv2d(x, there(weight), groups=groups)
+            F.conv2d_vjp(y, x, there(weight), groups=groups)
+    assert used == ["im2col", "col2im", "im2col", "depthwise", "depthwise_input", "depthwise_weight"]
+    assert set(used) == set(re.findall(r"__global__ void (\w+)", kernels.SOURCE))
 
 
 def test_what_is_not_looked_at_on_a_device_gives_nan(device):

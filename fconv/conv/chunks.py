@@ -21,44 +21,46 @@ WINDOW_BYTES = 256 << 20
 
 def convolve(x: Array, weight: Array, geometry: ConvGeometry) -> Array:
     """Convolve `x` (N, C, *in_size) with `weight` (O, C/groups, *kernel) to (N, O, *out_size)."""
-    runs = _runs(geometry, x)
+    runs = runs_of_samples(geometry, x)
     if len(runs) < 2:
         return definition.convolve(x, weight, geometry)
     y = xp_of(x).empty(geometry.out_shape, x.dtype)
     for run in runs:
-        y[run] = definition.convolve(x[run], weight, _part(geometry, run))
+        y[run] = definition.convolve(x[run], weight, part(geometry, run))
     return y
 
 
 def input_gradient(g: Array, weight: Array, geometry: ConvGeometry) -> Array:
     """Take the gradient `g` (N, O, *out_size) of the output to that of the input, (N, C, *in_size)."""
-    runs = _runs(geometry, g)
+    runs = runs_of_samples(geometry, g)
     if len(runs) < 2:
         return definition.input_gradient(g, weight, geometry)
     dx = xp_of(g).empty(geometry.in_shape, g.dtype)
     for run in runs:
-        dx[run] = definition.input_gradient(g[run], weight, _part(geometry, run))
+        dx[run] = definition.input_gradient(g[run], weight, part(geometry, run))
     return dx
 
 
 def weight_gradient(g: Array, x: Array, geometry: ConvGeometry) -> Array:
     """Take the gradient `g` (N, O, *out_size) of the output to that of the weight."""
-    runs = _runs(geometry, x)
+    runs = runs_of_samples(geometry, x)
     if len(runs) < 2:
         return definition.weight_gradient(g, x, geometry)
     wide = np.float32 if x.dtype == np.float16 else x.dtype  # runs are added without rounding to half
     total = xp_of(x).zeros(geometry.weight_shape, wide)
     for run in runs:
-        total += definition.weight_gradient(g[run], x[run], _part(geometry, run))
+        total += definition.weight_gradient(g[run], x[run], part(geometry, run))
     return total.astype(x.dtype, copy=False)
 
 
-def _runs(geometry: ConvGeometry, x: Array) -> list[slice]:
+def runs_of_samples(geometry: ConvGeometry, x: Array) -> list[slice]:
+    """Divide the batch so that the windows of a run take at most `WINDOW_BYTES`."""
     windows = geometry.windows
     of_sample = geometry.in_channels * prod(windows.kernel) * prod(windows.out_size) * x.dtype.itemsize
     step = max(1, WINDOW_BYTES // max(1, of_sample))
     return [slice(i, min(i + step, geometry.batch)) for i in range(0, geometry.batch, step)]
 
 
-def _part(geometry: ConvGeometry, run: slice) -> ConvGeometry:
+def part(geometry: ConvGeometry, run: slice) -> ConvGeometry:
+    """Give the geometry of a run."""
     return replace(geometry, batch=run.stop - run.start)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fconv.arrays import Array, Shape
-from fconv.conv import chunks, cpu
+from fconv.conv import chunks, cpu, gpu
 from fconv.conv.geometry import ConvGeometry, Padding, Size, conv_geometry
 
 
@@ -63,13 +63,18 @@ def _on_cpu(a: Array, b: Array, geometry: ConvGeometry, algorithm: str) -> bool:
     return a.dtype == b.dtype and cpu.serves(a.dtype, geometry)
 
 
+def _elsewhere(a: Array, b: Array, geometry: ConvGeometry, algorithm: str) -> Any:
+    """Give the module whose functions compute what the CPU's do not."""
+    return gpu if algorithm != "einsum" and gpu.serves(a, b, geometry) else chunks
+
+
 def convolve(
     x: Array, weight: Array, geometry: ConvGeometry, bias: Array | None = None, algorithm: str = "auto"
 ) -> Array:
     """Give the output, (N, O, *out_size)."""
     if _on_cpu(x, weight, geometry, algorithm):
         return cpu.convolve(x, weight, geometry, bias, algorithm)
-    y = chunks.convolve(x, weight, geometry)
+    y = _elsewhere(x, weight, geometry, algorithm).convolve(x, weight, geometry)
     return y if bias is None else y + bias.reshape(-1, *(1,) * geometry.windows.ndim)
 
 
@@ -77,7 +82,7 @@ def input_gradient(g: Array, weight: Array, geometry: ConvGeometry, algorithm: s
     """Give the gradient of the input, (N, C, *in_size)."""
     if _on_cpu(g, weight, geometry, algorithm):
         return cpu.input_gradient(g, weight, geometry, algorithm)
-    return chunks.input_gradient(g, weight, geometry)
+    return _elsewhere(g, weight, geometry, algorithm).input_gradient(g, weight, geometry)
 
 
 def weight_gradient(
@@ -86,7 +91,7 @@ def weight_gradient(
     """Give the gradient of the weight, (O, C/groups, *kernel); in the memory order of `like`, if it can."""
     if _on_cpu(g, x, geometry, algorithm):
         return cpu.weight_gradient(g, x, geometry, algorithm, like)
-    return chunks.weight_gradient(g, x, geometry)
+    return _elsewhere(g, x, geometry, algorithm).weight_gradient(g, x, geometry)
 
 
 def check_algorithm(name: str, algorithm: str, dtype: Any, geometry: ConvGeometry) -> None:
