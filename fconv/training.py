@@ -27,9 +27,11 @@ def value_and_grad(net: Layer, loss: Loss) -> Callable[..., tuple[Any, Params, P
     Returns
     -------
     callable
-        ``(params, x, target, *, key=None) -> (loss, grads, params)``, in training mode. `grads`
-        has the structure of `params`; the returned params hold refreshed running statistics and
-        are otherwise the arrays that were given.
+        ``(params, x, target, *, key=None, scale=None) -> (loss, grads, params)``, in training mode.
+        `grads` has the structure of `params`; the returned params hold refreshed running
+        statistics and are otherwise the arrays that were given. With a `scale`, an array of no
+        axes, the gradients are those of the loss times the scale, and the loss of a float16
+        output is taken in float32.
 
     Raises
     ------
@@ -51,21 +53,34 @@ def value_and_grad(net: Layer, loss: Loss) -> Callable[..., tuple[Any, Params, P
         raise TypeError(f"value_and_grad: expected a loss with apply and vjp, got {loss!r}; was it called?")
 
     def function(
-        params: Params, x: Any, target: Any, *, key: Array | None = None
+        params: Params, x: Any, target: Any, *, key: Array | None = None, scale: Array | None = None
     ) -> tuple[Any, Params, Params]:
         if key is not None:
             random.check_key("value_and_grad", key)
         y, refreshed, pullback = net.forward(params, x, train=True, key=key)
+        narrow = y
+        if scale is not None:
+            y, target = trees.map(_in_float32, y), trees.map(_in_float32, target)
         value, loss_pullback = loss_forward(loss, y, target)
         if getattr(value, "shape", ()) != ():
             raise ValueError(
                 f"value_and_grad: expected a scalar loss, got one of shape {value.shape}; reduce it, "
                 f'for instance with reduction="mean"'
             )
-        grads, _ = pullback(loss_pullback(), input_grad=False)
-        return value, grads, refreshed
+        if scale is None:
+            return value, pullback(loss_pullback(), input_grad=False)[0], refreshed
+        with np.errstate(over="ignore", invalid="ignore"):  # the optimizer looks for what has overflowed
+            g = trees.map(
+                lambda each, like: (each * scale.astype(each.dtype)).astype(like.dtype, copy=False),
+                loss_pullback(), narrow,
+            )  # fmt: skip
+            return value, pullback(g, input_grad=False)[0], refreshed
 
     return function
+
+
+def _in_float32(x: Any) -> Any:
+    return x.astype(np.float32) if getattr(x, "dtype", None) == np.float16 else x
 
 
 @trees.register
@@ -141,7 +156,8 @@ def train_step(
     Returns
     -------
     callable
-        ``(state, x, target) -> (state, metrics)``; metrics holds the ``loss`` before the step.
+        ``(state, x, target) -> (state, metrics)``; metrics holds the ``loss`` before the step, and
+        with `fconv.mixed_precision` the ``loss_scale`` and whether the step was ``skipped``.
         The step's randomness is ``fold_in(state.key, state.step)``, so a state that was saved
         and loaded goes on bit for bit.
 
@@ -163,11 +179,16 @@ def train_step(
     (1, ['loss'])
     """
     loss_and_grad = value_and_grad(net, loss)
+    scale_of = getattr(opt, "loss_scale", None)
 
     def step(state: TrainState, x: Any, target: Any) -> tuple[TrainState, dict[str, Any]]:
         key = random.fold_in(state.key, state.step)
-        value, grads, params = loss_and_grad(state.params, x, target, key=key)
+        scale = scale_of(state.opt_state) if scale_of is not None else None
+        value, grads, params = loss_and_grad(state.params, x, target, key=key, scale=scale)
         params, opt_state = opt.step(params, grads, state.opt_state)
-        return TrainState(params, opt_state, state.key, state.step + 1), {"loss": value}
+        metrics = {"loss": value}
+        if scale is not None:
+            metrics |= {"loss_scale": scale, "skipped": opt_state["skipped"]}
+        return TrainState(params, opt_state, state.key, state.step + 1), metrics
 
     return step

@@ -2,6 +2,7 @@
 
 from fconv.optimizers.adaptive import adadelta, adagrad, rmsprop
 from fconv.optimizers.base import Optimizer
+from fconv.optimizers.mixed_precision import mixed_precision
 from fconv.optimizers.moments import adam, adamw, nadam
 from fconv.optimizers.momentum import lion, sgd
 from fconv.optimizers.wrappers import (
@@ -24,6 +25,7 @@ __all__ = [
     "ema",
     "ema_params",
     "lion",
+    "mixed_precision",
     "nadam",
     "rmsprop",
     "sgd",

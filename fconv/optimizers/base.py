@@ -37,11 +37,15 @@ class Optimizer:
         left alone, and so is all that is kept for it. Nothing is mutated.
     name : str
         What error messages call it.
+    loss_scale : callable, optional
+        ``loss_scale(state)`` gives the number by which the loss is to be multiplied, and the
+        gradients are taken to be; see `mixed_precision`.
     """
 
     init: Callable[[Any], State]
     step: Callable[[Any, Any, State], tuple[Any, State]]
     name: str = "optimizer"
+    loss_scale: Callable[[State], Array] | None = None
 
 
 def as_optimizer(where: str, value: Any) -> Optimizer:
