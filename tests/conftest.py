@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from PIL import Image
 
 from fconv.formats import mapping
 
@@ -28,3 +30,16 @@ def run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     runner = CliRunner()
     return lambda *args: runner.invoke(main, [str(arg) for arg in args], prog_name="fconv")
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """Five small pictures with something in them, a corrupt one and one that is too small."""
+    folder = tmp_path_factory.mktemp("photos")
+    draw = np.random.default_rng(0)
+    for i in range(5):
+        coarse = draw.integers(0, 255, (6, 8, 3), np.uint8)
+        Image.fromarray(coarse).resize((64, 48), Image.Resampling.BICUBIC).save(folder / f"p{i}.png")
+    (folder / "cut.png").write_bytes((folder / "p0.png").read_bytes()[:300])
+    Image.new("RGB", (5, 5)).save(folder / "tiny.png")
+    return folder

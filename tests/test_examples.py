@@ -74,19 +74,6 @@ def short(name, *flags, data=None):
     return [*few, *(["--crop", 16] if name == "noise2noise" else ["--crop", 8]), *flags]
 
 
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    """Five small pictures with something in them, a corrupt one and one that is too small."""
-    folder = tmp_path_factory.mktemp("photos")
-    draw = np.random.default_rng(0)
-    for i in range(5):
-        coarse = draw.integers(0, 255, (6, 8, 3), np.uint8)
-        Image.fromarray(coarse).resize((64, 48), Image.Resampling.BICUBIC).save(folder / f"p{i}.png")
-    (folder / "cut.png").write_bytes((folder / "p0.png").read_bytes()[:300])
-    Image.new("RGB", (5, 5)).save(folder / "tiny.png")
-    return folder
-
-
 def test_digits_learns_and_leaves_its_results(run, tmp_path):
     done = run("digits", "--epochs", 4, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
