@@ -52,8 +52,9 @@ def read(path: str) -> Pretrained:
         title, net = f"ESPCN x{scale}", fc.models.espcn(scale, channels)
     elif "model.0.weight" in weights:  # DnCNN: every second number is a convolution
         layers = sum(name.endswith("weight") for name in weights)
-        channels, scale = weights["model.0.weight"].shape[1], 1
-        title, net = f"DnCNN of {layers} layers", fc.models.dncnn(channels, layers=layers)
+        (width, channels, *_), scale = weights["model.0.weight"].shape, 1
+        net = fc.models.dncnn(channels, layers=layers, width=width)
+        title = f"DnCNN of {layers} layers"
     elif about.get("network") in DENOISERS:
         title, channels, scale = about["network"], 3, 1
         net = DENOISERS[about["network"]]()

@@ -92,9 +92,9 @@ def test_digits_learns_and_leaves_its_results(run, tmp_path):
     assert np.sum(said["confusion"]) == 359
     assert np.trace(said["confusion"]) == round(said["test_accuracy"] * 359)
     assert len(said["losses"]) == 4 * 23
-    again = run("digits", "--epochs", 4, "--out", tmp_path)  # over a run that came to its end
+    again = run("digits", "--epochs", 1, "--out", tmp_path)  # over a run that came to its end
     assert again.returncode == 0, again.stderr
-    assert again.stdout.splitlines()[-1] == last
+    assert results(tmp_path)["steps"] == 23
 
 
 def write_folder(folder):

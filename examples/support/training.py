@@ -56,6 +56,7 @@ class Run:
         }  # fmt: skip
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is infinite shows in the loss, which is looked at
 def train(
     net: fc.Layer,
     loss: Any,
