@@ -242,6 +242,7 @@ def learn(net: fc.Layer, data: Data, args: argparse.Namespace) -> Run:
         measure,
         args,
         network=args.network,
+        data=(data.train_x, data.train_t),
         steps=args.epochs * of_epoch,
         measure_every=of_epoch,
         samples=args.epochs * len(data.train_x),
@@ -252,8 +253,7 @@ def main(argv: list[str] | None = None) -> float:
     """Train, show, save; give the test accuracy."""
     args = arguments(argv)
     with results.in_one_line("digits"):
-        results.prepare(args.out)
-        fc.to_device(np.zeros(1, np.float32), args.device)
+        results.prepare(args.out, args.device)
         data = load_data(args.data)
         net = NETWORKS[args.network](len(data.names))
         height, width = data.train_x.shape[2:]
@@ -263,23 +263,25 @@ def main(argv: list[str] | None = None) -> float:
         )
         run = learn(net, data, args)
 
-    params = fc.to_device(run.params, "cpu")
-    answers = predict(net, params, data.test_x, "cpu")
-    final = float(np.mean(answers == data.test_t))
-    counts = confusion(data, answers)
-    first = next(w for name, w in fc.to_state_dict(params).items() if name.endswith("weight"))
-    plots.curves(args.out / "curves.png", run, "accuracy", "share read rightly", "cross-entropy")
-    plot_answers(args.out / "digits.png", data, answers)
-    plot_confusion(args.out / "confusion.png", counts, data.names)
-    plot_kernels(args.out / "kernels.png", first)
-    results.write_json(
-        args.out / "results.json", "digits", args,
-        {"test_accuracy": final, "confusion": counts.tolist(), "classes": data.names, **run.summary()},
-    )  # fmt: skip
-    about = {"test_accuracy": f"{final:.4f}", "network": args.network}
-    fc.save(args.out / "digits.safetensors", params, metadata=about)
-    print(f"saved digits.png, curves.png, confusion.png, kernels.png and digits.safetensors in {args.out}")
-    print(f"test accuracy {final:.3f}")
+        params = fc.to_device(run.params, "cpu")
+        answers = predict(net, params, data.test_x, "cpu")
+        final = float(np.mean(answers == data.test_t))
+        counts = confusion(data, answers)
+        first = next(w for name, w in fc.to_state_dict(params).items() if name.endswith("weight"))
+        about = {"test_accuracy": f"{final:.4f}", "network": args.network}
+        fc.save(args.out / "digits.safetensors", params, metadata=about)
+        plots.curves(args.out / "curves.png", run, "accuracy", "share read rightly", "cross-entropy")
+        plot_answers(args.out / "digits.png", data, answers)
+        plot_confusion(args.out / "confusion.png", counts, data.names)
+        plot_kernels(args.out / "kernels.png", first)
+        results.write_json(
+            args.out / "results.json", "digits", args,
+            {"test_accuracy": final, "confusion": counts.tolist(), "classes": data.names, **run.summary()},
+        )  # fmt: skip
+        print(
+            f"saved digits.png, curves.png, confusion.png, kernels.png and digits.safetensors in {args.out}"
+        )
+        print(f"test accuracy {final:.3f}")
     return final
 
 

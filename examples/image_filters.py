@@ -137,7 +137,7 @@ def seconds(call: Callable[[], Any], least: float) -> float:
     """Give the median time of a call, over as many as fill `least` seconds, after a first one."""
     call()
     times: list[float] = []
-    while sum(times) < least:
+    while not times or sum(times) < least:
         start = time.perf_counter()
         call()
         times.append(time.perf_counter() - start)
@@ -208,20 +208,20 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     with results.in_one_line("image_filters"):
         results.prepare(args.out)
         photo = pictures.one(args.data)
-    weight = np.array(list(KERNELS.values()), np.float32)[:, None]
-    filtered = F.conv2d(photo[:, None], weight, padding=1)  # three channels as a batch: (3, 5, H, W)
-    plot_filters(args.out / "filters.png", photo, filtered.swapaxes(0, 1))
-    table = compare(photo, weight, args)
-    plot_timings(args.out / "timings.png", table)
-    results.write_json(args.out / "results.json", "image_filters", args, {"ways": table})
-    height, width = photo.shape[1:]
-    print(f"{len(photo)} channels of {height}x{width}, {fc.get_num_threads()} threads; "
-          f"loops: {args.crop}x{args.crop}")  # fmt: skip
-    print(f"{'':20}{'ms':>10}{'ns a pixel':>13}{'greatest difference':>22}")
-    for name, row in table.items():
-        print(f"{name:20}{row['milliseconds']:10.2f}{row['ns_per_pixel']:13.1f}"
-              f"{row['greatest_difference']:22.1e}")  # fmt: skip
-    print(f"saved filters.png, timings.png and results.json in {args.out}")
+        weight = np.array(list(KERNELS.values()), np.float32)[:, None]
+        filtered = F.conv2d(photo[:, None], weight, padding=1)  # three channels as a batch: (3, 5, H, W)
+        plot_filters(args.out / "filters.png", photo, filtered.swapaxes(0, 1))
+        table = compare(photo, weight, args)
+        plot_timings(args.out / "timings.png", table)
+        results.write_json(args.out / "results.json", "image_filters", args, {"ways": table})
+        height, width = photo.shape[1:]
+        print(f"{len(photo)} channels of {height}x{width}, {fc.get_num_threads()} threads; "
+              f"loops: {args.crop}x{args.crop}")  # fmt: skip
+        print(f"{'':20}{'ms':>10}{'ns a pixel':>13}{'greatest difference':>22}")
+        for name, row in table.items():
+            print(f"{name:20}{row['milliseconds']:10.2f}{row['ns_per_pixel']:13.1f}"
+                  f"{row['greatest_difference']:22.1e}")  # fmt: skip
+        print(f"saved filters.png, timings.png and results.json in {args.out}")
     return table
 
 

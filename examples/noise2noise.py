@@ -129,9 +129,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     args = arguments(argv)
     noise, _, loss, _ = NOISES[args.noise]
     with results.in_one_line("noise2noise"):
-        results.prepare(args.out)
-        fc.to_device(np.zeros(1, np.float32), args.device)
-        photos = pictures.photographs(args.data, args.crop)
+        results.prepare(args.out, args.device)
+        photos = pictures.photographs(args.data, max(args.crop, 16))
         test = held_out(photos.test, noise, args.level)
         before = mean_psnr([(np.clip(noisy, 0, 1), clean) for clean, noisy in test])
         print(f"{len(photos.train)} pictures to train on, {len(test)} held out, which have {before:.2f} dB")
@@ -146,34 +145,34 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
             lambda params: {"PSNR": mean_psnr([(denoised(net, params, y, args.device), x) for x, y in test])},
             args,
             network=args.network,
+            data=photos.train,
             steps=args.steps,
             measure_every=max(1, args.steps // 12),
         )
 
-    rows, table = [], {}
-    for name, (clean, noisy) in zip(photos.test_names, test, strict=True):
-        after = denoised(net, run.params, noisy, args.device)
-        scores = {"noisy": quality(np.clip(noisy, 0, 1), clean), "denoised": quality(after, clean)}
-        table[name] = {what: {"PSNR": psnr, "SSIM": ssim} for what, (psnr, ssim) in scores.items()}
-        captions = [
-            f"{name}, {what}: {psnr:.2f} dB, SSIM {ssim:.3f}" for what, (psnr, ssim) in scores.items()
-        ]
-        rows.append([*zip(captions, (noisy, after), strict=True), ("clean", clean)])
-    gained = run.scores["PSNR"][-1]
-    title = (
-        f"{args.network} after {run.state.step} steps on {'clean' if args.clean_targets else 'noisy'} targets"
-    )
-    plots.sheet(
-        args.out / "before_after.png", rows, f"{title}: {before:.2f} dB to {gained:.2f} dB in the mean"
-    )
-    plots.curves(args.out / "curves.png", run, "PSNR", "dB", loss, {"noisy": before})
-    results.write_json(
-        args.out / "results.json", "noise2noise", args,
-        {"noisy_psnr": before, "pictures": table, "skipped": photos.skipped, **run.summary()},
-    )  # fmt: skip
-    fc.save(args.out / "network.safetensors", run.params, metadata={"network": args.network})
-    print(f"saved before_after.png, curves.png, results.json and network.safetensors in {args.out}")
-    print(f"noisy {before:.2f} dB, denoised {gained:.2f} dB")
+        fc.save(args.out / "network.safetensors", run.params, metadata={"network": args.network})
+        rows, table = [], {}
+        for name, (clean, noisy) in zip(photos.test_names, test, strict=True):
+            after = denoised(net, run.params, noisy, args.device)
+            scores = {"noisy": quality(np.clip(noisy, 0, 1), clean), "denoised": quality(after, clean)}
+            table[name] = {what: {"PSNR": psnr, "SSIM": ssim} for what, (psnr, ssim) in scores.items()}
+            captions = [
+                f"{name}, {what}: {psnr:.2f} dB, SSIM {ssim:.3f}" for what, (psnr, ssim) in scores.items()
+            ]
+            rows.append([*zip(captions, (noisy, after), strict=True), ("clean", clean)])
+        gained = run.scores["PSNR"][-1]
+        targets = "clean" if args.clean_targets else "noisy"
+        title = f"{args.network} after {run.state.step} steps on {targets} targets"
+        plots.sheet(
+            args.out / "before_after.png", rows, f"{title}: {before:.2f} dB to {gained:.2f} dB in the mean"
+        )
+        plots.curves(args.out / "curves.png", run, "PSNR", "dB", loss, {"noisy": before})
+        results.write_json(
+            args.out / "results.json", "noise2noise", args,
+            {"noisy_psnr": before, "pictures": table, "skipped": photos.skipped, **run.summary()},
+        )  # fmt: skip
+        print(f"saved before_after.png, curves.png, results.json and network.safetensors in {args.out}")
+        print(f"noisy {before:.2f} dB, denoised {gained:.2f} dB")
     return {"noisy": before, "denoised": gained}
 
 

@@ -30,6 +30,8 @@ from fconv.vision.colour import rgb_to_ycbcr, ycbcr_to_rgb
 from fconv.vision.images import Picture, cubically_resized, write_image
 from fconv.vision.tiling import apply_tiled, reach, stride
 
+_WHOLE = 1 << 20  # pixels of the largest picture that is also computed in one piece, to compare
+
 
 class Pretrained(NamedTuple):
     """A network with its parameters: of `channels`, enlarging `scale` times (1: it denoises)."""
@@ -45,16 +47,19 @@ def read(path: str) -> Pretrained:
     """Build the network that a checkpoint belongs to, and put its weights in."""
     weights = fc.find_state_dict(fc.load(path))  # the state dict, wherever in the checkpoint it lies
     about = fc.load_metadata(path) if path.endswith(".safetensors") else {}
-    if "conv_3.weight" in weights:  # ESPCN
-        first, last = weights["conv_1.weight"], weights["conv_3.weight"]
+    if {"conv_1.weight", "conv_3.weight"} <= weights.keys():  # ESPCN
+        first, last = kernel(weights, "conv_1.weight"), kernel(weights, "conv_3.weight")
         channels = first.shape[1]
         scale = round((last.shape[0] / channels) ** 0.5)
         title, net = f"ESPCN x{scale}", fc.models.espcn(scale, channels)
     elif "model.0.weight" in weights:  # DnCNN: every second number is a convolution
         layers = sum(name.endswith("weight") for name in weights)
-        (width, channels, *_), scale = weights["model.0.weight"].shape, 1
+        (width, channels, *_), scale = kernel(weights, "model.0.weight").shape, 1
         net = fc.models.dncnn(channels, layers=layers, width=width)
         title = f"DnCNN of {layers} layers"
+    elif about.get("network") == "fsrcnn":
+        channels, scale = 1, int(about["scale"])
+        title, net = f"FSRCNN x{scale}", fc.models.fsrcnn(scale)
     elif about.get("network") in DENOISERS:
         title, channels, scale = about["network"], 3, 1
         net = DENOISERS[about["network"]]()
@@ -64,6 +69,13 @@ def read(path: str) -> Pretrained:
         )
     params = net.init(fc.random.key(0), (1, channels, 64, 64))
     return Pretrained(title, net, fc.from_state_dict(params, weights), channels, scale)
+
+
+def kernel(weights: Any, name: str) -> Any:
+    """Give the filters of a convolution."""
+    if weights[name].ndim != 4:
+        raise ValueError(f"{name}: expected filters of 4 axes, got shape {weights[name].shape}")
+    return weights[name]
 
 
 def given(model: Pretrained, photo: Any, sigma: float) -> Any:
@@ -129,43 +141,54 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         photo = np.repeat(photo, 3, axis=0) if len(photo) == 1 else photo
         step = stride(model.net, model.channels) * model.scale
         photo = photo[:, : photo.shape[1] // step * step, : photo.shape[2] // step * step]
-        if not photo.size:
-            raise ValueError(f"the picture is smaller than the {step} pixels that {model.title} needs")
-    small = given(model, photo, args.sigma)
-    x = batch_of(model, small).astype(np.float32)
-    around = reach(model.net, model.params, model.channels)
-    print(f"{model.title}: {x.shape[2]}x{x.shape[3]} pixels in tiles of {args.tile} and {around} around them")
+        if min(photo.shape[1:]) < 16 * model.scale:
+            height, width = photo.shape[1:]
+            raise ValueError(f"the picture of {height}x{width} is smaller than {16 * model.scale} pixels")
+        small = given(model, photo, args.sigma)
+        x = batch_of(model, small).astype(np.float32)
+        around = reach(model.net, model.params, model.channels)
+        size = f"{x.shape[2]}x{x.shape[3]}"
+        print(f"{model.title}: {size} pixels in tiles of {args.tile} and {around} around them")
 
-    start = time.perf_counter()
-    with tqdm(unit=" tiles", dynamic_ncols=True) as bar:
+        start = time.perf_counter()
+        with tqdm(unit=" tiles", dynamic_ncols=True) as bar:
 
-        def progress(done: int, count: int) -> None:
-            bar.total = count
-            bar.update(done - bar.n)
+            def progress(done: int, count: int) -> None:
+                bar.total = count
+                bar.update(done - bar.n)
 
-        y = apply_tiled(model.net, model.params, x, tile=args.tile, overlap=around, progress=progress)
-    took = time.perf_counter() - start
-    peak = peak_megabytes()
-    difference = float(np.abs(y - model.net.apply(model.params, x)).max())
+            y = apply_tiled(model.net, model.params, x, tile=args.tile, overlap=around, progress=progress)
+        took = time.perf_counter() - start
+        peak = peak_megabytes()
+        difference = None  # of a picture that is small enough to be computed whole as well
+        if x.shape[2] * x.shape[3] <= _WHOLE:
+            difference = float(np.abs(y - model.net.apply(model.params, x)).max())
 
-    after = picture_of(model, y, small)
-    if model.scale == 1:
-        before, name = np.clip(small, 0, 1), f"noise of {args.sigma:g}"
-    else:
-        before, name = np.clip(cubically_resized(small, photo.shape[1:]), 0, 1), "cubic"
-    (psnr, ssim), (base, base_ssim) = quality(after, photo), quality(before, photo)
-    captions = (f"{name}: {base:.2f} dB, SSIM {base_ssim:.3f}", f"{psnr:.2f} dB, SSIM {ssim:.3f}", "original")
-    plots.sheet(
-        args.out / "before_after.png", [list(zip(captions, (before, after, photo), strict=True))],
-        f"{model.title}, from {Path(args.checkpoint).name}", zoom=True,
-    )  # fmt: skip
-    write_image(args.out / "result.png", Picture(after))
-    figures = {"before_psnr": base, "psnr": psnr, "ssim": ssim, "seconds": took,
-               "tiled_and_whole_differ_by": difference, "peak_megabytes_before_the_whole": peak}  # fmt: skip
-    results.write_json(args.out / "results.json", "pretrained", args, figures)
-    print(f"{took:.1f} s; tiled and whole differ by at most {difference:.1e}")
-    print(f"saved before_after.png, result.png and results.json in {args.out}")
-    print(f"{name} {base:.2f} dB, {model.title} {psnr:.2f} dB")
+        after = picture_of(model, y, small)
+        if model.scale == 1:
+            before, name = np.clip(small, 0, 1), f"noise of {args.sigma:g}"
+        else:
+            before, name = np.clip(cubically_resized(small, photo.shape[1:]), 0, 1), "cubic"
+        (psnr, ssim), (base, base_ssim) = quality(after, photo), quality(before, photo)
+        captions = (
+            f"{name}: {base:.2f} dB, SSIM {base_ssim:.3f}",
+            f"{psnr:.2f} dB, SSIM {ssim:.3f}",
+            "original",
+        )
+        plots.sheet(
+            args.out / "before_after.png", [list(zip(captions, (before, after, photo), strict=True))],
+            f"{model.title}, from {Path(args.checkpoint).name}", zoom=True,
+        )  # fmt: skip
+        write_image(args.out / "result.png", Picture(after))
+        figures = {
+            "before_psnr": base, "psnr": psnr, "ssim": ssim, "seconds": took,
+            "tiled_and_whole_differ_by": difference, "peak_megabytes_before_the_whole": peak,
+        }  # fmt: skip
+        results.write_json(args.out / "results.json", "pretrained", args, figures)
+        compared = "" if difference is None else f"; tiled and whole differ by at most {difference:.1e}"
+        print(f"{took:.1f} s{compared}")
+        print(f"saved before_after.png, result.png and results.json in {args.out}")
+        print(f"{name} {base:.2f} dB, {model.title} {psnr:.2f} dB")
     return figures
 
 

@@ -63,14 +63,19 @@ def pair(name: str, pixels: Any, scale: int) -> Pair:
 def read_pairs(folder: str, scale: int) -> list[Pair]:
     """Read small pictures from a folder's data and the large ones of the same order from its labels."""
     small, large = (fc.data.read_images(Path(folder) / part) for part in ("data", "labels"))
+    for part, images in (("data", small), ("labels", large)):
+        if images.skipped:  # or the rest would be paired wrongly
+            raise ValueError(f"{folder}/{part}: {'; '.join(map(': '.join, images.skipped.items()))}")
     if len(small.pictures) != len(large.pictures):
         raise ValueError(f"{folder} has {len(small.pictures)} small and {len(large.pictures)} large pictures")
     pairs = []
     for name, a, b in zip(large.names, small.pictures, large.pictures, strict=True):
         if b.shape[1:] != (a.shape[1] * scale, a.shape[2] * scale):
             raise ValueError(f"{folder}: {name} of {b.shape[1:]} is not {scale} times {a.shape[1:]}")
+        if min(a.shape[1:]) < 8:
+            raise ValueError(f"{folder}: {name}: the small picture of {a.shape[1:]} is smaller than 8x8")
         planes = (rgb_to_ycbcr(pictures.from_0_to_1(x)) for x in (a, b))
-        pairs.append(Pair(Path(name).stem, *planes))
+        pairs.append(Pair(name, *planes))
     return pairs
 
 
@@ -121,9 +126,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     args = arguments(argv)
     scale = args.scale
     with results.in_one_line("super_resolution"):
-        results.prepare(args.out)
-        fc.to_device(np.zeros(1, np.float32), args.device)
-        photos = pictures.photographs(args.data, args.crop * scale)
+        results.prepare(args.out, args.device)
+        photos = pictures.photographs(args.data, max(args.crop, 8) * scale, held_out=0 if args.test else 4)
         trained_on = photos.train + (photos.test if args.test else [])
         pairs = [pair("", pixels, scale) for pixels in trained_on]
         if args.test:
@@ -154,34 +158,35 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
             measure,
             args,
             network=f"{args.network} x{scale}",
+            data=trained_on,
             steps=args.steps,
             measure_every=max(1, args.steps // 12),
         )
 
-    rows, table = [], {}
-    for p, plain, base in zip(test, cubic, before, strict=True):
-        made = enlarged(net, run.params, p.small, args.device)
-        score = luma_psnr(made, p.large, scale)
-        table[p.name] = {"cubic": base, "network": score}
-        captions = (f"{p.name}, cubic: {base:.2f} dB", f"{args.network}: {score:.2f} dB", "original")
-        rgb = [np.clip(ycbcr_to_rgb(planes), 0, 1) for planes in (plain, made, p.large)]
-        rows.append(list(zip(captions, rgb, strict=True)))
-    mean, gained = float(np.mean(before)), run.scores["PSNR"][-1]
-    plots.sheet(
-        args.out / "before_after.png", rows[:5],
-        f"{scale} times larger, after {run.state.step} steps: "
-        f"cubic {mean:.2f} dB, {args.network} {gained:.2f} dB in the mean",
-        zoom=True,
-    )  # fmt: skip
-    plots.curves(args.out / "curves.png", run, "PSNR", "dB", "mse", {"cubic": mean})
-    results.write_json(
-        args.out / "results.json", "super_resolution", args,
-        {"cubic_psnr": mean, "pictures": table, "skipped": photos.skipped, **run.summary()},
-    )  # fmt: skip
-    about = {"network": args.network, "scale": str(scale)}
-    fc.save(args.out / "network.safetensors", run.params, metadata=about)
-    print(f"saved before_after.png, curves.png, results.json and network.safetensors in {args.out}")
-    print(f"cubic {mean:.2f} dB, {args.network} {gained:.2f} dB")
+        about = {"network": args.network, "scale": str(scale)}
+        fc.save(args.out / "network.safetensors", run.params, metadata=about)
+        rows, table = [], {}
+        for p, plain, base in zip(test, cubic, before, strict=True):
+            made = enlarged(net, run.params, p.small, args.device)
+            score = luma_psnr(made, p.large, scale)
+            table[p.name] = {"cubic": base, "network": score}
+            captions = (f"{p.name}, cubic: {base:.2f} dB", f"{args.network}: {score:.2f} dB", "original")
+            rgb = [np.clip(ycbcr_to_rgb(planes), 0, 1) for planes in (plain, made, p.large)]
+            rows.append(list(zip(captions, rgb, strict=True)))
+        mean, gained = float(np.mean(before)), run.scores["PSNR"][-1]
+        plots.sheet(
+            args.out / "before_after.png", rows[:5],
+            f"{scale} times larger, after {run.state.step} steps: "
+            f"cubic {mean:.2f} dB, {args.network} {gained:.2f} dB in the mean",
+            zoom=True,
+        )  # fmt: skip
+        plots.curves(args.out / "curves.png", run, "PSNR", "dB", "mse", {"cubic": mean})
+        results.write_json(
+            args.out / "results.json", "super_resolution", args,
+            {"cubic_psnr": mean, "pictures": table, "skipped": photos.skipped, **run.summary()},
+        )  # fmt: skip
+        print(f"saved before_after.png, curves.png, results.json and network.safetensors in {args.out}")
+        print(f"cubic {mean:.2f} dB, {args.network} {gained:.2f} dB")
     return {"cubic": mean, "network": gained}
 
 

@@ -280,6 +280,11 @@ def to_device(tree: Any, device: str) -> Any:
     ValueError
         The device's name is not one of these, or there is no such GPU.
 
+    Notes
+    -----
+    Arrays are moved, and that is all: computing on a GPU other than CuPy's current one wants
+    ``cupy.cuda.Device(1).use()`` first.
+
     Examples
     --------
     >>> to_device({"w": np.ones(2, np.float32)}, "cpu")

@@ -76,7 +76,8 @@ def test_what_is_left_out_is_named_with_its_reason(folder):
 def test_grey_is_the_luma(folder):
     images = read_images(folder, channels=1, least=5)
     assert [x.shape for x in images.pictures] == [(1, 6, 8)] * 4
-    np.testing.assert_allclose(images.pictures[0], (0.299 * 10 + 0.587 * 20 + 0.114 * 30) / 255, rtol=1e-5)
+    assert [x.dtype for x in images.pictures] == [np.uint8] * 3 + [np.float32]
+    np.testing.assert_array_equal(images.pictures[0], round(0.299 * 10 + 0.587 * 20 + 0.114 * 30))
     np.testing.assert_array_equal(images.pictures[1], 100)
 
 
@@ -126,6 +127,8 @@ def test_bytes_become_numbers_from_0_to_1():
     (x,) = random_crops(fc.random.key(0), [np.full((3, 4, 4), 51, np.uint8)], count=2, size=4)
     assert x.dtype == np.float32
     np.testing.assert_allclose(x, 0.2, rtol=1e-6)
+    mixed = [np.full((1, 4, 4), 255, np.uint8), np.ones((1, 4, 4), np.float32)]
+    np.testing.assert_array_equal(random_crops(fc.random.key(0), mixed, count=20, size=2)[0], 1)
 
 
 @pytest.mark.parametrize(
@@ -219,6 +222,11 @@ def test_noise_has_the_moments_that_it_says():
         covered = (text_noise(key, np.full_like(x, 2.0), share) != 2).any(axis=0).mean()
         assert share <= covered < share + 0.1
     assert (text_noise(key, x[:, :1, :1], 0.5).shape) == (3, 1, 1)
+    assert text_noise(key, x[:, :0]).shape == (3, 0, 200)
+    large = text_noise(key, np.full((1, 700, 900), 2.0, np.float32), 0.5)
+    assert 0.5 <= (large != 2).mean() < 0.55
+    with pytest.raises(ValueError, match="poisson_noise: expected finite entries"):
+        poisson_noise(key, np.array([np.nan]))
 
 
 def test_text_noise_leaves_the_memory_order_alone():

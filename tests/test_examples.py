@@ -146,7 +146,7 @@ def test_noise2noise_leaves_its_results(run, tmp_path, photos, noise):
     assert list(said["skipped"]) == ["cut.png", "tiny.png"]
     assert said["steps"] == 12
     assert said["losses"][-1] < said["losses"][0] * 1.5
-    assert sorted(said["pictures"]) == ["p3", "p4"]
+    assert sorted(said["pictures"]) == ["p3.png", "p4.png"]
 
 
 def test_noise2noise_denoises(run, tmp_path):
@@ -165,7 +165,7 @@ def test_super_resolution_leaves_its_results(run, tmp_path, photos, network, sca
     assert re.fullmatch(rf"cubic \d+\.\d\d dB, {network} -?\d+\.\d\d dB", done.stdout.splitlines()[-1])
     for picture in ("before_after", "curves"):
         check_png(tmp_path / f"{picture}.png")
-    assert results(tmp_path)["pictures"].keys() == {"p3", "p4"}
+    assert results(tmp_path)["pictures"].keys() == {"p3.png", "p4.png"}
 
 
 def test_super_resolution_tests_with_pairs(run, tmp_path, photos):
@@ -253,7 +253,7 @@ def final_state(folder):
 @pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_run_goes_on_bit_for_bit(run, tmp_path, photos, name, sent):
-    count = ["--epochs", 12] if name == "digits" else ["--steps", 150]
+    count = ["--epochs", 5] if name == "digits" else ["--steps", 100]
     flags = [*short(name, data=photos), *count]
     whole = run(name, *flags, "--out", tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
@@ -297,13 +297,82 @@ def test_resuming_refuses_another_network_and_other_flags(run, tmp_path, photos)
     assert results(tmp_path)["steps"] == 14
 
 
+@pytest.fixture
+def interrupted(monkeypatch):
+    """Let the n-th evaluation of noise2noise be struck by Ctrl-C."""
+
+    def arrange(at):
+        module = importlib.import_module("noise2noise")
+        plain, calls = module.denoised, iter(range(1, 1000))
+
+        def denoised(*args):
+            if next(calls) == at:
+                raise KeyboardInterrupt
+            return plain(*args)
+
+        monkeypatch.setattr(module, "denoised", denoised)
+
+    return arrange
+
+
+def test_ctrl_c_in_the_first_evaluation_leaves_nothing(run, interrupted, tmp_path, photos):
+    interrupted(1)
+    flags = short("noise2noise", "--network", "report2", "--out", tmp_path, data=photos)
+    done = run("noise2noise", *flags)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "stopped before the first step; nothing is left to show"
+    assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    "at", [4, 7, 26]
+)  # within the evaluations after steps 1, 3 and 12: two pictures each
+def test_ctrl_c_in_an_evaluation_is_made_up_for(run, interrupted, monkeypatch, tmp_path, photos, at):
+    flags = short("noise2noise", "--network", "report2", data=photos)
+    assert run("noise2noise", *flags, "--out", tmp_path / "whole").returncode == 0
+    with monkeypatch.context():
+        interrupted(at)
+        done = run("noise2noise", *flags, "--out", tmp_path / "part")
+        assert done.returncode == 0, done.stderr
+        assert results(tmp_path / "part")["stopped"]
+    assert run("noise2noise", *flags, "--out", tmp_path / "part", "--resume").returncode == 0
+    assert final_state(tmp_path / "part") == final_state(tmp_path / "whole")
+    assert results(tmp_path / "part")["scores"] == results(tmp_path / "whole")["scores"]
+    again = run("noise2noise", *flags, "--out", tmp_path / "part")  # it has come to its end
+    assert again.returncode == 0, again.stderr
+
+
+def test_what_fails_to_start_leaves_a_finished_run_alone(run, tmp_path, photos):
+    flags = short("noise2noise", "--network", "report2", "--out", tmp_path, data=photos)
+    assert run("noise2noise", *flags).returncode == 0
+    kept = final_state(tmp_path)
+    for more in (["--crop", 400], ["--lr", 1e30], ["--device", "cuda"]):
+        assert run("noise2noise", *flags, *more).returncode == 1
+        assert final_state(tmp_path) == kept
+    fewer = run("noise2noise", *flags, "--resume", "--steps", 3)
+    assert "the checkpoint is of step 12, beyond the 3 asked for" in fewer.stderr
+    copied = tmp_path / "others"
+    copied.mkdir()
+    for i, path in enumerate(sorted(photos.glob("p*.png"), reverse=True)):
+        (copied / f"{i}.png").write_bytes(path.read_bytes())
+    changed = run("noise2noise", *flags, "--resume", "--data", copied)
+    assert "the checkpoint was made with other data than --data gives" in changed.stderr
+
+
+def test_a_run_that_diverges_keeps_its_last_sound_checkpoint(run, tmp_path, photos):
+    flags = ["--network", "report2", "--lr", 1e30, "--out", tmp_path, "--checkpoint-every", 100]
+    done = run("noise2noise", *short("noise2noise", data=photos), *flags)
+    assert "try a lower --lr and another --out" in done.stderr
+    assert not list(tmp_path.glob("checkpoints/step-*"))
+
+
 @pytest.mark.parametrize("name", TRAINING)
 @pytest.mark.parametrize(
     ("flags", "text"),
     [
         (["--data", "nowhere"], "nowhere is not a folder"),
         (["--batch-size", "0"], "expected a whole number from 1 up, got 0"),
-        (["--checkpoint-every", "x"], "argument --checkpoint-every: invalid"),
+        (["--checkpoint-every", "x"], "expected a whole number from 1 up, got x"),
         (["--device", "tpu"], 'to_device: expected "cpu", "cuda" or "cuda:N", got \'tpu\''),
         (["--out", "/proc/nowhere"], ": "),
         (["--lr", "-1"], "argument --lr: expected a number of 0 or more, got -1"),

@@ -112,10 +112,47 @@ def test_a_saved_state_goes_on(tmp_path):
         np.testing.assert_array_equal(p, q)
 
 
+@pytest.mark.parametrize("wrapped", ["clip_by_value", "clip_by_global_norm", "accumulate_gradients", "ema"])
+def test_other_wrappers_stand_within(wrapped):
+    wrap = getattr(fc, wrapped)
+    number = 2 if wrapped == "accumulate_gradients" else 0.5
+    opt = fc.mixed_precision(wrap(fc.sgd(0.1), number), init_scale=8.0)
+    p = np.ones(3, np.float16)
+    state = opt.init(p)
+    grads = [np.full(3, g, np.float16) for g in (8.0, np.inf, 8.0, 8.0, 8.0)]
+    for g in grads:
+        p, state = opt.step(p, g, state)
+        assert np.isfinite(p).all()
+    assert (p < 1).all()
+    with pytest.raises(ValueError, match=rf"{wrapped}: mixed_precision stands outermost"):
+        wrap(fc.mixed_precision(fc.sgd(0.1)), number)
+
+
+def test_running_statistics_that_overflow_are_left():
+    opt = fc.mixed_precision(fc.sgd(0.1), init_scale=1.0)
+    params = {"w": np.ones(2, np.float16), "stat": np.ones(2, np.float16)}
+    state = opt.init(params)
+    params = {**params, "stat": np.array([np.inf, 3.0], np.float16)}
+    params, state = opt.step(params, {"w": np.ones(2, np.float16), "stat": None}, state)
+    np.testing.assert_array_equal(params["stat"], [1, 3])
+
+
+def test_the_scale_has_a_floor():
+    opt = fc.mixed_precision(fc.sgd(0.1), init_scale=1.0)
+    p = np.ones(2, np.float16)
+    state = opt.init(p)
+    for _ in range(40):
+        p, state = opt.step(p, np.full(2, np.nan, np.float16), state)
+    assert float(state["scale"]) == 2.0**-14
+    p, state = opt.step(p, np.zeros(2, np.float16), state)
+    assert not bool(state["skipped"])
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
         ({"init_scale": 0}, "init_scale"),
+        ({"init_scale": 2.0**25}, "init_scale"),
         ({"growth_factor": 1}, "growth_factor"),
         ({"backoff_factor": 1}, "backoff_factor below 1, got 1"),
         ({"growth_interval": 0}, "growth_interval"),

@@ -39,7 +39,7 @@ def parser(doc: str | None, name: str, *, data: str, steps: int, batch_size: int
 
 def at_least_one(text: str) -> int:
     """Read a whole number from 1 up."""
-    number = int(text)
+    number = int(text) if text.strip().lstrip("+-").isdecimal() else 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, got {text}")
     return number
@@ -47,7 +47,10 @@ def at_least_one(text: str) -> int:
 
 def at_least_zero(text: str) -> float:
     """Read a number of 0 or more."""
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
     if not 0 <= number < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number of 0 or more, got {text}")
     return number

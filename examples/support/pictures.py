@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,32 +25,33 @@ class Photographs(NamedTuple):
 def photographs(folder: str | None, least: int, held_out: int = 4) -> Photographs:
     """Read a folder, of which the last pictures are held out; or those that come with scikit-image.
 
+    At most half of the pictures are held out, but one at least, unless `held_out` is 0.
+
     Pictures with a side of less than `least` pixels are left out; those that are, are named.
     """
     if folder is None:
-        return _from_skimage()
+        return _from_skimage(least)
     images = fc.data.read_images(folder, least=least)
     for name, why in images.skipped.items():
         print(f"left out: {name}: {why}", file=sys.stderr)
-    if len(images.pictures) < 2:
+    if len(images.pictures) < 2 and held_out:
         raise ValueError(f"{folder} has one picture that can be used; two are needed, one to test with")
-    held = min(held_out, len(images.pictures) // 2)
-    return Photographs(
-        images.pictures[:-held], images.pictures[-held:], [Path(n).stem for n in images.names[-held:]],
-        images.skipped,
-    )  # fmt: skip
+    last = len(images.pictures) - min(held_out, len(images.pictures) // 2)
+    return Photographs(images.pictures[:last], images.pictures[last:], images.names[last:], images.skipped)
 
 
-def _from_skimage() -> Photographs:
+def _from_skimage(least: int) -> Photographs:
     from skimage import data
 
     def planes(name: str) -> Any:
         pixels = data.stereo_motorcycle()[0] if name == "motorcycle" else getattr(data, name)()
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
-    return Photographs(
-        [planes(name) for name in _TRAINED_ON], [planes(name) for name in _HELD_OUT], list(_HELD_OUT), {}
-    )
+    train, test = ([planes(name) for name in names] for names in (_TRAINED_ON, _HELD_OUT))
+    smallest = min(min(picture.shape[1:]) for picture in (*train, *test))
+    if smallest < least:
+        raise ValueError(f"crops of {least} pixels are more than scikit-image's photographs have: {smallest}")
+    return Photographs(train, test, list(_HELD_OUT), {})
 
 
 def from_0_to_1(pixels: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import sys
@@ -15,6 +16,8 @@ from typing import Any
 import numpy as np
 
 import fconv as fc
+from fconv.files import atomic_write
+from support import plots
 
 
 @contextmanager
@@ -26,11 +29,15 @@ def in_one_line(name: str) -> Iterator[None]:
         sys.exit(f"{name}: {error}")
 
 
-def prepare(folder: Path) -> None:
-    """Make the folder for results, and make sure that it can be written to, before any work is done."""
+def prepare(folder: Path, device: str = "cpu") -> None:
+    """Find out before any work is done whether results can be written and drawn, and the device be used."""
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):
         raise ValueError(f"cannot write to {folder}")
+    plots.pyplot()
+    there = fc.to_device(np.zeros(1, np.float32), device)
+    if ":" in device:
+        there.device.use()  # CuPy computes on one GPU at a time
 
 
 def write_json(path: Path, name: str, args: argparse.Namespace, results: dict[str, Any]) -> None:
@@ -42,11 +49,18 @@ def write_json(path: Path, name: str, args: argparse.Namespace, results: dict[st
         "threads": fc.get_num_threads(),
         **results,
     }
-    text = json.dumps(page, indent=1, default=_plain)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with atomic_write(path) as file:
+        file.write((json.dumps(_plain(page), indent=1, allow_nan=False) + "\n").encode())
 
 
 def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else str(value)
+    """Give what JSON can hold: a number that is none, or infinite, as null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, (bool, int, float, str)) or value is None else str(value)

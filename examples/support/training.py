@@ -12,9 +12,13 @@ import argparse
 import json
 import math
 import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +30,7 @@ import fconv as fc
 Stream = Callable[[int], Iterator[tuple[Any, ...]]]
 """Gives the batches from a step on."""
 
-_MAY_CHANGE = ("data", "device", "out", "resume", "checkpoint_every", "steps", "epochs")
+_MAY_CHANGE = ("data", "test", "device", "out", "resume", "checkpoint_every", "steps", "epochs")
 
 
 @dataclass
@@ -44,6 +48,10 @@ class Run:
     def params(self) -> Any:
         """The network's parameters."""
         return self.state.params
+
+    def measured(self) -> bool:
+        """Tell whether the state at hand has been measured."""
+        return bool(self.scores) and self.scores["step"][-1] == self.state.step
 
     def summary(self) -> dict[str, Any]:
         """Give what belongs into the results file."""
@@ -67,36 +75,46 @@ def train(
     args: argparse.Namespace,
     *,
     network: str,
+    data: Iterable[Any],
     steps: int,
     measure_every: int,
     samples: int | None = None,
 ) -> Run:
     """Train, or go on with training; Ctrl-C ends after the step at hand, which is saved.
 
-    `samples` is the number that all steps take together, if not all batches are of one size.
+    `data` are the arrays that are trained on: a run goes on with no others. `samples` is the number
+    that all steps take together, if not all batches are of one size.
     """
     saver = fc.Checkpointer(args.out / "checkpoints", keep=2, every=args.checkpoint_every)
-    state = fc.train_state(net, opt, fc.random.key(args.seed), shape)
-    run = Run(state, [], {})
+    run = Run(fc.train_state(net, opt, fc.random.key(args.seed), shape), [], {})
     flags = {k: v for k, v in vars(args).items() if k not in _MAY_CHANGE}
-    about = {"network": network, "flags": json.dumps(flags, default=str)}
+    about = {
+        "network": network, "flags": json.dumps(flags, default=str),
+        "data": " ".join(f"{zlib.crc32(np.ascontiguousarray(x).data):08x}" for x in data),
+    }  # fmt: skip
+    replaced: list[int] = []
     if args.resume:
-        resume(run, saver, about)
+        resume(run, saver, about, steps)
     else:
-        begin_anew(saver, args)
+        replaced = finished_steps(saver, args)
     run.state = fc.to_device(run.state, args.device)
     step = fc.train_step(net, loss, opt)
     begun = run.state.step
 
-    def save() -> None:
-        scores = {name: np.array(values, np.float64) for name, values in run.scores.items()}
-        kept = {"state": run.state, "losses": np.array(run.losses, np.float64), "scores": scores}
-        finished = {"finished": "yes"} if run.state.step >= steps else {}
-        saver.save(run.state.step, fc.to_device(kept, "cpu"), {**about, **finished}, force=True)
+    def due() -> bool:
+        return run.state.step % measure_every == 0 or run.state.step == steps
 
     def note() -> None:
         for name, value in {"step": run.state.step, **measure(run.params)}.items():
             run.scores.setdefault(name, []).append(value)
+
+    def save() -> None:
+        while replaced:  # a run that came to its end gives way now that this one has something to keep
+            os.unlink(saver.path(replaced.pop()))
+        scores = {name: np.array(values, np.float64) for name, values in run.scores.items()}
+        kept = {"state": run.state, "losses": np.array(run.losses, np.float64), "scores": scores}
+        ended = {"finished": "yes"} if run.state.step >= steps and run.measured() else {}
+        saver.save(run.state.step, fc.to_device(kept, "cpu"), {**about, **ended}, force=True)
 
     batches = fc.data.prefetch(stream(begun))
     total = samples or steps * shape[0]
@@ -104,59 +122,85 @@ def train(
         total=total, initial=begun * total // steps, unit=" images", unit_scale=True,
         dynamic_ncols=True, mininterval=0.2,
     )  # fmt: skip
+    sound, unsaved = True, False
     try:
-        if not run.scores:
+        if due() and not run.measured():
             note()
+            unsaved = run.state.step > 0
         while run.state.step < steps:
             x, target = fc.to_device(next(batches), args.device)
             start = time.perf_counter()
             state, metrics = step(run.state, x, target)
             value = float(metrics["loss"])
             if not math.isfinite(value):
-                raise ValueError(f"the loss is {value} at step {run.state.step}; try a lower --lr")
+                sound = False
+                raise ValueError(
+                    f"the loss is {value} at step {run.state.step}; try a lower --lr and another --out"
+                )
             run.seconds += time.perf_counter() - start
             run.samples += len(x)
             run.losses.append(value)
-            run.state = state
-            if state.step % measure_every == 0 or state.step == steps:
+            run.state, unsaved = state, True
+            if due():
                 note()
             if state.step % args.checkpoint_every == 0 and state.step < steps:
                 save()
+                unsaved = False
             shown = {name: f"{values[-1]:.4g}" for name, values in run.scores.items() if name != "step"}
             bar.set_postfix(loss=f"{np.mean(run.losses[-20:]):.4f}", **shown)
             bar.update(len(x))
     except KeyboardInterrupt:
         run.stopped = True
     finally:
-        batches.close()
-        bar.close()
-        if run.state.step > begun:
-            save()
+        with undisturbed():
+            if sound and unsaved:
+                save()
+            batches.close()
+            bar.close()
     if run.stopped:
+        if not run.scores:
+            sys.exit("stopped before the first step; nothing is left to show")
         print(f"stopped after step {run.state.step} of {steps}; --resume goes on from there", file=sys.stderr)
+        if not run.measured():
+            with suppress(KeyboardInterrupt):
+                note()  # to be shown, not kept: a run that goes on measures at its own steps
     return run
 
 
-def begin_anew(saver: fc.Checkpointer, args: argparse.Namespace) -> None:
-    """Remove the checkpoints of a run that came to its end; refuse where one did not."""
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let Ctrl-C wait for the end of what must not be cut short."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def finished_steps(saver: fc.Checkpointer, args: argparse.Namespace) -> list[int]:
+    """List the checkpoints of a run that came to its end; refuse where one did not."""
     steps = saver.steps()
     if steps and "finished" not in fc.load_metadata(saver.path(steps[-1])):
         raise ValueError(
             f"{args.out} holds a run that stopped after step {steps[-1]}; "
             f"add --resume to go on with it, or choose another --out"
         )
-    for step in steps:
-        os.unlink(saver.path(step))
+    return steps
 
 
-def resume(run: Run, saver: fc.Checkpointer, about: dict[str, str]) -> None:
-    """Take over the newest checkpoint, or refuse one of another network or of other flags."""
+def resume(run: Run, saver: fc.Checkpointer, about: dict[str, str], steps: int) -> None:
+    """Take over the newest checkpoint, or refuse one of another network, other data or other flags."""
     found = saver.latest()
     if found is None:
         print("no checkpoint to go on from: the run begins", file=sys.stderr)
         return
     step, kept = found
     said = fc.load_metadata(saver.path(step))
+    if not isinstance(kept, dict) or not {"state", "losses", "scores"} <= kept.keys():
+        raise ValueError(f"{saver.path(step)} is no checkpoint of this script")
     # An error that lists the names that differ, where the network is another one.
     fc.from_state_dict(run.state.params, fc.to_state_dict(kept["state"].params))
     if said.get("network") != about["network"]:
@@ -169,6 +213,10 @@ def resume(run: Run, saver: fc.Checkpointer, about: dict[str, str]) -> None:
     ]
     if changed:
         raise ValueError(f"the checkpoint was made with other flags: {', '.join(changed)}")
+    if said.get("data") != about["data"]:
+        raise ValueError("the checkpoint was made with other data than --data gives")
+    if step > steps:
+        raise ValueError(f"the checkpoint is of step {step}, beyond the {steps} asked for")
     run.state = kept["state"]
     run.losses = [float(value) for value in kept["losses"]]
     run.scores = {name: [float(value) for value in values] for name, values in kept["scores"].items()}

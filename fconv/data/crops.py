@@ -55,7 +55,7 @@ def random_crops(key: Array, *pictures: Sequence[Array], count: int, size: int) 
     """
     count, size = whole("random_crops", "count", count, 1), whole("random_crops", "size", size, 1)
     factors = [_factor(pictures[0], kind) for kind in pictures] if pictures else []
-    if not pictures or not pictures[0]:
+    if not pictures or not len(pictures[0]):
         raise ValueError("random_crops: expected at least one picture, got none")
     held = np.array([_squares(i, picture.shape, size) for i, picture in enumerate(pictures[0])])
     last = np.cumsum(held)
@@ -67,8 +67,8 @@ def random_crops(key: Array, *pictures: Sequence[Array], count: int, size: int) 
         top, left = divmod(place, pictures[0][i].shape[2] - size + 1)
         for squares, kind, factor in zip(cut, pictures, factors, strict=True):
             rows, columns = (slice(at * factor, (at + size) * factor) for at in (top, left))
-            squares.append(kind[i][:, rows, columns])
-    return tuple(_from_0_to_1(np.stack(squares)) for squares in cut)
+            squares.append(_from_0_to_1(kind[i][:, rows, columns]))
+    return tuple(np.stack(squares) for squares in cut)
 
 
 def random_flips(key: Array, *batches: Array, vertical: bool = False) -> tuple[Array, ...]:

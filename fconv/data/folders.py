@@ -95,8 +95,7 @@ def read_images(folder: str | os.PathLike[str], *, channels: Literal[1, 3] = 3, 
             height, width = pixels.shape[1:]
             images.skipped[path.name] = f"{height}x{width} pixels; at least {least} are needed on each side"
             continue
-        eight = picture.bits == 8 and len(pixels) in (len(picture.pixels), 3)
-        images.pictures.append(np.rint(pixels * 255).astype(np.uint8) if eight else pixels)
+        images.pictures.append(np.rint(pixels * 255).astype(np.uint8) if picture.bits == 8 else pixels)
         images.names.append(path.name)
     if not images.pictures:
         reasons = "; ".join(f"{name}: {why}" for name, why in list(images.skipped.items())[:3])

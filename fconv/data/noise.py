@@ -11,7 +11,7 @@ from fconv.options import number
 __all__ = ["gaussian_noise", "impulse_noise", "poisson_noise", "text_noise"]
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ 0123456789"
-_TRIES = 1000
+_MISSES = 1000  # words in a row that cover nothing new
 
 
 def gaussian_noise(key: Array, x: Array, sigma: float = 25 / 255) -> Array:
@@ -75,6 +75,8 @@ def poisson_noise(key: Array, x: Array, peak: float = 30.0) -> Array:
     (0.5, 0.5)
     """
     peak = _checked("poisson_noise", key, x, "peak", peak, 1e-6, 1e9)
+    if not np.isfinite(x).all():
+        raise ValueError("poisson_noise: expected finite entries, got infinite ones or NaN")
     return (_generator(key).poisson(np.maximum(x, 0) * peak) / peak).astype(x.dtype)
 
 
@@ -149,7 +151,7 @@ def text_noise(key: Array, x: Array, share: float = 0.2) -> Array:
     share = _checked("text_noise", key, x, "share", share, 0, 0.9, axes=3)
     draw = _generator(key)
     y = x.copy(order="C")
-    for picture in y.reshape(-1, *x.shape[-3:]):
+    for picture in y.reshape(-1, *x.shape[-3:]) if y.size else ():
         _write_over(draw, picture, share)
     return y
 
@@ -162,17 +164,22 @@ def _write_over(draw: np.random.Generator, picture: Array, share: float) -> None
         raise ImportError("text_noise: writing needs Pillow: pip install 'fconv[images]'") from error
     channels, height, width = picture.shape
     covered = np.zeros((height, width), bool)
-    for _ in range(_TRIES):
-        if covered.mean() >= share:
-            return
+    wanted, written, misses = share * covered.size, 0, 0
+    while written < wanted and misses < _MISSES:
         words = "".join(draw.choice(list(_LETTERS), draw.integers(3, 12)))
         font = ImageFont.load_default(float(draw.integers(8, 25)))
-        page = Image.new("L", (width, height))
-        place = (draw.integers(-width // 4, width), draw.integers(-8, height))
-        ImageDraw.Draw(page).text((int(place[0]), int(place[1])), words, 255, font)
-        ink = np.asarray(page) > 127
-        picture[:, ink] = draw.random((channels, 1)).astype(picture.dtype)
-        covered |= ink
+        top, left = int(draw.integers(-8, height)), int(draw.integers(-width // 4, width))
+        colour = draw.random((channels, 1)).astype(picture.dtype)
+        across, down = (int(n) + 1 for n in font.getbbox(words)[2:])
+        page = Image.new("L", (across, down))
+        ImageDraw.Draw(page).text((0, 0), words, 255, font)
+        rows, columns = slice(max(0, top), top + down), slice(max(0, left), max(0, left + across))
+        seen = covered[rows, columns]
+        ink = np.asarray(page)[max(0, -top) :, max(0, -left) :][: seen.shape[0], : seen.shape[1]] > 127
+        picture[:, rows, columns][:, ink] = colour
+        added = int((ink & ~seen).sum())
+        seen |= ink
+        written, misses = written + added, 0 if added else misses + 1
     # What no word reaches, as in a picture of one pixel, stays as it is.
 
 

@@ -58,6 +58,10 @@ def as_optimizer(where: str, value: Any) -> Optimizer:
     TypeError: ema: expected an optimizer, got builtin_function_or_method max; was it meant to be called?
     """
     if callable(getattr(value, "init", None)) and callable(getattr(value, "step", None)):
+        if getattr(value, "loss_scale", None) is not None:  # whose gradients are not those of the loss
+            raise ValueError(
+                f"{where}: mixed_precision stands outermost: mixed_precision({where}(...)), not the other way"
+            )
         return value
     what = " ".join(filter(None, [type(value).__name__, getattr(value, "__name__", "")]))
     hint = "; was it meant to be called?" if callable(value) else ""

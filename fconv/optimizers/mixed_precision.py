@@ -13,7 +13,7 @@ from fconv.options import number, whole
 
 __all__ = ["mixed_precision"]
 
-_LARGEST_SCALE = 2.0**24
+_LARGEST_SCALE, _LEAST_SCALE = 2.0**24, 2.0**-14
 
 
 def mixed_precision(
@@ -36,10 +36,10 @@ def mixed_precision(
     opt : Optimizer
         What takes the steps.
     init_scale : float
-        The first scale, above 0.
+        The first scale, above 0, at most 2**24.
     growth_factor, backoff_factor : float
         What the scale is multiplied by when it is raised (above 1; up to 2**24) and lowered
-        (between 0 and 1).
+        (between 0 and 1; down to 2**-14).
     growth_interval : int
         Steps without overflow before the scale is raised.
 
@@ -58,7 +58,8 @@ def mixed_precision(
     Notes
     -----
     Nothing waits for a GPU: a skipped step is computed and not taken. Counts of steps within the
-    state of `opt`, and so its schedule, go on in a skipped step.
+    state of `opt`, and so its schedule, go on in a skipped step. Other wrappers, such as
+    `clip_by_global_norm`, stand within this one.
 
     References
     ----------
@@ -79,7 +80,7 @@ def mixed_precision(
     """
     name = "mixed_precision"
     opt = as_optimizer(name, opt)
-    first = number(name, "init_scale", init_scale, 0, above=True)
+    first = number(name, "init_scale", init_scale, 0, above=True, most=_LARGEST_SCALE)
     growth = number(name, "growth_factor", growth_factor, 1, above=True)
     backoff = number(name, "backoff_factor", backoff_factor, 0, above=True)
     if backoff >= 1:
@@ -99,11 +100,15 @@ def mixed_precision(
 
     def step(params: Any, grads: Any, state: State) -> tuple[Any, State]:
         scale, xp = state["scale"], xp_of(state["scale"])
-        # What is not trained, such as running statistics, is as the forward pass has left it.
-        masters = trees.map(
-            lambda p, g, m: _wide(p) if g is None or p.dtype != np.float16 else m,
-            params, grads, state["masters"],
-        )  # fmt: skip
+
+        def followed(p: Array, g: Array | None, m: Array) -> Array:
+            if g is not None:
+                return m if p.dtype == np.float16 else p
+            # What is not trained, such as running statistics, is as the forward pass has left it,
+            # unless that has overflowed.
+            return xp.where(xp.isfinite(p), _wide(p), m) if p.dtype == np.float16 else p
+
+        masters = trees.map(followed, params, grads, state["masters"])
         with np.errstate(over="ignore", invalid="ignore"):
             plain = map_gradients(name, lambda g: _wide(g) / scale.astype(_wide(g).dtype), params, grads)
             fine = xp.asarray(True)
@@ -113,18 +118,22 @@ def mixed_precision(
 
             def chosen(new: Any, old: Any) -> Any:
                 # Numbers that are counted on the host go on.
-                return xp.where(fine, new, old) if is_array(new) and new is not old else new
+                if not is_array(new) or new is old:
+                    return new
+                return xp.where(fine, new, xp.zeros_like(new) if old is None else old)
 
             moved = trees.map(chosen, moved, masters)
             narrow = trees.map(lambda p, m: m.astype(p.dtype, copy=False), params, moved)
+        # By path: an optimizer may begin to keep something, or let go of it.
+        before = dict(trees.leaves_with_path(state["optimizer"]))
         good = xp.where(fine, state["good"] + 1, 0)
         raised = xp.where(good >= interval, xp.minimum(scale * growth, _LARGEST_SCALE), scale)
         return narrow, {
-            "scale": xp.where(fine, raised, scale * backoff).astype(np.float32),
+            "scale": xp.where(fine, raised, xp.maximum(scale * backoff, _LEAST_SCALE)).astype(np.float32),
             "good": xp.where(good >= interval, 0, good).astype(np.int32),
             "skipped": ~fine,
             "masters": moved,
-            "optimizer": trees.map(chosen, inner, state["optimizer"]),
+            "optimizer": trees.map_with_path(lambda path, new: chosen(new, before.get(path)), inner),
         }
 
     return Optimizer(init, step, name, loss_scale=lambda state: state["scale"])

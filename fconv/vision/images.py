@@ -220,7 +220,7 @@ def _png_depth(file: Any) -> int:
 @contextmanager
 def _naming(path: str) -> Iterator[None]:
     """Turn what Pillow raises for a bad file into a ValueError that names it."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
@@ -228,5 +228,7 @@ def _naming(path: str) -> Iterator[None]:
             yield
     except UnidentifiedImageError:
         raise ValueError(f"read_image: {path}: expected a picture, got a file that is none") from None
-    except (ValueError, SyntaxError, EOFError, OSError, Image.DecompressionBombError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a plugin may raise anything: RuntimeError, TypeError, SyntaxError
         raise ValueError(f"read_image: {path}: {error}") from error
