@@ -35,7 +35,7 @@ def convolve(x: Array, weight: Array, geometry: ConvGeometry) -> Array:
     x, weight = xp.ascontiguousarray(x), xp.ascontiguousarray(weight)
     y = xp.empty(geometry.out_shape, x.dtype)
     if _is_depthwise(geometry):
-        start("depthwise", y, x, weight, geometry=geometry, numbers=_samples_and_multiplier(geometry))
+        _start("depthwise", y, x, weight, geometry=geometry)
         return y
     filters = _grouped(weight, geometry)
     for run in runs_of_samples(geometry, x):
@@ -51,14 +51,13 @@ def input_gradient(g: Array, weight: Array, geometry: ConvGeometry) -> Array:
     g, weight = xp.ascontiguousarray(g), xp.ascontiguousarray(weight)
     dx = xp.empty(geometry.in_shape, g.dtype)
     if _is_depthwise(geometry):
-        numbers = _samples_and_multiplier(geometry)
-        start("depthwise_input", dx, g, weight, geometry=geometry, numbers=numbers)
+        _start("depthwise_input", dx, g, weight, geometry=geometry)
         return dx
     filters = _grouped(weight, geometry).swapaxes(1, 2)
     for run in runs_of_samples(geometry, g):
         some = part(geometry, run)
         columns = xp.ascontiguousarray(filters @ _outer(g[run], some))
-        start("col2im", dx[run], columns, geometry=some, numbers=(some.batch,))
+        _start("col2im", dx[run], columns, geometry=some)
     return dx
 
 
@@ -68,8 +67,7 @@ def weight_gradient(g: Array, x: Array, geometry: ConvGeometry) -> Array:
     g, x = xp.ascontiguousarray(g), xp.ascontiguousarray(x)
     if _is_depthwise(geometry):
         each = xp.empty((geometry.batch, *geometry.weight_shape), x.dtype)
-        numbers = _samples_and_multiplier(geometry)
-        start("depthwise_weight", each, g, x, geometry=geometry, numbers=numbers)
+        _start("depthwise_weight", each, g, x, geometry=geometry)
         return each.sum(axis=0)
     total = None
     for run in runs_of_samples(geometry, x):
@@ -84,7 +82,7 @@ def _columns(x: Array, geometry: ConvGeometry) -> Array:
     windows, groups = geometry.windows, geometry.groups
     positions = geometry.batch * prod(windows.out_size)
     columns = xp_of(x).empty((geometry.in_channels * prod(windows.kernel), positions), x.dtype)
-    start("im2col", columns, x, geometry=geometry, numbers=(geometry.batch,))
+    _start("im2col", columns, x, geometry=geometry)
     return columns.reshape(groups, -1, positions)
 
 
@@ -101,5 +99,8 @@ def _is_depthwise(geometry: ConvGeometry) -> bool:
     return geometry.groups == geometry.in_channels > 1
 
 
-def _samples_and_multiplier(geometry: ConvGeometry) -> tuple[int, int]:
-    return geometry.batch, geometry.out_channels // geometry.in_channels
+def _start(name: str, out: Array, *given: Array, geometry: ConvGeometry) -> None:
+    """Run a kernel that makes `out` of what is given."""
+    multiplier = (geometry.out_channels // geometry.in_channels,) if name.startswith("depthwise") else ()
+    numbers = (geometry.batch, *multiplier, geometry.in_channels)
+    start(name, *given, out, count=prod(out.shape), numbers=numbers, windows=geometry.windows)

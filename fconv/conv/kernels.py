@@ -8,13 +8,12 @@ and the bits are the same on every run.
 from __future__ import annotations
 
 from functools import lru_cache
-from math import prod
 from typing import Any
 
 import numpy as np
 
 from fconv.arrays import Array, xp_of
-from fconv.conv.geometry import ConvGeometry
+from fconv.conv.geometry import Windows
 
 __all__ = ["SOURCE", "TYPES", "start"]
 
@@ -158,6 +157,45 @@ extern "C" __global__ void depthwise_weight(long long count, const T *g, const T
         dw[i] = sum;
     }
 }
+
+// The largest entry of each window, and its number in the window: the first of equals, or the last NaN.
+extern "C" __global__ void max_pool(long long count, const T *x, T *y, int *numbers, int N, SIZES) {
+    EACH(i, count) {
+        long long r = i;
+        int ow = last(r, OW), oh = last(r, OH), od = last(r, OD);
+        const T *plane = x + r * D * H * W;  // r: sample and channel
+        T zero = 0, best = -1 / zero;  // what a window wholly outside has
+        int found = -1;
+        for (int k = 0; k < KD * KH * KW; k++) {
+            int d = od * SD - PD + k / (KH * KW) * ED, h = oh * SH - PH + k / KW % KH * EH;
+            int w = ow * SW - PW + k % KW * EW;
+            if (d < 0 || d >= D || h < 0 || h >= H || w < 0 || w >= W) continue;
+            T v = plane[((long long)d * H + h) * W + w];
+            if (found < 0 || v > best || v != v) { best = v; found = k; }
+        }
+        y[i] = best;
+        numbers[i] = found < 0 ? 0 : found;
+    }
+}
+
+extern "C" __global__ void max_pool_input(long long count, const T *g, const int *numbers, T *dx, int N,
+                                          SIZES) {
+    EACH(i, count) {
+        long long r = i;
+        int w = last(r, W), h = last(r, H), d = last(r, D);
+        long long plane = r * OD * OH * OW;
+        T sum = 0;
+        for (int k = 0; k < KD * KH * KW; k++) {
+            int od = window_at(d, k / (KH * KW), SD, PD, ED, OD);
+            int oh = window_at(h, k / KW % KH, SH, PH, EH, OH);
+            int ow = window_at(w, k % KW, SW, PW, EW, OW);
+            if (od < 0 || oh < 0 || ow < 0) continue;
+            long long at = plane + ((long long)od * OH + oh) * OW + ow;
+            if (numbers[at] == k) sum += g[at];
+        }
+        dx[i] = sum;
+    }
+}
 """
 
 
@@ -166,31 +204,29 @@ def _module(cupy: Any, dtype: np.dtype[Any]) -> Any:
     return cupy.RawModule(code=SOURCE, options=(f"-DNUMBER={TYPES[dtype]}",))
 
 
-def start(name: str, out: Array, *given: Array, geometry: ConvGeometry, numbers: tuple[int, ...]) -> None:
-    """Run a kernel on the current stream: a thread for each entry of `out`, up to a limit.
+def start(name: str, *arrays: Array, count: int, numbers: tuple[int, ...], windows: Windows) -> None:
+    """Run a kernel on the current stream: a thread for each of `count` entries, up to a limit.
 
     Parameters
     ----------
     name : str
         Of the kernel.
-    out : array
-        What it writes; C-contiguous, as the arrays that it reads are.
-    *given : array
-        What it reads.
-    geometry : ConvGeometry
-        The windows.
+    *arrays : array
+        What it reads and then what it writes, C-contiguous; the first's dtype is the kernel's.
+    count : int
+        Entries that it makes.
     numbers : tuple of int
-        Samples, and what else stands before the sizes.
+        What stands before the sizes of the windows, channels last.
+    windows : Windows
+        The windows.
     """
-    windows, missing = geometry.windows, 3 - geometry.windows.ndim
-    sizes = [geometry.in_channels]
+    missing, sizes = 3 - windows.ndim, []
     for ahead, axes in (
         (1, windows.in_size), (1, windows.out_size), (1, windows.kernel), (1, windows.stride),
         (0, tuple(lo for lo, _ in windows.padding)), (1, windows.dilation),
     ):  # fmt: skip
         sizes += [*(ahead,) * missing, *axes]
-    count = prod(out.shape)
-    blocks = min(-(-count // _THREADS), _MOST_BLOCKS)
-    kernel = _module(xp_of(out), out.dtype).get_function(name)
-    arguments = (np.int64(count), *given, out, *map(np.int32, (*numbers, *sizes)))
-    kernel((blocks,), (_THREADS,), arguments)
+    first = arrays[0]
+    kernel = _module(xp_of(first), first.dtype).get_function(name)
+    arguments = (np.int64(count), *arrays, *map(np.int32, (*numbers, *sizes)))
+    kernel((min(-(-count // _THREADS), _MOST_BLOCKS),), (_THREADS,), arguments)

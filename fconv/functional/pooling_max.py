@@ -11,6 +11,7 @@ import numpy as np
 from fconv.arrays import Array, any_of, full_like_order, xp_of
 from fconv.conv.geometry import Size, Windows, check_rank
 from fconv.conv.windows import crop, kernel_offsets, pad
+from fconv.functional import pooling_gpu
 from fconv.functional.core import Definition, differentiable, for_sample, once
 from fconv.functional.pieces import over_batch
 from fconv.functional.pooling_windows import pool_geometry, spread_over_windows, window_entries
@@ -49,8 +50,13 @@ def _max_pool(
         def entries(samples: slice) -> list[Array]:
             return list(window_entries(pad(x[samples], windows.padding, -inf), windows))
 
+        on_gpu = pooling_gpu.serves(x, windows)
+        found = once(lambda: pooling_gpu.largest(x, windows))
+
         @once
         def largest() -> Array:
+            if on_gpu:
+                return found()[0]
             y = full_like_order(x, out_shape, None)
 
             def work(samples: slice) -> None:
@@ -66,6 +72,8 @@ def _max_pool(
         @once
         def choice() -> Array:
             """Find the kernel position that each window takes: the first maximum, or the last NaN."""
+            if on_gpu:
+                return found()[1]
             y, numbered = largest(), list(enumerate(entries(slice(None))))
             chosen = xp.zeros_like(y, dtype=np.min_scalar_type(len(numbered)))
             for number, entry in reversed(numbered[1:]):
@@ -94,6 +102,8 @@ def _max_pool(
             return largest(), xp.asarray(corners) + xp.take(xp.asarray(steps), choice())
 
         def pullback(g: Array) -> Array:
+            if on_gpu:
+                return pooling_gpu.spread(g, choice(), x.shape, windows)
             dx = full_like_order(x, (*x.shape[:2], *windows.padded_size))
             y, numbers = largest(), None if plain() else choice()
 
