@@ -32,7 +32,7 @@ def pictures(case: Conv, kind: str) -> np.ndarray:
 def convolved(case: Conv, x: np.ndarray, algorithm: str) -> np.ndarray:
     """Convolve in the dtype of `x`."""
     w = case.arrays()[1].astype(x.dtype)
-    options = {"stride": case.stride, "padding": case.padding, "groups": case.groups, "dilation": case.dilation}
+    options = {name: getattr(case, name) for name in ("stride", "padding", "groups", "dilation")}
     function = getattr(F, f"conv_transpose{case.ndim}d" if case.transposed else f"conv{case.ndim}d")
     return function(x, w, algorithm=algorithm, **options)
 
@@ -51,7 +51,8 @@ def error(case: Conv, kind: str, algorithm: str) -> float:
     """Give the relative l2 error."""
     x = pictures(case, kind)
     exact = convolved(case, x.astype(np.float64), "direct")
-    return float(np.linalg.norm((convolved(case, x, algorithm) - exact).ravel()) / np.linalg.norm(exact.ravel()))
+    difference = convolved(case, x, algorithm) - exact
+    return float(np.linalg.norm(difference.ravel()) / np.linalg.norm(exact.ravel()))
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from fconv import functional as F
 from fconv import trees
 from fconv.arrays import import_cupy
 from fconv.conv import chunks, gpu, kernels
-from fconv.functional import pooling_gpu
+from fconv.functional import channel_passes_gpu, pooling_gpu
 from tests.cases import CASES
 from tests.device import standin
 from tests.test_layers import LAYERS, input_of
@@ -67,7 +67,7 @@ def device(request):
         return
     with standin.installed() as cupy, pytest.MonkeyPatch.context() as patch:
         if standin.compiler() is None:  # without one, kernels cannot be run: the definition serves
-            for module in (gpu, pooling_gpu):
+            for module in (gpu, pooling_gpu, channel_passes_gpu):
                 patch.setattr(module, "serves", lambda *_: False)
         yield cupy
 
@@ -208,18 +208,25 @@ def test_convolution_in_runs_of_samples(device, monkeypatch, dtype):
 @pytest.mark.skipif(standin.compiler() is None, reason="no C++ compiler to run kernels on the CPU with")
 def test_every_kernel_has_its_use(monkeypatch):
     used = []
-    for module in (gpu, pooling_gpu):
-        start = lambda name, *a, **k: (used.append(name), kernels.start(name, *a, **k))[1]  # noqa: E731
-        monkeypatch.setattr(module, "start", start)
+    plain = kernels.launch
+
+    def launch(name, *args, **options):
+        used.append(name)
+        plain(name, *args, **options)
+
+    monkeypatch.setattr(kernels, "launch", launch)
+    monkeypatch.setattr(channel_passes_gpu, "launch", launch)
     with standin.installed():
         for weight in (np.ones((4, 2, 3, 3)), np.ones((4, 1, 3, 3))):
             x, groups = there(np.ones((2, 4, 5, 5))), 4 // weight.shape[1]
             y = F.conv2d(x, there(weight), groups=groups)
             F.conv2d_vjp(y, x, there(weight), groups=groups)
         F.max_pool2d_vjp(x[..., :2, :2], x, 2)
+        F.batch_norm.forward(x, None, None, training=True)[1](x)
     assert used == [
         "im2col", "col2im", "im2col", "depthwise", "depthwise_input", "depthwise_weight",
         "max_pool", "max_pool_input",
+        "channel_sums", "by_channel", "channel_sums", "by_channel_of_two",
     ]  # fmt: skip
     assert set(used) == set(re.findall(r"__global__ void (\w+)", kernels.SOURCE))
 

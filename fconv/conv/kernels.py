@@ -15,7 +15,7 @@ import numpy as np
 from fconv.arrays import Array, xp_of
 from fconv.conv.geometry import Windows
 
-__all__ = ["SOURCE", "TYPES", "start"]
+__all__ = ["SOURCE", "TYPES", "launch", "start"]
 
 TYPES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 _THREADS = 256
@@ -196,6 +196,46 @@ extern "C" __global__ void max_pool_input(long long count, const T *g, const int
         dx[i] = sum;
     }
 }
+
+// Numbers of each channel of (N, C, P): the sum of u, and of u times v, each less its channel's number.
+// S threads share a channel, and neighbours among them take neighbouring entries.
+extern "C" __global__ void channel_sums(
+    long long count, const T *u, const T *v, const T *lower_u, const T *lower_v, double *sums,
+    int N, int C, int P, int S
+) {
+    EACH(i, count) {
+        long long r = i;
+        int t = last(r, S), c = (int)r;
+        double plain = 0, product = 0;
+        for (long long m = t; m < (long long)N * P; m += S) {
+            long long at = (m / P * C + c) * P + m % P;
+            double a = (double)u[at] - (double)lower_u[c], b = (double)v[at] - (double)lower_v[c];
+            plain += a;
+            product += a * b;
+        }
+        sums[i] = plain;
+        sums[count + i] = product;
+    }
+}
+
+extern "C" __global__ void by_channel(
+    long long count, const T *x, const T *lower, const T *by, const T *to, T *y, int C, int P
+) {
+    EACH(i, count) {
+        int c = (int)(i / P % C);
+        y[i] = (x[i] - lower[c]) * by[c] + to[c];
+    }
+}
+
+extern "C" __global__ void by_channel_of_two(
+    long long count, const T *x, const T *lower, const T *by, const T *to, const T *g, const T *factor, T *y,
+    int C, int P
+) {
+    EACH(i, count) {
+        int c = (int)(i / P % C);
+        y[i] = (x[i] - lower[c]) * by[c] + to[c] + g[i] * factor[c];
+    }
+}
 """
 
 
@@ -226,7 +266,12 @@ def start(name: str, *arrays: Array, count: int, numbers: tuple[int, ...], windo
         (0, tuple(lo for lo, _ in windows.padding)), (1, windows.dilation),
     ):  # fmt: skip
         sizes += [*(ahead,) * missing, *axes]
+    launch(name, *arrays, count=count, numbers=(*numbers, *sizes))
+
+
+def launch(name: str, *arrays: Array, count: int, numbers: tuple[int, ...]) -> None:
+    """Run a kernel: `start`, for one that knows nothing of windows."""
     first = arrays[0]
     kernel = _module(xp_of(first), first.dtype).get_function(name)
-    arguments = (np.int64(count), *arrays, *map(np.int32, (*numbers, *sizes)))
+    arguments = (np.int64(count), *arrays, *map(np.int32, numbers))
     kernel((min(-(-count // _THREADS), _MOST_BLOCKS),), (_THREADS,), arguments)

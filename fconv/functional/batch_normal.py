@@ -1,17 +1,28 @@
-"""Batch normalisation on the CPU: each pass over memory does all that can be done in it."""
+"""Batch normalisation in two passes over memory: each does all that can be done in it."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from fconv.arrays import Array
-from fconv.functional.channels import Layout, channel_moments, each_piece
+from fconv.arrays import Array, xp_of
+from fconv.functional import channel_passes_gpu
+from fconv.functional.channel_passes import CpuPasses
+from fconv.functional.channel_passes_gpu import GpuPasses
+from fconv.functional.channels import layout_of
 from fconv.functional.core import Definition, Thunks, once
 from fconv.functional.moments import Statistics
 
 
+def passes_over(x: Array) -> CpuPasses | GpuPasses | None:
+    """Find what goes over an array (N, C, ...) for its channels; None where nothing quick does."""
+    if channel_passes_gpu.serves(x):
+        return GpuPasses(x)
+    layout = layout_of(x)
+    return None if layout is None else CpuPasses(layout, x)
+
+
 def batch_normal(
-    layout: Layout,
+    passes: CpuPasses | GpuPasses,
     x: Array,
     weight: Array | None,
     bias: Array | None,
@@ -23,8 +34,8 @@ def batch_normal(
 
     Parameters
     ----------
-    layout : Layout
-        How `x` is divided.
+    passes : CpuPasses or GpuPasses
+        Over `x`.
     x : array, shape (N, C, ...)
         The input.
     weight, bias : array or None, shape (C,)
@@ -41,7 +52,7 @@ def batch_normal(
     Definition
         Its pullback has the gradients of ``x``, ``weight`` and ``bias``.
     """
-    seen = layout.seen(x)
+    dtype, entries = x.dtype, x.size // x.shape[1]
 
     @once
     def statistics() -> tuple[Array, Array, Array]:
@@ -50,14 +61,10 @@ def batch_normal(
         The near mean is subtracted first and the rest at the end, so that a mean far larger than
         the deviation costs no digits.
         """
-        mean, var = channel_moments(layout, seen) if given is None else given
-        near, wide = mean.astype(x.dtype), mean.astype(np.float64)
+        mean, var = passes.moments() if given is None else given
+        near, wide = mean.astype(dtype), mean.astype(np.float64)
         with np.errstate(divide="ignore", invalid="ignore"):  # 0 and 0, infinity less infinity
-            return near, wide - near, 1 / np.sqrt(var.astype(np.float64) + eps)
-
-    def numbers(by_channel: Array) -> Array:
-        with np.errstate(over="ignore"):
-            return layout.spread(by_channel.astype(x.dtype))
+            return near, wide - near, 1 / xp_of(var).sqrt(var.astype(np.float64) + eps)
 
     def scale() -> Array:
         spread = statistics()[2]
@@ -67,69 +74,31 @@ def batch_normal(
         near, lacking, _ = statistics()
         with np.errstate(invalid="ignore"):
             shift = (0.0 if bias is None else bias) - lacking * scale()
-        first, second, third = layout.spread(near), numbers(scale()), numbers(shift)
-        y = np.empty_like(seen)
-
-        def work(_: int, piece: slice) -> None:
-            out = y[piece]
-            layout.apply(np.subtract, seen[piece], first, out)
-            layout.apply(np.multiply, out, second, out)
-            layout.apply(np.add, out, third, out)
-
-        each_piece(layout, work)
-        return layout.shaped(y)
+        return passes.mapped(near, scale(), shift)
 
     def pullback(g: Array) -> Thunks:
-        along = layout.seen(g)
-
         @once
         def sums() -> tuple[Array, Array]:
             """Sum g, and g times the normalised input."""
             near, lacking, spread = statistics()
-            lowered = layout.spread(near)
-            found = np.empty((2, len(layout.pieces), layout.channels))
-
-            def work(i: int, piece: slice) -> None:
-                product = np.empty_like(seen[piece])
-                layout.apply(np.subtract, seen[piece], lowered, product)
-                np.multiply(product, along[piece], out=product)
-                found[:, i] = layout.sum(along[piece]), layout.sum(product)
-
-            each_piece(layout, work)
-            summed, weighted = found.sum(axis=1)
+            summed, weighted = passes.sums(g, near)
             with np.errstate(invalid="ignore"):
                 return summed, (weighted - lacking * summed) * spread
 
         def dx() -> Array:
-            dx = np.empty_like(seen)
             if fixed:
-                factor = numbers(scale())
-                each_piece(
-                    layout, lambda _, piece: layout.apply(np.multiply, along[piece], factor, dx[piece])
-                )
-                return layout.shaped(dx)
+                return passes.scaled(g, scale())
             near, lacking, spread = statistics()
-            summed, weighted = (each * layout.channels / x.size for each in sums())
+            summed, weighted = (each / entries for each in sums())
             with np.errstate(invalid="ignore", over="ignore"):
                 slope = -scale() * spread * weighted
                 shift = -lacking * slope - scale() * summed
-            lowered, by, to, factor = layout.spread(near), numbers(slope), numbers(shift), numbers(scale())
-
-            def work(_: int, piece: slice) -> None:
-                out, scaled = dx[piece], np.empty_like(along[piece])
-                layout.apply(np.subtract, seen[piece], lowered, out)
-                layout.apply(np.multiply, out, by, out)
-                layout.apply(np.add, out, to, out)
-                layout.apply(np.multiply, along[piece], factor, scaled)
-                np.add(out, scaled, out=out)
-
-            each_piece(layout, work)
-            return layout.shaped(dx)
+            return passes.combined(near, slope, shift, g, scale())
 
         return {
             "x": dx,
-            "weight": lambda: sums()[1].astype(x.dtype),
-            "bias": lambda: sums()[0].astype(x.dtype),
+            "weight": lambda: sums()[1].astype(dtype),
+            "bias": lambda: sums()[0].astype(dtype),
         }
 
     return x.shape, once(value), pullback

@@ -7,8 +7,7 @@ from math import prod
 from typing import TypeAlias
 
 from fconv.arrays import Array, check_floating, namespace
-from fconv.functional.batch_normal import batch_normal
-from fconv.functional.channels import channel_moments, layout_of
+from fconv.functional.batch_normal import batch_normal, passes_over
 from fconv.functional.core import Definition, differentiable
 from fconv.functional.moments import Statistics, mean_over, moments, normalised
 
@@ -88,8 +87,8 @@ def _channel_moments(name: str, x: Array, over: Callable[[str, Array, bool], Axe
     check_floating(name, x=x)
     axes = over(name, x, True)
     kept = tuple(size for axis, size in enumerate(x.shape) if axis not in axes)
-    layout = layout_of(x) if kept == x.shape[1:2] else None
-    mean, variance = moments(x, axes) if layout is None else channel_moments(layout, layout.seen(x))
+    passes = passes_over(x) if kept == x.shape[1:2] else None
+    mean, variance = moments(x, axes) if passes is None else passes.moments()
     return mean.reshape(kept), variance.reshape(kept)
 
 
@@ -250,9 +249,9 @@ def batch_norm(
     _check_channels(
         "batch_norm", x, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
     )
-    layout = layout_of(x)
-    if layout is not None:
-        return batch_normal(layout, x, weight, bias, eps, running or batch, running is not None)
+    passes = passes_over(x)
+    if passes is not None:
+        return batch_normal(passes, x, weight, bias, eps, running or batch, running is not None)
     return _by_channel(x, axes, running, batch, weight, bias, eps)
 
 
