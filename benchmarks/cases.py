@@ -86,6 +86,12 @@ class Conv:
         }
         return count[what] * np.dtype(self.dtype).itemsize
 
+    def operations(self, what: str) -> int:
+        """Give the multiplications and additions of the definition."""
+        inner = self.in_size if self.transposed else self.out_size
+        once = 2 * self.batch * prod(inner) * prod(self.weight_shape)
+        return once * (2 if what == "vjp" else 1)
+
     def small(self) -> Conv:
         """Make the same kind of case, quick to compute."""
         size = tuple(min(n, 40 if self.ndim < 3 else 10) for n in self.in_size)
@@ -138,7 +144,48 @@ class Inference:
         return replace(self, shape=(*self.shape[:2], *(max(32, n // 8) for n in self.shape[2:])))
 
 
-Case = Conv | Step | Inference
+# Arrays of the input's size that are read and written, at least: forward, and by the gradient.
+PASSES = {"copy": (2, 0), "relu": (2, 3), "gelu": (2, 3), "batch_norm": (3, 5), "max_pool2d": (1.25, 1.5)}
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A function that computes little for each number that it reads and writes."""
+
+    function: str
+    shape: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """The notation of the tables."""
+        return f"{self.function} {'x'.join(map(str, self.shape))}"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the function is told beside its arrays."""
+        return {"batch_norm": {"training": True}, "max_pool2d": {"kernel_size": 2}}.get(self.function, {})
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """Make the input and the gradient of the output."""
+        draw = np.random.default_rng(zlib.crc32(self.name.encode()))
+        half = 2 if self.function == "max_pool2d" else 1
+        out = (*self.shape[:2], *(n // half for n in self.shape[2:]))
+        return draw.standard_normal(self.shape, np.float32), draw.standard_normal(out, np.float32)
+
+    def weights(self) -> list[np.ndarray]:
+        """Make weight and bias, for what has them."""
+        return [np.ones(self.shape[1], np.float32)] * 2 if self.function == "batch_norm" else []
+
+    def least_bytes(self, what: str) -> int:
+        """Give the bytes that have to be read and written."""
+        return int(PASSES[self.function][what == "vjp"] * 4 * prod(self.shape))
+
+    def small(self) -> Pass:
+        """Make the same on small arrays."""
+        return replace(self, shape=(2, 4, 8, 8))
+
+
+Case = Conv | Step | Inference | Pass
 
 
 @dataclass(frozen=True)
@@ -160,4 +207,7 @@ class Job:
         facts = {"what": self.what, "case": self.case.name, "axis": self.axis}
         if isinstance(self.case, Conv):
             facts |= {"batch": self.case.batch, "side": self.case.in_size[0], "dtype": self.case.dtype}
+            facts |= {"operations": self.case.operations(self.what)}
+        if isinstance(self.case, Pass):
+            facts |= {"bytes": self.case.least_bytes(self.what)}
         return facts

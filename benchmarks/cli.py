@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks import machine, results
 from benchmarks.conductor import ROOT, Team, WorkerError
-from benchmarks.libraries import LIBRARIES
+from benchmarks.libraries import DEVICES, LIBRARIES
 from benchmarks.measure import Plan, measure
 from benchmarks.report import markdown, parts_help
 from benchmarks.table import PARTS
@@ -40,9 +40,14 @@ def parser() -> argparse.ArgumentParser:
     )
     new.add_argument(
         "--libraries",
-        default=",".join(LIBRARIES),
         metavar="NAMES",
-        help="comma-separated (default: %(default)s, those that are installed)",
+        help=f"comma-separated, of {', '.join(LIBRARIES)} (default: all that are there for the device)",
+    )
+    new.add_argument(
+        "--device",
+        choices=DEVICES,
+        default="cpu",
+        help="cuda: fconv and im2col by CuPy beside PyTorch with cuDNN, on one GPU (default: %(default)s)",
     )
     new.add_argument("--rounds", type=_count, default=5, help="(default: %(default)s)")
     new.add_argument(
@@ -100,15 +105,19 @@ def _check(reader: argparse.ArgumentParser, options: argparse.Namespace) -> None
     for part in options.parts:
         if part not in PARTS:
             reader.error(f"expected parts of {', '.join(PARTS)}, got {part}")
-    options.parts = [part for part in PARTS if part in options.parts] or list(PARTS)
+    known = [part for part in PARTS if options.device == "cpu" or part != "memory"]
+    if unknown := [part for part in options.parts if part not in known]:
+        reader.error(f"{unknown[0]}: measures the host's memory, not a GPU's")
+    options.parts = [part for part in known if part in options.parts] or known
     try:
         re.compile(options.only)
     except re.error as error:
         reader.error(f"--only: expected a regular expression, got {options.only!r}: {error}")
-    options.libraries = options.libraries.split(",")
+    able = [name for name, library in LIBRARIES.items() if options.device in library.devices]
+    options.libraries = able if options.libraries is None else options.libraries.split(",")
     for name in options.libraries:
-        if name not in LIBRARIES:
-            reader.error(f"--libraries: expected names of {', '.join(LIBRARIES)}, got {name!r}")
+        if name not in able:
+            reader.error(f"--libraries: expected names of {', '.join(able)}, got {name!r}")
     if options.quick:
         options.rounds, options.seconds = 1, 0.0
 
@@ -128,10 +137,11 @@ def _run(options: argparse.Namespace, command: str) -> bool:
         "cpus": machine.cpus(options.threads),
         "coretype": coretype,
         "quick": options.quick,
+        "device": options.device,
     }
     plan = Plan(
         libraries, options.rounds, options.seconds, options.timeout, options.only, options.quick,
-        lambda text: print(text, file=sys.stderr, flush=True),
+        options.device, lambda text: print(text, file=sys.stderr, flush=True),
     )  # fmt: skip
     load = machine.load()
     if load and load[0] > 0.5:
@@ -154,6 +164,9 @@ def _run(options: argparse.Namespace, command: str) -> bool:
                 "machine": machine.facts(),
                 "libraries": _about(team, libraries, options.timeout),
             }
+            if not libraries:
+                print("benchmarks: there is nothing to measure", file=sys.stderr)
+                return True
             for part in options.parts:
 
                 def keep(records: list[dict[str, Any]], part: str = part) -> None:

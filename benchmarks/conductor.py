@@ -38,12 +38,21 @@ class Worker:
         Kernels that OpenBLAS is told to take, or nothing.
     quick : bool
         Small cases.
+    device : str
+        "cpu" or "cuda".
     log : file
         Takes what the library writes.
     """
 
     def __init__(
-        self, library: str, threads: int, cpus: list[int], coretype: str, quick: bool, log: IO[str]
+        self,
+        library: str,
+        threads: int,
+        cpus: list[int],
+        coretype: str,
+        quick: bool,
+        log: IO[str],
+        device: str = "cpu",
     ) -> None:
         self.library = library
         environment = {**os.environ, **dict.fromkeys(THREADS, str(threads))}
@@ -52,7 +61,8 @@ class Worker:
         )
         if coretype and LIBRARIES[library].core:
             environment["OPENBLAS_CORETYPE"] = coretype
-        command = [sys.executable, "-m", "benchmarks.worker", json.dumps([library, threads, cpus, quick])]
+        settings = json.dumps([library, threads, cpus, quick, device])
+        command = [sys.executable, "-m", "benchmarks.worker", settings]
         self._process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
         )

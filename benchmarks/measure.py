@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.agreement import Outcome, Way, disagreements
-from benchmarks.cases import Conv, Job
+from benchmarks.cases import Conv, Job, Pass
 from benchmarks.conductor import Team, WorkerError
 from benchmarks.libraries import LIBRARIES
 from benchmarks.table import jobs
@@ -31,11 +31,14 @@ class Plan:
     timeout: float = 600.0
     only: str = ""
     quick: bool = False
+    device: str = "cpu"
     say: Callable[[str], None] = field(default=print)
 
     def jobs(self, part: str) -> list[Job]:
         """List the jobs of a part that are asked for."""
-        return [job for job in jobs(part, self.quick) if re.search(self.only, f"{part} {job.name}")]
+        return [
+            job for job in jobs(part, self.quick, self.device) if re.search(self.only, f"{part} {job.name}")
+        ]
 
     def ways(self, job: Job) -> list[Way]:
         """List the libraries and memory orders that a job is given to."""
@@ -70,7 +73,7 @@ def brief(record: Record) -> str:
 
 
 def _weights(job: Job, folder: Path) -> str | None:
-    if isinstance(job.case, Conv):
+    if isinstance(job.case, (Conv, Pass)):
         return None
     from benchmarks.networks import weights
 

@@ -26,7 +26,10 @@ def draw(results: dict[str, dict[str, Any]], folder: Path) -> dict[str, Path]:
     files = {}
     for part, content in results.items():
         make = {"scaling": _scaling, "memory": _memory}.get(part, _ratios)
-        figure = make(part, content["records"])
+        records = content["records"]
+        if part == "passes":
+            records = [{**r, "case": f"{r['case']}, {r['what']}"} for r in records]
+        figure = make(part, records)
         if figure is None:
             continue
         if content["header"]["quick"]:

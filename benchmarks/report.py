@@ -17,6 +17,7 @@ TITLES = {
     "weight": "Convolution, gradient of the weight",
     "steps": "Training steps",
     "inference": "Inference",
+    "passes": "Passes over memory",
     "scaling": "Time against size",
     "memory": "Memory",
 }
@@ -32,7 +33,8 @@ def markdown(results: dict[str, dict[str, Any]], plots: dict[str, str] | None = 
         pieces.append(f"## {TITLES[part]}")
         if part in plots:
             pieces.append(f"![{TITLES[part]}]({plots[part]})")
-        pieces += {"scaling": _scaling, "memory": _memory}.get(part, _timed)(content["records"])
+        write = {"scaling": _scaling, "memory": _memory, "passes": _passes}.get(part, _timed)
+        pieces += write(content["records"])
         pieces += _troubles(content["records"])
     return "\n\n".join(pieces) + "\n"
 
@@ -122,6 +124,10 @@ def _times(lines: Lines) -> str:
     compared = {"fconv", "torch"} <= set(lines.libraries)
     titles = ["milliseconds", *map(_way_title, lines.ways)]
     titles += ["fconv / PyTorch, better order each", "over its contiguous"] * compared
+    rated = {
+        r["case"]: r["operations"] for r in lines.records if "operations" in r and "fconv" in lines.libraries
+    }
+    titles += ["fconv, billion operations a second"] * bool(rated)
     rows = []
     for case in lines.cases:
         row = [f"`{case}`"]
@@ -131,6 +137,9 @@ def _times(lines: Lines) -> str:
         if compared:
             row.append(number(lines.ratio(case, "fconv", "torch")))
             row.append(number(lines.ratio(case, "fconv", ("torch", CONTIGUOUS))))
+        if rated:
+            seconds = lines.get(case, "fconv")
+            row.append(number(None if seconds is None else 1e-9 * rated[case] / seconds))
         rows.append(row)
     return table(titles, rows)
 
@@ -150,6 +159,37 @@ def _means(lines: Lines) -> str:
         ends = [f"{number(ratios[case])} (`{case}`)" for case in (least, most)]
         rows.append([words, number(mean(ratios)), *ends, f"{len(ratios)} of {len(lines.cases)}"])
     return table(["fconv's time over that of", "geometric mean", "least", "most", "cases"], rows)
+
+
+def _passes(records: list[Record]) -> list[str]:
+    """Write times, and what share of a copy's bytes in a second the least bytes in that time are."""
+    pieces = []
+    for what in dict.fromkeys(r["what"] for r in records):
+        lines = Lines([r for r in records if r["what"] == what])
+        pieces += [f"{what.capitalize()}:", _times(lines)]
+    rates = {
+        name: [[r["case"], r["what"], r["bytes"] / r["seconds"]] for r in records if _best(records, r, name)]
+        for name in Lines(records).libraries
+    }
+    rows = []
+    for name, found in rates.items():
+        copied = next((rate for case, _, rate in found if case.startswith("copy")), None)
+        rows += [
+            [f"{LIBRARIES[name].label}, {case}, {what}", number(rate / 1e9), number(copied and rate / copied)]
+            for case, what, rate in found
+        ]
+    return [*pieces, table(["", "GB/s", "share of a copy's"], rows)]
+
+
+def _best(records: list[Record], record: Record, library: str) -> bool:
+    """Tell whether a record is the library's, in its better memory order."""
+    same = [
+        r["seconds"]
+        for r in records
+        if (r["library"], r["case"], r["what"]) == (library, record["case"], record["what"])
+        and "seconds" in r
+    ]
+    return record["library"] == library and record.get("seconds") == min(same, default=None) and bool(same)
 
 
 def _scaling(records: list[Record]) -> list[str]:

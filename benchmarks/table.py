@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmarks.cases import WHATS, Conv, Inference, Job, Step
+from benchmarks.cases import PASSES, WHATS, Conv, Inference, Job, Pass, Step
 
 PARTS = {
     "conv": "forward of every shape",
@@ -12,6 +12,7 @@ PARTS = {
     "weight": "gradient of the weight alone, of every shape",
     "steps": "training steps: forward, loss, backward, SGD with momentum",
     "inference": "networks applied to pictures",
+    "passes": "elementwise functions, batch norm and max pooling beside a copy",
     "scaling": "time of a convolution against batch size and image size",
     "memory": "peak memory of convolutions and training steps",
 }
@@ -64,6 +65,10 @@ STEPS = [
     Step("resnet18, 8 of 64x64", "resnet18", (8, 3, 64, 64), "cross_entropy", 1000),
 ]
 
+# On a GPU also larger batches, which a processor would take minutes for.
+LARGE = [replace(case, batch=n) for n in (64, 256) for case in SHAPES if case.batch == 8]
+LARGE_STEPS = [Step("resnet18, 256 of 64x64", "resnet18", (256, 3, 64, 64), "cross_entropy", 1000)]
+
 INFERENCE = [
     Inference("DnCNN, 512x512", "dncnn", (1, 1, 512, 512)),
     Inference("resnet18, 1 of 224x224", "resnet18", (1, 3, 224, 224)),
@@ -76,7 +81,10 @@ BATCHES = [Conv(n, 32, 56, 32, 3, 1, 1) for n in (8, 16, 32, 64, 128, 256)]
 SIDES = [Conv(1, 16, n, 16, 3, 1, 1) for n in (64, 128, 256, 512, 1024)]
 
 
-def jobs(part: str, quick: bool = False) -> list[Job]:
+PASSING = [Pass(function, (32, 64, 56, 56)) for function in PASSES]
+
+
+def jobs(part: str, quick: bool = False, device: str = "cpu") -> list[Job]:
     """List what a part measures; `quick`, the same on small inputs, to see that everything runs."""
 
     def small(cases):
@@ -86,9 +94,14 @@ def jobs(part: str, quick: bool = False) -> list[Job]:
     sides = [replace(c, size=c.size // 4) for c in SIDES[:3]] if quick else SIDES
     if part in ("conv", "vjp", "weight"):
         what = "forward" if part == "conv" else part
-        return [Job(part, case, what) for case in small(SHAPES + FLOAT64)]
+        large = LARGE if device == "cuda" and not quick else []  # small, they would be the same
+        return [Job(part, case, what) for case in small(SHAPES + large + FLOAT64)]
     if part == "steps":
-        return [Job(part, case, "step") for case in small(STEPS)]
+        large_steps = LARGE_STEPS if device == "cuda" else []
+        return [Job(part, case, "step") for case in small(STEPS + large_steps)]
+    if part == "passes":
+        whats = {case: WHATS[: 1 if case.function == "copy" else 2] for case in PASSING}
+        return [Job(part, case, what) for full in PASSING for case in small([full]) for what in whats[full]]
     if part == "inference":
         return [Job(part, case, "inference") for case in small(INFERENCE)]
     series = [("batch", batches), ("side", sides)]
@@ -101,6 +114,6 @@ def jobs(part: str, quick: bool = False) -> list[Job]:
     raise ValueError(f"benchmarks: expected a part of {', '.join(PARTS)}, got {part!r}")
 
 
-def find(part: str, name: str, quick: bool) -> Job:
+def find(part: str, name: str, quick: bool, device: str = "cpu") -> Job:
     """Give the job of a name."""
-    return next(job for job in jobs(part, quick) if job.name == name)
+    return next(job for job in jobs(part, quick, device) if job.name == name)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cases import Conv, Job, Step
+from benchmarks.cases import Conv, Job, Pass, Step
 from benchmarks.libraries import NotServed, load
 from benchmarks.table import find
 
@@ -27,11 +27,13 @@ DROPOUT = 0.2
 class Worker:
     """What a library's process keeps between requests: the functions it was told to prepare."""
 
-    def __init__(self, name: str, threads: int, quick: bool) -> None:
-        self.name, self.threads, self.quick = name, threads, quick
+    def __init__(self, name: str, threads: int, quick: bool, device: str) -> None:
+        self.name, self.threads, self.quick, self.device = name, threads, quick, device
         self.library = load(name)
         if hasattr(self.library, "set_threads"):
             self.library.set_threads(threads)
+        if device != "cpu":
+            self.library.set_device(device)
         self.prepared: dict[str, Callable[[], Any]] = {}
 
     def about(self) -> dict[str, Any]:
@@ -48,7 +50,7 @@ class Worker:
 
     def prepare(self, part: str, job: str, layout: str, weights: str | None, results: str) -> dict[str, Any]:
         """Make what `time` runs, and compute once what is checked against the other libraries."""
-        found = find(part, job, self.quick)
+        found = find(part, job, self.quick, self.device)
         answer: dict[str, Any] = {"served": True}
         run = self._function(found, layout, weights)
         if isinstance(found.case, Step):
@@ -81,7 +83,7 @@ class Worker:
 
     def memory(self, part: str, job: str, layout: str, weights: str | None = None) -> dict[str, int]:
         """Give the resident bytes after importing, with inputs made, and at their highest in three calls."""
-        found = find(part, job, self.quick)
+        found = find(part, job, self.quick, self.device)
         imported = resident()[0]
         run = self._function(found, layout, weights)
         forget_peak()
@@ -114,6 +116,8 @@ class Worker:
     def _function(self, job: Job, layout: str, weights: str | None) -> Callable[[], Any]:
         if isinstance(job.case, Conv):
             return self.library.convolution(job.case, job.what, layout)
+        if isinstance(job.case, Pass):
+            return self.library.passing(job.case, job.what, layout)
         if isinstance(job.case, Step):
             return self.library.step(job.case, _loaded(weights), layout, DROPOUT, "float32")[0]
         return self.library.inference(job.case, _loaded(weights), layout)
@@ -161,13 +165,15 @@ def main() -> None:
     # What a library prints must not stand between the answers.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    name, threads, cpus, quick = json.loads(sys.argv[1])
+    name, threads, cpus, quick, device = json.loads(sys.argv[1])
     if cpus and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cpus)
-    worker = Worker(name, threads, quick)
+    worker: Worker | None = None
     for line in sys.stdin:
         request = json.loads(line)
         try:
+            # Only now: that a library cannot start is an answer too.
+            worker = worker or Worker(name, threads, quick, device)
             answer = getattr(worker, request.pop("do"))(**request)
         except NotServed as reason:
             answer = {"served": False, "why": str(reason)}

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fconv import trees
+from fconv.device_memory import freed_at_its_end
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 """A NumPy or CuPy array; CuPy's has the same attributes, so one static type serves both."""
@@ -279,6 +280,8 @@ def to_device(tree: Any, device: str) -> Any:
     ------
     ValueError
         The device's name is not one of these, or there is no such GPU.
+    MemoryError
+        The arrays do not fit there.
 
     Notes
     -----
@@ -304,7 +307,7 @@ def to_device(tree: Any, device: str) -> Any:
         with chosen:
             return cupy.asarray(x)
 
-    return trees.map(move, tree)
+    return freed_at_its_end("to_device", trees.map)(move, tree)
 
 
 def is_key(x: object) -> bool:

@@ -15,8 +15,9 @@ import pytest
 from benchmarks import agreement, cli, machine, page, report, results
 from benchmarks.cases import WHATS, Conv, Step
 from benchmarks.conductor import Worker, WorkerError
-from benchmarks.libraries import CHANNELS_LAST, CONTIGUOUS, NotServed, load
+from benchmarks.libraries import CHANNELS_LAST, CONTIGUOUS, NotServed, device, load
 from benchmarks.table import FLOAT64, PARTS, SHAPES, STEPS, find, jobs
+from tests.device import standin
 
 ROOT = Path(__file__).parents[1]
 LITTLE = [
@@ -62,6 +63,61 @@ def test_the_simple_ways_compute_what_fconv_does(case):
         for found in (last, *(load(n).convolution(case, what, "")() for n in ("im2col", "shifts", "loops"))):
             error, _ = agreement.difference(dict(enumerate_names(found)), dict(enumerate_names(expected)))
             assert error < 1
+
+
+@pytest.fixture
+def on_the_device():
+    with standin.installed():
+        device.choose("cuda")
+        yield
+        device.choose("cpu")
+
+
+@pytest.mark.skipif(standin.compiler() is None, reason="no C++ compiler to run kernels on the CPU with")
+@pytest.mark.parametrize("case", LITTLE, ids=lambda case: case.name)
+def test_the_same_on_a_gpu(on_the_device, case):
+    for what in WHATS:
+        found = []
+        for name in ("fconv", "im2col"):
+            library, before = load(name), len(standin.waits)
+            run = library.convolution(case, what, CONTIGUOUS)
+            results_there = run()
+            assert standin.waits[before:] == ["synchronize"]
+            found.append(dict(enumerate_names(library.numpy(results_there))))
+        assert agreement.difference(*found)[0] < 1
+
+
+def test_the_gpu_is_named(on_the_device, monkeypatch):
+    monkeypatch.setattr(device, "_PRODUCT", 64)
+    assert "stand-in, cupy 14" in device.details()
+
+
+@pytest.mark.parametrize("what", WHATS[:2])
+@pytest.mark.parametrize("layout", [CONTIGUOUS, CHANNELS_LAST])
+def test_passes_read_and_write_what_they_say(what, layout):
+    for job in jobs("passes", quick=True):
+        if job.what == what:
+            x, g = job.case.arrays()
+            found = load("fconv").passing(job.case, what, layout)()
+            assert found[0].shape == (x if what == "vjp" or job.case.function != "max_pool2d" else g).shape
+            assert job.case.least_bytes(what) >= found[0].nbytes + (g if what == "vjp" else x).nbytes
+
+
+def test_a_training_step_on_a_gpu(on_the_device):
+    from benchmarks.networks import weights
+
+    case = STEPS[5].small()
+    values = weights(case.network, case.shape)
+    take, momentum = load("fconv").step(case, values, CONTIGUOUS, 0.0, "float64")
+    assert take() > take()
+    assert all(type(value) is np.ndarray for value in momentum().values())
+
+
+def test_a_gpu_is_given_larger_batches_too():
+    batches = {job.case.batch for job in jobs("conv", device="cuda")}
+    assert {64, 256} <= batches
+    assert len({job.name for job in jobs("conv", device="cuda")}) == len(jobs("conv", device="cuda"))
+    assert jobs("steps", device="cuda")[-1].case.shape == (256, 3, 64, 64)
 
 
 def enumerate_names(arrays):
@@ -210,6 +266,8 @@ def test_the_command_measures_and_reports(tmp_path):
         (["nothing"], "expected parts of conv, vjp, weight"),
         (["--only", "("], "--only: expected a regular expression, got '('"),
         (["--libraries", "tensorflow"], "--libraries: expected names of fconv"),
+        (["--device", "cuda", "memory"], "memory: measures the host's memory"),
+        (["--device", "cuda", "--libraries", "jax"], "expected names of fconv, torch, im2col, got 'jax'"),
         (["--rounds", "0"], "expected a whole number from 1 up, got 0"),
     ],
 )

@@ -231,6 +231,31 @@ def test_every_kernel_has_its_use(monkeypatch):
     assert set(used) == set(re.findall(r"__global__ void (\w+)", kernels.SOURCE))
 
 
+@pytest.mark.parametrize("call", ["forward", "vjp", "to_device"])
+def test_the_end_of_memory(device, call):
+    x, weight = there(np.ones((1, 4, 64, 64))), there(np.ones((4, 4, 3, 3)))
+    y = F.conv2d(x, weight, padding=1)
+    pool = device.get_default_memory_pool()
+    before = standin.living() if device.ndarray is standin.ndarray else 0
+    pool.set_limit(size=pool.used_bytes() + (1 << 20))
+    name, work = {
+        "forward": ("conv2d", lambda: F.conv2d(x, weight, padding=1)),
+        "vjp": ("conv2d_vjp", lambda: F.conv2d_vjp(y, x, weight, padding=1)),
+        "to_device": ("to_device", lambda: there([np.ones(1 << 16), np.ones(1 << 20)])),
+    }[call]
+    said = rf"^{name}: the GPU has no memory left: .* [0-9,]+ bytes .*; try a smaller batch"
+    try:
+        with pytest.raises(MemoryError, match=said) as told:
+            work()
+        small = F.conv2d(x[..., :4, :4], weight)  # usable after
+    finally:
+        pool.set_limit(size=0)
+    np.testing.assert_array_equal(here(small), np.full((1, 4, 2, 2), 36.0))
+    assert told.value.__cause__ is told.value.__context__ is None  # nothing holds what was made
+    if device.ndarray is standin.ndarray:
+        assert pool.kept[-1] == before
+
+
 def test_what_is_not_looked_at_on_a_device_gives_nan(device):
     x = np.zeros((3, 4))
     for labels in ([0, 4, 1], [0, -1, 1]):

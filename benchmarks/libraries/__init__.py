@@ -3,7 +3,8 @@
 A module has ``LAYOUTS``, the memory orders of the input that it is timed with, ``VERSIONS``, the packages
 to name, ``convolution(case, what, layout)``, which gives a function without arguments that computes the
 case and returns when it is done, and ``numpy(results)``, which gives its results as NumPy arrays in
-channels-first order. Those that train networks have ``step`` and ``inference`` too.
+channels-first order. Those that train networks have ``step``, ``inference`` and ``passing`` too; those that
+know a GPU, ``set_device``.
 """
 
 from __future__ import annotations
@@ -30,16 +31,18 @@ class Library:
     layouts: tuple[str, ...] = (CONTIGUOUS,)
     networks: bool = False  # takes part in training steps and inference
     core: bool = True  # runs on the BLAS kernels that --coretype names
+    devices: tuple[str, ...] = ("cpu",)
 
 
 _BOTH = (CONTIGUOUS, CHANNELS_LAST)
+DEVICES = ("cpu", "cuda")
 _ALL = [
-    Library("fconv", "fconv", "fconv_", "fconv", _BOTH, networks=True),
+    Library("fconv", "fconv", "fconv_", "fconv", _BOTH, networks=True, devices=DEVICES),
     Library("fconv-found", "fconv, kernels as found", "fconv_", "fconv", _BOTH, networks=True, core=False),
-    Library("torch", "PyTorch", "torch_", "torch", _BOTH, networks=True),
+    Library("torch", "PyTorch", "torch_", "torch", _BOTH, networks=True, devices=DEVICES),
     Library("jax", "JAX", "jax_", "jax", _BOTH),
     Library("numba", "Numba loop", "numba_", "numba"),
-    Library("im2col", "im2col", "im2col", "numpy"),
+    Library("im2col", "im2col", "im2col", "numpy", devices=DEVICES),
     Library("shifts", "shift and matmul", "shifts", "numpy"),
     Library("loops", "naive loops", "loops", "numpy"),
 ]

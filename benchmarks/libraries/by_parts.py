@@ -9,7 +9,8 @@ from __future__ import annotations
 from itertools import product
 from types import SimpleNamespace
 
-import numpy as np
+from benchmarks.libraries import device
+from fconv.arrays import xp_of
 
 
 def geometry(case):
@@ -24,7 +25,7 @@ def geometry(case):
 
 
 def convolution(module, case, what):
-    x, w, b, g = case.arrays()
+    x, w, b, g = device.there(case.arrays())
     at = geometry(case)
     axes = (0, *range(2, 2 + case.ndim))
     bias = b.reshape(-1, *(1,) * case.ndim)
@@ -36,20 +37,20 @@ def convolution(module, case, what):
         return module.weight_gradient(*((x, g) if case.transposed else (g, x)), at)
 
     if what == "forward":
-        return lambda: (forward(x, w, at) + bias,)
+        return device.finished(lambda: (forward(x, w, at) + bias,))
     if what == "vjp":
-        return lambda: (back(g, w, at), weight_gradient(), g.sum(axes))
-    return lambda: (weight_gradient(),)
+        return device.finished(lambda: (back(g, w, at), weight_gradient(), g.sum(axes)))
+    return device.finished(lambda: (weight_gradient(),))
 
 
 def padded(x, at):
     """Surround pictures with zeros."""
-    return np.pad(x, [(0, 0), (0, 0), *[(at.padding, at.padding)] * at.ndim])
+    return xp_of(x).pad(x, [(0, 0), (0, 0), *[(at.padding, at.padding)] * at.ndim])
 
 
 def empty_padded(g, at):
     """Make zeros of the shape of the padded input."""
-    return np.zeros((at.batch, at.channels, *(n + 2 * at.padding for n in at.in_size)), g.dtype)
+    return xp_of(g).zeros((at.batch, at.channels, *(n + 2 * at.padding for n in at.in_size)), g.dtype)
 
 
 def inner(xp, at):

@@ -4,43 +4,62 @@ from __future__ import annotations
 
 from itertools import count
 
-import numpy as np
-
 import fconv as fc
-from benchmarks.libraries import CHANNELS_LAST
+from benchmarks.libraries import CHANNELS_LAST, device
 from benchmarks.networks import in_fconv
 from fconv import functional as F
 
 VERSIONS = ("fconv", "numpy", "scipy")
 LOSSES = {"mse": fc.mse_loss, "nll": fc.nll_loss, "cross_entropy": fc.cross_entropy_loss}
+set_device, details = device.choose, device.details
 
 
 def laid(x, layout):
     """Put an array into a memory order, under its channels-first shape."""
     if layout != CHANNELS_LAST:
         return x
-    return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
+    xp = fc.arrays.xp_of(x)
+    return xp.moveaxis(xp.ascontiguousarray(xp.moveaxis(x, 1, -1)), -1, 1)
 
 
 def convolution(case, what, layout):
-    x, w, b, g = case.arrays()
+    x, w, b, g = device.there(case.arrays())
     x, g = laid(x, layout), laid(g, layout)
     function = getattr(F, f"conv{'_transpose' * case.transposed}{case.ndim}d")
     options = {name: getattr(case, name) for name in ("stride", "padding", "dilation", "groups")}
     if what == "forward":
-        return lambda: (function(x, w, b, **options),)
+        return device.finished(lambda: (function(x, w, b, **options),))
     if what == "vjp":
-        return lambda: function.vjp(g, x, w, b, **options)
-    return lambda: (function.vjp(g, x, w, b, **options, wrt="weight")[1],)
+        return device.finished(lambda: function.vjp(g, x, w, b, **options))
+    return device.finished(lambda: (function.vjp(g, x, w, b, **options, wrt="weight")[1],))
+
+
+def passing(case, what, layout):
+    """Give a function that reads and writes large arrays and computes little, or its gradient."""
+    x, g = (laid(a, layout) for a in device.there(case.arrays()))
+    if case.function == "copy":
+        return device.finished(lambda: (x.copy(order="K"),))
+    function = getattr(F, case.function)
+    weights = [device.there(a) for a in case.weights()]
+    # Beside the running statistics, which are not there in training, stand weight and bias.
+    args = (x, None, None, *weights) if weights else (x,)
+    if what == "forward":
+        return device.finished(lambda: (function(*args, **case.options),))
+    _, pullback = function.forward(*args, **case.options)
+    return device.finished(lambda: tuple(a for a in as_tuple(pullback(g)) if a is not None))
+
+
+def as_tuple(grads):
+    return grads if isinstance(grads, tuple) else (grads,)
 
 
 def step(case, weights, layout, dropout, dtype):
     """Give a function that takes one step after the last and returns its loss, and one for the momentum."""
-    x, target = case.batch(dtype)
+    x, target = device.there(case.batch(dtype))
     x = laid(x, layout)
     net = in_fconv(case.network, dropout=dropout)
     opt = fc.sgd(lr=0.01, momentum=0.9)
-    params = fc.from_state_dict(net.init(fc.random.key(1), case.shape, dtype), weights)
+    params = device.there(fc.from_state_dict(net.init(fc.random.key(1), case.shape, dtype), weights))
     state, key = opt.init(params), fc.random.key(2)
     loss_and_grad = fc.value_and_grad(net, LOSSES[case.loss]())
     numbers = count()
@@ -52,21 +71,21 @@ def step(case, weights, layout, dropout, dtype):
         return float(loss)
 
     def momentum():
-        leaves = fc.trees.leaves_with_path(state["leaves"])
+        leaves = fc.trees.leaves_with_path(fc.to_device(state["leaves"], "cpu"))
         return {".".join(path[:-1]): leaf for path, leaf in leaves if path[-1] == "momentum_buffer"}
 
-    return take, momentum
+    return device.finished(take), momentum
 
 
 def inference(case, weights, layout):
-    x = laid(case.pictures(), layout)
+    x = laid(device.there(case.pictures()), layout)
     net = in_fconv(case.network, dropout=0.0)
-    params = fc.from_state_dict(net.init(fc.random.key(1), case.shape), weights)
-    return lambda: (net.apply(params, x),)
+    params = device.there(fc.from_state_dict(net.init(fc.random.key(1), case.shape), weights))
+    return device.finished(lambda: (net.apply(params, x),))
 
 
 def numpy(results):
-    return [np.asarray(y) for y in results]
+    return list(fc.to_device(results, "cpu"))
 
 
 def set_threads(n):

@@ -1,22 +1,23 @@
-"""NumPy: all windows of the whole batch copied into columns, then one matrix product a picture."""
+"""NumPy or CuPy: all windows of the whole batch copied into columns, then one matrix product a picture."""
 
 from __future__ import annotations
 
 import sys
+from math import prod
 
-import numpy as np
-
-from benchmarks.libraries import by_parts
+import fconv as fc
+from benchmarks.libraries import by_parts, device
 
 VERSIONS = ("numpy",)
+set_device, details = device.choose, device.details
 
 
 def _columns(x, at):
-    xp = by_parts.padded(x, at)
-    cols = np.empty((*x.shape[:2], at.kernel**at.ndim, *at.out_size), x.dtype)
+    surrounded = by_parts.padded(x, at)
+    cols = fc.arrays.xp_of(x).empty((*x.shape[:2], at.kernel**at.ndim, *at.out_size), x.dtype)
     for i, (_, where) in enumerate(by_parts.offsets(at)):
-        cols[:, :, i] = xp[where]
-    return cols.reshape(at.batch, at.groups, -1, np.prod(at.out_size))
+        cols[:, :, i] = surrounded[where]
+    return cols.reshape(at.batch, at.groups, -1, prod(at.out_size))
 
 
 def _rows(w, at):
@@ -46,4 +47,4 @@ def convolution(case, what, layout):
 
 
 def numpy(results):
-    return list(results)
+    return list(fc.to_device(results, "cpu"))

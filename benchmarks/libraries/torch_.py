@@ -1,4 +1,4 @@
-"""PyTorch, eager, on the CPU."""
+"""PyTorch, eager."""
 
 from __future__ import annotations
 
@@ -11,7 +11,35 @@ from benchmarks.libraries import CHANNELS_LAST
 from benchmarks.networks import in_torch
 
 VERSIONS = ("torch",)
+_device = "cpu"
 LOSSES = {"mse": F.mse_loss, "nll": F.nll_loss, "cross_entropy": F.cross_entropy}
+
+
+def set_device(device):
+    """Compute there from now on; on a GPU without TF32, by the algorithms that cuDNN finds fastest."""
+    global _device
+    _device = device
+    if device == "cuda":
+        torch.cuda.init()
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.benchmark = True
+
+
+def there(array):
+    return torch.from_numpy(array).to(_device)
+
+
+def finished(run):
+    """Make a function that returns when all is computed that was begun."""
+    if _device == "cpu":
+        return run
+
+    def whole():
+        result = run()
+        torch.cuda.synchronize()
+        return result
+
+    return whole
 
 
 def laid(x, layout):
@@ -23,28 +51,43 @@ def laid(x, layout):
 
 
 def convolution(case, what, layout):
-    x, w, b, g = (torch.from_numpy(a) for a in case.arrays())
+    x, w, b, g = map(there, case.arrays())
     x, w, g = laid(x, layout), laid(w, layout), laid(g, layout)
     function = getattr(F, f"conv{'_transpose' * case.transposed}{case.ndim}d")
     options = {name: getattr(case, name) for name in ("stride", "padding", "dilation", "groups")}
     if what == "forward":
-        return lambda: (_without_grad(function, x, w, b, options),)
+        return finished(lambda: (_without_grad(function, x, w, b, **options),))
     wanted = [x, w, b] if what == "vjp" else [w]
     for a in wanted:
         a.requires_grad_()
     y = function(x, w, b, **options)
     # The graph is kept, so that only the backward pass is timed, as it is of the others.
-    return lambda: torch.autograd.grad(y, wanted, g, retain_graph=True)
+    return finished(lambda: torch.autograd.grad(y, wanted, g, retain_graph=True))
 
 
-def _without_grad(function, x, w, b, options):
+def passing(case, what, layout):
+    """Give a function that reads and writes large arrays and computes little, or its gradient."""
+    x, g = (laid(there(a), layout) for a in case.arrays())
+    if case.function == "copy":
+        return finished(lambda: (x.clone(),))
+    function, weights = getattr(F, case.function), [there(a) for a in case.weights()]
+    args = (x, None, None, *weights) if weights else (x,)
+    if what == "forward":
+        return finished(lambda: (_without_grad(function, *args, **case.options),))
+    for a in (x, *weights):
+        a.requires_grad_()
+    y = function(*args, **case.options)
+    return finished(lambda: torch.autograd.grad(y, (x, *weights), g, retain_graph=True))
+
+
+def _without_grad(function, *args, **options):
     with torch.no_grad():
-        return function(x, w, b, **options)
+        return function(*args, **options)
 
 
 def step(case, weights, layout, dropout, dtype):
     """Give a function that takes one step after the last and returns its loss, and one for the momentum."""
-    x, target = (torch.from_numpy(a) for a in case.batch(dtype))
+    x, target = map(there, case.batch(dtype))
     x = laid(x, layout)
     net = _network(case, weights, layout, dropout).train().to(getattr(torch, dtype))
     opt = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
@@ -58,34 +101,37 @@ def step(case, weights, layout, dropout, dtype):
         return loss.item()
 
     def momentum():
-        return {name: opt.state[p]["momentum_buffer"].numpy() for name, p in net.named_parameters()}
+        return {name: opt.state[p]["momentum_buffer"].cpu().numpy() for name, p in net.named_parameters()}
 
-    return take, momentum
+    return finished(take), momentum
 
 
 def inference(case, weights, layout):
-    x = laid(torch.from_numpy(case.pictures()), layout)
+    x = laid(there(case.pictures()), layout)
     net = _network(case, weights, layout, 0.0).eval()
 
     def apply():
         with torch.inference_mode():
             return (net(x),)
 
-    return apply
+    return finished(apply)
 
 
 def _network(case, weights, layout, dropout):
     net = in_torch(case.network, dropout=dropout)
     net.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()}, strict=True)
+    net = net.to(_device)
     return net.to(memory_format=torch.channels_last) if layout == CHANNELS_LAST else net
 
 
 def numpy(results):
-    return [y.detach().numpy() for y in results]
+    return [y.detach().cpu().numpy() for y in results]
 
 
 def details():
     """Name the kernels, which are built into PyTorch."""
+    if _device == "cuda":
+        return f"{torch.cuda.get_device_name()}, cuDNN {torch.backends.cudnn.version()}, without TF32"
     onednn = re.search(r"MKL-DNN v(\S+)", torch.__config__.show())
     return f"oneDNN {onednn[1]}, {torch.backends.cpu.get_cpu_capability()} kernels" if onednn else ""
 

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
 from fconv.arrays import Array, Shape, check_floating, describe, namespace, xp_of
+from fconv.device_memory import freed_at_its_end
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -162,25 +163,26 @@ def differentiable(
 
             return value, pull
 
-        @functools.wraps(definition)
-        def function(*args: P.args, **kwargs: P.kwargs) -> Array:
+        def compute(*args: P.args, **kwargs: P.kwargs) -> Array:
             value, _ = define(args, kwargs)
             return value()
 
         def forward(*args: P.args, **kwargs: P.kwargs) -> tuple[Array, Pullback]:
             value, pull = define(args, kwargs)
-            return value(), pull
+            return value(), freed_at_its_end(f"{name}_vjp", pull)
 
-        def vjp(g: Any, *args: Any, wrt: Wrt = None, **kwargs: Any) -> Any:
+        def gradients(g: Any, *args: Any, wrt: Wrt = None, **kwargs: Any) -> Any:
             _, pull = define(args, kwargs)
             return pull(g, wrt)
 
+        function = functools.wraps(definition)(freed_at_its_end(name, compute))
+        vjp = freed_at_its_end(f"{name}_vjp", gradients)
         vjp.__name__ = vjp.__qualname__ = f"{name}_vjp"
         vjp.__module__ = definition.__module__
         vjp.__doc__ = _vjp_doc(name, arrays, fixed, signature)
         cast(Any, vjp).__signature__ = _vjp_signature(signature)
         made = cast(Any, function)
-        made.forward, made.vjp = forward, vjp
+        made.forward, made.vjp = freed_at_its_end(name, forward), vjp
         made.arrays, made.constants = arrays, fixed
         made.__signature__ = signature.replace(return_annotation="Array")
         return cast("Differentiable[P]", function)

@@ -15,7 +15,8 @@ import sys
 from pathlib import Path
 
 PATH = Path(__file__).parent / "cupy.json"
-MODULES = ["cupy", "cupy.lib.stride_tricks", "cupy.linalg", "cupyx", "cupyx.scipy.special"]
+MODULES = ["cupy", "cupy.cuda", "cupy.cuda.memory", "cupy.cuda.runtime", "cupy.lib.stride_tricks",
+           "cupy.linalg", "cupyx", "cupyx.scipy.special"]  # fmt: skip
 
 
 def parameters(thing):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import gc
 import json
 import operator
 import re
@@ -40,7 +41,10 @@ class ndarray:  # noqa: N801 - as CuPy's
     __hash__ = None
 
     def __init__(self, host):
-        self._host = np.asarray(host)
+        host = np.asarray(host)
+        if host.base is None:
+            POOL.take(host.nbytes)
+        self._host = host
 
     def __array__(self, *args, **kwargs):
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
@@ -292,19 +296,74 @@ class RawModule:
         return run
 
 
+class OutOfMemoryError(MemoryError):
+    """What CuPy raises where the memory of the device ends."""
+
+
+OutOfMemoryError.__module__ = "cupy.cuda.memory"
+
+
+class _Pool:
+    """The memory of the device: arrays that are made may take so many bytes each."""
+
+    limit = None
+
+    def __init__(self):
+        self.kept = []  # arrays alive whenever unused memory was given back
+
+    def set_limit(self, size=None):
+        self.limit = size or None
+
+    def used_bytes(self):
+        return 0
+
+    def free_all_blocks(self, stream=None):
+        self.kept.append(living())
+
+    def take(self, size):
+        if self.limit is not None and size > self.limit:
+            raise OutOfMemoryError(f"Out of memory allocating {size:,} bytes (allocated so far: 0 bytes).")
+
+
+POOL = _Pool()
+
+
+def living():
+    """Count the arrays that something still holds."""
+    return sum(type(x) is ndarray for x in gc.get_objects())
+
+
+def _named(module, **names):
+    """Make a module's face of names that CuPy has too."""
+    assert names.keys() <= RECORDED["modules"][module].keys()
+    return types.SimpleNamespace(**names)
+
+
 def modules():
     """Build the modules by their names in sys.modules."""
     cupy = _Module("cupy", np)
     cupy.ndarray, cupy.RawModule = ndarray, RawModule
     cupy.__version__ = RECORDED["version"]
+    assert "get_default_memory_pool" in cupy._names
+    cupy.get_default_memory_pool = lambda: POOL
     cupy.lib = types.SimpleNamespace(stride_tricks=_Module("cupy.lib.stride_tricks", np.lib.stride_tricks))
     cupy.linalg = _Module("cupy.linalg", np.linalg)
     special = _Module("cupyx.scipy.special", scipy.special)
     scipy_face = types.SimpleNamespace(special=special)
     cupyx = types.ModuleType("cupyx")
     cupyx.scipy = scipy_face
-    runtime = types.SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=RuntimeError)
-    cupy.cuda = types.SimpleNamespace(runtime=runtime, Device=_Device)
+    runtime = _named(
+        "cupy.cuda.runtime",
+        getDeviceCount=lambda: 1,
+        CUDARuntimeError=RuntimeError,
+        getDeviceProperties=lambda number: {"name": b"stand-in"},
+        runtimeGetVersion=lambda: 12090,
+    )
+    memory = _named("cupy.cuda.memory", OutOfMemoryError=OutOfMemoryError)
+    stream = types.SimpleNamespace(synchronize=lambda: waits.append("synchronize"))
+    cuda = _named("cupy.cuda", Device=_Device, get_current_stream=lambda: stream)
+    cuda.runtime, cuda.memory = runtime, memory
+    cupy.cuda = cuda
     return {"cupy": cupy, "cupyx": cupyx, "cupyx.scipy": scipy_face, "cupyx.scipy.special": special}
 
 
