@@ -13,13 +13,17 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from fconv.arrays import Array, Shape
-from fconv.conv import depthwise, direct, filters, planar, winograd
+from fconv.conv import depthwise, direct, filters, narrow, planar, winograd
 from fconv.conv.geometry import ConvGeometry
 from fconv.conv.tiles import Correlation
 from fconv.threads import run
 
-Algorithm: TypeAlias = Literal["auto", "direct", "planar", "adding", "winograd", "depthwise", "einsum"]
+Algorithm: TypeAlias = Literal[
+    "auto", "direct", "planar", "adding", "narrow", "winograd", "depthwise", "einsum"
+]
 _FEW_CHANNELS = 4
+_NARROW = 200  # input times output channels
+_NARROW_GRADIENT = 64  # of the weight, to few output channels
 _STEPS = 50_000_000
 _WINOGRAD_CHANNELS = 32
 _WINOGRAD_FILTERS = 3 << 20  # numbers that the transformed filters may take
@@ -30,11 +34,7 @@ def convolve(x: Array, weight: Array, geometry: ConvGeometry, bias: Array | None
     """Convolve `x` (N, C, *in_size) with `weight` (O, C/groups, *kernel), and add the bias."""
     at = _forward(geometry)
     chosen = choose(weight.shape, geometry.groups, at, geometry.batch, x.dtype, algorithm)
-    few = geometry.out_channels < planar.FEW_OUTPUTS
-    if chosen == "adding" or (chosen == "planar" and few):
-        y = _last(np.empty(geometry.out_shape, x.dtype))  # as this algorithm makes it
-    else:
-        y = np.empty((geometry.batch, *at.out_size, geometry.out_channels), x.dtype)
+    y = _made(chosen, geometry.out_shape, x.dtype)
     _finish(_correlate(_last(x), weight, geometry.groups, at, y, bias, chosen))
     return _first(y)
 
@@ -49,14 +49,18 @@ def input_gradient(g: Array, weight: Array, geometry: ConvGeometry, algorithm: s
     w = geometry.windows
     if algorithm == "depthwise" and geometry.out_channels != geometry.groups:
         algorithm = "auto"  # turned round, several channels of a group make one
-    if _adds_up(geometry, algorithm):
+    turned = _turned(weight, geometry.groups)
+    chosen = "direct"
+    if set(w.stride) == {1}:
+        back = _back(_forward(geometry))
+        chosen = choose(turned.shape, geometry.groups, back, geometry.batch, g.dtype, algorithm)
+    if chosen != "narrow" and _adds_up(geometry, algorithm):
         dx = np.empty(geometry.in_shape, g.dtype)
         for o, c in _groups(geometry.groups, geometry.out_channels, geometry.in_channels):
             planar.input_gradient(_last(g[:, o]), weight[o], _forward(geometry), dx[:, c])
         return dx
     lows = tuple(lo for lo, _ in w.padding)
-    dx = np.empty((geometry.batch, *w.in_size, geometry.in_channels), g.dtype)
-    turned = _turned(weight, geometry.groups)
+    dx = _made(chosen, geometry.in_shape, g.dtype)
     jobs: list[direct.Job] = []
     for phase in product(*map(range, w.stride)):
         first = tuple((a + lo) % s for a, lo, s in zip(phase, lows, w.stride, strict=True))
@@ -98,6 +102,14 @@ def weight_gradient(
     at, groups = _forward(geometry), geometry.groups
     outer, inner = _last(g), _last(x)
     chosen = choose(geometry.weight_shape, groups, at, geometry.batch, x.dtype, algorithm)
+    shares = geometry.out_channels // groups, geometry.weight_shape[1]
+    if (
+        algorithm == "auto"
+        and chosen == "narrow"
+        and shares[0] <= _FEW_CHANNELS
+        and prod(shares) > _NARROW_GRADIENT
+    ):
+        chosen = "adding"
     dw = np.empty(geometry.weight_shape, x.dtype)  # costs nothing where it is not written to
     if chosen == "planar":
         for o, c in _groups(groups, geometry.out_channels, geometry.in_channels):
@@ -106,6 +118,10 @@ def weight_gradient(
     if chosen == "adding":
         for o, c in _groups(groups, geometry.out_channels, geometry.in_channels):
             dw[o] = _reverse(planar.filter_gradient(inner[..., c], outer[..., o], _back(at)))
+        return dw
+    if chosen == "narrow":
+        for o, c in _groups(groups, geometry.out_channels, geometry.in_channels):
+            dw[o] = narrow.filter_gradient(outer[..., o], inner[..., c], at)
         return dw
     if chosen == "depthwise":
         times = geometry.out_channels // groups
@@ -141,6 +157,8 @@ def problem(algorithm: str, dtype: np.dtype[np.generic], geometry: ConvGeometry)
         return f"needs one input channel a group, got {geometry.weight_shape[1]} in {geometry.groups} groups"
     if algorithm == "adding" and set(w.stride) != {1}:
         return f"needs stride 1, got {w.stride}"
+    if algorithm == "narrow":
+        return narrow.problem(_forward(geometry))
     if algorithm == "winograd" and not _is_3x3(w.kernel, w.stride, w.dilation, geometry.groups):
         return (
             "needs a 3x3 kernel with stride 1, dilation 1 and one group, "
@@ -157,13 +175,15 @@ def choose(
     - depthwise: one input channel a group;
     - winograd: float32, 3x3 at stride 1 without dilation or groups, wide enough that the products
       saved outweigh the transforms;
+    - narrow: few channels a group on both sides, two axes, stride 1, and Numba there;
     - planar: few input channels a group;
     - adding: few output channels a group, at stride 1: each input position's share of the windows
       around it is added into place, which is planar's input gradient;
     - direct: everything else.
 
     The input gradient goes the same ways with the channels exchanged, but see `_adds_up`; the
-    weight gradient is direct where this says winograd.
+    weight gradient is direct where this says winograd, and adding where it says narrow for few
+    outputs of many channels.
     """
     if algorithm != "auto":
         return algorithm
@@ -172,6 +192,8 @@ def choose(
     square = _is_3x3(at.kernel, at.stride, at.dilation, groups)
     if square and dtype == np.float32 and _winograd_pays(weight_shape, at, batch):
         return "winograd"
+    if _narrow_pays(weight_shape, groups) and narrow.serves(at):
+        return "narrow"
     if weight_shape[1] <= _FEW_CHANNELS:
         return "planar"
     few = weight_shape[0] // groups <= _FEW_CHANNELS and prod(at.kernel) > 1
@@ -184,6 +206,11 @@ def _adds_up(geometry: ConvGeometry, algorithm: str) -> bool:
         geometry.weight_shape, geometry.groups
     )
     return algorithm == "planar" or (algorithm == "auto" and few)
+
+
+def _narrow_pays(weight_shape: Shape, groups: int) -> bool:
+    outer, inner = weight_shape[0] // groups, weight_shape[1]
+    return outer < planar.FEW_OUTPUTS and outer * inner <= _NARROW and prod(weight_shape[2:]) > 1
 
 
 def _is_depthwise(weight_shape: Shape, groups: int) -> bool:
@@ -230,6 +257,9 @@ def _correlate(
     elif chosen == "planar":
         for o, c in _groups(groups, weight.shape[0], x.shape[-1]):
             planar.correlate(x[..., c], weight[o], at, y[..., o], None if bias is None else bias[o])
+    elif chosen == "narrow":
+        for o, c in _groups(groups, weight.shape[0], x.shape[-1]):
+            narrow.correlate(x[..., c], weight[o], at, y[..., o], None if bias is None else bias[o])
     elif chosen == "adding":
         for o, c in _groups(groups, weight.shape[0], x.shape[-1]):
             planar.input_gradient(x[..., c], _reverse(weight[o]), _back(at), _first(y[..., o]))
@@ -252,6 +282,13 @@ def _correlate(
 
 def _finish(jobs: list[direct.Job]) -> None:
     run(lambda i: jobs[i](), len(jobs))
+
+
+def _made(chosen: str, shape: Shape, dtype: np.dtype[np.generic]) -> Array:
+    """Make an array of `shape` (N, O, *size) in the memory order that an algorithm writes it in."""
+    if chosen in ("adding", "narrow") or (chosen == "planar" and shape[1] < planar.FEW_OUTPUTS):
+        return _last(np.empty(shape, dtype))
+    return np.empty((shape[0], *shape[2:], shape[1]), dtype)
 
 
 def _forward(geometry: ConvGeometry) -> Correlation:

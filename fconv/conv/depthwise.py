@@ -12,8 +12,8 @@ from math import prod
 import numpy as np
 
 from fconv.arrays import Array
-from fconv.conv import compiled
-from fconv.conv.compiled import Depthwise
+from fconv.conv import depthwise_loops
+from fconv.conv.depthwise_loops import DepthwiseLoops
 from fconv.conv.direct import matrix_of, shares
 from fconv.conv.scratch import scratch
 from fconv.conv.tiles import Correlation, Tile, piece, tiles, windows
@@ -51,13 +51,13 @@ def correlate(x: Array, filters: Array, at: Correlation, y: Array, bias: Array |
 
     def work(i: int) -> None:
         tile = plan[i]
-        part = piece(x, tile, at)
         whole = y[tile.index]
         out = whole if whole.flags.c_contiguous else scratch("out", whole.shape, x.dtype)
         if loops is not None:
-            loops.correlate(np.ascontiguousarray(part), filters, shift, out, at.stride, at.dilation)
+            seen, first = _seen(x, tile, at)
+            loops.correlate(seen, filters, shift, out, first, at.stride, at.dilation)
         else:
-            np.einsum(rule, windows(part, tile.size, at), filters, out=out)
+            np.einsum(rule, windows(piece(x, tile, at), tile.size, at), filters, out=out)
             if bias is not None:
                 out += bias
         if out is not whole:
@@ -79,22 +79,32 @@ def filter_gradient(g: Array, x: Array, at: Correlation) -> Array:
     def work(i: int) -> None:
         some = scratch("sums", totals.shape[1:], x.dtype)
         for tile in parts[i]:
-            part = piece(x, tile, at)
             if loops is not None:
-                slopes = matrix_of(g, tile).reshape(tile.count, *tile.size, -1)
-                loops.filter_gradient(
-                    np.ascontiguousarray(slopes), np.ascontiguousarray(part), some, at.stride, at.dilation
-                )
+                slopes = np.ascontiguousarray(matrix_of(g, tile).reshape(tile.count, *tile.size, -1))
+                seen, first = _seen(x, tile, at)
+                loops.filter_gradient(slopes, seen, some, first, at.stride, at.dilation)
             else:
-                np.einsum(rule, windows(part, tile.size, at), g[tile.index], out=some)
+                np.einsum(rule, windows(piece(x, tile, at), tile.size, at), g[tile.index], out=some)
             totals[i] += some
 
     run(work, len(parts))
     return totals.sum(axis=0).astype(x.dtype)
 
 
-def _loops(at: Correlation) -> Depthwise | None:
-    return compiled.depthwise() if len(at.kernel) == 2 else None
+def _seen(x: Array, tile: Tile, at: Correlation) -> tuple[Array, tuple[int, ...]]:
+    """Give what compiled loops read for a tile, contiguous, and where in it the first window begins.
+
+    They pass over what lies outside of the picture, so that channels-last pictures are read in place.
+    """
+    images = x[tile.images]
+    if images.flags.c_contiguous:
+        corner = zip(tile.start, at.stride, at.before, strict=True)
+        return images, tuple(a * s - b for a, s, b in corner)
+    return np.ascontiguousarray(piece(x, tile, at)), (0,) * len(at.kernel)
+
+
+def _loops(at: Correlation) -> DepthwiseLoops | None:
+    return depthwise_loops.loops() if len(at.kernel) == 2 else None
 
 
 def _plan(x: Array, at: Correlation, large: bool) -> list[Tile]:

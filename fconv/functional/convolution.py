@@ -100,7 +100,7 @@ def conv2d(
         Steps between a filter's entries, at least 1.
     groups : int
         Channel groups that are convolved apart; it divides C and O.
-    algorithm : {"auto", "direct", "planar", "adding", "winograd", "depthwise", "einsum"}
+    algorithm : {"auto", "direct", "planar", "adding", "narrow", "winograd", "depthwise", "einsum"}
         How it is computed on the CPU: "auto" takes what is fastest for the shape, and
         `fconv.conv.engine.algorithm_for` tells what that is. "direct" keeps each output apart from what
         other positions hold and rounds least; "einsum" is the definition.
