@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import fconv as fc
 import fconv.functional as F
 from fconv import threads
-from fconv.conv import cpu, definition, direct, engine, filters, tiles
+from fconv.conv import choosing, definition, direct, engine, filters, tiles
 from fconv.conv.geometry import conv_geometry
 from fconv.testing import strategies as fst
 
@@ -64,11 +64,11 @@ def close(found, expected):
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9 * (1 + abs(expected).max(initial=0)))
 
 
-@given(convolutions(), st.sampled_from(cpu.ALGORITHMS), st.booleans())
+@given(convolutions(), st.sampled_from(choosing.ALGORITHMS), st.booleans())
 def test_every_algorithm_is_the_definition(case, algorithm, many_tiles):
     geometry, x, weight, g = case
     if algorithm not in ("auto", "einsum"):
-        assume(cpu.problem(algorithm, x.dtype, geometry) is None)
+        assume(choosing.problem(algorithm, x.dtype, geometry) is None)
     with tiny_tiles() if many_tiles else nullcontext():
         y = engine.convolve(x, weight, geometry, None, algorithm)
         dx = engine.input_gradient(g, weight, geometry, algorithm)
@@ -162,7 +162,7 @@ def test_layers_draw_weights_in_the_engines_memory_order_and_keep_it():
         assert all(filters.is_laid_out(weight) for weight in weights)
 
 
-@pytest.mark.parametrize("algorithm", cpu.ALGORITHMS)
+@pytest.mark.parametrize("algorithm", choosing.ALGORITHMS)
 @pytest.mark.parametrize("name", CASES)
 def test_every_case_by_every_algorithm(name, algorithm):
     x_shape, weight_shape, options = CASES[name]

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, assume, given, settings
 
 import fconv as fc
 import fconv.functional as F
-from fconv.conv import cpu, definition, engine, narrow, narrow_loops
+from fconv.conv import choosing, definition, engine, narrow, narrow_loops, tiles
 from tests.test_engine import close, convolutions
 
 
@@ -33,7 +33,7 @@ def small(geometry):
 def test_the_loops_are_the_definition(case):
     geometry, x, weight, g = case
     assume(geometry.windows.ndim == 2)
-    assume(cpu.problem("narrow", x.dtype, geometry) is None)
+    assume(choosing.problem("narrow", x.dtype, geometry) is None)
     assume(small(geometry))
     before = [a.copy() for a in (x, weight, g)]
     close(engine.convolve(x, weight, geometry, None, "narrow"), definition.convolve(x, weight, geometry))
@@ -97,7 +97,7 @@ def test_what_they_cannot_serve_is_refused(monkeypatch):
 
 @pytest.mark.usefixtures("uncompiled")
 def test_shapes_that_do_not_fit_never_reach_the_loops():
-    at = cpu.Correlation((5, 5), (3, 3), (3, 3), (1, 1), (1, 1), (0, 0))
+    at = tiles.Correlation((5, 5), (3, 3), (3, 3), (1, 1), (1, 1), (0, 0))
     with pytest.raises(ValueError, match=r"narrow: got \(1, 5, 5, 2\) and \(1, 4, 3, 1\)"):
         narrow.correlate(np.ones((1, 5, 5, 2)), np.ones((1, 2, 3, 3)), at, np.ones((1, 4, 3, 1)))
     with pytest.raises(ValueError, match="narrow: got"):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fconv.arrays import Array, Shape
-from fconv.conv import chunks, cpu, gpu
+from fconv.conv import choosing, chunks, cpu, gpu
 from fconv.conv.geometry import ConvGeometry, Padding, Size, conv_geometry
 
 
@@ -54,13 +54,13 @@ def algorithm_for(
         "algorithm_for", ndim, tuple(x_shape), tuple(weight_shape), None, stride, padding, dilation, groups
     )
     kind = np.dtype(dtype)
-    return cpu.chosen(geometry, kind) if cpu.serves(kind, geometry) else "einsum"
+    return choosing.chosen(geometry, kind) if choosing.serves(kind, geometry) else "einsum"
 
 
 def _on_cpu(a: Array, b: Array, geometry: ConvGeometry, algorithm: str) -> bool:
     if algorithm == "einsum" or not (isinstance(a, np.ndarray) and isinstance(b, np.ndarray)):
         return False
-    return a.dtype == b.dtype and cpu.serves(a.dtype, geometry)
+    return a.dtype == b.dtype and choosing.serves(a.dtype, geometry)
 
 
 def _elsewhere(a: Array, b: Array, geometry: ConvGeometry, algorithm: str) -> Any:
@@ -104,7 +104,9 @@ def check_algorithm(name: str, algorithm: str, dtype: Any, geometry: ConvGeometr
     """
     if algorithm in ("auto", "einsum"):
         return
-    if algorithm not in cpu.ALGORITHMS:
-        raise ValueError(f"{name}: expected an algorithm of {', '.join(cpu.ALGORITHMS)}, got {algorithm!r}")
-    if problem := cpu.problem(algorithm, np.dtype(dtype), geometry):
+    if algorithm not in choosing.ALGORITHMS:
+        raise ValueError(
+            f"{name}: expected an algorithm of {', '.join(choosing.ALGORITHMS)}, got {algorithm!r}"
+        )
+    if problem := choosing.problem(algorithm, np.dtype(dtype), geometry):
         raise ValueError(f'{name}: algorithm "{algorithm}" {problem}')

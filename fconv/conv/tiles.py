@@ -6,13 +6,14 @@ numbers, and a tile of the output one matrix of positions by channels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 
 import numpy as np
 
 from fconv.arrays import Array, Shape
+from fconv.conv.geometry import Windows
 from fconv.conv.scratch import scratch
 
 
@@ -35,6 +36,21 @@ class Correlation:
     stride: Shape
     dilation: Shape
     before: Shape
+
+    @classmethod
+    def of(cls, windows: Windows) -> Correlation:
+        """Take over where the windows of a convolution lie."""
+        before = tuple(lo for lo, _ in windows.padding)
+        return cls(
+            windows.in_size, windows.out_size, windows.kernel, windows.stride, windows.dilation, before
+        )
+
+    def back(self) -> Correlation:
+        """Give the correlation that undoes this one, of stride 1: it is its input gradient."""
+        before = tuple(
+            d * (k - 1) - b for d, k, b in zip(self.dilation, self.kernel, self.before, strict=True)
+        )
+        return replace(self, in_size=self.out_size, out_size=self.in_size, before=before)
 
     def box(self, size: Shape) -> Shape:
         """Give the size of the input that `size` neighbouring windows see."""
