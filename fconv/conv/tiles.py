@@ -136,6 +136,8 @@ def tiles(batch: int, size: Shape, target: int, multiple: int = 1) -> list[Tile]
 def _even(n: int, most: int, multiple: int) -> int:
     """Divide `n` into pieces of nearly the same size, at most about `most`."""
     pieces = -(-n // max(most, 1))
+    if pieces > 1:
+        pieces = min(n, pieces + pieces % 2)  # an even number, as the threads mostly are
     step = -(-n // pieces)
     return min(n, -(-step // multiple) * multiple)
 
