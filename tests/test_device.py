@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fconv as fc
+from fconv import device_kernels, trees
 from fconv import functional as F
-from fconv import trees
 from fconv.arrays import import_cupy
-from fconv.conv import chunks, gpu, kernels
+from fconv.conv import chunks, gpu, kernels, window_kernels
 from fconv.functional import channel_passes_gpu, pooling_gpu
 from tests.cases import CASES
 from tests.device import standin
@@ -208,14 +208,13 @@ def test_convolution_in_runs_of_samples(device, monkeypatch, dtype):
 @pytest.mark.skipif(standin.compiler() is None, reason="no C++ compiler to run kernels on the CPU with")
 def test_every_kernel_has_its_use(monkeypatch):
     used = []
-    plain = kernels.launch
 
-    def launch(name, *args, **options):
+    def launch(source, name, *args, **options):
         used.append(name)
-        plain(name, *args, **options)
+        device_kernels.launch(source, name, *args, **options)
 
-    monkeypatch.setattr(kernels, "launch", launch)
-    monkeypatch.setattr(channel_passes_gpu, "launch", launch)
+    for module in (window_kernels, channel_passes_gpu):
+        monkeypatch.setattr(module, "launch", launch)
     with standin.installed():
         for weight in (np.ones((4, 2, 3, 3)), np.ones((4, 1, 3, 3))):
             x, groups = there(np.ones((2, 4, 5, 5))), 4 // weight.shape[1]
@@ -228,7 +227,8 @@ def test_every_kernel_has_its_use(monkeypatch):
         "max_pool", "max_pool_input",
         "channel_sums", "by_channel", "channel_sums", "by_channel_of_two",
     ]  # fmt: skip
-    assert set(used) == set(re.findall(r"__global__ void (\w+)", kernels.SOURCE))
+    sources = kernels.SOURCE + pooling_gpu.SOURCE + channel_passes_gpu.SOURCE
+    assert set(used) == set(re.findall(r"__global__ void (\w+)", sources))
 
 
 @pytest.mark.parametrize("call", ["forward", "vjp", "to_device"])

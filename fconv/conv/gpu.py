@@ -11,7 +11,9 @@ from math import prod
 from fconv.arrays import Array, library_of, xp_of
 from fconv.conv.chunks import part, runs_of_samples
 from fconv.conv.geometry import ConvGeometry
-from fconv.conv.kernels import TYPES, start
+from fconv.conv.kernels import SOURCE
+from fconv.conv.window_kernels import start
+from fconv.device_kernels import TYPES
 
 _MOST_NUMBERS = 1 << 31  # of an axis or a channel's filter, which kernels count in 32 bits
 
@@ -103,4 +105,4 @@ def _start(name: str, out: Array, *given: Array, geometry: ConvGeometry) -> None
     """Run a kernel that makes `out` of what is given."""
     multiplier = (geometry.out_channels // geometry.in_channels,) if name.startswith("depthwise") else ()
     numbers = (geometry.batch, *multiplier, geometry.in_channels)
-    start(name, *given, out, count=prod(out.shape), numbers=numbers, windows=geometry.windows)
+    start(SOURCE, name, *given, out, count=prod(out.shape), numbers=numbers, windows=geometry.windows)

@@ -7,10 +7,52 @@ from math import prod
 import numpy as np
 
 from fconv.arrays import Array, library_of, xp_of
-from fconv.conv.kernels import TYPES, launch
+from fconv.device_kernels import TYPES, launch
 
 _MOST_ENTRIES = 1 << 31  # of the positions of a channel, which kernels count in 32 bits
 _PARTS = 1 << 17  # partial sums, about: as many threads
+
+SOURCE = r"""
+// Numbers of each channel of (N, C, P): the sum of u, and of u times v, each less its channel's number.
+// S threads share a channel, and neighbours among them take neighbouring entries.
+extern "C" __global__ void channel_sums(
+    long long count, const T *u, const T *v, const T *lower_u, const T *lower_v, double *sums,
+    int N, int C, int P, int S
+) {
+    EACH(i, count) {
+        long long r = i;
+        int t = last(r, S), c = (int)r;
+        double plain = 0, product = 0;
+        for (long long m = t; m < (long long)N * P; m += S) {
+            long long at = (m / P * C + c) * P + m % P;
+            double a = (double)u[at] - (double)lower_u[c], b = (double)v[at] - (double)lower_v[c];
+            plain += a;
+            product += a * b;
+        }
+        sums[i] = plain;
+        sums[count + i] = product;
+    }
+}
+
+extern "C" __global__ void by_channel(
+    long long count, const T *x, const T *lower, const T *by, const T *to, T *y, int C, int P
+) {
+    EACH(i, count) {
+        int c = (int)(i / P % C);
+        y[i] = (x[i] - lower[c]) * by[c] + to[c];
+    }
+}
+
+extern "C" __global__ void by_channel_of_two(
+    long long count, const T *x, const T *lower, const T *by, const T *to, const T *g, const T *factor, T *y,
+    int C, int P
+) {
+    EACH(i, count) {
+        int c = (int)(i / P % C);
+        y[i] = (x[i] - lower[c]) * by[c] + to[c] + g[i] * factor[c];
+    }
+}
+"""
 
 
 def serves(x: Array) -> bool:
@@ -58,7 +100,7 @@ class GpuPasses:
         parts = max(1, min(samples * positions, _PARTS // channels))
         found = xp.empty((2, channels, parts), np.float64)
         launch(
-            "channel_sums", *map(xp.ascontiguousarray, (u, v, lower_u, lower_v)), found,
+            SOURCE, "channel_sums", *map(xp.ascontiguousarray, (u, v, lower_u, lower_v)), found,
             count=channels * parts, numbers=(*self._sizes, parts),
         )  # fmt: skip
         plain, product = found.sum(axis=2)
@@ -68,5 +110,5 @@ class GpuPasses:
         xp, dtype = xp_of(self._x), self._x.dtype
         y = xp.empty(self._x.shape, dtype)
         given = (xp.ascontiguousarray(a.astype(dtype, copy=False)) for a in arrays)
-        launch(name, *given, y, count=y.size, numbers=self._sizes[1:])
+        launch(SOURCE, name, *given, y, count=y.size, numbers=self._sizes[1:])
         return y

@@ -8,21 +8,25 @@ here. A kernel that does not compile, or that is missing in the binary, ends thi
 
 from __future__ import annotations
 
+import itertools
 import re
 
-from fconv.conv.kernels import SOURCE, TYPES
+from fconv.conv import kernels
+from fconv.device_kernels import COMMON, TYPES
+from fconv.functional import channel_passes_gpu, pooling_gpu
 
 ARCHITECTURES = ("sm_80", "sm_90")
+MODULES = (kernels, pooling_gpu, channel_passes_gpu)
 
 
 def main():
     """Compile, and say how large each binary is."""
     from cupy.cuda import nvrtc
 
-    names = re.findall(r"__global__ void (\w+)", SOURCE)
     for architecture in ARCHITECTURES:
-        for kind in TYPES.values():
-            program = nvrtc.createProgram(SOURCE, "kernels.cu", (), ())
+        for kind, module in itertools.product(TYPES.values(), MODULES):
+            names = re.findall(r"__global__ void (\w+)", module.SOURCE)
+            program = nvrtc.createProgram(COMMON + module.SOURCE, "kernels.cu", (), ())
             options = (f"-DNUMBER={kind}", f"--gpu-architecture={architecture}")
             try:
                 nvrtc.compileProgram(program, options)
@@ -34,7 +38,7 @@ def main():
             binary = nvrtc.getCUBIN(program)
             missing = [name for name in names if name.encode() not in binary]
             assert not missing, missing
-            print(f"{architecture}, {kind}: {len(names)} kernels, {len(binary)} bytes")
+            print(f"{architecture}, {kind}: {', '.join(names)}, {len(binary)} bytes")
 
 
 if __name__ == "__main__":

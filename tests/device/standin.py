@@ -251,7 +251,7 @@ def compiler():
     return shutil.which("g++") or shutil.which("clang++")
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=32)
 def _compiled(code, options):
     folder = tempfile.mkdtemp()
     source, library = Path(folder) / "kernels.cpp", Path(folder) / "kernels.so"
@@ -270,8 +270,10 @@ class RawModule:
 
     def get_function(self, name):
         declared = re.search(rf"__global__ void {name}\(([^)]*)\)", self._code)[1]
-        sizes = re.search(r"#define SIZES (.*?)(?<!\\)\n", self._code, re.S)[1].replace("\\\n", " ")
-        parameters = [" ".join(p.split()) for p in declared.replace("SIZES", sizes).split(",")]
+        sizes = re.search(r"#define SIZES (.*?)(?<!\\)\n", self._code, re.S)
+        if sizes:
+            declared = declared.replace("SIZES", sizes[1].replace("\\\n", " "))
+        parameters = [" ".join(p.split()) for p in declared.split(",")]
 
         def run(grid, block, args):
             assert len(grid) == len(block) == 1
