@@ -94,11 +94,19 @@ def main(arguments: list[str] | None = None) -> int:
     failed = False
     if not options.report:
         try:
-            failed = _run(options, "python -m benchmarks " + shlex.join(arguments))
+            failed = _run(options, "python -m benchmarks " + shlex.join(_said(arguments)))
         except KeyboardInterrupt:
             print("benchmarks: interrupted; what was measured is kept", file=sys.stderr)
             failed = True
     return _show(options) or int(failed)
+
+
+def _said(arguments: list[str]) -> list[str]:
+    """Give the arguments but for where the results go."""
+    found = list(arguments)
+    if "--out" in found:
+        del found[found.index("--out") : found.index("--out") + 2]
+    return [argument for argument in found if not argument.startswith("--out=")]
 
 
 def _check(reader: argparse.ArgumentParser, options: argparse.Namespace) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from itertools import count
 
 import fconv as fc
 from benchmarks.libraries import CHANNELS_LAST, device
 from benchmarks.networks import in_fconv
 from fconv import functional as F
+from fconv.conv import depthwise_loops
 
 VERSIONS = ("fconv", "numpy", "scipy")
 LOSSES = {"mse": fc.mse_loss, "nll": fc.nll_loss, "cross_entropy": fc.cross_entropy_loss}
-set_device, details = device.choose, device.details
+set_device = device.choose
 
 
 def laid(x, layout):
@@ -86,6 +88,12 @@ def inference(case, weights, layout):
 
 def numpy(results):
     return list(fc.to_device(results, "cpu"))
+
+
+def details():
+    """Name the GPU, or what compiles loops on the CPU."""
+    compiled = depthwise_loops.loops() is not None
+    return device.details() or ("loops by numba " + metadata.version("numba") if compiled else "")
 
 
 def set_threads(n):
