@@ -18,8 +18,8 @@ Algorithm: TypeAlias = Literal[
 ALGORITHMS: tuple[str, ...] = get_args(Algorithm)
 
 _FEW_CHANNELS = 4
-_NARROW = 200  # input times output channels
-_NARROW_GRADIENT = 64  # the same, for the weight's gradient to few output channels
+_NARROW = 32  # input channels
+_NARROW_GRADIENT = 64  # input times output channels, for the weight's gradient to few of them
 _STEPS = 50_000_000
 _WINOGRAD_CHANNELS = 32
 _WINOGRAD_FILTERS = 3 << 20  # numbers that the transformed filters may take
@@ -127,7 +127,7 @@ def problem(algorithm: str, dtype: np.dtype[np.generic], geometry: ConvGeometry)
 
 def _narrow_pays(weight_shape: Shape, groups: int) -> bool:
     outer, inner = weight_shape[0] // groups, weight_shape[1]
-    return outer < planar.FEW_OUTPUTS and outer * inner <= _NARROW and prod(weight_shape[2:]) > 1
+    return outer < planar.FEW_OUTPUTS and inner <= _NARROW and prod(weight_shape[2:]) > 1
 
 
 def _is_depthwise(weight_shape: Shape, groups: int) -> bool:

@@ -25,6 +25,8 @@ FEW_OUTPUTS = 8  # below, the product is made with the positions along its rows
 _MOST = 65536  # positions of a tile: its products are small, and the threads take turns between them
 _PARTS = 8
 _BANDS = 4
+_ADDED = 16384  # numbers that are added into place at once
+_ADDED_BYTES = 8 << 20  # that the product may take for it
 
 
 def correlate(x: Array, weight: Array, at: Correlation, y: Array, bias: Array | None = None) -> None:
@@ -97,7 +99,10 @@ def input_gradient(g: Array, weight: Array, at: Correlation, dx: Array) -> None:
     """
     outer, inner = weight.shape[:2]
     filters = np.ascontiguousarray(weight).reshape(outer, -1)
-    target = positions_of(filters.shape[1], outer, g.itemsize, g.shape[0] * prod(at.out_size), _MOST)
+    rows = filters.shape[1]
+    target = positions_of(rows, outer, g.itemsize, g.shape[0] * prod(at.out_size), _MOST)
+    # What is added at once has to be worth the turns that threads take between two additions.
+    target = max(target, min(_ADDED // inner, _ADDED_BYTES // (rows * g.itemsize)))
     bands = tiles(g.shape[0], at.out_size, max(target, _band(g.shape[0], prod(at.out_size))))
     whole = len({band.start for band in bands}) == 1
     boxes: list[Array | None] = [None] * len(bands)
