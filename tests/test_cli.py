@@ -326,4 +326,4 @@ def test_doctor_on_this_machine(run):
     assert found["machine"]["packages"]["numpy"] == np.__version__
     for advice in found["diagnosis"]["advice"]:
         assert advice["after"] >= 1.1 * advice["before"]
-    assert took < 30  # alone on a machine it is about a second or two
+    assert took < 120  # alone on a machine it is about a second or two

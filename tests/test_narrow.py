@@ -90,7 +90,7 @@ def test_what_they_cannot_serve_is_refused(monkeypatch):
         F.conv2d(x, weight, algorithm="narrow")
     assert engine.algorithm_for(x.shape, weight.shape) == "planar"
     with pytest.raises(ValueError, match=r"needs stride 1, got \(2, 2\)"):
-        F.conv2d(x, weight, stride=2, algorithm="narrow")
+        F.conv2d(x, weight, stride=2, dilation=2, algorithm="narrow")
     with pytest.raises(ValueError, match="needs two axes, got 1"):
         F.conv1d(np.ones((1, 3, 9)), weight[0], algorithm="narrow")
 

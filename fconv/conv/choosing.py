@@ -108,20 +108,20 @@ def problem(algorithm: str, dtype: np.dtype[np.generic], geometry: ConvGeometry)
     """Say why an algorithm cannot serve a convolution, if it cannot."""
     if dtype not in (np.float32, np.float64):
         return f"needs float32 or float64, got {dtype}"
-    if _strided_and_dilated(geometry):
-        return f"needs stride 1 or dilation 1, got {geometry.windows.stride} and {geometry.windows.dilation}"
     w = geometry.windows
     if algorithm == "depthwise" and not _is_depthwise(geometry.weight_shape, geometry.groups):
         return f"needs one input channel a group, got {geometry.weight_shape[1]} in {geometry.groups} groups"
     if algorithm == "adding" and set(w.stride) != {1}:
         return f"needs stride 1, got {w.stride}"
-    if algorithm == "narrow":
-        return narrow.problem(Correlation.of(geometry.windows))
+    if algorithm == "narrow" and (lacking := narrow.problem(Correlation.of(w))):
+        return lacking
     if algorithm == "winograd" and not _is_3x3(w.kernel, w.stride, w.dilation, geometry.groups):
         return (
             "needs a 3x3 kernel with stride 1, dilation 1 and one group, "
             f"got {w.kernel}, stride {w.stride}, dilation {w.dilation} and groups={geometry.groups}"
         )
+    if _strided_and_dilated(geometry):
+        return f"needs stride 1 or dilation 1, got {w.stride} and {w.dilation}"
     return None
 
 

@@ -21,6 +21,7 @@ from fconv.threads import run
 
 _TILE_BYTES = 1 << 18
 _COMPILED_TILE_BYTES = 1 << 20
+_SUMMED = 8192  # positions that compiled loops add up one by one, before the rounding errors would grow
 _KERNEL, _OUT = "klm", "xyz"
 
 
@@ -73,7 +74,7 @@ def filter_gradient(g: Array, x: Array, at: Correlation) -> Array:
     n = len(at.kernel)
     rule = f"n{_OUT[:n]}{_KERNEL[:n]}c,n{_OUT[:n]}c->{_KERNEL[:n]}c"
     loops = _loops(at)
-    parts = shares(_plan(x, at, loops is not None), 16)
+    parts = shares(_plan(x, at, loops is not None, _SUMMED), 16)
     totals = np.zeros((len(parts), *at.kernel, x.shape[-1]))
 
     def work(i: int) -> None:
@@ -107,8 +108,9 @@ def _loops(at: Correlation) -> DepthwiseLoops | None:
     return depthwise_loops.loops() if len(at.kernel) == 2 else None
 
 
-def _plan(x: Array, at: Correlation, large: bool) -> list[Tile]:
+def _plan(x: Array, at: Correlation, large: bool, most: int | None = None) -> list[Tile]:
     tile_bytes = _COMPILED_TILE_BYTES if large else _TILE_BYTES
     positions = max(64, tile_bytes // max(1, x.shape[-1] * x.itemsize))
+    positions = positions if most is None else min(positions, most)
     total = x.shape[0] * prod(at.out_size)
     return tiles(x.shape[0], at.out_size, max(1, min(positions, max(64, -(-total // 4)))))

@@ -82,6 +82,15 @@ def test_few_channels_in_float32_are_near_float64(kernel, mean):
         assert np.linalg.norm((a - b).ravel()) < 1e-6 * np.linalg.norm(b.ravel())
 
 
+def test_a_sum_over_many_positions_of_few_channels_keeps_its_digits():
+    x = np.abs(drawn((2, 2, 512, 512), 0, np.float32)) + 1
+    g = np.ones((2, 2, 510, 510), np.float32)
+    weight = np.ones((2, 1, 3, 3), np.float32)
+    found = F.conv2d_vjp(g, x, weight, groups=2, wrt="weight")[1]
+    exact = F.conv2d_vjp(*(a.astype(np.float64) for a in (g, x, weight)), groups=2, wrt="weight")[1]
+    np.testing.assert_allclose(found, exact, rtol=1e-6)
+
+
 def test_numpy_takes_over_on_request(monkeypatch):
     x, weight = drawn((2, 8, 20, 20), 0, np.float32), drawn((8, 1, 3, 3), 1, np.float32)
     g = drawn((2, 8, 18, 18), 2, np.float32)
