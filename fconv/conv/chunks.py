@@ -6,12 +6,13 @@ algorithms of the CPU do not serve, the batch is divided so that the copy stays 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from math import prod
 
 import numpy as np
 
-from fconv.arrays import Array, xp_of
+from fconv.arrays import Array, Shape, xp_of
 from fconv.conv import definition
 from fconv.conv.geometry import ConvGeometry
 
@@ -21,24 +22,12 @@ WINDOW_BYTES = 256 << 20
 
 def convolve(x: Array, weight: Array, geometry: ConvGeometry) -> Array:
     """Convolve `x` (N, C, *in_size) with `weight` (O, C/groups, *kernel) to (N, O, *out_size)."""
-    runs = runs_of_samples(geometry, x)
-    if len(runs) < 2:
-        return definition.convolve(x, weight, geometry)
-    y = xp_of(x).empty(geometry.out_shape, x.dtype)
-    for run in runs:
-        y[run] = definition.convolve(x[run], weight, part(geometry, run))
-    return y
+    return _by_runs(definition.convolve, x, weight, geometry, geometry.out_shape)
 
 
 def input_gradient(g: Array, weight: Array, geometry: ConvGeometry) -> Array:
     """Take the gradient `g` (N, O, *out_size) of the output to that of the input, (N, C, *in_size)."""
-    runs = runs_of_samples(geometry, g)
-    if len(runs) < 2:
-        return definition.input_gradient(g, weight, geometry)
-    dx = xp_of(g).empty(geometry.in_shape, g.dtype)
-    for run in runs:
-        dx[run] = definition.input_gradient(g[run], weight, part(geometry, run))
-    return dx
+    return _by_runs(definition.input_gradient, g, weight, geometry, geometry.in_shape)
 
 
 def weight_gradient(g: Array, x: Array, geometry: ConvGeometry) -> Array:
@@ -51,6 +40,23 @@ def weight_gradient(g: Array, x: Array, geometry: ConvGeometry) -> Array:
     for run in runs:
         total += definition.weight_gradient(g[run], x[run], part(geometry, run))
     return total.astype(x.dtype, copy=False)
+
+
+def _by_runs(
+    function: Callable[[Array, Array, ConvGeometry], Array],
+    x: Array,
+    weight: Array,
+    geometry: ConvGeometry,
+    shape: Shape,
+) -> Array:
+    """Compute an array of `shape` (N, ...) from each sample of `x`, a run of them at a time."""
+    runs = runs_of_samples(geometry, x)
+    if len(runs) < 2:
+        return function(x, weight, geometry)
+    result = xp_of(x).empty(shape, x.dtype)
+    for run in runs:
+        result[run] = function(x[run], weight, part(geometry, run))
+    return result
 
 
 def runs_of_samples(geometry: ConvGeometry, x: Array) -> list[slice]:
