@@ -5,6 +5,7 @@ The arrays keep their NCHW shapes; in memory, what is made here is channels-last
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 
 import numpy as np
@@ -85,17 +86,9 @@ def weight_gradient(
     outer, inner = _last(g), _last(x)
     name = for_weight_gradient(geometry, x.dtype, algorithm)
     dw = np.empty(geometry.weight_shape, x.dtype)  # costs nothing where it is not written to
-    if name == "planar":
+    if name in _FILTER_GRADIENTS:
         for o, c in _groups(groups, geometry.out_channels, geometry.in_channels):
-            dw[o] = planar.filter_gradient(outer[..., o], inner[..., c], at)
-        return dw
-    if name == "adding":
-        for o, c in _groups(groups, geometry.out_channels, geometry.in_channels):
-            dw[o] = _reverse(planar.filter_gradient(inner[..., c], outer[..., o], at.back()))
-        return dw
-    if name == "narrow":
-        for o, c in _groups(groups, geometry.out_channels, geometry.in_channels):
-            dw[o] = narrow.filter_gradient(outer[..., o], inner[..., c], at)
+            dw[o] = _FILTER_GRADIENTS[name](outer[..., o], inner[..., c], at)
         return dw
     if name == "depthwise":
         times = geometry.out_channels // groups
@@ -118,12 +111,10 @@ def _correlate(
     name = choose(weight.shape, groups, at, x.shape[0], x.dtype, algorithm)
     if name == "winograd":
         winograd.correlate(x, weight, at, y, bias)
-    elif name == "planar":
+    elif name in ("planar", "narrow"):
+        correlate = {"planar": planar, "narrow": narrow}[name].correlate
         for o, c in _groups(groups, weight.shape[0], x.shape[-1]):
-            planar.correlate(x[..., c], weight[o], at, y[..., o], None if bias is None else bias[o])
-    elif name == "narrow":
-        for o, c in _groups(groups, weight.shape[0], x.shape[-1]):
-            narrow.correlate(x[..., c], weight[o], at, y[..., o], None if bias is None else bias[o])
+            correlate(x[..., c], weight[o], at, y[..., o], None if bias is None else bias[o])
     elif name == "adding":
         for o, c in _groups(groups, weight.shape[0], x.shape[-1]):
             planar.input_gradient(x[..., c], _reverse(weight[o]), at.back(), _first(y[..., o]))
@@ -180,3 +171,11 @@ def _last(x: Array) -> Array:
 
 def _first(x: Array) -> Array:
     return np.moveaxis(x, -1, 1)
+
+
+# Of one group: (N, *out_size, O), (N, *in_size, C) and where the windows lie to (O, C, *kernel).
+_FILTER_GRADIENTS: dict[str, Callable[[Array, Array, Correlation], Array]] = {
+    "planar": planar.filter_gradient,
+    "narrow": narrow.filter_gradient,
+    "adding": lambda g, x, at: _reverse(planar.filter_gradient(x, g, at.back())),
+}
