@@ -331,3 +331,10 @@ def import_cupy() -> Any:
     if count == 0:
         raise ValueError("to_device: no GPU was found")
     return cupy
+
+
+def in_c_order(x: Array) -> Array:
+    """Return a NumPy array in C order, itself if it is; an array of a device as it is."""
+    if not isinstance(x, np.ndarray) or x.flags.c_contiguous:
+        return x
+    return np.ascontiguousarray(x)

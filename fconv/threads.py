@@ -185,16 +185,23 @@ class _Job:
         """Turn away who comes now, wait for the workers that are here, and give what one of them raised."""
         with self._lock:
             self._closed = True
-            waits = self._here > 0
-        if waits:
-            try:
-                self._idle.acquire()
-            except BaseException:  # Ctrl-C: what is being written to must not be given back yet
-                self._failed = True
-                self._idle.acquire()
-                raise
+        try:
+            self._wait()
+        except BaseException:  # Ctrl-C: what is being written to must not be given back yet
+            self._failed = True
+            self._wait()
+            raise
         del self._work  # with the arrays in it; a worker still asleep holds this job
         return self._error
+
+    def _wait(self) -> None:
+        """Wait until no worker is in the job.
+
+        Whether to wait follows from the number of workers alone: after an interrupt nobody can
+        tell whether `acquire` has taken the lock.
+        """
+        while self._here:
+            self._idle.acquire()
 
 
 def _serve(jobs: SimpleQueue[_Job]) -> None:
@@ -232,24 +239,24 @@ def _hold(token: _Token) -> None:
         if state.blas is None:
             state.blas = find_blas()
         state.holders.add(token)
+        # An interrupt may come at any point: what to go back to is kept before anything is set, and
+        # setting a number twice does no harm.
         if state.held is None:
-            before = [blas.get_threads() for blas in state.blas]
-            for blas, threads in zip(state.blas, before, strict=True):
-                if threads != 1:
-                    blas.set_threads(1)
-            state.held = before  # last, and in one step: a signal's handler may come at any point
+            state.held = [blas.get_threads() for blas in state.blas]
+        for blas in state.blas:
+            if blas.get_threads() != 1:
+                blas.set_threads(1)
 
 
 def _release(token: _Token) -> None:
     state = _state
     with state.lock:
         state.holders.discard(token)
-        before = state.held
-        if before is not None and not state.holders:
-            state.held = None
-            for blas, threads in zip(state.blas or (), before, strict=True):
+        if state.held is not None and not state.holders:
+            for blas, threads in zip(state.blas or (), state.held, strict=True):
                 if threads != 1:
                     blas.set_threads(threads)
+            state.held = None
 
 
 def _after_fork() -> None:

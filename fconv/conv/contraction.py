@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from fconv.arrays import Array, Shape
+from fconv.arrays import Array, Shape, in_c_order
 
 
 @lru_cache(maxsize=1024)
@@ -17,6 +17,10 @@ def _expression(subscripts: str, *shapes: Shape) -> Any:
 
 def contract(subscripts: str, *operands: Array) -> Array:
     """Contract `operands` as numpy.einsum does, over BLAS where the contraction allows it.
+
+    NumPy operands are contracted in C order, copied where they are not: BLAS may round the same
+    product differently where an operand is transposed in memory (OpenBLAS's kernels for AVX-512
+    do), and the same values shall give the same bits in any memory order.
 
     Parameters
     ----------
@@ -36,4 +40,9 @@ def contract(subscripts: str, *operands: Array) -> Array:
     >>> contract("nk,ok->no", np.ones((2, 3)), np.ones((4, 3))).shape
     (2, 4)
     """
+    return contract_views(subscripts, *map(in_c_order, operands))
+
+
+def contract_views(subscripts: str, *operands: Array) -> Array:
+    """Contract `operands` in the memory orders they have, which must follow from their shapes alone."""
     return _expression(subscripts, *(operand.shape for operand in operands))(*operands)

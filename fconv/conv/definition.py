@@ -8,8 +8,8 @@ reference for every faster path.
 
 from __future__ import annotations
 
-from fconv.arrays import Array
-from fconv.conv.contraction import contract
+from fconv.arrays import Array, in_c_order
+from fconv.conv.contraction import contract, contract_views
 from fconv.conv.geometry import ConvGeometry
 from fconv.conv.windows import pad, window_view, windows_adjoint
 
@@ -29,12 +29,18 @@ def _grouped(x: Array, geometry: ConvGeometry, axis: int) -> Array:
     return x.reshape(*x.shape[:axis], geometry.groups, x.shape[axis] // geometry.groups, *x.shape[axis + 1 :])
 
 
+def _windows(x: Array, geometry: ConvGeometry) -> Array:
+    """View the windows of `x` without laying them out, in strides that follow from the shape of `x`."""
+    padded = pad(in_c_order(x), geometry.windows.padding)
+    return _grouped(window_view(padded, geometry.windows), geometry, 1)
+
+
 def convolve(x: Array, weight: Array, geometry: ConvGeometry) -> Array:
     """Convolve `x` (N, C, *in_size) with `weight` (O, C/groups, *kernel) to (N, O, *out_size)."""
     out, kernel, g = _letters(geometry)
-    columns = _grouped(window_view(pad(x, geometry.windows.padding), geometry.windows), geometry, 1)
-    filters = _grouped(weight, geometry, 0)
-    y = contract(f"n{g}c{out}{kernel},{g}oc{kernel}->n{g}o{out}", columns, filters)
+    columns = _windows(x, geometry)
+    filters = _grouped(in_c_order(weight), geometry, 0)
+    y = contract_views(f"n{g}c{out}{kernel},{g}oc{kernel}->n{g}o{out}", columns, filters)
     return y.reshape(geometry.out_shape) if g else y
 
 
@@ -51,7 +57,7 @@ def input_gradient(g: Array, weight: Array, geometry: ConvGeometry) -> Array:
 def weight_gradient(g: Array, x: Array, geometry: ConvGeometry) -> Array:
     """Take the gradient `g` (N, O, *out_size) of the output to that of the weight."""
     out, kernel, group = _letters(geometry)
-    columns = _grouped(window_view(pad(x, geometry.windows.padding), geometry.windows), geometry, 1)
-    outer = _grouped(g, geometry, 1)
-    dw = contract(f"n{group}c{out}{kernel},n{group}o{out}->{group}oc{kernel}", columns, outer)
+    columns = _windows(x, geometry)
+    outer = _grouped(in_c_order(g), geometry, 1)
+    dw = contract_views(f"n{group}c{out}{kernel},n{group}o{out}->{group}oc{kernel}", columns, outer)
     return dw.reshape(geometry.weight_shape)

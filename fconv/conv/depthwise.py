@@ -80,12 +80,12 @@ def filter_gradient(g: Array, x: Array, at: Correlation) -> Array:
     def work(i: int) -> None:
         some = scratch("sums", totals.shape[1:], x.dtype)
         for tile in parts[i]:
+            slopes = matrix_of(g, tile).reshape(tile.count, *tile.size, -1)
             if loops is not None:
-                slopes = np.ascontiguousarray(matrix_of(g, tile).reshape(tile.count, *tile.size, -1))
                 seen, first = _seen(x, tile, at)
                 loops.filter_gradient(slopes, seen, some, first, at.stride, at.dilation)
             else:
-                np.einsum(rule, windows(piece(x, tile, at), tile.size, at), g[tile.index], out=some)
+                np.einsum(rule, windows(piece(x, tile, at), tile.size, at), slopes, out=some)
             totals[i] += some
 
     run(work, len(parts))

@@ -37,7 +37,7 @@ def jobs(x: Array, filters: Array, at: Correlation, y: Array, bias: Array | None
     x : array, shape (N, *in_size, C)
         Any strides.
     filters : array, shape (prod(kernel) * C, O)
-        In the order of `windows`. Contiguous along either axis.
+        In the order of `windows`, C-contiguous.
     at : Correlation
         Where the windows lie.
     y : array, shape (N, *out_size, O)
@@ -53,9 +53,6 @@ def jobs(x: Array, filters: Array, at: Correlation, y: Array, bias: Array | None
     rows, channels = filters.shape
     total = x.shape[0] * prod(at.out_size)
     plan = tiles(x.shape[0], at.out_size, positions_of(rows, channels, x.itemsize, total))
-
-    if plan[-1].positions == 1:  # BLAS sums a row by a matrix in another order where that is transposed
-        filters = np.ascontiguousarray(filters)
 
     def work(tile: Tile) -> None:
         out = y[tile.index]
@@ -123,30 +120,21 @@ def columns(x: Array, tile: Tile, at: Correlation) -> Array:
     """Lay a tile's windows out as a matrix, one row a position."""
     part = piece(x, tile, at)
     view = windows(part, tile.size, at)
-    if prod(at.kernel) == 1 and (view.flags.c_contiguous or tile.count == 1):
-        return view.reshape(tile.positions, -1)  # perhaps transposed in memory, which BLAS takes as it is
+    if view.flags.c_contiguous:
+        return view.reshape(tile.positions, -1)
     matrix = scratch("columns", view.shape, x.dtype)
     np.copyto(matrix, view)
     return matrix.reshape(tile.positions, -1)
 
 
 def matrix_of(g: Array, tile: Tile) -> Array:
-    """Give a tile of a channels-last array as a matrix, one row a position.
-
-    It is copied where its memory has gaps; channels-first where the channels of a position are
-    no neighbours, which is transposed for BLAS alone.
-    """
+    """Return a tile of a channels-last array as a C-contiguous matrix, one row a position."""
     part = g[tile.index]
     if part.flags.c_contiguous:
         return part.reshape(tile.positions, -1)
-    if part.strides[-1] == g.itemsize:
-        copy = scratch("gradient", part.shape, g.dtype)
-        np.copyto(copy, part)
-        return copy.reshape(tile.positions, -1)
-    planes = np.moveaxis(part, -1, 0)
-    copy = scratch("gradient", planes.shape, g.dtype)
-    np.copyto(copy, planes)
-    return copy.reshape(-1, tile.positions).T
+    copy = scratch("gradient", part.shape, g.dtype)
+    np.copyto(copy, part)
+    return copy.reshape(tile.positions, -1)
 
 
 def shares(plan: Sequence[Tile], count: int) -> list[Sequence[Tile]]:

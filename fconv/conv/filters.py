@@ -47,13 +47,12 @@ def matrix(weight: Array, outputs: slice = slice(None)) -> Array:
     Returns
     -------
     array, shape (prod(kernel) * C, outputs)
-        A view of a weight in the engine's memory order; else a copy, contiguous along its columns.
+        C-contiguous, since BLAS may round differently where an operand is transposed in memory: a
+        view of a weight in the engine's memory order, else a copy.
     """
     rows = prod(weight.shape[1:])
-    if is_laid_out(weight):
-        return _kernel_first(weight).reshape(rows, -1)[:, outputs]
-    copy = _copied(np.moveaxis(weight[outputs], 1, -1))
-    return copy.reshape(copy.shape[0], -1).T
+    chosen = _kernel_first(weight[outputs])
+    return (chosen if chosen.flags.c_contiguous else _copied(chosen)).reshape(rows, -1)
 
 
 def from_matrices(parts: list[Array], shape: Shape, like: Array | None) -> Array:

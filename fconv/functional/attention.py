@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fconv import random
-from fconv.arrays import Array, Shape, describe, xp_of
+from fconv.arrays import Array, Shape, describe, in_c_order, xp_of
 from fconv.functional.broadcasting import sum_to
 from fconv.functional.core import Definition, Thunks, differentiable, once
 from fconv.functional.masking import check_probability
@@ -109,6 +109,9 @@ def scaled_dot_product_attention(
     factor = 1 / sqrt(max(1, features)) if scale is None else float(scale)
 
     def attend(query: Array, key: Array, value: Array, attn_mask: Array | None) -> Definition:
+        # BLAS may round differently where an operand is transposed in memory.
+        query, key, value = map(in_c_order, (query, key, value))
+
         def spread(v: Array) -> Array:
             return xp.repeat(v, repeats, axis=-3) if repeats > 1 else v
 
@@ -148,6 +151,8 @@ def scaled_dot_product_attention(
             return dropped(weights()) @ spread(value)
 
         def pullback(g: Array) -> Thunks:
+            g = in_c_order(g)
+
             @once
             def dscores() -> Array:
                 dweights = dropped(sum_to(g @ _transposed(spread(value)), scores_shape))

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from fconv.arrays import Array, Shape, check_floating, namespace, xp_of
+from fconv.arrays import Array, Shape, check_floating, in_c_order, namespace, xp_of
 from fconv.functional.broadcasting import broadcast_shape, sum_to
 from fconv.layer import Layer, LayerPullback, Params, check_params
 
@@ -106,9 +106,10 @@ def matmul() -> Layer:
         return (*broadcast_shape("matmul", [a[:-2], b[:-2]]), a[-2], b[-1])
 
     def forward(xs: Sequence[Array]) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
-        a, b = xs
+        a, b = map(in_c_order, xs)  # BLAS may round differently where an operand is transposed in memory
 
         def pull(g: Array) -> tuple[Array, ...]:
+            g = in_c_order(g)
             return sum_to(g @ b.swapaxes(-1, -2), a.shape), sum_to(a.swapaxes(-1, -2) @ g, b.shape)
 
         return a @ b, pull

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fconv import trees
-from fconv.arrays import Array, xp_of
+from fconv.arrays import Array, in_c_order, xp_of
 from fconv.optimizers.base import Optimizer, State, as_optimizer, map_gradients
 from fconv.options import nonnegative, shares, whole
 
@@ -57,6 +57,7 @@ def clip_by_global_norm(opt: Optimizer, max_norm: float) -> Optimizer:
     (longest,) = nonnegative(name, max_norm=max_norm)
 
     def square(g: Array) -> Array:
+        g = in_c_order(g)  # a loaded gradient may have another memory order, in which NumPy sums differently
         return xp_of(g).multiply(g, g, dtype=np.float64).sum()
 
     def clip(params: Any, grads: Any) -> Any:
