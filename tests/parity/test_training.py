@@ -11,18 +11,20 @@ import fconv as fc
 SHAPE = (16, 3, 12, 12)
 
 
-def networks(dropout=0.0):
-    """The same network in both libraries."""
+def networks(dropout=0.0, smooth=False):
+    """The same network in both libraries; a smooth one has no kinks."""
+    nn = torch.nn
+    our_kinks = (fc.silu(), fc.avg_pool2d(2)) if smooth else (fc.relu(), fc.max_pool2d(2))
+    their_kinks = (nn.SiLU(), nn.AvgPool2d(2)) if smooth else (nn.ReLU(), nn.MaxPool2d(2))
     ours = fc.compose(
-        fc.conv2d(8, 3, padding=1), fc.batch_norm(), fc.relu(), fc.max_pool2d(2),
+        fc.conv2d(8, 3, padding=1), fc.batch_norm(), *our_kinks,
         fc.conv2d(12, 3, stride=2, groups=2), fc.batch_norm(), fc.tanh(),
         fc.upsample(scale_factor=1.5), fc.conv2d(8, 1, bias=False), fc.pixel_shuffle(2), fc.sigmoid(),
         fc.avg_pool2d(2), fc.flatten(), fc.linear(6), fc.batch_norm(momentum=None), fc.dropout(dropout),
         fc.linear(5),
     )  # fmt: skip
-    nn = torch.nn
     theirs = nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), *their_kinks,
         nn.Conv2d(8, 12, 3, stride=2, groups=2), nn.BatchNorm2d(12), nn.Tanh(),
         nn.Upsample(scale_factor=1.5), nn.Conv2d(12, 8, 1, bias=False), nn.PixelShuffle(2), nn.Sigmoid(),
         nn.AvgPool2d(2), nn.Flatten(), nn.Linear(18, 6), nn.BatchNorm1d(6, momentum=None),
@@ -67,9 +69,9 @@ def test_a_torch_state_dict_comes_over():
     np.testing.assert_array_equal(widened[0]["weight"], theirs[0].weight.detach().float().numpy())
 
 
-def gap_after_training(seed, dtype, options, steps=50):
-    """Train both networks from the same weights; give how far losses and parameters come apart."""
-    ours, theirs = networks()
+def gap_after_training(seed, dtype, options, steps=50, smooth=False):
+    """Train both networks from the same weights; return how far losses and parameters come apart."""
+    ours, theirs = networks(smooth=smooth)
     params = ours.init(fc.random.key(seed), SHAPE, dtype)
     theirs.to(getattr(torch, dtype)).load_state_dict(fc.to_torch(params))
     theirs.train()
@@ -102,10 +104,10 @@ def gap_after_training(seed, dtype, options, steps=50):
 )
 def test_fifty_steps_of_training_stay_with_pytorch(options):
     assert gap_after_training(3, "float64", options) < 1e-10
-    # Within 50 steps of float32 a unit may come so near to a kink that rounding decides on which
-    # side it falls, in either library; so most of the runs have to agree, not all.
-    gaps = sorted(gap_after_training(seed, "float32", options) for seed in (3, 8, 9))
-    assert gaps[1] < 1e-4, gaps
+    # In float32 a unit that comes near to a kink falls to either side by its rounding, which differs from
+    # processor to processor, so the network that is compared has none.
+    for seed in (3, 8, 9):
+        assert gap_after_training(seed, "float32", options, smooth=True) < 1e-4
 
 
 def test_gradients_of_a_network_are_autograds():
