@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
 from itertools import count
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from weakref import WeakSet
 
 from fconv.blas import Blas, find_blas
@@ -99,6 +99,28 @@ def depth() -> int:
     return _local.depth
 
 
+def join_in(spin: Callable[[int], object], recall: Callable[[], object]) -> None:
+    """Let the workers do something else before they sleep.
+
+    Parameters
+    ----------
+    spin : callable
+        Takes the number of a worker, 1 or more; called whenever the worker has nothing to do.
+    recall : callable
+        Ends all calls of `spin` soon.
+    """
+    _state.spin, _state.recall = spin, recall
+
+
+def rouse(workers: int) -> None:
+    """Have so many workers or more, none of them asleep for long."""
+    state = _state
+    if state.workers < workers:
+        state.hire(workers)
+    for _ in range(len(state.asleep)):
+        state.jobs.put(None)
+
+
 class _Local(threading.local):
     depth = 0
 
@@ -115,8 +137,11 @@ class _State:
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self.lock = threading.RLock()  # a signal's handler may compute too
-        self.jobs: SimpleQueue[_Job] = SimpleQueue()
+        self.jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self.workers = 0
+        self.asleep: set[int] = set()
+        self.spin: Callable[[int], object] = lambda worker: None
+        self.recall: Callable[[], object] = lambda: None
         self.blas: list[Blas] | None = None
         # Weakly, so that a call whose end was lost to Ctrl-C is not waited for.
         self.holders: WeakSet[_Token] = WeakSet()
@@ -127,8 +152,9 @@ class _State:
         if self.workers < n:
             with self.lock, suppress(RuntimeError):  # in a browser, or a process that is ending
                 while self.workers < n:
-                    threading.Thread(target=_serve, args=(self.jobs,), name="fconv", daemon=True).start()
-                    self.workers += 1
+                    number = self.workers + 1  # 0 is whoever calls
+                    threading.Thread(target=_serve, args=(self, number), name="fconv", daemon=True).start()
+                    self.workers = number
         return min(n, self.workers)
 
 
@@ -204,9 +230,17 @@ class _Job:
             self._idle.acquire()
 
 
-def _serve(jobs: SimpleQueue[_Job]) -> None:
+def _serve(state: _State, number: int) -> None:
     while True:
-        jobs.get().help()
+        state.spin(number)
+        try:
+            job = state.jobs.get_nowait()
+        except Empty:
+            state.asleep.add(number)
+            job = state.jobs.get()
+            state.asleep.discard(number)
+        if job is not None:
+            job.help()
 
 
 def _initial_threads() -> int:
@@ -223,8 +257,11 @@ def _initial_threads() -> int:
 def _spread(work: Callable[[int], None], tasks: int, threads: int) -> None:
     job = _Job(work, tasks)
     try:
-        for _ in range(_state.hire(threads - 1)):
+        helpers = _state.hire(threads - 1)
+        for _ in range(helpers):
             _state.jobs.put(job)
+        if helpers > len(_state.asleep):
+            _state.recall()
         job.share()
     finally:
         error = job.close()
@@ -264,7 +301,7 @@ def _after_fork() -> None:
     global _state, _local
     old, _local = _state, _Local()
     _state = _State(old.threads)
-    _state.blas = old.blas
+    _state.blas, _state.spin, _state.recall = old.blas, old.spin, old.recall
     if old.held is not None and old.blas is not None:  # forked in the middle of another thread's call
         for library, number in zip(old.blas, old.held, strict=True):
             library.set_threads(number)

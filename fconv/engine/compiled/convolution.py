@@ -1,0 +1,212 @@
+"""Convolution and its gradients by compiled kernels: which of them serve a shape, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from fconv.arrays import Array
+from fconv.conv.geometry import ConvGeometry
+from fconv.engine.compiled.correlate import Correlation, Shape, Tap
+from fconv.engine.compiled.llvm import machine
+from fconv.engine.compiled.planes import Planes
+from fconv.engine.compiled.weights import WeightGradient
+from fconv.engine.compiled.winograd import PRODUCTS, STEP, Winograd
+
+
+def _three(values: Any, filled: int) -> tuple[int, int, int]:
+    return (*(filled,) * (3 - len(values)), *values)
+
+
+def _deep(x: Array) -> Array:
+    """View (N, C, *size) as (N, C, D, H, W)."""
+    return x.reshape(x.shape[:2] + (1,) * (5 - x.ndim) + x.shape[2:]) if x.ndim < 5 else x
+
+
+def _last(shape: tuple[int, ...], dtype: Any) -> Array:
+    """Make an array (N, C, D, H, W) that is channels-last in memory."""
+    n, c, *size = shape
+    return np.empty((n, *size, c), dtype).transpose(0, 4, 1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """The input positions of one remainder: where they are, and the correlation of the gradient that gives them."""
+
+    where: tuple[slice, ...]
+    shape: Shape | None
+
+
+class Pass:
+    """A correlation by whichever kernel suits its shape."""
+
+    def __init__(self, shape: Shape, dtype: str, algorithm: str, stride: int = 1) -> None:
+        self.shape = shape
+        lanes = machine().vector_bytes // (4 if dtype == "float32" else 8)
+        elementwise = shape.inner == shape.outer == 1 and shape.groups > 1
+        wide = shape.out_size[2] / (-(-shape.out_size[2] // lanes) * lanes)
+        few = shape.outer * 2 <= lanes and not elementwise
+        self.planes = None
+        self.winograd = None
+        if algorithm == "winograd" or (algorithm == "auto" and winograd_pays(shape, dtype)):
+            self.winograd = Winograd(shape, dtype)
+            self.direct = self.winograd.direct
+        elif few and wide * lanes > shape.outer:
+            self.planes = Planes(shape, dtype)
+        else:
+            self.direct = Correlation(shape, dtype, stride * shape.groups * shape.outer * (4 if dtype == "float32" else 8))
+
+    def output(self, dtype: Any) -> Array:
+        """Make an array for the output, in the memory order that is written fastest."""
+        s = self.shape
+        shape = (s.images, s.groups * s.outer, *s.out_size)
+        return np.empty(shape, dtype) if self.planes else _last(shape, dtype)
+
+    def run(self, x: Array, weight: Array, bias: Array | None, y: Array) -> None:
+        """Correlate `x` with a weight of shape (groups, outer, inner, D, H, W), in any memory order."""
+        if self.planes is not None:
+            start = np.zeros(y.shape[1], y.dtype) if bias is None else np.ascontiguousarray(bias)
+            self.planes.run(x, self.planes.lay(weight), start, y)
+            return
+        laid = self.direct.lay(weight)
+        start = self.direct.start(bias, y.dtype)
+        if self.winograd is not None:
+            self.winograd.run(channels_last(x), self.winograd.transformed(laid), start, y)
+        else:
+            self.direct.run(x, laid, start, y)
+
+
+def channels_last(x: Array) -> Array:
+    """Return (N, C, D, H, W) with neighbouring channels, itself if they are."""
+    if x.strides[1] == x.itemsize or x.shape[1] == 1:
+        return x
+    out = _last(x.shape, x.dtype)
+    out[...] = x
+    return out
+
+
+def winograd_pays(shape: Shape, dtype: str) -> bool:
+    """Compare what the two ways cost, in multiplications.
+
+    What a transform reads and writes costs as much as some multiplications, and more for filters, which
+    are written to memory. The constants are fitted to measured times, docs/design/engine.md.
+    """
+    if dtype != "float32" or not is_3x3(shape):
+        return False
+    inner, outer = shape.inner, shape.outer
+    if min(inner, outer) < machine().vector_bytes // 4:
+        return False
+    blocks = shape.images * prod(-(-n // STEP) for n in shape.out_size[1:])
+    filters = 25 if inner * outer < 1 << 17 else 60
+    cost = blocks * PRODUCTS * (1.25 * inner * outer + 12 * (inner + outer)) + PRODUCTS * inner * outer * filters
+    return cost < shape.multiply_adds
+
+
+def is_3x3(shape: Shape) -> bool:
+    """Return whether a correlation is one over two axes, 3x3, of stride and dilation 1, in one group."""
+    reach = tuple(hi - lo for lo, hi in zip(shape.low, shape.high, strict=True))
+    return shape.groups == 1 and shape.step == (1, 1, 1) and len(shape.taps) == 9 and reach == (0, 2, 2)
+
+
+class CompiledConvolution:
+    """A convolution and its gradients, planned: all that the shapes decide is decided."""
+
+    engine = "compiled"
+
+    def __init__(self, geometry: ConvGeometry, dtype: str, algorithm: str) -> None:
+        w = geometry.windows
+        self.geometry, self.dtype, self.algorithm = geometry, dtype, algorithm
+        kernel, stride, dilation = (_three(v, 1) for v in (w.kernel, w.stride, w.dilation))
+        pads = _three([lo for lo, _ in w.padding], 0)
+        in_size, out_size = _three(w.in_size, 1), _three(w.out_size, 1)
+        groups, inner = geometry.groups, geometry.in_channels // geometry.groups
+        outer = geometry.out_channels // geometry.groups
+        places = list(product(*map(range, kernel)))
+        self.weight_shape = (groups, outer, inner, *kernel)
+        self.in_shape = (geometry.batch, geometry.in_channels, *in_size)
+        taps = tuple(
+            Tap(tuple(k * d - p for k, d, p in zip(place, dilation, pads, strict=True)), place)  # type: ignore[arg-type]
+            for place in places
+        )
+        self.shape = Shape(geometry.batch, groups, inner, outer, in_size, out_size, stride, taps)
+        self.forward = Pass(self.shape, dtype, algorithm)
+        self.name = "winograd" if self.forward.winograd else "direct"
+        self._phases: list[tuple[Phase, Pass | None]] | None = None
+        self._weights: WeightGradient | Winograd | None = None
+        self._in = (kernel, stride, dilation, pads)
+
+    def convolve(self, x: Array, weight: Array, bias: Array | None) -> Array:
+        """Return the output, (N, O, *out_size)."""
+        y = self.forward.output(x.dtype)
+        self.forward.run(_deep(x), self._grouped(weight), bias, y)
+        return y.reshape(self.geometry.out_shape) if y.ndim != len(self.geometry.out_shape) else y
+
+    def _grouped(self, weight: Array) -> Array:
+        return _deep(weight).reshape(self.weight_shape)
+
+    def input_gradient(self, g: Array, weight: Array) -> Array:
+        """Return the gradient of the input, (N, C, *in_size)."""
+        phases = self._phases = self._phases or self._planned()
+        turned = self._grouped(weight).swapaxes(1, 2)
+        first = phases[0][1]
+        if len(phases) == 1 and first is not None:
+            dx = first.output(g.dtype)
+            first.run(_deep(g), turned, None, dx)
+        else:
+            dx = _last(self.in_shape, g.dtype)
+            for phase, correlate in phases:
+                part = dx[(slice(None), slice(None), *phase.where)]
+                if correlate is None:
+                    part[...] = 0
+                elif correlate.planes is not None:
+                    made = correlate.output(g.dtype)
+                    correlate.run(_deep(g), turned, None, made)
+                    part[...] = made
+                else:
+                    correlate.run(_deep(g), turned, None, part)
+        return dx.reshape(self.geometry.in_shape) if dx.ndim != len(self.geometry.in_shape) else dx
+
+    def _planned(self) -> list[tuple[Phase, Pass | None]]:
+        """Divide the input positions by their remainder: each sees the gradient through entries of its own."""
+        kernel, stride, dilation, pads = self._in
+        s = self.shape
+        found = []
+        for offsets in product(*map(range, stride)):
+            size = tuple(max(0, -(-(n - a) // t)) for n, a, t in zip(s.in_size, offsets, stride, strict=True))
+            if not all(size):
+                continue
+            taps = []
+            for place in product(*map(range, kernel)):
+                reach = [a + p - k * d for a, p, k, d in zip(offsets, pads, place, dilation, strict=True)]
+                if not any(r % t for r, t in zip(reach, stride, strict=True)):
+                    taps.append(Tap(tuple(r // t for r, t in zip(reach, stride, strict=True)), place))  # type: ignore[arg-type]
+            where = tuple(slice(a, None, t) for a, t in zip(offsets, stride, strict=True))
+            if not taps:
+                found.append((Phase(where, None), None))
+                continue
+            taps.sort(key=lambda tap: tap.shift)
+            shape = Shape(s.images, s.groups, s.outer, s.inner, s.out_size, size, (1, 1, 1), tuple(taps))  # type: ignore[arg-type]
+            algorithm = self.algorithm if stride == (1, 1, 1) else "direct"
+            found.append((Phase(where, shape), Pass(shape, self.dtype, algorithm, stride[2])))
+        return found
+
+    def weight_gradient(self, g: Array, x: Array, like: Array | None) -> Array:
+        """Return the gradient of the weight, (O, C/groups, *kernel), in the memory order of `like`."""
+        kernel = self.weight_shape[3:]
+        if like is None:
+            like = np.empty(self.geometry.weight_shape, g.dtype)
+        deep = _deep(like)
+        if self._weights is None:
+            s = self.shape
+            wide = 4 * PRODUCTS * s.inner * s.outer <= 4 << 20 or self.algorithm == "winograd"
+            self._weights = self.forward.winograd if self.forward.winograd and wide else WeightGradient(s, self.dtype)
+        if isinstance(self._weights, Winograd):
+            dw = self._weights.weight_gradient(channels_last(_deep(g)), channels_last(_deep(x)), deep)
+        else:
+            dw = self._weights.run(_deep(g), _deep(x), deep)
+        del kernel
+        return dw.reshape(self.geometry.weight_shape)

@@ -1,0 +1,372 @@
+"""Correlation of pictures with filters, direct: what the forward pass and the input gradient consist of.
+
+Each task takes a strip of the output of some pictures. It copies the box of input that the strip sees, zeros
+included, unless the input can be read where it lies, and contracts it with one block of filters after another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from fconv.engine.compiled import packing
+from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Value, machine
+from fconv.engine.compiled.micro import Block, contraction, even, most_rows
+from fconv.engine.compiled.pool import pool, scratch
+
+BOX_BYTES = 384 << 10
+"""What the box of a task may take: with a block of filters it stays in the L2 cache."""
+FILTER_BYTES = 256 << 10
+LEAST_TASKS = 8
+
+FIELDS = (
+    "x", "x_image", "x_channel", "x_d", "x_h", "x_w", "w", "start", "y", "y_image", "y_d", "y_h", "table",
+    "entries", "count", "count_block", "in_d", "in_h", "in_w", "step_d", "step_h", "step_w", "low_d", "low_h",
+    "low_w", "out_d", "out_h", "out_w", "images", "strip_n", "strip_h", "strip_w", "parts", "box_d", "box_h",
+    "box_w", "channels", "inner", "outer", "blocks", "all_blocks", "block_bytes", "scratch", "scratch_size",
+    "pack",
+)  # fmt: skip
+
+
+class Fields:
+    """The arguments of a kernel, by name, in a function that is being written."""
+
+    def __init__(self, function: Function, address: Value, names: Sequence[str] = FIELDS) -> None:
+        self._f, self._address, self._names = function, address, names
+
+    def __getattr__(self, name: str) -> Value:
+        place = self._address + 8 * self._names.index(name)
+        return self._f.value(f"load i64, ptr {place.name}", INT)
+
+    def pointer(self, name: str) -> Value:
+        place = self._address + 8 * self._names.index(name)
+        return self._f.value(f"load ptr, ptr {place.name}", POINTER)
+
+
+def kernel_of(module: Module) -> tuple[Function, Value, Value, Value]:
+    """Begin a kernel; return it with its task, its arguments' address and the number of the thread."""
+    f = Function(module, "kernel", [INT, POINTER, INT], exported=True)
+    return f, *f.arguments
+
+
+def sizes_of(rows: int, *lengths: int) -> tuple[int, ...]:
+    """Return which sizes of blocks `cover` takes for rows of these lengths.
+
+    Examples
+    --------
+    >>> sizes_of(7, 56), sizes_of(7, 27), sizes_of(4, 5)
+    ((7,), (7, 6), (4, 1))
+    """
+    found = set()
+    for length in lengths:
+        fewer = -(-length // rows) * rows - length
+        if fewer <= -(-length // rows):
+            found |= {rows} if -(-length // rows) > fewer else set()
+            found |= {rows - 1} if fewer else set()
+        else:
+            found |= ({rows} if length >= rows else set()) | {1}
+    return tuple(sorted(found, reverse=True))
+
+
+def cover(f: Function, columns: Value, rows: int, sizes: Sequence[int]) -> list[tuple[int, Value]]:
+    """Cover `columns` positions by blocks of `rows` and of one less, or where that fails of one.
+
+    Returns
+    -------
+    list of (int, Value)
+        The size of blocks, and how many of them come, in this order.
+    """
+    count = (columns + (rows - 1)) // rows
+    fewer = count * rows - columns
+    fits = f.negation(fewer > count)
+    many, less = f.select(fits, count - fewer, columns // rows), f.select(fits, fewer, 0)
+    rest = columns - many * rows - less * (rows - 1)
+    counts = {1: rest, rows: many} if rows < 3 else {rows: many, rows - 1: less, 1: rest}
+    if rows == 2:
+        counts = {2: many, 1: columns - many * 2}
+    if rows == 1:
+        counts = {1: columns}
+    return [(size, counts[size]) for size in sizes]
+
+
+@lru_cache(maxsize=256)
+def _kernel(
+    dtype: str,
+    block: Block,
+    sizes: tuple[int, ...],
+    x_row: int,
+    y_row: int,
+    itemsize: int,
+    packed: bool,
+    elementwise: bool,
+) -> int:
+    module = Module()
+    lanes = machine().vector_bytes // itemsize
+    width = block.vectors * lanes
+    strides = {"x_step": itemsize, "x_row": x_row, "w_step": width * itemsize, "y_row": y_row}
+    micro = {
+        size: contraction(module, dtype, Block(size, block.vectors), strides, elementwise=elementwise)
+        for size in sizes
+    }
+    f, task, address, worker = kernel_of(module)
+    a = Fields(f, address)
+
+    part, rest = task % a.parts, task // a.parts
+    across, down = (a.out_w + a.strip_w - 1) // a.strip_w, (a.out_h + a.strip_h - 1) // a.strip_h
+    w0, rest = rest % across * a.strip_w, rest // across
+    h0, rest = rest % down * a.strip_h, rest // down
+    d, n0 = rest % a.out_d, rest // a.out_d * a.strip_n
+    columns, lines = f.least(a.out_w - w0, a.strip_w), f.least(a.out_h - h0, a.strip_h)
+    images = f.least(a.images - n0, a.strip_n)
+    begin = (d * a.step_d + a.low_d, h0 * a.step_h + a.low_h, w0 * a.step_w + a.low_w)
+    if packed:
+        pixel = a.channels * itemsize
+        line, image = a.step_h * a.box_w * pixel, a.box_d * a.box_h * a.box_w * pixel
+        seen = a.pointer("scratch") + worker * a.scratch_size
+        with f.loop(images) as n:
+            f.call_address(
+                a.pack, seen + n * image, a.pointer("x") + (n0 + n) * a.x_image, a.box_d, a.box_h, a.box_w,
+                *begin, a.in_d, a.in_h, a.in_w, a.channels, a.x_channel, a.x_d, a.x_h, a.x_w,
+            )  # fmt: skip
+    else:
+        line, image = a.step_h * a.x_h, a.x_image
+        seen = a.pointer("x") + n0 * image + begin[0] * a.x_d + begin[1] * a.x_h + begin[2] * a.x_w
+    out = a.pointer("y") + n0 * a.y_image + d * a.y_d + h0 * a.y_h + w0 * y_row
+    blocks = cover(f, columns, block.rows, sizes)
+
+    with f.loop((part + 1) * a.all_blocks // a.parts, part * a.all_blocks // a.parts) as b:
+        group, first = b // a.blocks, b % a.blocks * width
+        there = f.least(a.outer - first, width)
+        place = (group * a.outer + first) * itemsize
+        channel = first if elementwise else group * a.inner
+        with f.loop(a.count, step=a.count_block) as c:
+            weights = a.pointer("w") + b * a.block_bytes + c * (width * itemsize)
+            count = f.least(a.count - c, a.count_block)
+            with f.loop(images) as n, f.loop(lines) as h:
+                x = seen + n * image + h * line + (channel + c) * itemsize
+                y = out + n * a.y_image + h * a.y_h + place
+                for size, groups in blocks:
+                    f.call(
+                        micro[size], x, weights, a.pointer("table"), a.entries, count, y,
+                        a.pointer("start") + b * (width * itemsize), there, c, groups,
+                    )  # fmt: skip
+                    x, y = x + groups * (size * x_row), y + groups * (size * y_row)
+    f.finish()
+    return machine().compile(module)[0]
+
+
+@lru_cache(maxsize=64)
+def _filter_kernel(dtype: str, width: int) -> int:
+    """Compile the layout of filters: a task lays out one block."""
+    module = Module()
+    lay = packing.filters(module, dtype, width, packing.transpose(module, dtype))
+    f, task, address, _ = kernel_of(module)
+    a = Fields(f, address, FILTER_FIELDS)
+    group, first = task // a.blocks, task % a.blocks * width
+    f.call(
+        lay, a.pointer("w") + task * a.block_bytes,
+        a.pointer("weight") + group * a.weight_group + first * a.weight_outer, a.weight_outer,
+        f.least(a.outer - first, width), a.weight_inner, a.inner, a.pointer("table"), a.taps, a.neighbours,
+    )  # fmt: skip
+    f.finish()
+    return machine().compile(module)[0]
+
+
+FILTER_FIELDS = (
+    "w", "weight", "weight_group", "weight_outer", "weight_inner", "outer", "inner", "blocks", "block_bytes",
+    "table", "taps", "neighbours",
+)  # fmt: skip
+
+
+def vectors_for(outer: int, lanes: int) -> int:
+    """Choose the vectors of a block, for so many outputs of a group: little is left over, and loads are few."""
+    whole = -(-outer // lanes)
+    most = 6 if machine().embedded else 3
+    cost = {
+        v: -(-whole // v) * v * (1 + (v + most_rows(v)) / (v * most_rows(v))) for v in range(1, most + 1)
+    }
+    return min(cost, key=lambda v: (cost[v], -v))
+
+
+@dataclass(frozen=True)
+class Tap:
+    """An entry of the kernel: where it looks, relative to the first input position of an output, and its place."""
+
+    shift: tuple[int, int, int]
+    place: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A correlation over three axes.
+
+    Attributes
+    ----------
+    images, groups, inner, outer : int
+        Pictures, groups, and channels of a group on either side.
+    in_size, out_size, step : tuple of int
+        Sizes, and input positions from one output to the next.
+    taps : tuple of Tap
+        The entries of the kernel that take part, sorted.
+    """
+
+    images: int
+    groups: int
+    inner: int
+    outer: int
+    in_size: tuple[int, int, int]
+    out_size: tuple[int, int, int]
+    step: tuple[int, int, int]
+    taps: tuple[Tap, ...]
+
+    @property
+    def low(self) -> tuple[int, int, int]:
+        """The least shift along each axis."""
+        return tuple(min(tap.shift[i] for tap in self.taps) for i in range(3))  # type: ignore[return-value]
+
+    @property
+    def high(self) -> tuple[int, int, int]:
+        """The largest shift along each axis."""
+        return tuple(max(tap.shift[i] for tap in self.taps) for i in range(3))  # type: ignore[return-value]
+
+    @property
+    def hangs_over(self) -> bool:
+        """Whether a window leaves the picture."""
+        sides = zip(self.low, self.high, self.in_size, self.out_size, self.step, strict=True)
+        return any(lo < 0 or (out - 1) * step + hi >= size for lo, hi, size, out, step in sides)
+
+    @property
+    def multiply_adds(self) -> int:
+        return self.images * prod(self.out_size) * len(self.taps) * self.groups * self.inner * self.outer
+
+
+class Correlation:
+    """A correlation that is planned: all but where the arrays lie."""
+
+    def __init__(self, shape: Shape, dtype: str, y_row: int) -> None:
+        self.shape, self.dtype = shape, dtype
+        self.itemsize = 4 if dtype == "float32" else 8
+        lanes = machine().vector_bytes // self.itemsize
+        self.elementwise = shape.inner == 1 and shape.groups > 1 and shape.outer == 1
+        s = shape
+        self.outer = s.groups if self.elementwise else s.outer
+        self.vectors = vectors_for(self.outer, lanes)
+        if self.elementwise:
+            self.vectors = min(2, -(-self.outer // lanes))
+        self.width = self.vectors * lanes
+        self.blocks = -(-self.outer // self.width)
+        self.all_blocks = self.blocks * (1 if self.elementwise else s.groups)
+        self.channels = s.groups * s.inner
+        rows = most_rows(self.vectors)
+        if self.elementwise:
+            rows = max(1, (machine().registers - self.vectors - 2) // (2 * self.vectors))
+        self.y_row = y_row
+        self._strip()
+        self.rows = even(self.strip[2], min(rows, self.strip[2]))
+        self.sizes = sizes_of(self.rows, self.strip[2], s.out_size[2] - (s.out_size[2] - 1) // self.strip[2] * self.strip[2])
+        self.block_bytes = len(s.taps) * (1 if self.elementwise else s.inner) * self.width * self.itemsize
+
+    def _strip(self) -> None:
+        """Divide the output: boxes that stay in the cache, and enough tasks for all threads."""
+        s, pixel = self.shape, self.channels * self.itemsize
+        reach = [hi - lo + 1 for lo, hi in zip(s.low, s.high, strict=True)]
+
+        def box(h: int, w: int) -> int:
+            return reach[0] * ((h - 1) * s.step[1] + reach[1]) * ((w - 1) * s.step[2] + reach[2]) * pixel
+
+        w = s.out_size[2]
+        while box(1, w) > BOX_BYTES and w > 32:
+            w = -(-w // 2)
+        h = s.out_size[1]
+        tasks = s.images * s.out_size[0] * -(-s.out_size[2] // w)
+        most = max(1, -(-h * tasks // LEAST_TASKS))
+        while h > 1 and (box(h, w) > BOX_BYTES or h > most):
+            h = -(-h // 2) if h > 2 * most else h - 1
+        h = -(-s.out_size[1] // -(-s.out_size[1] // h))
+        n = 1
+        if h == s.out_size[1] and w == s.out_size[2]:
+            n = max(1, min(BOX_BYTES // box(h, w), s.images * s.out_size[0] // LEAST_TASKS))
+            n = -(-s.images // -(-s.images // n))
+        self.strip = (n, h, w)
+        self.box = (reach[0], (h - 1) * s.step[1] + reach[1], (w - 1) * s.step[2] + reach[2])
+        strips = -(-s.images // n) * s.out_size[0] * -(-s.out_size[1] // h) * -(-s.out_size[2] // w)
+        self.parts = min(self.all_blocks, -(-LEAST_TASKS // strips)) if strips < LEAST_TASKS else 1
+        self.tasks = strips * self.parts
+
+    def lay(self, weight: Any) -> Any:
+        """Lay filters out, (blocks, taps, inner, width), from (groups, outer, inner, D, H, W) in any memory order."""
+        group, outer, inner, *kernel = weight.strides
+        if self.elementwise:
+            group, outer = 0, group
+        s = self.shape
+        w = np.empty(self.all_blocks * self.block_bytes // self.itemsize, weight.dtype)
+        table = np.array([sum(p * k for p, k in zip(tap.place, kernel, strict=True)) for tap in s.taps], np.int64)
+        neighbours = all(int(b - a) == self.itemsize for a, b in zip(table, table[1:], strict=False))
+        inside = 1 if self.elementwise else s.inner
+        arguments = np.array([
+            w.ctypes.data, weight.ctypes.data, group, outer, inner, self.outer, inside, self.blocks,
+            self.block_bytes, table.ctypes.data, len(table), neighbours,
+        ], np.int64)  # fmt: skip
+        pool().run(_filter_kernel(self.dtype, self.width), arguments, self.all_blocks)
+        return w
+
+    def start(self, bias: Any, dtype: Any) -> Any:
+        """Lay out what the sums begin with."""
+        start = np.zeros((self.all_blocks // self.blocks, self.blocks * self.width), dtype)
+        if bias is not None:
+            start[:, : self.outer] = bias.reshape(-1, self.outer)
+        return start
+
+    def run(self, x: Any, w: Any, start: Any, y: Any) -> None:
+        """Correlate `x` (N, C, D, H, W) in any memory order into channels-last `y`."""
+        s, item = self.shape, self.itemsize
+        image, channel, *steps = x.strides
+        packed = s.hangs_over or channel != item or steps[2] != self.channels * item
+        pixel = self.channels * item
+        pitch = (self.box[1] * self.box[2] * pixel, self.box[2] * pixel, pixel) if packed else tuple(steps)
+        table, entries, count, count_block = _table(self, pitch)
+        size = self.strip[0] * prod(self.box) * pixel + 64 if packed else 0
+        memory = scratch.take(size * 16)
+        base = memory.ctypes.data
+        arguments = np.array([
+            x.ctypes.data, image, channel, *steps, w.ctypes.data, start.ctypes.data, y.ctypes.data,
+            y.strides[0], y.strides[2], y.strides[3], table.ctypes.data, entries, count, count_block, *s.in_size, *s.step, *s.low, *s.out_size,
+            s.images, *self.strip, self.parts, *self.box, self.channels, 1 if self.elementwise else s.inner,
+            self.outer, self.blocks, self.all_blocks, self.block_bytes, base + -base % 64, size,
+            packing.compiled_box(self.dtype) if packed else 0,
+        ], np.int64)  # fmt: skip
+        kernel = _kernel(
+            self.dtype, Block(self.rows, self.vectors), self.sizes, s.step[2] * pixel, self.y_row, item, packed,
+            self.elementwise,
+        )  # fmt: skip
+        pool().run(kernel, arguments, self.tasks)
+        scratch.give_back(memory)
+
+
+@lru_cache(maxsize=512)
+def _table(plan: Correlation, pitch: tuple[int, int, int]) -> tuple[Any, int, int, int]:
+    """Work out where the kernel's entries lie in the input and among the filters; rows of it join into one."""
+    s, low = plan.shape, plan.shape.low
+    inner = 1 if plan.elementwise else s.inner
+    row = plan.width * plan.itemsize * inner
+    x = [sum((a - lo) * p for a, lo, p in zip(tap.shift, low, pitch, strict=True)) for tap in s.taps]
+    step, joined = inner * plan.itemsize, 1
+    if s.groups == 1 and pitch[2] == step and not plan.elementwise:
+        joined = 1
+        while joined < len(x) and x[joined] - x[joined - 1] == step:
+            joined += 1
+        if len(x) % joined or any(x[i + 1] - x[i] != step for i in range(len(x) - 1) if (i + 1) % joined):
+            joined = 1
+    count = inner * joined
+    count_block = count
+    if plan.block_bytes > FILTER_BYTES * 1.5 and inner > 32 and not plan.elementwise:
+        joined, count = 1, inner
+        pieces = -(-plan.block_bytes // FILTER_BYTES)
+        count_block = max(32, 16 * -(-inner // (16 * pieces)))
+    entries = [(x[i], i * row) for i in range(0, len(x), joined)]
+    return np.array(entries, np.int64), len(entries), count, count_block

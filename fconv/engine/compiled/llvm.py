@@ -1,0 +1,382 @@
+"""LLVM IR as text, built by Python functions that read like the loops they emit, and its compilation.
+
+A kernel is a `Function`; integers, addresses and vectors in it are `Value`\\ s with Python's operators. What is
+an `int` or a `float` of Python while a kernel is built is a constant of the kernel.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+Number: TypeAlias = "Value | int"
+
+INT, POINTER = "i64", "ptr"
+
+
+class Value:
+    """An SSA value: an integer (i64), an address (ptr), a number or a vector of numbers."""
+
+    __slots__ = ("function", "name", "type")
+
+    def __init__(self, function: Function, name: str, type: str) -> None:
+        self.function, self.name, self.type = function, name, type
+
+    def _with(self, integer: str, floating: str, other: Any) -> Value:
+        f, operation = self.function, integer if self.type == INT else floating
+        return f.value(f"{operation} {self.type} {self.name}, {f.constant(other, self.type).name}", self.type)
+
+    def _compared(self, condition: str, other: Number) -> Value:
+        f = self.function
+        return f.value(f"icmp {condition} {self.type} {self.name}, {f.constant(other, INT).name}", "i1")
+
+    def __add__(self, other: Any) -> Value:
+        """Add; bytes to an address."""
+        if self.type != POINTER:
+            return self._with("add", "fadd", other)
+        offset = self.function.constant(other, INT).name
+        return self.function.value(f"getelementptr i8, ptr {self.name}, i64 {offset}", POINTER)
+
+    def __sub__(self, other: Any) -> Value:
+        return self._with("sub", "fsub", other)
+
+    def __mul__(self, other: Any) -> Value:
+        return self._with("mul", "fmul", other)
+
+    def __floordiv__(self, other: Number) -> Value:
+        return self._with("sdiv", "fdiv", other)
+
+    def __mod__(self, other: Number) -> Value:
+        return self._with("srem", "frem", other)
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __lt__(self, other: Number) -> Value:
+        return self._compared("slt", other)
+
+    def __gt__(self, other: Number) -> Value:
+        return self._compared("sgt", other)
+
+    def equals(self, other: Number) -> Value:
+        """Compare; `==` is left to Python."""
+        return self._compared("eq", other)
+
+
+class Variable:
+    """A place on the stack, which LLVM keeps in a register."""
+
+    def __init__(self, function: Function, type: str, initial: Any) -> None:
+        self._function, self._type = function, type
+        self._place = function.allocate(type)
+        self.set(initial)
+
+    def get(self) -> Value:
+        return self._function.value(f"load {self._type}, ptr {self._place}", self._type)
+
+    def set(self, value: Any) -> None:
+        f = self._function
+        f.emit(f"store {self._type} {f.constant(value, self._type).name}, ptr {self._place}")
+
+
+class Function:
+    """A function that is being written; its arguments are in `arguments`."""
+
+    def __init__(
+        self,
+        module: Module,
+        name: str,
+        arguments: list[str],
+        result: str = "void",
+        exported: bool = False,
+    ) -> None:
+        self.module, self.name, self.result, self.exported = module, name, result, exported
+        self.arguments = [Value(self, f"%a{i}", type) for i, type in enumerate(arguments)]
+        self._lines: list[str] = []
+        self._places: list[str] = []
+        self._count = 0
+        module.functions.append(self)
+
+    def _name(self, prefix: str) -> str:
+        self._count += 1
+        return f"{prefix}{self._count}"
+
+    def value(self, text: str, type: str) -> Value:
+        name = self._name("%v")
+        self.emit(f"{name} = {text}")
+        return Value(self, name, type)
+
+    def emit(self, text: str) -> None:
+        self._lines.append(text)
+
+    def allocate(self, type: str) -> str:
+        name = self._name("%m")
+        self._places.append(f"{name} = alloca {type}")
+        return name
+
+    def variable(self, type: str, initial: Any) -> Variable:
+        return Variable(self, type, initial)
+
+    def constant(self, value: Any, type: str) -> Value:
+        """Return a value as it is, and a number of Python as a constant of `type`."""
+        if isinstance(value, Value):
+            return value
+        if type == INT:
+            return Value(self, str(int(value)), type)
+        if not type.startswith("<"):
+            return Value(self, _literal(value, type), type)
+        if value == 0:
+            return Value(self, "zeroinitializer", type)
+        lanes, element = _parts(type)
+        return Value(self, f"<{', '.join([f'{element} {_literal(value, element)}'] * lanes)}>", type)
+
+    @contextmanager
+    def loop(self, stop: Number, start: Number = 0, step: Number = 1) -> Iterator[Value]:
+        """Repeat for `start`, `start` + `step`, ... below `stop`."""
+        place = self.variable(INT, start)
+        head, body, after = (self._name("b") for _ in range(3))
+        self._go(head)
+        index = place.get()
+        self._branch(index < stop, body, after)
+        yield index
+        place.set(index + step)
+        self._go(head, after)
+
+    @contextmanager
+    def repeat(self, condition: Callable[[], Value]) -> Iterator[None]:
+        """Repeat while a condition, which is computed anew each time, is true."""
+        head, body, after = (self._name("b") for _ in range(3))
+        self._go(head)
+        self._branch(condition(), body, after)
+        yield
+        self._go(head, after)
+
+    @contextmanager
+    def when(self, condition: Value) -> Iterator[None]:
+        """Do something if `condition` is true."""
+        body, after = self._name("b"), self._name("b")
+        self._branch(condition, body, after)
+        yield
+        self._go(after)
+
+    def _go(self, target: str, continued: str | None = None) -> None:
+        """Jump to a block, and go on writing that one or `continued`."""
+        self.emit(f"br label %{target}")
+        self._lines.append(f"{continued or target}:")
+
+    def _branch(self, condition: Value, then: str, otherwise: str) -> None:
+        self.emit(f"br i1 {condition.name}, label %{then}, label %{otherwise}")
+        self._lines.append(f"{then}:")
+
+    def select(self, condition: Value, then: Number, otherwise: Number) -> Value:
+        a, b = self.constant(then, INT), self.constant(otherwise, INT)
+        return self.value(f"select i1 {condition.name}, i64 {a.name}, i64 {b.name}", INT)
+
+    def all_of(self, a: Value, b: Value) -> Value:
+        return self.value(f"and i1 {a.name}, {b.name}", "i1")
+
+    def negation(self, a: Value) -> Value:
+        return self.value(f"xor i1 {a.name}, true", "i1")
+
+    def least(self, a: Value, b: Number) -> Value:
+        return self.select(a < b, a, b)
+
+    def most(self, a: Value, b: Number) -> Value:
+        return self.select(a > b, a, b)
+
+    def call(self, function: Function | str, *arguments: Any, result: str = "void") -> Any:
+        """Call a function of the module, or one that is declared outside of it, such as an intrinsic."""
+        given = [self.constant(argument, INT) for argument in arguments]
+        if isinstance(function, Function):
+            name, result = function.name, function.result
+        else:
+            name = function
+            types = ", ".join(argument.type for argument in given)
+            self.module.declarations[name] = f"declare {result} @{name}({types})"
+        text = f"call {result} @{name}({', '.join(f'{a.type} {a.name}' for a in given)})"
+        return self.emit(text) if result == "void" else self.value(text, result)
+
+    def call_address(self, address: Value, *arguments: Number) -> None:
+        """Call a function of integers and addresses that is compiled already."""
+        function = self.value(f"inttoptr i64 {address.name} to ptr", POINTER)
+        given = [self.constant(argument, INT) for argument in arguments]
+        self.emit(f"call void {function.name}({', '.join(f'{a.type} {a.name}' for a in given)})")
+
+    def finish(self, result: Value | None = None) -> None:
+        self.emit("ret void" if result is None else f"ret {result.type} {result.name}")
+
+    def text(self) -> str:
+        arguments = ", ".join(f"{a.type} {a.name}" for a in self.arguments)
+        lines = "\n".join([*self._places, *self._lines])
+        linkage = "" if self.exported else "internal "
+        return f"define {linkage}{self.result} @{self.name}({arguments}) #0 {{\n{lines}\n}}\n"
+
+
+class Numbers:
+    """Numbers of one dtype in vectors as wide as the processor's registers, inside a function."""
+
+    def __init__(self, function: Function, dtype: Any) -> None:
+        self.f = function
+        self.itemsize = 4 if dtype == "float32" else 8
+        self.element = "float" if self.itemsize == 4 else "double"
+        self.lanes = machine().vector_bytes // self.itemsize
+        self.vector = f"<{self.lanes} x {self.element}>"
+        self._suffix = f"v{self.lanes}f{8 * self.itemsize}"
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of a vector."""
+        return self.lanes * self.itemsize
+
+    def zero(self) -> Variable:
+        return self.f.variable(self.vector, 0.0)
+
+    def load(self, address: Value, mask: Value | None = None) -> Value:
+        if mask is None:
+            return self.f.value(f"load {self.vector}, ptr {address.name}, align {self.itemsize}", self.vector)
+        align = Value(self.f, str(self.itemsize), "i32")
+        blank = self.f.constant(0.0, self.vector)
+        return self.f.call(
+            f"llvm.masked.load.{self._suffix}.p0", address, align, mask, blank, result=self.vector
+        )
+
+    def store(self, value: Value, address: Value, mask: Value | None = None) -> None:
+        if mask is None:
+            self.f.emit(f"store {self.vector} {value.name}, ptr {address.name}, align {self.itemsize}")
+            return
+        align = Value(self.f, str(self.itemsize), "i32")
+        self.f.call(f"llvm.masked.store.{self._suffix}.p0", value, address, align, mask)
+
+    def number(self, address: Value) -> Value:
+        """Load one number."""
+        return self.f.value(f"load {self.element}, ptr {address.name}, align {self.itemsize}", self.element)
+
+    def put(self, value: Value, address: Value) -> None:
+        """Store one number."""
+        self.f.emit(f"store {self.element} {value.name}, ptr {address.name}, align {self.itemsize}")
+
+    def spread(self, number: Value) -> Value:
+        """Repeat a number in all lanes."""
+        return _spread(self.f, number, self.lanes)
+
+    def mask(self, count: Number) -> Value:
+        """Return a mask of the first `count` lanes."""
+        f = self.f
+        counts = _spread(f, f.constant(count, INT), self.lanes)
+        places = ", ".join(f"i64 {i}" for i in range(self.lanes))
+        return f.value(f"icmp slt <{self.lanes} x i64> <{places}>, {counts.name}", f"<{self.lanes} x i1>")
+
+    def fma(self, a: Value, b: Value, c: Value) -> Value:
+        """Return a * b + c, rounded once."""
+        return self.f.call(f"llvm.fma.{self._suffix}", a, b, c, result=self.vector)
+
+    def shuffle(self, a: Value, b: Value, places: list[int]) -> Value:
+        """Choose lanes of `a` (0, 1, ...) and `b` (lanes, lanes + 1, ...)."""
+        chosen = ", ".join(f"i32 {place}" for place in places)
+        text = f"shufflevector {self.vector} {a.name}, {self.vector} {b.name}, <{self.lanes} x i32> <{chosen}>"
+        return self.f.value(text, self.vector)
+
+
+    def transposed(self, rows: list[Value]) -> list[Value]:
+        """Transpose as many vectors as a vector has lanes, by exchanging ever smaller blocks of them."""
+        n, half = self.lanes, self.lanes // 2
+        while half:
+            exchanged = list(rows)
+            for i in range(n):
+                if not i & half:
+                    a, b = rows[i], rows[i + half]
+                    low = [j if not j & half else n + j - half for j in range(n)]
+                    high = [j + half if not j & half else n + j for j in range(n)]
+                    exchanged[i], exchanged[i + half] = self.shuffle(a, b, low), self.shuffle(a, b, high)
+            rows, half = exchanged, half // 2
+        return rows
+
+    def both(self, mask: Value, condition: Value) -> Value:
+        """Return a mask where `condition`, and nowhere otherwise."""
+        type = f"<{self.lanes} x i1>"
+        text = f"select i1 {condition.name}, {type} {mask.name}, {type} zeroinitializer"
+        return self.f.value(text, type)
+
+
+class Module:
+    """Functions that are compiled together."""
+
+    def __init__(self) -> None:
+        self.functions: list[Function] = []
+        self.declarations: dict[str, str] = {}
+
+    def text(self) -> str:
+        functions = [f.text() for f in self.functions]
+        attributes = 'attributes #0 = { nounwind "prefer-vector-width"="512" }'
+        return "\n".join([*self.declarations.values(), *functions, attributes])
+
+
+class Machine:
+    """What LLVM knows of the processor that this process runs on."""
+
+    def __init__(self) -> None:
+        import llvmlite.binding as llvm
+
+        self.llvm = llvm
+        for initialize in (llvm.initialize_native_target, llvm.initialize_native_asmprinter):
+            initialize()
+        self.cpu, self._features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features()
+        self._target = llvm.Target.from_default_triple()
+        self._engines: list[Any] = []  # code lives as long as its engine
+        has = {name for name, there in self._features.items() if there}
+        self.x86 = self._target.triple.startswith("x86_64")
+        self.vector_bytes = 64 if "avx512f" in has else 32 if "avx" in has else 16
+        self.registers = 32 if "avx512f" in has or not self.x86 else 16
+        self.embedded = "avx512f" in has
+        """Whether a product takes a number from memory and repeats it in all lanes by itself."""
+
+    def compile(self, module: Module) -> tuple[int, ...]:
+        """Compile a module; return the addresses of its exported functions."""
+        llvm = self.llvm
+        parsed = llvm.parse_assembly(module.text())
+        target = self._target.create_target_machine(
+            cpu=self.cpu, features=self._features.flatten(), opt=2, jit=True
+        )
+        parsed.triple, parsed.data_layout = self._target.triple, str(target.target_data)
+        # Kernels are written as they should run: what is left to do is to keep variables in registers and to
+        # fold addresses. The usual pipeline takes twenty times as long, and unrolling makes registers spill.
+        builder = llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options(speed_level=2))
+        passes = llvm.create_new_module_pass_manager()
+        for name in ("sroa", "loop_rotate", "instruction_combine", "simplify_cfg"):
+            getattr(passes, f"add_{name}_pass")()
+        passes.run(parsed, builder)
+        engine = llvm.create_mcjit_compiler(parsed, target)
+        engine.finalize_object()
+        self._engines.append(engine)
+        return tuple(int(engine.get_function_address(f.name)) for f in module.functions if f.exported)
+
+
+@lru_cache(maxsize=1)
+def machine() -> Machine:
+    """Return the processor that this process runs on."""
+    return Machine()
+
+
+def callable_at(address: int, arguments: int, result: bool = False) -> Any:
+    """Return compiled code as a function of integers that runs without the GIL."""
+    return ctypes.CFUNCTYPE(ctypes.c_int64 if result else None, *[ctypes.c_int64] * arguments)(address)
+
+
+def _spread(f: Function, number: Value, lanes: int) -> Value:
+    type = f"<{lanes} x {number.type}>"
+    one = f.value(f"insertelement {type} poison, {number.type} {number.name}, i32 0", type)
+    return f.value(f"shufflevector {type} {one.name}, {type} poison, <{lanes} x i32> zeroinitializer", type)
+
+
+def _parts(type: str) -> tuple[int, str]:
+    lanes, element = type[1:-1].split(" x ")
+    return int(lanes), element
+
+
+def _literal(value: float, element: str) -> str:
+    if element == "float":
+        (value,) = struct.unpack("f", struct.pack("f", value))
+    return "0x" + struct.pack(">d", value).hex().upper()

@@ -1,0 +1,124 @@
+"""Correlation to few channels: the vectors run along rows of pictures, and the filters' entries are repeated.
+
+With fewer output channels in a group than a vector has lanes, most lanes would be idle. Here the box that a strip
+of the output sees is copied channels-first, a stride's columns dealt out, so that the entries which neighbouring
+windows share a place in are neighbours. The output is channels-first.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from fconv.engine.compiled import packing
+from fconv.engine.compiled.correlate import BOX_BYTES, LEAST_TASKS, Fields, Shape, cover, kernel_of, sizes_of
+from fconv.engine.compiled.llvm import Module, machine
+from fconv.engine.compiled.micro import Block, contraction, even
+from fconv.engine.compiled.pool import pool, scratch
+
+FIELDS = (
+    "x", "x_image", "x_channel", "x_d", "x_h", "x_w", "w", "start", "y", "y_image", "y_channel", "y_d", "y_h",
+    "table", "entries", "in_d", "in_h", "in_w", "step_d", "step_h", "step_w", "low_d", "low_h", "low_w", "out_d",
+    "out_h", "out_w", "strip_h", "box_d", "box_h", "box_w", "channels", "groups", "inner", "outer", "group_bytes",
+    "scratch", "scratch_size", "pack",
+)  # fmt: skip
+
+
+@lru_cache(maxsize=128)
+def _kernel(dtype: str, block: Block, sizes: tuple[int, ...], x_step: int, itemsize: int) -> int:
+    module = Module()
+    lanes = machine().vector_bytes // itemsize
+    strides = {"x_step": x_step, "x_row": itemsize, "w_step": None, "y_row": None}
+    micro = {
+        size: contraction(module, dtype, Block(size, block.vectors), strides, start_by_row=True)
+        for size in sizes
+    }
+    f, task, address, worker = kernel_of(module)
+    a = Fields(f, address, FIELDS)
+    down = (a.out_h + a.strip_h - 1) // a.strip_h
+    h0, rest = task % down * a.strip_h, task // down
+    d, n = rest % a.out_d, rest // a.out_d
+    lines = f.least(a.out_h - h0, a.strip_h)
+    seen = a.pointer("scratch") + worker * a.scratch_size
+    f.call_address(
+        a.pack, seen, a.pointer("x") + n * a.x_image, a.box_d, a.box_h, a.box_w, d * a.step_d + a.low_d,
+        h0 * a.step_h + a.low_h, a.low_w, a.in_d, a.in_h, a.in_w, a.channels, a.x_channel, a.x_d, a.x_h, a.x_w,
+    )  # fmt: skip
+    line = a.box_w * itemsize
+    plane = a.box_d * a.box_h * line
+    width = block.vectors * lanes
+    out = a.pointer("y") + n * a.y_image + d * a.y_d + h0 * a.y_h
+    with f.loop(a.groups) as group, f.loop(lines) as h, f.loop(a.out_w, step=width) as w:
+        filters, start = a.pointer("w") + group * a.group_bytes, a.pointer("start") + group * a.outer * itemsize
+        vectors = seen + group * a.inner * plane + h * a.step_h * line + w * itemsize
+        y = out + group * a.outer * a.y_channel + h * a.y_h + w * itemsize
+        there = f.least(a.out_w - w, width)
+        for size, groups in cover(f, a.outer, block.rows, sizes):
+            f.call(
+                micro[size], filters, vectors, a.pointer("table"), a.entries, a.inner, y, start, there,
+                f.constant(0, "i64"), groups, plane, a.y_channel,
+            )  # fmt: skip
+            done = groups * size
+            filters, start, y = filters + done * itemsize, start + done * itemsize, y + done * a.y_channel
+    f.finish()
+    return machine().compile(module)[0]
+
+
+class Planes:
+    """A correlation to few channels, planned."""
+
+    def __init__(self, shape: Shape, dtype: str) -> None:
+        self.shape, self.dtype = shape, dtype
+        self.itemsize = 4 if dtype == "float32" else 8
+        s, lanes = shape, machine().vector_bytes // self.itemsize
+        self.rows = even(s.outer, min(s.outer, 8))
+        spare = machine().registers - (1 if machine().embedded else 2)
+        self.vectors = max(1, min(4, spare // (self.rows + 1), -(-s.out_size[2] // lanes)))
+        self.channels = s.groups * s.inner
+        reach = [hi - lo + 1 for lo, hi in zip(s.low, s.high, strict=True)]
+        stride = s.step[2]
+        wide = -(-((s.out_size[2] - 1) * stride + reach[2]) // stride) * stride
+        line = reach[0] * wide * self.channels * self.itemsize
+        h, images = s.out_size[1], s.images * s.out_size[0]
+        most = max(1, -(-h * images // LEAST_TASKS))
+        while h > 1 and (((h - 1) * s.step[1] + reach[1]) * line > BOX_BYTES or h > most):
+            h = -(-h // 2) if h > 2 * most else h - 1
+        self.strip = -(-s.out_size[1] // -(-s.out_size[1] // h))
+        self.box = (reach[0], (self.strip - 1) * s.step[1] + reach[1], wide)
+        self.tasks = images * -(-s.out_size[1] // self.strip)
+        short = wide // stride
+        inner = s.inner * s.outer * self.itemsize
+        self.table = np.array([
+            (
+                i * inner,
+                (((d * self.box[1] + h) * stride + w % stride) * short + w // stride) * self.itemsize,
+            )
+            for i, (d, h, w) in enumerate(
+                tuple(a - lo for a, lo in zip(tap.shift, s.low, strict=True)) for tap in s.taps
+            )
+        ], np.int64)  # fmt: skip
+
+    def lay(self, weight: Any) -> Any:
+        """Lay filters out as (groups, taps, inner, outer), from (groups, outer, inner, D, H, W) in any memory order."""
+        taps = [weight[(..., *tap.place)] for tap in self.shape.taps]
+        return np.ascontiguousarray(np.stack(taps, 1).swapaxes(2, 3))
+
+    def run(self, x: Any, w: Any, start: Any, y: Any) -> None:
+        """Correlate `x` (N, C, D, H, W) into `y`, whose rows are contiguous."""
+        s, item = self.shape, self.itemsize
+        size = self.channels * prod(self.box) * item + self.vectors * machine().vector_bytes
+        size += -size % 64
+        memory = scratch.take(size * 16 + 64)
+        base = memory.ctypes.data
+        arguments = np.array([
+            x.ctypes.data, *x.strides, w.ctypes.data, start.ctypes.data, y.ctypes.data, *y.strides[:4],
+            self.table.ctypes.data, len(self.table), *s.in_size, *s.step, *s.low, *s.out_size, self.strip, *self.box,
+            self.channels, s.groups, s.inner, s.outer, len(s.taps) * s.inner * s.outer * item, base + -base % 64, size,
+            packing.compiled_planes(self.dtype, s.step[2]),
+        ], np.int64)  # fmt: skip
+        kernel = _kernel(self.dtype, Block(self.rows, self.vectors), sizes_of(self.rows, s.outer), s.outer * item, item)
+        pool().run(kernel, arguments, self.tasks)
+        scratch.give_back(memory)

@@ -1,0 +1,207 @@
+"""Compiled kernels on several threads, launched in a few microseconds.
+
+The workers are the Python threads of `fconv.threads`. After a job they spin outside of the GIL, in compiled code,
+for a fraction of a millisecond, and a kernel that is launched meanwhile begins at once. A launch, its own share of
+the work and the wait for the workers are one call of compiled code: Ctrl-C cannot come in between.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from fconv import threads
+from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Value, callable_at, machine
+
+# The mailbox: one cache line a field, so that threads that read one are not slowed by those that write another.
+_FIELDS = ("busy", "job", "kernel", "arguments", "tasks", "next", "inside", "threads", "recalled")
+_PLACE = {name: 64 * i for i, name in enumerate(_FIELDS)}
+_SPINS = 1 << 14  # rounds before a worker sleeps
+_PATIENCE = 1 << 10  # rounds before a thread that waits lets others run
+
+
+class _Mailbox:
+    """The fields of the mailbox, in a function that is being written; all access is atomic."""
+
+    def __init__(self, function: Function, address: Value) -> None:
+        self._f, self._address = function, address
+
+    def _at(self, field: str) -> str:
+        return (self._address + _PLACE[field]).name
+
+    def get(self, field: str) -> Value:
+        return self._f.value(f"load atomic i64, ptr {self._at(field)} seq_cst, align 8", INT)
+
+    def set(self, field: str, value: Any) -> None:
+        given = self._f.constant(value, INT).name
+        self._f.emit(f"store atomic i64 {given}, ptr {self._at(field)} seq_cst, align 8")
+
+    def add(self, field: str, value: int) -> Value:
+        """Add to a field; return what it was before."""
+        return self._f.value(f"atomicrmw add ptr {self._at(field)}, i64 {value} seq_cst", INT)
+
+    def take(self, field: str) -> Value:
+        """Set a field to 1; return what it was before."""
+        return self._f.value(f"atomicrmw xchg ptr {self._at(field)}, i64 1 seq_cst", INT)
+
+    def wait_until_empty(self, field: str) -> None:
+        """Spin until a field is 0; let other threads run when that takes long."""
+        f = self._f
+        rounds = f.variable(INT, 0)
+        with f.repeat(lambda: self.get(field) > 0):
+            pause(f)
+            rounds.set(rounds.get() + 1)
+            with f.when((rounds.get() % _PATIENCE).equals(0)):
+                f.call("sched_yield", result="i32")
+
+
+def pause(f: Function) -> None:
+    """Tell the processor that a loop waits."""
+    if machine().x86:
+        f.call("llvm.x86.sse2.pause")
+
+
+def _share(module: Module) -> Function:
+    """Do tasks until none is left: of the mailbox and the number of the thread."""
+    f = Function(module, "share", [POINTER, INT])
+    box, worker = _Mailbox(f, f.arguments[0]), f.arguments[1]
+    kernel, arguments, tasks = (box.get(field) for field in ("kernel", "arguments", "tasks"))
+    task = f.variable(INT, box.add("next", 1))
+    with f.repeat(lambda: task.get() < tasks):
+        f.call_address(kernel, task.get(), arguments, worker)
+        task.set(box.add("next", 1))
+    f.finish()
+    return f
+
+
+def _serve(module: Module, share: Function) -> None:
+    """Help with jobs until none has come for a while, or until the workers are recalled."""
+    f = Function(module, "serve", [POINTER, INT], exported=True)
+    box, worker = _Mailbox(f, f.arguments[0]), f.arguments[1]
+    recalled, idle, last = box.get("recalled"), f.variable(INT, 0), f.variable(INT, -1)
+    with f.repeat(lambda: f.all_of(idle.get() < _SPINS, box.get("recalled").equals(recalled))):
+        job = box.get("job")
+        fresh = f.all_of(f.all_of((job % 2).equals(1), worker < box.get("threads")), job > last.get())
+        with f.when(fresh):
+            box.add("inside", 1)
+            with f.when(box.get("job").equals(job)):  # it is still open, and stays so while a worker is inside
+                f.call(share, f.arguments[0], worker)
+            box.add("inside", -1)
+            last.set(job)
+            idle.set(0)
+        idle.set(idle.get() + 1)
+        pause(f)
+    f.finish()
+
+
+def _post(module: Module, share: Function) -> None:
+    """Open a job, do what is left of it and wait for the workers; return 1 where another thread's is open."""
+    f = Function(module, "post", [POINTER, *[INT] * 4], INT, exported=True)
+    box = _Mailbox(f, f.arguments[0])
+    busy = box.take("busy")
+    with f.when(busy.equals(0)):
+        for field, value in zip(("kernel", "arguments", "tasks", "threads"), f.arguments[1:], strict=True):
+            box.set(field, value)
+        box.set("next", 0)
+        box.add("job", 1)  # odd: open
+        f.call(share, f.arguments[0], f.constant(0, INT))
+        box.add("job", 1)  # even: nobody enters any more
+        box.wait_until_empty("inside")
+        box.set("busy", 0)
+    f.finish(busy)
+
+
+def _alone(module: Module) -> None:
+    """Do all tasks of a kernel on the calling thread."""
+    f = Function(module, "alone", [*[INT] * 3], exported=True)
+    kernel, arguments, tasks = f.arguments
+    with f.loop(tasks) as task:
+        f.call_address(kernel, task, arguments, f.constant(0, INT))
+    f.finish()
+
+
+def _recall(module: Module) -> None:
+    """Send the workers that spin back to Python."""
+    f = Function(module, "recall", [POINTER], exported=True)
+    _Mailbox(f, f.arguments[0]).add("recalled", 1)
+    f.finish()
+
+
+class Pool:
+    """The compiled side of the threads."""
+
+    def __init__(self) -> None:
+        module = Module()
+        yield_ = ctypes.CDLL(None).sched_yield
+        machine().llvm.add_symbol("sched_yield", ctypes.cast(yield_, ctypes.c_void_p).value)
+        share = _share(module)
+        _serve(module, share)
+        _post(module, share)
+        _alone(module)
+        _recall(module)
+        serve, post, alone, recall = machine().compile(module)
+        self._serve, self._recall = callable_at(serve, 2), callable_at(recall, 1)
+        self._post, self._alone = callable_at(post, 5, result=True), callable_at(alone, 3)
+        self.reset()
+        threads.join_in(lambda worker: self._serve(self._address, worker), lambda: self._recall(self._address))
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.reset)
+
+    def reset(self) -> None:
+        """Make an empty mailbox: a forked child has none of the workers that were inside of the old one."""
+        self._memory = np.zeros(64 * (len(_FIELDS) + 1), np.uint8)
+        self._address = self._memory.ctypes.data + -self._memory.ctypes.data % 64
+
+    def run(self, kernel: int, arguments: np.ndarray[Any, Any], tasks: int) -> None:
+        """Call a kernel for each task, on fconv's threads; alone where another thread is at it.
+
+        Parameters
+        ----------
+        kernel : int
+            Address of a function of a task, the address of the arguments, and the number of the thread.
+        arguments : int64 array
+            What it takes, C-contiguous.
+        tasks : int
+            How many there are; they must not depend on each other's order.
+        """
+        address, wanted = arguments.ctypes.data, min(threads.get_num_threads(), tasks)
+        if wanted > 1:
+            threads.rouse(wanted - 1)
+            if not self._post(self._address, kernel, address, tasks, wanted):
+                return
+        self._alone(kernel, address, tasks)
+
+
+@lru_cache(maxsize=1)
+def pool() -> Pool:
+    """Return the pool of this process."""
+    return Pool()
+
+
+class Scratch(threading.local):
+    """Memory to work in, kept by each thread from call to call: fresh memory costs a page fault for every 4 kB."""
+
+    LARGEST = 16 << 20
+    """Bytes; what is larger is given back when the call ends."""
+
+    def __init__(self) -> None:
+        self._kept: np.ndarray[Any, Any] | None = None
+
+    def take(self, size: int) -> np.ndarray[Any, Any]:
+        """Take at least `size` bytes; a signal's handler that computes meanwhile takes others."""
+        kept, self._kept = self._kept, None
+        return kept if kept is not None and kept.size >= size else np.empty(size + 64, np.uint8)
+
+    def give_back(self, memory: np.ndarray[Any, Any]) -> None:
+        """Keep memory for the next call."""
+        if memory.size <= self.LARGEST:
+            self._kept = memory
+
+
+scratch = Scratch()
+

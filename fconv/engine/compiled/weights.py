@@ -1,0 +1,292 @@
+"""The weight gradient, direct: the contraction over output positions.
+
+    dw[tap, c, o] = sum over n, i, j of  x[n, i * stride + tap ..., c] * g[n, i, j, o]
+
+The rows of a block are entries of a row of the kernel with their input channels, which in a channels-last box are
+neighbours, and its vectors output channels; where there are few of those, the other way round.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from fconv.engine.compiled import packing
+from fconv.engine.compiled.correlate import Fields, Shape, cover, kernel_of, sizes_of, vectors_for
+from fconv.engine.compiled.llvm import Module, Numbers, machine
+from fconv.engine.compiled.micro import Block, contraction, even, most_rows
+from fconv.engine.compiled.pool import pool, scratch
+
+BOX_BYTES = 192 << 10
+"""What the boxes of x and of g may take, each."""
+PARTS = 8
+"""Partial sums, a fixed number whatever the number of threads."""
+LONGEST_SUM = 1024
+"""Numbers that are added up one after another in a register, before rounding errors would grow."""
+PART_BYTES = 12 << 20
+"""What they may take together."""
+
+FIELDS = (
+    "x", "x_image", "x_channel", "x_d", "x_h", "x_w", "g", "g_image", "g_channel", "g_d", "g_h", "g_w", "sums",
+    "part_bytes", "table", "taps", "tap_count", "run", "in_d", "in_h", "in_w", "step_d", "step_h", "step_w",
+    "low_d", "low_h", "low_w", "out_d", "out_h", "out_w", "images", "strip_h", "strip_w", "parts", "shares",
+    "box_d", "box_h", "box_w", "channels", "out_channels", "inner", "outer", "rows", "vectors", "blocks",
+    "all_blocks", "zeros", "scratch", "scratch_size", "g_scratch",
+    "pack",
+)  # fmt: skip
+"""`rows` and `vectors` are what a group's rows and vectors run over, `blocks` how many blocks the vectors make."""
+
+
+@lru_cache(maxsize=256)
+def _kernel(
+    dtype: str, block: Block, sizes: tuple[int, ...], x_steps: tuple[int, int], g_step: int, y_row: int, itemsize: int, packed: tuple[bool, bool],
+    turned: bool, elementwise: bool, ends: bool,
+) -> int:  # fmt: skip
+    module = Module()
+    lanes = machine().vector_bytes // itemsize
+    width = block.vectors * lanes
+    x_step, x_row = x_steps
+    if turned:
+        strides = {"x_step": g_step, "x_row": itemsize, "w_step": x_step, "y_row": y_row}
+    else:
+        strides = {"x_step": x_step, "x_row": x_row, "w_step": g_step, "y_row": y_row}
+    micro = {
+        size: contraction(module, dtype, Block(size, block.vectors), strides, elementwise=elementwise, ends=ends)
+        for size in sizes
+    }
+    f, task, address, worker = kernel_of(module)
+    a = Fields(f, address, FIELDS)
+    part, share = task // a.shares, task % a.shares
+    across, down = (a.out_w + a.strip_w - 1) // a.strip_w, (a.out_h + a.strip_h - 1) // a.strip_h
+    boxes = a.images * a.out_d * down * across
+    sums = a.pointer("sums") + part * a.part_bytes
+    memory = a.pointer("scratch") + worker * a.scratch_size
+    first_box = part * boxes // a.parts
+    with f.loop((part + 1) * boxes // a.parts, first_box) as index:
+        w0, rest = index % across * a.strip_w, index // across
+        h0, rest = rest % down * a.strip_h, rest // down
+        d, n = rest % a.out_d, rest // a.out_d
+        columns, lines = f.least(a.out_w - w0, a.strip_w), f.least(a.out_h - h0, a.strip_h)
+        begin = (d * a.step_d + a.low_d, h0 * a.step_h + a.low_h, w0 * a.step_w + a.low_w)
+        x = a.pointer("x") + n * a.x_image
+        if packed[0]:
+            f.call_address(
+                a.pack, memory, x, a.box_d, a.box_h, a.box_w, *begin, a.in_d, a.in_h, a.in_w, a.channels,
+                a.x_channel, a.x_d, a.x_h, a.x_w,
+            )  # fmt: skip
+            x = memory
+        else:
+            x = x + begin[0] * a.x_d + begin[1] * a.x_h + begin[2] * a.x_w
+        g = a.pointer("g") + n * a.g_image
+        if packed[1]:
+            ones = f.constant(1, "i64")
+            f.call_address(
+                a.pack, memory + a.g_scratch, g, ones, lines, columns, d, h0, w0, a.out_d, a.out_h, a.out_w,
+                a.out_channels, a.g_channel, a.g_d, a.g_h, a.g_w,
+            )  # fmt: skip
+            g = memory + a.g_scratch
+        else:
+            g = g + d * a.g_d + h0 * a.g_h + w0 * a.g_w
+        add = f.select(index > first_box, 1, 0)
+        with f.loop((share + 1) * a.all_blocks // a.shares, share * a.all_blocks // a.shares) as b:
+            group, first = b // a.blocks, b % a.blocks * width
+            there = f.least(a.vectors - first, width)
+            xs = x + (first if elementwise else group * a.inner) * itemsize
+            gs = g + (first if elementwise else group * a.outer) * itemsize
+            with f.loop(a.tap_count) as tap:
+                place = a.pointer("taps") + tap * 8
+                xt = xs + f.value(f"load i64, ptr {place.name}", "i64")
+                y = sums + ((group * a.tap_count + tap) * a.rows * a.blocks + b % a.blocks) * (width * itemsize)
+                left, right = (gs, xt + first * itemsize) if turned else (xt, gs)
+                if not turned and not elementwise:
+                    right = right + first * itemsize
+                for size, groups in cover(f, a.rows, block.rows, sizes):
+                    f.call(
+                        micro[size], left, right, a.pointer("table"), lines, columns, y, a.pointer("zeros"), there,
+                        add, groups,
+                    )  # fmt: skip
+                    left = left + groups * (size * strides["x_row"])
+                    y = y + groups * (size * y_row)
+    f.finish()
+    return machine().compile(module)[0]
+
+
+FINISH_FIELDS = (
+    "sums", "part_bytes", "parts", "dw", "dw_outer", "dw_inner", "dw_group", "inner", "outer", "blocks", "taps",
+    "pieces",
+)  # fmt: skip
+
+
+@lru_cache(maxsize=64)
+def _finish_kernel(dtype: str, width: int, itemsize: int) -> int:
+    """Compile the sum of the parts and their way into the weight's memory order; a task takes some channels."""
+    module = Module()
+    transposing = packing.transpose(module, dtype)
+    f, task, address, _ = kernel_of(module)
+    a, n = Fields(f, address, FINISH_FIELDS), Numbers(f, dtype)
+    piece, b = task % a.pieces, task // a.pieces
+    group, first = b // a.blocks, b % a.blocks * width
+    there = f.least(a.outer - first, width)
+    line = a.blocks * (width * itemsize)
+    low, high = piece * a.inner // a.pieces, (piece + 1) * a.inner // a.pieces
+    sums = a.pointer("sums") + group * a.taps * a.inner * line + b % a.blocks * (width * itemsize)
+    dw = a.pointer("dw") + group * a.dw_group + first * a.dw_outer
+    with f.loop(a.taps) as t, f.loop(high, low) as c:
+        place = sums + (t * a.inner + c) * line
+        for v in range(width // n.lanes):
+            total = f.variable(n.vector, n.load(place + v * n.bytes))
+            with f.loop(a.parts, 1) as p:
+                total.set(total.get() + n.load(place + p * a.part_bytes + v * n.bytes))
+            n.store(total.get(), place + v * n.bytes)
+    side, single = a.dw_outer.equals(itemsize), a.taps.equals(1)
+    with f.when(side), f.loop(a.taps) as t, f.loop(high, low) as c:
+        target = dw + t * a.inner * a.dw_inner + c * a.dw_inner
+        packing.copy(f, target, sums + (t * a.inner + c) * line, there * itemsize)
+    other = f.negation(side)
+    with f.when(f.all_of(other, single)):
+        f.call(transposing, dw + low * itemsize, a.dw_outer, sums + low * line, line, high - low, there)
+    with f.when(f.all_of(other, f.negation(single))), f.loop(high, low) as c:
+        f.call(
+            transposing, dw + c * a.dw_inner, a.dw_outer, sums + c * line, a.inner * line, a.taps, there
+        )
+    f.finish()
+    return machine().compile(module)[0]
+
+
+class WeightGradient:
+    """The weight gradient of a correlation, planned."""
+
+    def __init__(self, shape: Shape, dtype: str) -> None:
+        self.shape, self.dtype = shape, dtype
+        self.itemsize = 4 if dtype == "float32" else 8
+        s, lanes = shape, machine().vector_bytes // self.itemsize
+        self.elementwise = s.inner == 1 and s.groups > 1 and s.outer == 1
+        self.channels, self.out_channels = s.groups * s.inner, s.groups * s.outer
+        across = [tap.shift[2] for tap in s.taps if tap.place[:2] == s.taps[0].place[:2]]
+        dense = all(b - a == 1 for a, b in zip(across, across[1:], strict=False))
+        self.joined = len(across) if s.groups == 1 and dense else 1
+        run = s.inner * self.joined
+        cost = -(-s.outer // lanes) * run, -(-run // lanes) * s.outer
+        self.turned = cost[1] < cost[0] and not self.elementwise
+        self.groups = 1 if self.elementwise else s.groups
+        if self.elementwise:
+            self.rows, self.across = (len(across) if dense else 1), s.groups
+            self.joined, vectors = self.rows, 2
+            most = self.rows
+        else:
+            self.rows, self.across = (s.outer, run) if self.turned else (run, s.outer)
+            vectors = vectors_for(self.across, lanes)
+            most = most_rows(vectors)
+        self.block = Block(even(self.rows, min(most, self.rows)), vectors)
+        self.width = vectors * lanes
+        self.blocks = -(-self.across // self.width)
+        self.taps = s.taps[:: self.joined]
+        self._strip()
+
+    def _strip(self) -> None:
+        s = self.shape
+        reach = [hi - lo + 1 for lo, hi in zip(s.low, s.high, strict=True)]
+        pixel = max(self.channels * s.step[1] * s.step[2], self.out_channels) * self.itemsize
+        w, h = s.out_size[2], s.out_size[1]
+        while w * pixel > BOX_BYTES and w > 32:
+            w = -(-w // 2)
+        while h > 1 and (h * w * pixel > BOX_BYTES or h * w > LONGEST_SUM):
+            h -= 1
+        h = -(-s.out_size[1] // -(-s.out_size[1] // h))
+        self.strip = (h, w)
+        self.box = (reach[0], (h - 1) * s.step[1] + reach[1], (w - 1) * s.step[2] + reach[2])
+        boxes = s.images * s.out_size[0] * -(-s.out_size[1] // h) * -(-s.out_size[2] // w)
+        self.part_bytes = self.groups * len(self.taps) * self.rows * self.blocks * self.width * self.itemsize
+        self.parts = max(1, min(PARTS, boxes, PART_BYTES // self.part_bytes))
+        self.shares = min(self.groups * self.blocks, -(-PARTS // self.parts))
+
+    def run(self, g: Any, x: Any, like: Any) -> Any:
+        """Return the gradient, (O, C/groups, D, H, W), from g (N, O, ...) and x (N, C, ...) in any memory order."""
+        s, item = self.shape, self.itemsize
+        pixel, out_pixel = self.channels * item, self.out_channels * item
+        pack_x = s.hangs_over or x.strides[1] != item or x.strides[4] != pixel
+        pack_g = g.strides[1] != item or g.strides[4] != out_pixel
+        box_w = self.box[2] * pixel
+        pitch = (self.box[1] * box_w, box_w, pixel) if pack_x else x.strides[2:]
+        g_h = self.strip[1] * out_pixel if pack_g else g.strides[3]
+        rows = [(h * s.step[1] * pitch[1], h * g_h) for h in range(self.strip[0])]
+        table = np.array([pair[::-1] for pair in rows] if self.turned else rows, np.int64)
+        taps = np.array(
+            [sum((a - lo) * p for a, lo, p in zip(tap.shift, s.low, pitch, strict=True)) for tap in self.taps],
+            np.int64,
+        )
+        if not s.images:
+            raise ValueError("nothing to sum")
+        sums = np.empty(self.parts * self.part_bytes // item, x.dtype)
+        zeros = np.zeros(self.width, x.dtype)
+        size_x = prod(self.box) * pixel + 64
+        size_x += -size_x % 64
+        size = size_x + prod(self.strip) * out_pixel + 64
+        size += -size % 64
+        memory = scratch.take(size * 16)
+        base = memory.ctypes.data
+        arguments = np.array([
+            x.ctypes.data, *x.strides, g.ctypes.data, *g.strides, sums.ctypes.data, self.part_bytes,
+            table.ctypes.data, taps.ctypes.data, len(taps), 0, *s.in_size, *s.step, *s.low, *s.out_size, s.images,
+            *self.strip, self.parts, self.shares, *self.box, self.channels, self.out_channels, s.inner, s.outer,
+            self.rows, self.across, self.blocks, self.groups * self.blocks, zeros.ctypes.data, base + -base % 64,
+            size, size_x, packing.compiled_box(self.dtype),
+        ], np.int64)  # fmt: skip
+        x_row = item
+        if self.elementwise:
+            x_row = int(taps_step(s)) * pixel
+        ends = self.across % self.width != 0
+        kernel = _kernel(
+            self.dtype, self.block, sizes_of(self.block.rows, self.rows), (s.step[2] * pixel, x_row), out_pixel, self.blocks * self.width * item, item,
+            (pack_x, pack_g), self.turned, self.elementwise, ends,
+        )  # fmt: skip
+        pool().run(kernel, arguments, self.parts * self.shares)
+        scratch.give_back(memory)
+        return self._finished(sums, like)
+
+    def _finished(self, sums: Any, like: Any) -> Any:
+        s, item = self.shape, self.itemsize
+        dw = np.empty_like(like)
+        kernel = like.shape[2:]
+        natural = all(
+            a.place <= b.place for a, b in zip(s.taps, s.taps[1:], strict=False)
+        ) and len(s.taps) == prod(kernel)
+        k = dw.strides[2:]
+        dense = k[2] == item and k[1] == kernel[2] * item and k[0] == kernel[1] * kernel[2] * item
+        laid = dw.strides[0] == item and (k[2], k[1], k[0]) == (
+            dw.strides[1] * s.inner, dw.strides[1] * s.inner * kernel[2], dw.strides[1] * s.inner * kernel[2] * kernel[1]
+        )
+        if self.turned or self.elementwise or not natural or not (dense or laid):
+            total = sums.reshape(self.parts, self.groups, len(self.taps), self.rows, -1)[..., : self.across].sum(axis=0)
+            return self._by_numpy(total, dw)
+        pieces = max(1, min(8 // (self.groups * self.blocks), s.inner // 8))
+        arguments = np.array([
+            sums.ctypes.data, self.part_bytes, self.parts, dw.ctypes.data, dw.strides[0], dw.strides[1],
+            dw.strides[0] * s.outer, s.inner, s.outer, self.blocks, len(s.taps), pieces,
+        ], np.int64)  # fmt: skip
+        tasks = self.groups * self.blocks * pieces
+        pool().run(_finish_kernel(self.dtype, self.width, item), arguments, tasks)
+        return dw
+
+    def _by_numpy(self, total: Any, dw: Any) -> Any:
+        s = self.shape
+        if self.elementwise:
+            found = total[0].reshape(len(s.taps), s.groups).T[:, None]
+        elif self.turned:
+            found = total.reshape(self.groups, len(self.taps), s.outer, self.joined, s.inner)
+            found = found.transpose(0, 2, 4, 1, 3).reshape(self.out_channels, s.inner, len(s.taps))
+        else:
+            found = total.reshape(self.groups, len(s.taps), s.inner, s.outer)
+            found = found.transpose(0, 3, 2, 1).reshape(self.out_channels, s.inner, len(s.taps))
+        for i, tap in enumerate(s.taps):
+            dw[(slice(None), slice(None), *tap.place)] = found[..., i]
+        return dw
+
+
+def taps_step(s: Shape) -> int:
+    """Return the input positions from one entry of a row of the kernel to the next."""
+    across = sorted({tap.shift[2] for tap in s.taps})
+    return across[1] - across[0] if len(across) > 1 else 1

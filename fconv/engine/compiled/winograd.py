@@ -1,0 +1,382 @@
+"""Winograd's minimal filtering F(4x4, 3x3): a quarter of the multiplications of a 3x3 convolution.
+
+A 6x6 piece d of the input gives 4x4 outputs ``A^T [(G w G^T) * (B^T d B)] A``, summed over the channels in
+between, which makes 36 products of pieces by channels. A task transforms some pieces, in registers; what they
+become stays in the L2 cache for the products and the transform back. The weight gradient takes the same pieces
+and those of the gradient, ``G^T [(B^T d B)^T (A g A^T)] G`` summed over the pieces.
+
+References
+----------
+Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016.
+Barabasz, Anderson, Soodhalter and Gregg, "Error analysis and improving the accuracy of Winograd
+convolution for deep neural networks", 2020, on how the points decide the error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from fconv.engine.compiled import packing
+from fconv.engine.compiled.correlate import Correlation, Fields, Shape, cover, kernel_of, sizes_of
+from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Number, Numbers, Value, machine
+from fconv.engine.compiled.micro import Block, contraction, even, most_rows
+from fconv.engine.compiled.pool import pool, scratch
+from fconv.engine.winograd_matrices import FILTER, IN, OUT, SIDE, STEP
+
+PRODUCTS = SIDE * SIDE
+CACHE_BYTES = 768 << 10
+"""What the transformed pieces of a task may take, before and after the products."""
+LEAST_TASKS = 8
+
+
+def _combined(n: Numbers, matrix: np.ndarray[Any, Any], values: Sequence[Value]) -> list[Value]:
+    """Multiply a matrix by a column of vectors; rows of two opposite points share their even and odd parts."""
+
+    def total(row: Any, places: range) -> Value | None:
+        found = None
+        for k in places:
+            if row[k]:
+                scale = n.f.constant(float(row[k]), n.vector)
+                if found is None:
+                    found = values[k] if row[k] == 1 else values[k] * scale
+                else:
+                    found = found + values[k] if row[k] == 1 else n.fma(values[k], scale, found)
+        return found
+
+    size = len(values)
+    signs = np.array([(-1.0) ** k for k in range(size)])
+    rows: list[Value | None] = [None] * len(matrix)
+    for i, row in enumerate(matrix):
+        if rows[i] is not None:
+            continue
+        twin = next((j for j in range(i + 1, len(matrix)) if np.abs(matrix[j]).tolist() == np.abs(row).tolist()
+                     and any((matrix[j] == s * signs * row).all() for s in (1, -1))), None)  # fmt: skip
+        even_part, odd_part = total(row, range(0, size, 2)), total(row, range(1, size, 2))
+        if even_part is None or odd_part is None:
+            rows[i] = even_part or odd_part
+            continue
+        rows[i] = even_part + odd_part
+        if twin is not None:
+            same = (matrix[twin] == signs * row).all()
+            rows[twin] = even_part - odd_part if same else odd_part - even_part
+    return rows  # type: ignore[return-value]
+
+
+def _transform(module: Module, dtype: Any, matrix: np.ndarray[Any, Any], *, ends: str, shifted: bool = False) -> Function:
+    """Emit ``M d M^T`` for each of some channels.
+
+    Parameters
+    ----------
+    module, dtype
+        As ever.
+    matrix : array
+        M.
+    ends : {"load", "store", "none"}
+        What must not pass the last channel.
+    shifted : bool
+        A vector is added to every entry of the result.
+
+    Returns
+    -------
+    Function
+        Of source, its bytes from row to row and from column to column, target, likewise, channels, and what
+        is added.
+    """
+    f = Function(module, f"transform{len(module.functions)}", [*[POINTER, INT, INT] * 2, INT, POINTER])
+    source, s_row, s_column, target, t_row, t_column, channels, shift = f.arguments
+    n = Numbers(f, dtype)
+    outer, inner = matrix.shape
+    with f.loop(channels, step=n.lanes) as c:
+        mask = n.mask(channels - c)
+        begin, out = source + c * n.itemsize, target + c * n.itemsize
+        columns = [
+            _combined(
+                n, matrix,
+                [n.load(begin + s_row * i + s_column * j, mask if ends == "load" else None) for i in range(inner)],
+            )
+            for j in range(inner)
+        ]  # fmt: skip
+        added = n.load(shift + c * n.itemsize) if shifted else None
+        for i in range(outer):
+            for j, value in enumerate(_combined(n, matrix, [column[i] for column in columns])):
+                whole = value if added is None else value + added
+                n.store(whole, out + t_row * i + t_column * j, mask if ends == "store" else None)
+    f.finish()
+    return f
+
+
+FIELDS = (
+    "x", "x_image", "x_h", "x_w", "w", "start", "y", "y_image", "y_h", "y_w", "in_h", "in_w", "low_h", "low_w",
+    "out_h", "out_w", "high", "wide", "total", "chunk", "inner", "outer", "inner_row", "outer_row", "blocks",
+    "table", "scratch", "scratch_size", "parts", "sums", "part_bytes", "zeros", "pack",
+)  # fmt: skip
+
+
+class _Pieces:
+    """Emits what the kernels share: where pieces lie, and how they are transformed."""
+
+    def __init__(self, module: Module, dtype: str) -> None:
+        self.itemsize = 4 if dtype == "float32" else 8
+        self.to_input = _transform(module, dtype, IN, ends="load")
+
+    def corner(self, a: Fields, q: Value) -> tuple[Value, Value, Value]:
+        """Return picture, row and column of a piece's output."""
+        rest = q % (a.high * a.wide)
+        return q // (a.high * a.wide), rest // a.wide * STEP, rest % a.wide * STEP
+
+    def part(
+        self, f: Function, a: Fields, base: Value, strides: Sequence[Value], place: Sequence[Number], size: int,
+        full: Sequence[Value], channels: Value, room: Value, use: Any,
+    ) -> None:
+        """Call `use` with the address and steps of a piece: in the picture itself, or copied with zeros around."""
+        h, w = place
+        inside = f.all_of(f.all_of(h > -1, h + (size - 1) < full[0]), f.all_of(w > -1, w + (size - 1) < full[1]))
+        one, nought = f.constant(1, INT), f.constant(0, INT)
+        pixel = channels * self.itemsize
+        with f.when(inside):
+            use(base + h * strides[0] + w * strides[1], strides[0], strides[1])
+        with f.when(f.negation(inside)):
+            edge = f.constant(size, INT)
+            f.call_address(
+                a.pack, room, base, one, edge, edge, nought, h, w, one, full[0], full[1], channels,
+                f.constant(self.itemsize, INT), nought, strides[0], strides[1],
+            )  # fmt: skip
+            use(room, pixel * size, pixel)
+
+    def spread(self, f: Function, a: Fields, first: Value, count: Value, u: Value, room: Value) -> None:
+        """Transform the input of `count` pieces into ``u[36][chunk][inner_row]``."""
+        step = a.chunk * a.inner_row
+        with f.loop(count) as t:
+            image, i, j = self.corner(a, first + t)
+
+            def use(source: Value, row: Value, column: Value) -> None:
+                target = u + t * a.inner_row
+                f.call(self.to_input, source, row, column, target, step * SIDE, step, a.inner, u)
+
+            base = a.pointer("x") + image * a.x_image
+            self.part(
+                f, a, base, (a.x_h, a.x_w), (i + a.low_h, j + a.low_w), SIDE, (a.in_h, a.in_w), a.inner, room, use
+            )
+
+
+def _micro(
+    module: Module, dtype: str, vectors: int, sizes: Sequence[int], strides: dict[str, int | None]
+) -> dict[int, Function]:
+    return {size: contraction(module, dtype, Block(size, vectors), strides) for size in sizes}
+
+
+@lru_cache(maxsize=128)
+def _forward(dtype: str, block: Block, sizes: tuple[int, ...], inner_row: int, outer_row: int) -> int:
+    module = Module()
+    pieces = _Pieces(module, dtype)
+    item = pieces.itemsize
+    lanes = machine().vector_bytes // item
+    width = block.vectors * lanes
+    micro = _micro(
+        module, dtype, block.vectors, sizes, {"x_step": item, "x_row": inner_row, "w_step": width * item, "y_row": outer_row}
+    )
+    to_output = _transform(module, dtype, OUT, ends="store", shifted=True)
+    f, task, address, worker = kernel_of(module)
+    a = Fields(f, address, FIELDS)
+    u = a.pointer("scratch") + worker * a.scratch_size
+    p = u + a.chunk * (PRODUCTS * inner_row)
+    room = p + a.chunk * (PRODUCTS * outer_row)
+    first = task * a.chunk
+    count = f.least(a.total - first, a.chunk)
+    pieces.spread(f, a, first, count, u, room)
+    with f.loop(PRODUCTS) as i, f.loop(a.blocks) as b:
+        x, y = u + i * a.chunk * inner_row, p + i * a.chunk * outer_row + b * (width * item)
+        weights = a.pointer("w") + (i * a.blocks + b) * a.inner * (width * item)
+        for size, groups in cover(f, count, block.rows, sizes):
+            f.call(
+                micro[size], x, weights, a.pointer("table"), f.constant(1, INT), a.inner, y, a.pointer("zeros"),
+                f.constant(width, INT), f.constant(0, INT), groups,
+            )  # fmt: skip
+            x, y = x + groups * (size * inner_row), y + groups * (size * outer_row)
+    step = a.chunk * outer_row
+    with f.loop(count) as t:
+        image, i, j = pieces.corner(a, first + t)
+        source = p + t * outer_row
+        target = a.pointer("y") + image * a.y_image + i * a.y_h + j * a.y_w
+        whole = f.all_of(i + (STEP - 1) < a.out_h, j + (STEP - 1) < a.out_w)
+        with f.when(whole):
+            f.call(to_output, source, step * SIDE, step, target, a.y_h, a.y_w, a.outer, a.pointer("start"))
+        with f.when(f.negation(whole)):
+            pixel = a.outer * item
+            f.call(to_output, source, step * SIDE, step, room, pixel * STEP, pixel, a.outer, a.pointer("start"))
+            lines, columns = f.least(a.out_h - i, STEP), f.least(a.out_w - j, STEP)
+            with f.loop(lines) as k, f.loop(columns) as m:
+                packing.copy(f, target + k * a.y_h + m * a.y_w, room + (k * STEP + m) * pixel, pixel)
+    f.finish()
+    return machine().compile(module)[0]
+
+
+@lru_cache(maxsize=16)
+def _filter_transform(dtype: str, width: int) -> int:
+    """Compile ``G w G^T`` of filters laid out as (blocks, 9, inner, width): a task takes some inner channels."""
+    module = Module()
+    transform = _transform(module, dtype, FILTER, ends="none")
+    f, task, address, _ = kernel_of(module)
+    a = Fields(f, address, ("w", "laid", "blocks", "inner", "pieces"))
+    row = width * (4 if dtype == "float32" else 8)
+    b, piece = task // a.pieces, task % a.pieces
+    step = a.blocks * a.inner * row
+    with f.loop((piece + 1) * a.inner // a.pieces, piece * a.inner // a.pieces) as c:
+        source = a.pointer("laid") + (b * 9 * a.inner + c) * row
+        target = a.pointer("w") + (b * a.inner + c) * row
+        f.call(
+            transform, source, a.inner * (3 * row), a.inner * row, target, step * SIDE, step,
+            f.constant(width, INT), source,
+        )  # fmt: skip
+    f.finish()
+    return machine().compile(module)[0]
+
+
+@lru_cache(maxsize=128)
+def _weights(dtype: str, block: Block, sizes: tuple[int, ...], inner_row: int, outer_row: int) -> int:
+    module = Module()
+    pieces = _Pieces(module, dtype)
+    item = pieces.itemsize
+    width = block.vectors * (machine().vector_bytes // item)
+    micro = _micro(
+        module, dtype, block.vectors, sizes, {"x_step": inner_row, "x_row": item, "w_step": outer_row, "y_row": outer_row}
+    )
+    to_gradient = _transform(module, dtype, OUT.T, ends="load")
+    f, task, address, worker = kernel_of(module)
+    a = Fields(f, address, FIELDS)
+    u = a.pointer("scratch") + worker * a.scratch_size
+    q = u + a.chunk * (PRODUCTS * inner_row)
+    room = q + a.chunk * (PRODUCTS * outer_row)
+    sums = a.pointer("sums") + task * a.part_bytes
+    chunks = (a.total + a.chunk - 1) // a.chunk
+    begin = task * chunks // a.parts
+    with f.loop((task + 1) * chunks // a.parts, begin) as index:
+        first = index * a.chunk
+        count = f.least(a.total - first, a.chunk)
+        pieces.spread(f, a, first, count, u, room)
+        step = a.chunk * outer_row
+        with f.loop(count) as t:
+            image, i, j = pieces.corner(a, first + t)
+
+            def use(source: Value, row: Value, column: Value, t: Value = t) -> None:
+                f.call(to_gradient, source, row, column, q + t * outer_row, step * SIDE, step, a.outer, q)
+
+            base = a.pointer("y") + image * a.y_image
+            pieces.part(f, a, base, (a.y_h, a.y_w), (i, j), STEP, (a.out_h, a.out_w), a.outer, room, use)
+        add = f.select(index > begin, 1, 0)
+        with f.loop(PRODUCTS) as i, f.loop(a.blocks) as b:
+            x, g = u + i * a.chunk * inner_row, q + i * a.chunk * outer_row + b * (width * item)
+            y = sums + i * a.inner * outer_row + b * (width * item)
+            for size, groups in cover(f, a.inner, block.rows, sizes):
+                f.call(
+                    micro[size], x, g, a.pointer("table"), f.constant(1, INT), count, y, a.pointer("zeros"),
+                    f.constant(width, INT), add, groups,
+                )  # fmt: skip
+                x, y = x + groups * (size * item), y + groups * (size * outer_row)
+    f.finish()
+    return machine().compile(module)[0]
+
+
+@lru_cache(maxsize=16)
+def _back(dtype: str) -> int:
+    """Compile the sum over parts and ``G^T S G``: a task takes some input channels."""
+    module = Module()
+    transform = _transform(module, dtype, FILTER.T, ends="none")
+    f, task, address, _ = kernel_of(module)
+    a, n = Fields(f, address, ("sums", "part_bytes", "parts", "inner", "outer_row", "dw", "pieces")), Numbers(f, dtype)
+    step = a.inner * a.outer_row
+    with f.loop((task + 1) * a.inner // a.pieces, task * a.inner // a.pieces) as c:
+        source = a.pointer("sums") + c * a.outer_row
+        with f.when(a.parts > 1), f.loop(PRODUCTS) as i, f.loop(a.outer_row, step=n.bytes) as v:
+            place = source + i * step + v
+            total = f.variable(n.vector, n.load(place))
+            with f.loop(a.parts, 1) as p:
+                total.set(total.get() + n.load(place + p * a.part_bytes))
+            n.store(total.get(), place)
+        f.call(
+            transform, source, step * SIDE, step, a.pointer("dw") + c * a.outer_row, step * 3, step,
+            a.outer_row // n.itemsize, source,
+        )  # fmt: skip
+    f.finish()
+    return machine().compile(module)[0]
+
+
+class Winograd:
+    """A 3x3 correlation at stride 1 by Winograd's algorithm, planned."""
+
+    def __init__(self, shape: Shape, dtype: str) -> None:
+        self.shape, self.dtype = shape, dtype
+        self.itemsize = 4 if dtype == "float32" else 8
+        self.lanes = machine().vector_bytes // self.itemsize
+        self.direct = Correlation(shape, dtype, shape.outer * self.itemsize)
+        self.vectors = self.direct.vectors
+        self.width, self.blocks = self.direct.width, self.direct.blocks
+        s = shape
+        self.high, self.wide = (-(-n // STEP) for n in s.out_size[1:])
+        self.total = s.images * self.high * self.wide
+        self.inner_row = -(-s.inner // self.lanes) * self.lanes * self.itemsize
+        self.outer_row = self.blocks * self.width * self.itemsize
+        fits = CACHE_BYTES // (PRODUCTS * (self.inner_row + self.outer_row))
+        self.chunk = even(self.total, max(1, min(max(14, fits), -(-self.total // LEAST_TASKS))))
+        self.size = PRODUCTS * (self.chunk * (self.inner_row + self.outer_row) + max(self.inner_row, self.outer_row))
+        self.size += -self.size % 64
+
+    def transformed(self, laid: Any) -> Any:
+        """Transform filters that `Correlation.lay` laid out."""
+        w = np.empty(PRODUCTS * self.blocks * self.shape.inner * self.width, laid.dtype)
+        pieces = max(1, min(self.shape.inner // 8, 8 // self.blocks))
+        arguments = np.array([w.ctypes.data, laid.ctypes.data, self.blocks, self.shape.inner, pieces], np.int64)
+        pool().run(_filter_transform(self.dtype, self.width), arguments, self.blocks * pieces)
+        return w
+
+    def _arguments(self, x: Any, w: int, start: Any, y: Any, more: Sequence[int], memory: Any) -> Any:
+        s, base = self.shape, memory.ctypes.data
+        self._table = table = np.zeros(2, np.int64)
+        return np.array([
+            x.ctypes.data, x.strides[0], x.strides[3], x.strides[4], w, start.ctypes.data, y.ctypes.data,
+            y.strides[0], y.strides[3], y.strides[4], *s.in_size[1:], *s.low[1:], *s.out_size[1:], self.high,
+            self.wide, self.total, self.chunk, s.inner, s.outer, self.inner_row, self.outer_row, self.blocks,
+            table.ctypes.data, base + -base % 64, self.size, *more,
+            packing.compiled_box(self.dtype),
+        ], np.int64)  # fmt: skip
+
+    def run(self, x: Any, w: Any, start: Any, y: Any) -> None:
+        """Correlate channels-last `x` (N, C, 1, H, W) into channels-last `y` (N, O, 1, H', W')."""
+        memory = scratch.take(self.size * 16)
+        zeros = np.zeros(self.width, x.dtype)
+        arguments = self._arguments(x, w.ctypes.data, start, y, (1, 0, 0, zeros.ctypes.data), memory)
+        rows = even(self.chunk, min(most_rows(self.vectors), self.chunk))
+        sizes = sizes_of(rows, self.chunk, self.total - (self.total - 1) // self.chunk * self.chunk)
+        kernel = _forward(self.dtype, Block(rows, self.vectors), sizes, self.inner_row, self.outer_row)
+        pool().run(kernel, arguments, -(-self.total // self.chunk))
+        scratch.give_back(memory)
+
+    def weight_gradient(self, g: Any, x: Any, like: Any) -> Any:
+        """Return the gradient of the weight (O, C, 1, 3, 3) from channels-last g and x."""
+        s = self.shape
+        memory = scratch.take(self.size * 16)
+        part = PRODUCTS * s.inner * self.outer_row
+        parts = max(1, min(8, -(-self.total // self.chunk), (20 << 20) // part))
+        sums = np.empty(parts * part // self.itemsize, x.dtype)
+        zeros = np.zeros(self.width, x.dtype)
+        arguments = self._arguments(x, 0, zeros, g, (parts, sums.ctypes.data, part, zeros.ctypes.data), memory)
+        rows = even(s.inner, min(most_rows(self.vectors), s.inner))
+        kernel = _weights(
+            self.dtype, Block(rows, self.vectors), sizes_of(rows, s.inner), self.inner_row, self.outer_row
+        )
+        pool().run(kernel, arguments, parts)
+        scratch.give_back(memory)
+        dw = np.empty((3, 3, s.inner, self.outer_row // self.itemsize), x.dtype)
+        pieces = max(1, min(8, s.inner // 4))
+        arguments = np.array(
+            [sums.ctypes.data, part, parts, s.inner, self.outer_row, dw.ctypes.data, pieces], np.int64
+        )
+        pool().run(_back(self.dtype), arguments, pieces)
+        found = dw[..., : s.outer].transpose(3, 2, 0, 1)[:, :, None]
+        out = np.empty_like(like)
+        out[...] = found
+        return out
