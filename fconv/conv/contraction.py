@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from fconv.arrays import Array, Shape
+import numpy as np
+
+from fconv.arrays import Array, Shape, narrowed, widened, xp_of
 
 
 @lru_cache(maxsize=1024)
@@ -17,6 +19,9 @@ def _expression(subscripts: str, *shapes: Shape) -> Any:
 
 def contract(subscripts: str, *operands: Array) -> Array:
     """Contract `operands` as numpy.einsum does, over BLAS where the contraction allows it.
+
+    Products of float16 are accumulated in float32: by cuBLAS of itself, and NumPy, which would sum
+    them in float16, is given float32.
 
     Parameters
     ----------
@@ -36,4 +41,8 @@ def contract(subscripts: str, *operands: Array) -> Array:
     >>> contract("nk,ok->no", np.ones((2, 3)), np.ones((4, 3))).shape
     (2, 4)
     """
-    return _expression(subscripts, *(operand.shape for operand in operands))(*operands)
+    dtype = operands[0].dtype
+    if xp_of(operands[0]) is np:
+        operands = tuple(map(widened, operands))
+    contracted = _expression(subscripts, *(operand.shape for operand in operands))(*operands)
+    return narrowed(contracted, dtype)

@@ -67,7 +67,7 @@ def _batched(
     )
 
 
-@differentiable("x", "weight", "bias")
+@differentiable("x", "weight", "bias", widens=False)
 def conv2d(
     x: Array,
     weight: Array,
@@ -138,7 +138,7 @@ def conv2d(
     return _convolution("conv2d", 2, x, weight, bias, stride, padding, dilation, groups, algorithm)
 
 
-@differentiable("x", "weight", "bias")
+@differentiable("x", "weight", "bias", widens=False)
 def conv1d(
     x: Array,
     weight: Array,
@@ -154,7 +154,7 @@ def conv1d(
     return _convolution("conv1d", 1, x, weight, bias, stride, padding, dilation, groups, algorithm)
 
 
-@differentiable("x", "weight", "bias")
+@differentiable("x", "weight", "bias", widens=False)
 def conv3d(
     x: Array,
     weight: Array,

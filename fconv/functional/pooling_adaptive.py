@@ -12,7 +12,6 @@ import numpy as np
 from fconv.arrays import Array, Shape, full_like_order, xp_of
 from fconv.conv.geometry import check_rank
 from fconv.functional.core import Definition, differentiable, for_sample, once
-from fconv.functional.precision import in_single
 from fconv.functional.reduction import accurate_sum
 from fconv.functional.taps import Tap, Taps, add_at, gather, scatter
 from fconv.options import whole
@@ -97,10 +96,6 @@ def _entry_taps(size: int, out: int) -> Taps:
 
 def mean_of_bins(x: Array, out_size: Shape) -> Definition:
     """Define the mean over bins of the last axes, one axis after another."""
-    return in_single(lambda x: _mean_of_bins(x, out_size), x)
-
-
-def _mean_of_bins(x: Array, out_size: Shape) -> Definition:
     first = x.ndim - len(out_size)
     leading, in_size = x.shape[:first], x.shape[first:]
     shape = (*leading, *out_size)
