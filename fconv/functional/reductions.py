@@ -121,7 +121,7 @@ def amax(x: Array, dim: Dims = None, keepdim: bool = False) -> Definition:
     largest = once(lambda: xp_of(x).asarray(x.max(axis=axes, keepdims=True)))
 
     def pullback(g: Array) -> Array:
-        at = x == largest()
+        at = (x == largest()) | xp_of(x).isnan(x)  # where one is NaN, the largest is
         shared = quotient(g.reshape(kept), at.sum(axis=axes, keepdims=True))
         return xp_of(x).where(at, shared, shared.dtype.type(0))
 
