@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fconv.arrays import Array, Shape, narrowed, widened
+from fconv.arrays import Array, Shape, narrowed, widened, xp_of
 from fconv.conv import choosing, chunks, cpu, gpu
 from fconv.conv.geometry import ConvGeometry, Padding, Size, conv_geometry
 
@@ -90,7 +90,10 @@ def convolve(
     """Give the output, (N, O, *out_size)."""
     if _on_cpu(x, weight, geometry, algorithm):
         return cpu.convolve(x, weight, geometry, bias, algorithm)
-    y = _elsewhere(x, weight, geometry, algorithm).convolve(x, weight, geometry)
+    if not (x.size and weight.size):
+        y = xp_of(x).zeros(geometry.out_shape, x.dtype)
+    else:
+        y = _elsewhere(x, weight, geometry, algorithm).convolve(x, weight, geometry)
     return y if bias is None else y + bias.reshape(-1, *(1,) * geometry.windows.ndim)
 
 
@@ -99,6 +102,8 @@ def input_gradient(g: Array, weight: Array, geometry: ConvGeometry, algorithm: s
     """Give the gradient of the input, (N, C, *in_size)."""
     if _on_cpu(g, weight, geometry, algorithm):
         return cpu.input_gradient(g, weight, geometry, algorithm)
+    if not (g.size and weight.size):
+        return xp_of(g).zeros(geometry.in_shape, g.dtype)
     return _elsewhere(g, weight, geometry, algorithm).input_gradient(g, weight, geometry)
 
 
@@ -109,6 +114,8 @@ def weight_gradient(
     """Give the gradient of the weight, (O, C/groups, *kernel); in the memory order of `like`, if it can."""
     if _on_cpu(g, x, geometry, algorithm):
         return cpu.weight_gradient(g, x, geometry, algorithm, like)
+    if not (g.size and x.size):
+        return xp_of(x).zeros(geometry.weight_shape, x.dtype)
     return _elsewhere(g, x, geometry, algorithm).weight_gradient(g, x, geometry)
 
 

@@ -342,7 +342,8 @@ def conv_transpose_geometry(
         (size - 1) * s - 2 * p + d * (k - 1) + e + 1
         for size, k, s, p, e, d in zip(x_shape[2:], kernel, strides, pads, extra, dilations, strict=True)
     )
-    if min(x_shape[2:]) < 1 or min(out_size) < 1:
+    least = 1 if x_shape[0] else 0  # of no pictures, sizes of 0 are taken too
+    if min(x_shape[2:]) < least or min(out_size) < least:
         raise ValueError(
             f"{name}: expected sizes that leave an output, got an input of shape {x_shape} "
             f"and an output of size {out_size}"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from math import prod
 from typing import TypeAlias
 
-from fconv.arrays import Array, check_floating, namespace, narrowed, native, widened
+from fconv.arrays import Array, check_floating, namespace, narrowed, native, widened, xp_of
 from fconv.functional.batch_normal import batch_normal, passes_over
 from fconv.functional.core import Definition, differentiable
 from fconv.functional.moments import Statistics, mean_over, moments, normalised
@@ -247,6 +247,16 @@ def batch_norm(
     if not training and (running_mean is None) != (running_var is None):
         raise ValueError("batch_norm: expected both running_mean and running_var or neither, got one of them")
     running = None if training or running_mean is None or running_var is None else (running_mean, running_var)
+    if x.shape == (0,):  # as PyTorch has it: of no samples not even the channels are looked at
+        none = {"weight": weight, "bias": bias}
+        return (
+            (0,),
+            lambda: x,
+            lambda g: (
+                {"x": lambda: g}
+                | {name: lambda v=v: xp_of(v).zeros_like(v) for name, v in none.items() if v is not None}
+            ),
+        )
     axes = _over_batch("batch_norm", x, running is None)
     _check_channels(
         "batch_norm", x, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
