@@ -231,6 +231,19 @@ def test_direct_keeps_infinity_in_its_place():
     assert np.isfinite(y[:, :, 2:, 2:]).all()
 
 
+@pytest.mark.parametrize(("algorithm", "least", "most"), [("direct", 0, 2e-5), ("winograd", 1e-3, 1.0)])
+def test_rounding_errors_of_a_large_entry(algorithm, least, most):
+    """What the documentation says: Winograd spreads them over outputs that do not see it, direct does not."""
+    x = fc.random.normal(fc.random.key(1), (1, 32, 16, 16))
+    weight = fc.random.normal(fc.random.key(2), (32, 32, 3, 3)) / np.float32(np.sqrt(32 * 9))
+    x[0, 0, 8, 8] = 1e6
+    exact = F.conv2d(x.astype(np.float64), weight.astype(np.float64), padding=1)
+    error = abs(F.conv2d(x, weight, padding=1, algorithm=algorithm) - exact).max(axis=(0, 1))
+    error[7:10, 7:10] = 0  # those that see it
+    assert least <= error.max() < most
+    assert error[:4].max() < 2e-5  # blocks of outputs away
+
+
 @pytest.mark.parametrize("algorithm", ["direct", "winograd"])
 def test_extra_memory_does_not_grow_with_the_batch(algorithm):
     """The windows of this batch take 75 MB; a thread's work space is at most about 8 MB, which it keeps."""
