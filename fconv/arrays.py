@@ -168,6 +168,7 @@ def check_floating(name: str, **arrays: object) -> None:
                 f"(shape {x.shape}); convert it first, for instance "  # type: ignore[attr-defined]
                 f"{argument}.astype('float32')"
             )
+        its = its.newbyteorder("=")
         if dtype is None:
             first, dtype = argument, its
         elif its != dtype:
@@ -179,10 +180,38 @@ def check_floating(name: str, **arrays: object) -> None:
 
 def floating_dtype(name: str, dtype: object) -> np.dtype[Any]:
     """Turn `dtype` into a real floating-point dtype, or raise a TypeError that names `name`."""
-    resolved = np.dtype(dtype)  # type: ignore[call-overload]
+    resolved = np.dtype(dtype).newbyteorder("=")  # type: ignore[call-overload]
     if resolved.kind != "f":
         raise TypeError(f"{name}: expected a real floating-point dtype, got {resolved}")
     return resolved
+
+
+def native(x: Array) -> Array:
+    """Return `x` in this machine's byte order: itself, or a copy where it has the other one.
+
+    Arrays pass through here where they enter a function, so that no result has a foreign order.
+
+    Examples
+    --------
+    >>> native(np.ones(2, ">f4")).dtype.isnative
+    True
+    """
+    return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
+
+
+def widened(x: Array) -> Array:
+    """Return `x` in the dtype that sums of its entries are accumulated in: float32 for float16.
+
+    float16 has 11 bits and ends at 65504: adding 1 to 2048 in it gives 2048. Every other dtype
+    is its own accumulator, and `x` comes back as it is.
+    """
+    return x.astype(np.float32) if x.dtype == np.float16 else x
+
+
+def narrowed(x: Array, dtype: Any) -> Array:
+    """Return `x` in `dtype`; entries that are too large for it become infinite, without a warning."""
+    with np.errstate(over="ignore"):
+        return xp_of(x).asarray(x).astype(dtype, copy=False)
 
 
 def memory_order(x: Array) -> tuple[int, ...]:
@@ -240,7 +269,7 @@ def full_like_order(x: Array, shape: Iterable[int], value: float | None = 0.0, d
 
 
 def asnumpy(x: Any) -> Array:
-    """Give `x` (a NumPy, CuPy or torch array) as a NumPy array, copied only where it must be.
+    """Return `x` (a NumPy, CuPy or torch array) as a NumPy array in native byte order, copied only if needed.
 
     bfloat16 tensors, which NumPy has no dtype for, come back as float32.
 
@@ -251,7 +280,7 @@ def asnumpy(x: Any) -> Array:
     """
     library = library_of(x)
     if library == "numpy":
-        return np.asarray(x)
+        return native(np.asarray(x))
     if library == "cupy":
         return x.get()
     if type(x).__module__.partition(".")[0] == "torch" and hasattr(x, "detach"):
@@ -305,7 +334,7 @@ def to_device(tree: Any, device: str) -> Any:
         if not is_array(x) or is_key(x):
             return x
         with chosen:
-            return cupy.asarray(x)
+            return cupy.asarray(native(x))
 
     return freed_at_its_end("to_device", trees.map)(move, tree)
 

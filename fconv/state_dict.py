@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fconv import trees
-from fconv.arrays import Array, asnumpy, describe, is_array, library_of
+from fconv.arrays import Array, asnumpy, describe, is_array, library_of, native
 
 _SINCE_0_4_1 = "num_batches_tracked"
 
@@ -24,7 +24,7 @@ def to_state_dict(params: Any) -> dict[str, Array]:
     Returns
     -------
     dict
-        ``{"0.weight": array, ...}`` in the order of the tree; the arrays are not copied.
+        ``{"0.weight": array, ...}`` in the order of the tree; arrays in native byte order are not copied.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def _flat(name: str, params: Any) -> dict[str, Array]:
             raise ValueError(f"{name}: two entries are named {entry!r}")
         if not _is_tensor(leaf):
             raise TypeError(f"{name}: {entry or 'the tree'} is no array but {describe(leaf)}")
-        flat[entry] = leaf
+        flat[entry] = native(leaf) if is_array(leaf) else leaf
     return flat
 
 
@@ -149,7 +149,7 @@ def _unfit(value: Any, leaf: Array) -> str | None:
 def _like(value: Any, leaf: Array) -> Array:
     """Copy a value into the dtype, the memory order and onto the device of `leaf`."""
     if library_of(leaf) == "numpy":
-        copy = np.empty_like(leaf, subok=False)
+        copy = np.empty_like(leaf, leaf.dtype.newbyteorder("="), subok=False)
         np.copyto(copy, asnumpy(value), casting="unsafe")
         return copy
     copy = np.array(asnumpy(value), dtype=leaf.dtype)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fconv import random, trees
-from fconv.arrays import Array, Shape
+from fconv.arrays import Array, Shape, is_array, widened
 from fconv.layer import Layer, Params, as_layer
 from fconv.losses import Loss, loss_forward
 from fconv.optimizers import Optimizer
@@ -60,7 +60,7 @@ def value_and_grad(net: Layer, loss: Loss) -> Callable[..., tuple[Any, Params, P
         y, refreshed, pullback = net.forward(params, x, train=True, key=key)
         narrow = y
         if scale is not None:
-            y, target = trees.map(_in_float32, y), trees.map(_in_float32, target)
+            y, target = trees.map(_wide, y), trees.map(_wide, target)
         value, loss_pullback = loss_forward(loss, y, target)
         if getattr(value, "shape", ()) != ():
             raise ValueError(
@@ -79,8 +79,8 @@ def value_and_grad(net: Layer, loss: Loss) -> Callable[..., tuple[Any, Params, P
     return function
 
 
-def _in_float32(x: Any) -> Any:
-    return x.astype(np.float32) if getattr(x, "dtype", None) == np.float16 else x
+def _wide(x: Any) -> Any:
+    return widened(x) if is_array(x) else x
 
 
 @trees.register

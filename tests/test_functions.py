@@ -234,3 +234,21 @@ def test_float16_is_summed_in_float32(name, args, options):
 def test_missing_arguments_raise_as_python_does():
     with pytest.raises(TypeError, match="missing a required argument: 'weight'"):
         F.conv2d(np.ones((1, 1, 3, 3)))
+
+
+def test_a_window_may_be_larger_than_the_input_in_ceil_mode():
+    x = np.arange(12.0).reshape(1, 1, 6, 2)
+    y, pullback = F.max_pool2d.forward(x, 3, 2, ceil_mode=True)
+    assert y.tolist() == [[[[5.0], [9.0], [11.0]]]]
+    assert np.flatnonzero(pullback(np.ones_like(y))).tolist() == [5, 9, 11]
+    means = F.avg_pool2d(x, 3, 2, ceil_mode=True)  # of the entries that are there
+    assert means.tolist() == [[[[2.5], [6.5], [9.5]]]]
+    sums = F.lp_pool2d(x, 1, 3, 2, ceil_mode=True)  # means times 9, as PyTorch weighs them
+    assert sums.tolist() == [[[[22.5], [58.5], [85.5]]]]
+    assert F.max_pool1d(x[0, 0, :, :1].T, 7, 2, ceil_mode=True).tolist() == [[10.0]]
+    assert F.max_pool3d(x[None], (1, 2, 2), 2, dilation=2, ceil_mode=True).shape == (1, 1, 1, 3, 1)
+    assert F.avg_pool3d(x[None], (1, 6, 3), 2, ceil_mode=True).item() == 5.5
+    with pytest.raises(
+        ValueError, match=r"a window of 4 .* larger than the padded input of 2 .* by the stride of 2"
+    ):
+        F.max_pool2d(x, (3, 4), 2, ceil_mode=True)

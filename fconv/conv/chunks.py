@@ -10,8 +10,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from math import prod
 
-import numpy as np
-
 from fconv.arrays import Array, Shape, xp_of
 from fconv.conv import definition
 from fconv.conv.geometry import ConvGeometry
@@ -35,11 +33,10 @@ def weight_gradient(g: Array, x: Array, geometry: ConvGeometry) -> Array:
     runs = runs_of_samples(geometry, x)
     if len(runs) < 2:
         return definition.weight_gradient(g, x, geometry)
-    wide = np.float32 if x.dtype == np.float16 else x.dtype  # runs are added without rounding to half
-    total = xp_of(x).zeros(geometry.weight_shape, wide)
+    total = xp_of(x).zeros(geometry.weight_shape, x.dtype)
     for run in runs:
         total += definition.weight_gradient(g[run], x[run], part(geometry, run))
-    return total.astype(x.dtype, copy=False)
+    return total
 
 
 def _by_runs(

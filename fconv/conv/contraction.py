@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from fconv.arrays import Array, Shape, in_c_order
+import numpy as np
+
+from fconv.arrays import Array, Shape, in_c_order, narrowed, widened, xp_of
 
 
 @lru_cache(maxsize=1024)
@@ -21,6 +23,9 @@ def contract(subscripts: str, *operands: Array) -> Array:
     NumPy operands are contracted in C order, copied where they are not: BLAS may round the same
     product differently where an operand is transposed in memory (OpenBLAS's kernels for AVX-512
     do), and the same values shall give the same bits in any memory order.
+
+    Products of float16 are accumulated in float32: by cuBLAS of itself, and NumPy, which would sum
+    them in float16, is given float32.
 
     Parameters
     ----------
@@ -45,4 +50,8 @@ def contract(subscripts: str, *operands: Array) -> Array:
 
 def contract_views(subscripts: str, *operands: Array) -> Array:
     """Contract `operands` in the memory orders they have, which must follow from their shapes alone."""
-    return _expression(subscripts, *(operand.shape for operand in operands))(*operands)
+    dtype = operands[0].dtype
+    if xp_of(operands[0]) is np:
+        operands = tuple(map(widened, operands))
+    contracted = _expression(subscripts, *(operand.shape for operand in operands))(*operands)
+    return narrowed(contracted, dtype)

@@ -145,8 +145,9 @@ def window_geometry(
         Entries added on both sides of each axis. "same" keeps the size (stride 1 only; an
         odd total puts the extra entry last, as PyTorch does), "valid" adds none.
     ceil_mode : bool
-        Let the last window hang over the padded end, provided that it starts inside the
-        input or the padding before it (PyTorch's rule for pooling).
+        Let the last window hang over the padded end by less than the stride, provided that it
+        starts inside the input or the padding before it (PyTorch's rule for pooling). The only
+        window may hang over too, and so be larger than the input.
 
     Returns
     -------
@@ -193,19 +194,19 @@ def _windows(
 ) -> Windows:
     out_size, pairs = [], []
     for size, k, s, (lo, hi), d in zip(in_size, kernel, stride, padding, dilation, strict=True):
-        room = size + lo + hi - (d * (k - 1) + 1)
-        if room < 0:
+        span, padded = d * (k - 1) + 1, size + lo + hi
+        out = (padded - span + (s - 1 if ceil_mode else 0)) // s + 1
+        if ceil_mode and (out - 1) * s >= size + lo:
+            out -= 1
+        if out < 1:
+            hangs = f" by the stride of {s} or more, which ceil_mode does not allow" if ceil_mode else ""
             raise ValueError(
-                f"{name}: a window of {d * (k - 1) + 1} (kernel_size {k}, dilation {d}) is larger than "
-                f"the padded input of {size + lo + hi} (size {size}, padding {lo} + {hi}); "
+                f"{name}: a window of {span} (kernel_size {k}, dilation {d}) is larger than "
+                f"the padded input of {padded} (size {size}, padding {lo} + {hi}){hangs}; "
                 f"spatial input size {in_size}, kernel_size {kernel}"
             )
-        out = room // s + 1
-        if ceil_mode and room % s and out * s < size + lo:
-            out += 1
-            hi += s - room % s
         out_size.append(out)
-        pairs.append((lo, hi))
+        pairs.append((lo, max(hi, (out - 1) * s + span - size - lo)))
     return Windows(in_size, tuple(out_size), kernel, stride, dilation, tuple(pairs))
 
 
@@ -341,7 +342,8 @@ def conv_transpose_geometry(
         (size - 1) * s - 2 * p + d * (k - 1) + e + 1
         for size, k, s, p, e, d in zip(x_shape[2:], kernel, strides, pads, extra, dilations, strict=True)
     )
-    if min(x_shape[2:]) < 1 or min(out_size) < 1:
+    least = 1 if x_shape[0] else 0  # of no pictures, sizes of 0 are taken too
+    if min(x_shape[2:]) < least or min(out_size) < least:
         raise ValueError(
             f"{name}: expected sizes that leave an output, got an input of shape {x_shape} "
             f"and an output of size {out_size}"

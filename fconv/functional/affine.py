@@ -17,7 +17,7 @@ __all__ = [
 ]
 
 
-@differentiable("x", "weight", "bias")
+@differentiable("x", "weight", "bias", widens=False)
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Definition:
     """Affine map of the last axis, ``y = x @ weight.T + bias``.
 

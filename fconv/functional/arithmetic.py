@@ -132,10 +132,10 @@ def clamp(x: Array, min: float | None = None, max: float | None = None) -> Curve
         return y if high is None else xp.minimum(y, high)
 
     def pullback(g: Array) -> Array:
-        inside = xp.ones(x.shape, bool) if low is None else (x >= low)
+        outside = xp.zeros(x.shape, bool) if low is None else (x < low)  # false for NaN, which passes
         if high is not None:
-            inside = inside & (x <= high)
-        return where(inside, g, 0.0)
+            outside = outside | (x > high)
+        return where(outside, 0.0, g)
 
     return value, pullback
 

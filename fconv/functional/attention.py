@@ -12,7 +12,6 @@ from fconv.arrays import Array, Shape, describe, in_c_order, xp_of
 from fconv.functional.broadcasting import sum_to
 from fconv.functional.core import Definition, Thunks, differentiable, once
 from fconv.functional.masking import check_probability
-from fconv.functional.precision import in_single
 
 __all__ = [
     "scaled_dot_product_attention",
@@ -108,71 +107,68 @@ def scaled_dot_product_attention(
     # Without features all scores are 0, whatever they are scaled by.
     factor = 1 / sqrt(max(1, features)) if scale is None else float(scale)
 
-    def attend(query: Array, key: Array, value: Array, attn_mask: Array | None) -> Definition:
-        # BLAS may round differently where an operand is transposed in memory.
-        query, key, value = map(in_c_order, (query, key, value))
+    # BLAS may round differently where an operand is transposed in memory.
+    query, key, value = map(in_c_order, (query, key, value))
 
-        def spread(v: Array) -> Array:
-            return xp.repeat(v, repeats, axis=-3) if repeats > 1 else v
+    def spread(v: Array) -> Array:
+        return xp.repeat(v, repeats, axis=-3) if repeats > 1 else v
 
-        def gathered(v: Array, shape: Shape) -> Array:
-            """Take a gradient back to an array of `shape` that was broadcast."""
-            if repeats > 1:
-                v = sum_to(v, _repeated(shape, repeats))
-                return v.reshape(*shape[:-2], repeats, *shape[-2:]).sum(axis=-3)
-            return sum_to(v, shape)
+    def gathered(v: Array, shape: Shape) -> Array:
+        """Take a gradient back to an array of `shape` that was broadcast."""
+        if repeats > 1:
+            v = sum_to(v, _repeated(shape, repeats))
+            return v.reshape(*shape[:-2], repeats, *shape[-2:]).sum(axis=-3)
+        return sum_to(v, shape)
+
+    @once
+    def weights() -> Array:
+        """Give the softmax of the scores; 0 throughout where a query sees no key."""
+        scores = (query * factor) @ _transposed(spread(key))
+        hidden = _hidden(xp, attn_mask, is_causal, rows, columns)
+        if hidden is not None:
+            scores = xp.where(hidden, xp.asarray(-np.inf, dtype=scores.dtype), scores)
+        elif attn_mask is not None:
+            scores = scores + attn_mask
+        if columns == 0:
+            return scores
+        top = scores.max(axis=-1, keepdims=True)
+        with np.errstate(invalid="ignore", over="ignore"):  # infinite scores give NaN, as in PyTorch
+            powers = xp.exp(scores - xp.where(top == -np.inf, xp.zeros((), top.dtype), top))
+            summed = powers.sum(axis=-1, keepdims=True)
+            return powers / xp.where(summed == 0, xp.ones((), summed.dtype), summed)
+
+    @once
+    def kept() -> Array:
+        drawn = xp.asarray(random.bernoulli(rng, 1.0 - dropout_p, scores_shape))  # type: ignore[arg-type]
+        return drawn.astype(query.dtype) * (1.0 / (1.0 - dropout_p) if dropout_p < 1 else 0.0)
+
+    def dropped(p: Array) -> Array:
+        return p * kept() if dropout_p else p
+
+    def attended() -> Array:
+        return dropped(weights()) @ spread(value)
+
+    def pullback(g: Array) -> Thunks:
+        g = in_c_order(g)
 
         @once
-        def weights() -> Array:
-            """Give the softmax of the scores; 0 throughout where a query sees no key."""
-            scores = (query * factor) @ _transposed(spread(key))
-            hidden = _hidden(xp, attn_mask, is_causal, rows, columns)
-            if hidden is not None:
-                scores = xp.where(hidden, xp.asarray(-np.inf, dtype=scores.dtype), scores)
-            elif attn_mask is not None:
-                scores = scores + attn_mask
-            if columns == 0:
-                return scores
-            top = scores.max(axis=-1, keepdims=True)
-            with np.errstate(invalid="ignore", over="ignore"):  # infinite scores give NaN, as in PyTorch
-                powers = xp.exp(scores - xp.where(top == -np.inf, xp.zeros((), top.dtype), top))
-                summed = powers.sum(axis=-1, keepdims=True)
-                return powers / xp.where(summed == 0, xp.ones((), summed.dtype), summed)
+        def dscores() -> Array:
+            dweights = dropped(sum_to(g @ _transposed(spread(value)), scores_shape))
+            return weights() * (dweights - (dweights * weights()).sum(axis=-1, keepdims=True))
 
-        @once
-        def kept() -> Array:
-            drawn = xp.asarray(random.bernoulli(rng, 1.0 - dropout_p, scores_shape))  # type: ignore[arg-type]
-            return drawn.astype(query.dtype) * (1.0 / (1.0 - dropout_p) if dropout_p < 1 else 0.0)
+        def dmask() -> Any:
+            if attn_mask is None or attn_mask.dtype.kind == "b":
+                return None
+            return sum_to(dscores(), attn_mask.shape)
 
-        def dropped(p: Array) -> Array:
-            return p * kept() if dropout_p else p
+        return {
+            "query": lambda: sum_to((dscores() @ spread(key)) * factor, query.shape),
+            "key": lambda: gathered(_transposed(dscores()) @ query * factor, key.shape),
+            "value": lambda: gathered(_transposed(dropped(weights())) @ g, value.shape),
+            "attn_mask": dmask,
+        }
 
-        def attended() -> Array:
-            return dropped(weights()) @ spread(value)
-
-        def pullback(g: Array) -> Thunks:
-            g = in_c_order(g)
-
-            @once
-            def dscores() -> Array:
-                dweights = dropped(sum_to(g @ _transposed(spread(value)), scores_shape))
-                return weights() * (dweights - (dweights * weights()).sum(axis=-1, keepdims=True))
-
-            def dmask() -> Any:
-                if attn_mask is None or attn_mask.dtype.kind == "b":
-                    return None
-                return sum_to(dscores(), attn_mask.shape)
-
-            return {
-                "query": lambda: sum_to((dscores() @ spread(key)) * factor, query.shape),
-                "key": lambda: gathered(_transposed(dscores()) @ query * factor, key.shape),
-                "value": lambda: gathered(_transposed(dropped(weights())) @ g, value.shape),
-                "attn_mask": dmask,
-            }
-
-        return (*batch, rows, value.shape[-1]), once(attended), pullback
-
-    return in_single(attend, query, key, value, attn_mask)
+    return (*batch, rows, value.shape[-1]), once(attended), pullback
 
 
 def _transposed(x: Array) -> Array:
@@ -219,7 +215,7 @@ def _check_mask(attn_mask: Array | None, scores: Shape, is_causal: bool) -> None
         fits = False
     if not fits:
         raise ValueError(
-            f"{NAME}: expected an attn_mask that broadcasts to {scores}, got {describe(attn_mask)}"
+            f"{NAME}: expected an attn_mask that broadcasts to {scores}, got one of shape {attn_mask.shape}"
         )
 
 

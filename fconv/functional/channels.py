@@ -12,8 +12,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from fconv.arrays import Array, Shape, from_order, memory_order
-from fconv.functional.reduction import accurate_sum, narrowed
+from fconv.arrays import Array, Shape, from_order, memory_order, narrowed
+from fconv.functional.reduction import accurate_sum
 from fconv.threads import run
 
 _PIECE_BYTES = 1 << 20
@@ -128,7 +128,7 @@ def layout_of(x: Array) -> Layout | None:
     if not isinstance(x, np.ndarray) or x.dtype not in (np.float32, np.float64) or not x.size:
         return None
     order = memory_order(x)
-    if x.dtype.byteorder == ">" or not x.transpose(order).flags.c_contiguous:
+    if not x.transpose(order).flags.c_contiguous:
         return None
     if order[-1] == 1:
         return ChannelsLast(x.shape, order, x.itemsize)
@@ -182,7 +182,7 @@ def sum_by_channel(x: Array) -> Array:
     layout = layout_of(x)
     if layout is None:
         return accurate_sum(x, (0, *range(2, x.ndim)))
-    return narrowed(channel_sums(layout, layout.seen(x)), x)
+    return narrowed(channel_sums(layout, layout.seen(x)), x.dtype)
 
 
 def channel_moments(layout: Layout, seen: Array) -> tuple[Array, Array]:

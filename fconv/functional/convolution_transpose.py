@@ -59,7 +59,7 @@ def _transposed(
     return for_sample(x, ndim + 2, define)
 
 
-@differentiable("x", "weight", "bias")
+@differentiable("x", "weight", "bias", widens=False)
 def conv_transpose2d(
     x: Array,
     weight: Array,
@@ -124,7 +124,7 @@ def conv_transpose2d(
     )
 
 
-@differentiable("x", "weight", "bias")
+@differentiable("x", "weight", "bias", widens=False)
 def conv_transpose1d(
     x: Array,
     weight: Array,
@@ -143,7 +143,7 @@ def conv_transpose1d(
     )
 
 
-@differentiable("x", "weight", "bias")
+@differentiable("x", "weight", "bias", widens=False)
 def conv_transpose3d(
     x: Array,
     weight: Array,

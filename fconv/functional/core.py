@@ -20,7 +20,19 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
-from fconv.arrays import Array, Shape, check_floating, describe, namespace, xp_of
+import numpy as np
+
+from fconv.arrays import (
+    Array,
+    Shape,
+    check_floating,
+    describe,
+    namespace,
+    narrowed,
+    native,
+    widened,
+    xp_of,
+)
 from fconv.device_memory import freed_at_its_end
 
 P = ParamSpec("P")
@@ -95,7 +107,10 @@ class Differentiable(Protocol[P]):
 
 
 def differentiable(
-    *arrays: str, constants: Iterable[str] = (), sometimes: Iterable[str] = ()
+    *arrays: str,
+    constants: Iterable[str] = (),
+    sometimes: Iterable[str] = (),
+    widens: bool = True,
 ) -> Callable[[Callable[P, Definition]], Differentiable[P]]:
     """Make a function and its gradient from one definition.
 
@@ -110,11 +125,15 @@ def differentiable(
         Those of `arrays` that have a gradient only where they are floating-point, such as masks
         that may be boolean and targets that may be class numbers. Their definition checks what
         else they may be.
+    widens : bool
+        Compute float16 in float32 and round each result once. False where no result is a sum,
+        and where the definition widens what it sums itself, so that float16 is not copied.
 
     Returns
     -------
     callable
-        A decorator for definitions.
+        A decorator for definitions. Whatever the byte order of the arrays is, a definition is
+        given them in the machine's own.
     """
     fixed, loose = frozenset(constants), frozenset(sometimes)
 
@@ -145,23 +164,44 @@ def differentiable(
             check_floating(name, **rigid)
             return found
 
+        def entered(x: Any) -> Any:
+            if x is None:
+                return x
+            x = native(x)
+            return widened(x) if widens else x
+
         def define(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Callable[[], Array], Pullback]:
             found = given(args, kwargs)
+            taken = {a: entered(x) for a, x in found.items()}
+            if any(taken[a] is not x for a, x in found.items()):
+                by_place = {places[a]: x for a, x in taken.items()}
+                args = tuple(by_place.get(place, v) for place, v in enumerate(args))
+                kwargs = {a: taken.get(a, v) for a, v in kwargs.items()}
             shape, value, pullback = definition(*args, **kwargs)
             like = next(x for a, x in found.items() if a not in fixed | loose and x is not None)
-            like = xp_of(like).empty((0,), like.dtype)  # the pullback must not keep the array for this
+            # The pullback must not keep the array for its dtype.
+            like = xp_of(like).empty((0,), like.dtype.newbyteorder("="))
+            half = widens and like.dtype == np.float16
             still = fixed | {a for a in loose if _of_kind(found.get(a))}
             there = {a for a, x in found.items() if x is not None}
 
             def pull(g: Any, wrt: Wrt = None) -> Any:
                 wanted = _wanted(name, arrays, still, wrt)
-                g = _check_gradient(name, g, shape, like)
+                g = entered(_check_gradient(name, g, shape, like))
                 if len(arrays) == 1:
-                    return pullback(g) if wanted else None
+                    return rounded(pullback(g)) if wanted else None
                 thunks: Thunks = pullback(g)
-                return tuple(thunks[a]() if a in wanted and a in there else None for a in arrays)
+                return tuple(rounded(thunks[a]()) if a in wanted and a in there else None for a in arrays)
 
-            return value, pull
+            def rounded(result: Any) -> Any:
+                """Give a result of float16 arrays, which was computed in float32, in their dtype."""
+                if not half or result is None:
+                    return result
+                if isinstance(result, tuple):
+                    return tuple(rounded(part) for part in result)
+                return narrowed(result, np.float16) if result.dtype.kind == "f" else result
+
+            return lambda: rounded(value()), pull
 
         def compute(*args: P.args, **kwargs: P.kwargs) -> Array:
             value, _ = define(args, kwargs)
@@ -257,7 +297,7 @@ def _check_gradient(name: str, g: Any, shape: Shape, like: Array) -> Array:
     namespace(f"{name}_vjp", g=g, like=like)
     if g.shape != shape:
         raise ValueError(f"{name}_vjp: expected a gradient of the output's shape {shape}, got {g.shape}")
-    if g.dtype.newbyteorder("=") != like.dtype.newbyteorder("="):
+    if g.dtype.newbyteorder("=") != like.dtype:
         raise TypeError(f"{name}_vjp: expected a gradient of {like.dtype}, got {describe(g)}")
     return g
 

@@ -1,9 +1,9 @@
 """The common shape of functions of each entry.
 
 Such a function is written as two expressions side by side, its value and its pullback
-``g -> g * f'(x)``; everything else that they share is here: options are numbers, float16 is
-computed in float32, infinities give what the formula gives without a warning, large arrays are computed in
-pieces on all threads, and the docstring's sections on arguments, result and errors are the same.
+``g -> g * f'(x)``; everything else that they share is here: options are numbers, infinities give
+what the formula gives without a warning, large arrays are computed in pieces on all threads, and the
+docstring's sections on arguments, result and errors are the same.
 """
 
 from __future__ import annotations
@@ -54,9 +54,6 @@ def elementwise(
         parameters = inspect.signature(curve).parameters
         order = list(parameters)
 
-        def wide(x: Array) -> Array:
-            return x.astype(np.float32) if rounds and x.dtype == np.float16 else x
-
         def checked(option: str, value: Any) -> Any:
             known = option in parameters and parameters[option].annotation == "float"
             return number(name, option, value) if known else value
@@ -69,18 +66,16 @@ def elementwise(
             rest = [checked(option, value) for option, value in zip(names, given, strict=False)]
             named = {option: checked(option, value) for option, value in named.items()}
             make = cast("Callable[..., Curve]", curve)
-            return _define(
-                cast(Array, x), lambda part: make(wide(part), *rest, **named), wide if by_value else None
-            )
+            return _define(cast(Array, x), lambda part: make(part, *rest, **named), by_value)
 
         definition.__doc__ = _document(inspect.cleandoc(curve.__doc__ or ""), options, parameters)
-        return differentiable("x")(definition)
+        return differentiable("x", widens=rounds)(definition)
 
     return decorate
 
 
-def _define(x: Array, curve: Callable[[Array], Curve], wide: Callable[[Array], Array] | None) -> Definition:
-    """Define a function by its curve; `wide` prepares the value for pullbacks that take it."""
+def _define(x: Array, curve: Callable[[Array], Curve], by_value: bool) -> Definition:
+    """Define a function by its curve, whose pullback takes the value where it says so."""
     pieces, dtype = Pieces(x), x.dtype
     curves = [curve(part) for part in pieces.of(x)]
     pulls: list[Any] = [pull for _, pull in curves]
@@ -95,10 +90,10 @@ def _define(x: Array, curve: Callable[[Array], Curve], wide: Callable[[Array], A
 
     def pullback(g: Array) -> Array:
         each = pieces.of(g)
-        if wide is None:
+        if not by_value:
             return pieces.joined(lambda i: quiet(lambda: pulls[i](each[i])))
         values = pieces.of(value())
-        return pieces.joined(lambda i: quiet(lambda: pulls[i](each[i], wide(values[i]))))
+        return pieces.joined(lambda i: quiet(lambda: pulls[i](each[i], values[i])))
 
     return x.shape, value, pullback
 

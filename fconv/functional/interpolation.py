@@ -60,6 +60,7 @@ def resampled_size(
     in_size: Shape,
     size: int | Sequence[int] | None,
     scale_factor: float | Sequence[float] | None,
+    least: int = 1,
 ) -> tuple[Shape, tuple[float | None, ...]]:
     """Work out the size of a resampled picture and the factors that were asked for.
 
@@ -73,6 +74,8 @@ def resampled_size(
         The size wanted.
     scale_factor : float or sequence of float, optional
         Or the factors, for ``floor(in * factor)``. Just one of the two is given.
+    least : int
+        The smallest `size`: "area" alone can be asked for nothing.
 
     Returns
     -------
@@ -97,7 +100,7 @@ def resampled_size(
     if size is not None:
         if isinstance(size, (tuple, list)) and len(size) != n:
             raise ValueError(f"{name}: size must be one integer or {n}, got {size!r}")
-        return whole_tuple(name, "size", size, n, 1), (None,) * n
+        return whole_tuple(name, "size", size, n, least), (None,) * n
     factors: tuple[Any, ...] = (
         tuple(scale_factor) if isinstance(scale_factor, (tuple, list)) else (scale_factor,) * n
     )
@@ -242,7 +245,9 @@ def interpolate(
     array([[[1. , 1.5, 2. ]]])
     """
     check_resampling("interpolate", x.shape, size, mode, align_corners, recompute_scale_factor)
-    out_size, factors = resampled_size("interpolate", x.shape[2:], size, scale_factor)
+    out_size, factors = resampled_size(
+        "interpolate", x.shape[2:], size, scale_factor, 0 if mode == "area" else 1
+    )
     if mode == "area":
         return mean_of_bins(x, out_size)
     if recompute_scale_factor:

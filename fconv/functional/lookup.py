@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fconv.arrays import Array, any_of, describe, xp_of
+from fconv.arrays import Array, any_of, describe, narrowed, widened, xp_of
 from fconv.functional.core import Definition, Thunks, differentiable, once
-from fconv.functional.moments import wide_dtype
 from fconv.options import whole
 
 __all__ = [
@@ -15,7 +14,7 @@ __all__ = [
 ]
 
 
-@differentiable("x", "weight", constants=("x",))
+@differentiable("x", "weight", constants=("x",), widens=False)
 def embedding(
     x: Array, weight: Array, padding_idx: int | None = None, *, scale_grad_by_freq: bool = False
 ) -> Definition:
@@ -81,7 +80,7 @@ def embedding(
         if padding is not None:
             total = xp.where((number == padding)[:, None], xp.zeros((), total.dtype), total)
         out = xp.zeros_like(weight)
-        out[number] = total.astype(weight.dtype, copy=False)  # each number is there once
+        out[number] = narrowed(total, weight.dtype)  # each number is there once
         return out
 
     def pullback(g: Array) -> Thunks:
@@ -116,7 +115,7 @@ def _segment_sums(number: Array, rows: Array) -> tuple[Array, Array, Array]:
     """
     xp = xp_of(rows)
     order = xp.argsort(number, kind="stable")
-    number, rows = number[order], rows[order].astype(wide_dtype(rows), copy=False)
+    number, rows = number[order], widened(rows[order])
     count = xp.ones(number.shape, np.int64)
     while True:
         place = xp.arange(number.size) - xp.searchsorted(number, number)  # within its own segment

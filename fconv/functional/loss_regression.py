@@ -7,7 +7,7 @@ from math import log, pi
 
 import numpy as np
 
-from fconv.arrays import Array, Shape, any_of, describe, xp_of
+from fconv.arrays import Array, Shape, any_of, xp_of
 from fconv.functional.core import Definition, Thunks, differentiable, once
 from fconv.functional.reduction import (
     Reduction,
@@ -300,7 +300,7 @@ def gaussian_nll_loss(
     apart = _variance_shape(name, x, var)
     shape = _broadcast_shape(name, x, target, apart)
     if any_of(var < 0, unseen=False):
-        raise ValueError(f"{name}: expected variances of 0 or more, got {describe(var)} with negative ones")
+        raise ValueError(f"{name}: expected variances of 0 or more, got {float(var.min())}")
     xp = xp_of(x)
 
     @once

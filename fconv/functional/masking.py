@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 
-@differentiable("x")
+@differentiable("x", widens=False)
 def dropout(x: Array, p: float = 0.5, training: bool = True, key: Array | None = None) -> Definition:
     """Set entries to 0 with probability `p`, and scale the others by ``1 / (1 - p)``.
 
@@ -67,13 +67,13 @@ def dropout(x: Array, p: float = 0.5, training: bool = True, key: Array | None =
     return _dropped("dropout", x, p, training, key, x.shape)
 
 
-@differentiable("x")
+@differentiable("x", widens=False)
 def dropout1d(x: Array, p: float = 0.5, training: bool = True, key: Array | None = None) -> Definition:
     """Drop whole channels: `dropout` with one draw for each channel of (N, C, L) or (C, L)."""
     return _dropped("dropout1d", x, p, training, key, channel_mask_shape("dropout1d", x.shape, 1))
 
 
-@differentiable("x")
+@differentiable("x", widens=False)
 def dropout2d(x: Array, p: float = 0.5, training: bool = True, key: Array | None = None) -> Definition:
     """Drop whole channels: `dropout` with one draw for each channel of (N, C, H, W).
 
@@ -95,7 +95,7 @@ def dropout2d(x: Array, p: float = 0.5, training: bool = True, key: Array | None
     return _dropped("dropout2d", x, p, training, key, channel_mask_shape("dropout2d", x.shape, 2))
 
 
-@differentiable("x")
+@differentiable("x", widens=False)
 def dropout3d(x: Array, p: float = 0.5, training: bool = True, key: Array | None = None) -> Definition:
     """Drop whole channels: `dropout` with one draw for each channel of (N, C, D, H, W) or (C, D, H, W)."""
     return _dropped("dropout3d", x, p, training, key, channel_mask_shape("dropout3d", x.shape, 3))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -16,11 +16,6 @@ from fconv.arrays import Array, Shape, xp_of
 from fconv.functional.core import Definition, Thunks, once
 
 Statistics: TypeAlias = tuple[Array, Array]
-
-
-def wide_dtype(x: Array) -> np.dtype[Any]:
-    """Give the dtype to compute in: that of `x`, but at least float32, as squares overflow float16."""
-    return np.promote_types(x.dtype, np.float32)
 
 
 def total(x: Array, axes: tuple[int, ...]) -> Array:
@@ -36,12 +31,12 @@ def mean_over(x: Array, axes: tuple[int, ...]) -> Array:
 def mean_square(x: Array, axes: tuple[int, ...]) -> Array:
     """Mean of the squares over `axes`; see `mean_over`."""
     with np.errstate(over="ignore"):  # a square that overflows is infinite, as in PyTorch
-        return mean_over(xp_of(x).square(x, dtype=wide_dtype(x)), axes)
+        return mean_over(xp_of(x).square(x), axes)
 
 
 def centre(x: Array, mean: Array) -> Array:
     """Subtract a mean in float64 from `x`, as exactly as the result's dtype can say."""
-    near = mean.astype(wide_dtype(x), copy=False)
+    near = mean.astype(x.dtype, copy=False)
     with np.errstate(invalid="ignore"):  # infinity less infinity
         out = x - near
         if near.dtype != mean.dtype:
@@ -124,7 +119,7 @@ def normalised(
         else:
             mean, var = given() if given is not None else moments(x, axes)
         with np.errstate(divide="ignore", invalid="ignore"):  # where both are 0, as in PyTorch
-            return mean, xp.asarray(1 / xp.sqrt(var + eps), dtype=wide_dtype(x))
+            return mean, xp.asarray(1 / xp.sqrt(var + eps), dtype=x.dtype)
 
     @once
     def normal() -> Array:
@@ -153,7 +148,7 @@ def normalised(
             return total(v, summed_axes).reshape(shape).astype(x.dtype, copy=False)
 
         def mean(v: Array) -> Array:
-            return (total(scaled(v), rest) / count).astype(wide_dtype(x), copy=False)
+            return (total(scaled(v), rest) / count).astype(x.dtype, copy=False)
 
         def dx() -> Array:
             inner = scaled(g)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from math import prod
 from typing import TypeAlias
 
-from fconv.arrays import Array, check_floating, namespace
+from fconv.arrays import Array, check_floating, namespace, narrowed, native, widened, xp_of
 from fconv.functional.batch_normal import batch_normal, passes_over
 from fconv.functional.core import Definition, differentiable
 from fconv.functional.moments import Statistics, mean_over, moments, normalised
@@ -85,6 +85,7 @@ def instance_moments(x: Array) -> Statistics:
 def _channel_moments(name: str, x: Array, over: Callable[[str, Array, bool], Axes]) -> Statistics:
     namespace(name, x=x)
     check_floating(name, x=x)
+    x = widened(native(x))
     axes = over(name, x, True)
     kept = tuple(size for axis, size in enumerate(x.shape) if axis not in axes)
     passes = passes_over(x) if kept == x.shape[1:2] else None
@@ -127,7 +128,8 @@ def running_statistics(x: Array, batch: Statistics, running: Statistics, momentu
 
     def moved(old: Array, new: Array) -> Array:
         new = mean_over(new, (0,))[0] if new.ndim == 2 else new
-        return ((1 - share) * old + share * new).astype(old.dtype)
+        old = native(old)
+        return narrowed((1 - share) * widened(old) + share * new, old.dtype)
 
     return moved(running[0], batch[0]), moved(running[1], batch[1] * (count / max(1, count - 1)))
 
@@ -245,6 +247,16 @@ def batch_norm(
     if not training and (running_mean is None) != (running_var is None):
         raise ValueError("batch_norm: expected both running_mean and running_var or neither, got one of them")
     running = None if training or running_mean is None or running_var is None else (running_mean, running_var)
+    if x.shape == (0,):  # as PyTorch has it: of no samples not even the channels are looked at
+        none = {"weight": weight, "bias": bias}
+        return (
+            (0,),
+            lambda: x,
+            lambda g: (
+                {"x": lambda: g}
+                | {name: lambda v=v: xp_of(v).zeros_like(v) for name, v in none.items() if v is not None}
+            ),
+        )
     axes = _over_batch("batch_norm", x, running is None)
     _check_channels(
         "batch_norm", x, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias

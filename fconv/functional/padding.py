@@ -69,9 +69,11 @@ def pad_pairs(name: str, shape: Shape, pad: Sequence[int], mode: str) -> Pairs:
         )
     for size, (lo, hi) in zip(shape[len(shape) - n :], pairs, strict=True):
         left = size + min(lo, 0) + min(hi, 0)
-        most = {"reflect": size - 1, "circular": left}.get(mode, max(lo, hi))
-        least = {"constant": 0, "circular": 0 if max(lo, hi) <= 0 else 1}.get(mode, 1)
-        if left < 0 or left + max(lo, 0) + max(hi, 0) < least or max(lo, hi) > most:
+        wider = max(lo, hi, 0)
+        most = {"constant": wider, "reflect": max(size - 1, 0), "circular": left}.get(
+            mode, wider if size else 0
+        )
+        if left < 0 or wider > most:
             raise ValueError(
                 f"{name}: widths {lo} and {hi} do not fit an axis of {size} with mode {mode!r} "
                 f"(shape {shape}, pad {tuple(pad)})"

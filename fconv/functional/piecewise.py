@@ -1,4 +1,8 @@
-"""Activations made of straight pieces. Where two pieces meet, the gradient is the one PyTorch takes."""
+"""Activations made of straight pieces. Where two pieces meet, the gradient is the one PyTorch takes.
+
+Masks say where the gradient is 0, never where it is not: every comparison with NaN is false, and so
+the gradient passes at a NaN, which a NaN gradient must.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +92,7 @@ def _clipped(x: Array, low: float, high: float) -> Curve:
     xp = xp_of(x)
     return (
         lambda: xp.minimum(xp.maximum(x, low), high),
-        lambda g, y: where((y > low) & (y < high), g, 0.0),
+        lambda g, y: where((y <= low) | (y >= high), 0.0, g),
     )
 
 
@@ -199,7 +203,7 @@ def hardsigmoid(x: Array) -> Curve:
     xp = xp_of(x)
     return (
         lambda: xp.minimum(xp.maximum(x + 3, 0), 6) / 6,
-        lambda g: where((x > -3) & (x < 3), g / 6, 0.0),
+        lambda g: where((x <= -3) | (x >= 3), 0.0, g / 6),
     )
 
 
@@ -231,7 +235,7 @@ def softshrink(x: Array, lambd: float = 0.5) -> Curve:
     xp = xp_of(x)
     return (
         lambda: x - xp.minimum(xp.maximum(x, -lambd), lambd),
-        lambda g: where(abs(x) > lambd, g, 0.0),
+        lambda g: where(abs(x) <= lambd, 0.0, g),
     )
 
 
@@ -243,7 +247,7 @@ def hardshrink(x: Array, lambd: float = 0.5) -> Curve:
     """
     return (
         lambda: where(abs(x) <= lambd, 0.0, x),
-        lambda g: where(abs(x) > lambd, g, 0.0),
+        lambda g: where(abs(x) <= lambd, 0.0, g),
     )
 
 

@@ -12,7 +12,6 @@ import numpy as np
 from fconv.arrays import Array, Shape, full_like_order, xp_of
 from fconv.conv.geometry import check_rank
 from fconv.functional.core import Definition, differentiable, for_sample, once
-from fconv.functional.precision import in_single
 from fconv.functional.reduction import accurate_sum
 from fconv.functional.taps import Tap, Taps, add_at, gather, scatter
 from fconv.options import whole
@@ -42,6 +41,8 @@ OutputSize: TypeAlias = int | Sequence[int | None] | None
 def adaptive_size(name: str, in_size: Shape, output_size: OutputSize) -> Shape:
     """Resolve an output size, in which None keeps the input's.
 
+    An average may have one bin of an input without entries: the mean over nothing.
+
     Examples
     --------
     >>> adaptive_size("adaptive_avg_pool2d", (9, 7), (3, None))
@@ -51,21 +52,20 @@ def adaptive_size(name: str, in_size: Shape, output_size: OutputSize) -> Shape:
     wanted = tuple(output_size) if isinstance(output_size, (tuple, list)) else (output_size,) * n
     if len(wanted) != n:
         raise ValueError(f"{name}: output_size must be one integer or {n}, got {output_size!r}")
-    if 0 in in_size:
-        raise ValueError(f"{name}: expected at least one entry along each axis, got a size of {in_size}")
-    return tuple(
+    out_size = tuple(
         size if out is None else whole(name, "output_size", out, 0)
         for size, out in zip(in_size, wanted, strict=True)
     )
+    if 0 in in_size and not ("avg" in name and set(out_size) == {1}):
+        raise ValueError(f"{name}: expected at least one entry along each axis, got a size of {in_size}")
+    return out_size
 
 
 def check_global(name: str, shape: Shape) -> Shape:
     """Require spatial axes, and give their number of ones."""
-    if not 3 <= len(shape) <= 5 or 0 in shape[2:]:
-        raise ValueError(
-            f"{name}: expected an input of 3 to 5 axes (N, C, ...), none empty, got shape {shape}"
-        )
-    return (1,) * (len(shape) - 2)
+    if not 3 <= len(shape) <= 5:
+        raise ValueError(f"{name}: expected an input of 3 to 5 axes (N, C, ...), got shape {shape}")
+    return adaptive_size(name, shape[2:], 1)
 
 
 @lru_cache(maxsize=256)
@@ -97,10 +97,6 @@ def _entry_taps(size: int, out: int) -> Taps:
 
 def mean_of_bins(x: Array, out_size: Shape) -> Definition:
     """Define the mean over bins of the last axes, one axis after another."""
-    return in_single(lambda x: _mean_of_bins(x, out_size), x)
-
-
-def _mean_of_bins(x: Array, out_size: Shape) -> Definition:
     first = x.ndim - len(out_size)
     leading, in_size = x.shape[:first], x.shape[first:]
     shape = (*leading, *out_size)
@@ -129,7 +125,7 @@ def _mean_of_even_bins(x: Array, leading: Shape, in_size: Shape, out_size: Shape
         apart += [out, size // out]
         spread += [out, 1]
     within = tuple(range(len(leading) + 1, len(apart), 2))
-    share = 1.0 / (prod(in_size) / prod(out_size))
+    share = prod(out_size) / prod(in_size) if prod(in_size) else np.nan  # the mean over nothing is NaN
     return (
         (*leading, *out_size),
         once(lambda: accurate_sum(x.reshape(apart), within) * share),

@@ -14,7 +14,6 @@ from fconv.functional.core import Definition, differentiable, for_sample, once
 from fconv.functional.pieces import over_batch
 from fconv.functional.pooling_max import max_pool1d, max_pool2d, max_pool3d
 from fconv.functional.pooling_windows import pool_geometry, spread_over_windows, window_entries
-from fconv.functional.precision import in_single
 from fconv.options import number, whole
 
 __all__ = [
@@ -86,7 +85,7 @@ def _avg_pool(
 
         return out_shape, once(value), pullback
 
-    return for_sample(x, ndim + 2, lambda x: in_single(define, x))
+    return for_sample(x, ndim + 2, define)
 
 
 def _entries_counted(windows: Windows, axis: int, count_include_pad: bool) -> Array:
@@ -226,7 +225,7 @@ def _lp_pool(
 
         return (*x.shape[:2], *windows.out_size), once(value), pullback
 
-    return for_sample(x, ndim + 2, lambda x: in_single(define, x))
+    return for_sample(x, ndim + 2, define)
 
 
 def check_norm_type(name: str, norm_type: float) -> float:

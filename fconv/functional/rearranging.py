@@ -31,7 +31,7 @@ def permuted_axes(name: str, shape: Shape, dims: Sequence[int]) -> tuple[int, ..
     return axes
 
 
-@differentiable("x")
+@differentiable("x", widens=False)
 def permute(x: Array, dims: Sequence[int]) -> Definition:
     """Put the axes in another order, as torch.permute; the memory stays as it is.
 
@@ -67,7 +67,7 @@ def permute(x: Array, dims: Sequence[int]) -> Definition:
     )
 
 
-@differentiable("x")
+@differentiable("x", widens=False)
 def transpose(x: Array, dim0: int, dim1: int) -> Definition:
     """Swap two axes, as torch.transpose: a `permute` of them.
 
@@ -90,7 +90,7 @@ def squeezed_shape(name: str, shape: Shape, dim: int | Sequence[int] | None) -> 
     return tuple(size for axis, size in enumerate(shape) if size != 1 or axis not in gone)
 
 
-@differentiable("x")
+@differentiable("x", widens=False)
 def squeeze(x: Array, dim: int | Sequence[int] | None = None) -> Definition:
     """Take away axes of one entry, as torch.squeeze.
 
@@ -130,7 +130,7 @@ def unsqueezed_shape(name: str, shape: Shape, dim: int) -> Shape:
     return (*shape[:place], 1, *shape[place:])
 
 
-@differentiable("x")
+@differentiable("x", widens=False)
 def unsqueeze(x: Array, dim: int) -> Definition:
     """Add an axis of one entry, as torch.unsqueeze.
 

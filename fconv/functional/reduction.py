@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from fconv.arrays import Array, Shape, xp_of
+from fconv.arrays import Array, Shape, narrowed, xp_of
 from fconv.functional.core import Definition, Thunks, once
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
@@ -29,13 +29,7 @@ def accurate_sum(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: 
     >>> accurate_sum(np.full((10**6, 1), 0.1, np.float32), axis=0)
     array([100000.], dtype=float32)
     """
-    return narrowed(x.sum(axis=axis, keepdims=keepdims, dtype=np.float64), x)
-
-
-def narrowed(wide: Array, like: Array) -> Array:
-    """Give a float64 result in the dtype of `like`; what is too large for it becomes infinite."""
-    with np.errstate(over="ignore"):
-        return xp_of(like).asarray(wide).astype(like.dtype)
+    return narrowed(x.sum(axis=axis, keepdims=keepdims, dtype=np.float64), x.dtype)
 
 
 def check_reduction(name: str, reduction: str, batch: bool = False) -> None:
@@ -55,7 +49,7 @@ def quotient(a: Array, b: Array | float) -> Array:
     """Divide in float64, 0 / 0 being NaN without a warning; the result has the dtype of `a`."""
     xp = xp_of(a)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return narrowed(xp.asarray(a, dtype=np.float64) / xp.asarray(b, dtype=np.float64), a)
+        return narrowed(xp.asarray(a, dtype=np.float64) / xp.asarray(b, dtype=np.float64), a.dtype)
 
 
 def reduced(
@@ -99,7 +93,7 @@ def reduced(
             return quietly(losses)
         each = quietly(losses)
         summed = each.sum(dtype=np.float64)
-        return narrowed(summed if reduction == "sum" else quotient(summed, divisor()), each)
+        return narrowed(summed if reduction == "sum" else quotient(summed, divisor()), each.dtype)
 
     def spread(g: Array) -> Array:
         if reduction in ("sum", "none"):

@@ -8,10 +8,10 @@ from typing import TypeAlias
 
 import numpy as np
 
-from fconv.arrays import Array, Shape, xp_of
+from fconv.arrays import Array, Shape, narrowed, xp_of
 from fconv.functional.activation import check_axis_of
 from fconv.functional.core import Definition, differentiable, once
-from fconv.functional.reduction import narrowed, quotient
+from fconv.functional.reduction import quotient
 
 __all__ = ["amax", "amax_vjp", "mean", "mean_vjp", "sum", "sum_vjp"]
 
@@ -40,9 +40,9 @@ def _total(name: str, x: Array, dim: Dims, keepdim: bool, averaged: bool) -> Def
     count = prod(x.shape[axis] for axis in axes) if averaged else 1
 
     def value() -> Array:
-        wide = x.sum(axis=axes, dtype=np.float64)  # the total may be too large for float16, the mean is not
+        wide = x.sum(axis=axes, dtype=np.float64)
         with np.errstate(invalid="ignore"):  # the mean of nothing is NaN
-            return narrowed(xp_of(x).divide(wide, count) if averaged else wide, x)
+            return narrowed(xp_of(x).divide(wide, count) if averaged else wide, x.dtype)
 
     def pullback(g: Array) -> Array:
         each = g.reshape(kept) if count == 1 else quotient(g.reshape(kept), count)
@@ -121,7 +121,7 @@ def amax(x: Array, dim: Dims = None, keepdim: bool = False) -> Definition:
     largest = once(lambda: xp_of(x).asarray(x.max(axis=axes, keepdims=True)))
 
     def pullback(g: Array) -> Array:
-        at = x == largest()
+        at = (x == largest()) | xp_of(x).isnan(x)  # where one is NaN, the largest is
         shared = quotient(g.reshape(kept), at.sum(axis=axes, keepdims=True))
         return xp_of(x).where(at, shared, shared.dtype.type(0))
 

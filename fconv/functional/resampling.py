@@ -82,7 +82,7 @@ def _interleaved(x: Array, groups: int) -> Array:
     return x.reshape(n, groups, c // groups, *size).swapaxes(1, 2).reshape(x.shape)
 
 
-@differentiable("x")
+@differentiable("x", widens=False)
 def pixel_shuffle(x: Array, upscale_factor: int) -> Definition:
     """Move channels into space, ``y[..., c, h r + i, w r + j] = x[..., c r r + i r + j, h, w]``.
 
@@ -123,7 +123,7 @@ def pixel_shuffle(x: Array, upscale_factor: int) -> Definition:
     )
 
 
-@differentiable("x")
+@differentiable("x", widens=False)
 def pixel_unshuffle(x: Array, downscale_factor: int) -> Definition:
     """Move space into channels: the inverse of `pixel_shuffle`.
 
@@ -158,7 +158,7 @@ def pixel_unshuffle(x: Array, downscale_factor: int) -> Definition:
     )
 
 
-@differentiable("x")
+@differentiable("x", widens=False)
 def channel_shuffle(x: Array, groups: int) -> Definition:
     """Take the channels of groups in turn, ``y[:, i groups + g] = x[:, g C/groups + i]``.
 

@@ -9,7 +9,7 @@ import numpy as np
 from fconv.arrays import Array, full_like_order, xp_of
 from fconv.functional.activation import check_axis
 from fconv.functional.core import Definition, differentiable, once
-from fconv.functional.moments import total, wide_dtype
+from fconv.functional.moments import total
 from fconv.options import number, whole
 
 __all__ = [
@@ -65,7 +65,7 @@ def local_response_norm(
     @once
     def base() -> Array:
         with np.errstate(over="ignore"):
-            return k + share * _neighbours(xp.square(x, dtype=wide_dtype(x)), before, after)
+            return k + share * _neighbours(xp.square(x), before, after)
 
     @once
     def factor() -> Array:
@@ -149,11 +149,11 @@ def _unit_length(x: Array, p: float, dim: int, eps: float) -> Definition:
         return x.shape, once(lambda: x.copy()), lambda g: g.copy()
 
     def summed(v: Array) -> Array:
-        return total(v, (dim,)).astype(wide_dtype(x), copy=False)
+        return total(v, (dim,)).astype(x.dtype, copy=False)
 
     @once
     def size() -> Array:
-        return xp.abs(x).astype(wide_dtype(x), copy=False)
+        return xp.abs(x)
 
     @once
     def norm() -> Array:

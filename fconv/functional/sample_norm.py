@@ -9,7 +9,7 @@ import numpy as np
 
 from fconv.arrays import Array, Shape
 from fconv.functional.core import Definition, differentiable, once
-from fconv.functional.moments import normalised, wide_dtype
+from fconv.functional.moments import normalised
 from fconv.options import whole
 
 __all__ = [
@@ -111,7 +111,7 @@ def rms_norm(
     """
     sizes = last_sizes("rms_norm", x.shape, normalized_shape)
     _check_parameters("rms_norm", sizes, weight=weight)
-    added = float(np.finfo(wide_dtype(x)).eps) if eps is None else eps
+    added = float(np.finfo(x.dtype).eps) if eps is None else eps
     return _over_last(x, sizes, weight, None, added, centred=False)
 
 

@@ -26,7 +26,7 @@ def flattened_shape(name: str, shape: Shape, start: int, end: int) -> Shape:
     return (*shape[:start], prod(shape[start : end + 1]), *shape[end + 1 :])
 
 
-@differentiable("x")
+@differentiable("x", widens=False)
 def flatten(x: Array, start_dim: int = 0, end_dim: int = -1) -> Definition:
     """Make the axes from `start_dim` to `end_dim` one, as torch.flatten.
 
@@ -75,7 +75,7 @@ def reshaped_shape(name: str, in_shape: Shape, shape: Sequence[int]) -> Shape:
     return wanted
 
 
-@differentiable("x")
+@differentiable("x", widens=False)
 def reshape(x: Array, shape: Sequence[int]) -> Definition:
     """Lay the entries out in another shape, as torch.reshape.
 
@@ -114,7 +114,7 @@ def unflattened_shape(shape: Shape, dim: int, sizes: Sequence[int]) -> Shape:
     return (*shape[:dim], *reshaped_shape("unflatten", shape[dim : dim + 1], sizes), *shape[dim + 1 :])
 
 
-@differentiable("x")
+@differentiable("x", widens=False)
 def unflatten(x: Array, dim: int, sizes: Sequence[int]) -> Definition:
     """Divide one axis into several, as torch.unflatten: the opposite of `flatten`.
 

@@ -35,7 +35,7 @@ def narrowed_part(name: str, shape: Shape, dim: int, start: int, length: int) ->
     return axis, slice(first, first + length)
 
 
-@differentiable("x")
+@differentiable("x", widens=False)
 def narrow(x: Array, dim: int, start: int, length: int) -> Definition:
     """Give `length` entries along an axis, as torch.narrow.
 
@@ -80,7 +80,7 @@ def sliced_part(
     return axis, slice(start, end, whole(name, "step", step, 1))
 
 
-@differentiable("x")
+@differentiable("x", widens=False)
 def slice_along(
     x: Array, dim: int, start: int | None = None, end: int | None = None, step: int = 1
 ) -> Definition:

@@ -107,7 +107,7 @@ def _unpool(
     return for_sample(x, ndim + 2, define)
 
 
-@differentiable("x", "indices", constants=("indices",))
+@differentiable("x", "indices", constants=("indices",), widens=False)
 def max_unpool2d(
     x: Array,
     indices: Array,
@@ -151,7 +151,7 @@ def max_unpool2d(
     return _unpool("max_unpool2d", 2, x, indices, kernel_size, stride, padding, output_size)
 
 
-@differentiable("x", "indices", constants=("indices",))
+@differentiable("x", "indices", constants=("indices",), widens=False)
 def max_unpool1d(
     x: Array,
     indices: Array,
@@ -164,7 +164,7 @@ def max_unpool1d(
     return _unpool("max_unpool1d", 1, x, indices, kernel_size, stride, padding, output_size)
 
 
-@differentiable("x", "indices", constants=("indices",))
+@differentiable("x", "indices", constants=("indices",), widens=False)
 def max_unpool3d(
     x: Array,
     indices: Array,

@@ -36,7 +36,10 @@ def upsample(
 
     def out_shape(shape: Shape) -> Shape:
         check_resampling("upsample", shape, size, mode, align_corners, recompute_scale_factor)
-        return (*shape[:2], *resampled_size("upsample", shape[2:], size, scale_factor)[0])
+        return (
+            *shape[:2],
+            *resampled_size("upsample", shape[2:], size, scale_factor, 0 if mode == "area" else 1)[0],
+        )
 
     out_shape((1, 1, *AMPLE[:axes]))
     call = {

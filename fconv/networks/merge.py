@@ -7,7 +7,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from fconv.arrays import Array, Shape, check_floating, in_c_order, namespace, xp_of
+from fconv.arrays import Array, Shape, check_floating, in_c_order, namespace, narrowed, native, widened, xp_of
 from fconv.functional.broadcasting import broadcast_shape, sum_to
 from fconv.layer import Layer, LayerPullback, Params, check_params
 
@@ -138,7 +138,14 @@ def merge(
         namespace(name, **by_name)
         check_floating(name, **by_name)
         checked(tuple(x.shape for x in xs))
-        return forward(xs)
+        wide = [widened(native(x)) for x in xs]
+        y, pull = forward(wide)
+        dtype = xs[0].dtype.newbyteorder("=")
+
+        def pulled(g: Array) -> tuple[Array, ...]:
+            return tuple(narrowed(dx, dtype) for dx in pull(widened(native(g))))
+
+        return narrowed(y, dtype), pulled
 
     def whole(
         params: Params, x: Any, *, train: bool = False, key: Array | None = None

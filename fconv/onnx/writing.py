@@ -162,7 +162,7 @@ class _Writer:
 
     def _assembled(self, values: Mapping[str, str], shapes: Mapping[str, Shape]) -> Any:
         helper, wiring = self.onnx.helper, self.wiring
-        wider = self._open()
+        wider = self._open(shapes)
         outputs = []
         for inner, outer in zip(wiring.outputs, self.outer, strict=True):
             name = values[inner]
@@ -191,8 +191,11 @@ class _Writer:
         helper.set_model_props(model, self.counts)
         return model
 
-    def _open(self) -> dict[str, Shape]:
-        """Give the shapes under a larger batch, where the network takes any."""
+    def _open(self, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+        """Return the shapes under a larger batch, or none where the network is not for any batch.
+
+        A layer that squeezes a batch axis of 1 away does another thing to a batch of 2.
+        """
 
         def larger(shape: Shape) -> Shape:
             return (shape[0] + 1, *shape[1:]) if shape else shape
@@ -201,9 +204,10 @@ class _Writer:
             larger(self.shape) if self.wiring.lone_input else {k: larger(v) for k, v in self.shape.items()}
         )
         try:
-            return self._shapes(shape)
+            wider = self._shapes(shape)
         except ValueError:
             return {}
+        return wider if all(len(wider[name]) == len(shapes[name]) for name in wider) else {}
 
     def _info(self, name: str, shape: Shape, wider: Shape | None, dtype: np.dtype) -> Any:
         """Describe an input or output; the axis that follows the batch is left open."""

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fconv import trees
-from fconv.arrays import Array, check_floating, is_array, namespace, xp_of
+from fconv.arrays import Array, check_floating, is_array, namespace, narrowed, native, widened, xp_of
 from fconv.options import nonnegative
 from fconv.schedules import Schedule
 
@@ -121,7 +121,7 @@ def leafwise(
     def init(params: Any) -> State:
         def begin(path: trees.Path, p: Any) -> Own:
             namespace(name, **{_named(path): p})
-            xp = xp_of(p)
+            xp, p = xp_of(p), widened(native(p))
             return {**kept, **{key: xp.full_like(p, value) for key, value in arrays.items()}}
 
         return {"step": 0, "leaves": trees.map_with_path(begin, params)}
@@ -138,9 +138,11 @@ def leafwise(
                 kept_on.append(own)
                 return p
             check_gradient(name, path, p, g)
+            p, dtype, g = widened(native(p)), p.dtype.newbyteorder("="), widened(native(g))
             if not isinstance(own, dict) or own.keys() != keys:
                 raise ValueError(f"{name}: expected a state that its init gave, at {_named(path)}")
-            own = {**own, "step": own["step"] + 1}
+            own = {key: widened(native(v)) if is_array(v) else v for key, v in own.items()}
+            own["step"] += 1
             g = -g if maximize else g
             if weight_decay and decoupled:
                 p = p * (1 - speed * weight_decay)
@@ -150,7 +152,7 @@ def leafwise(
             # NumPy gives a scalar where an array of no axes was.
             changed = {k: xp_of(v).asarray(v) if is_array(v) else v for k, v in changed.items()}
             kept_on.append({**own, **changed})
-            return xp_of(p).asarray(p)
+            return narrowed(p, dtype)
 
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             new = trees.map_with_path(moved, params, grads, state["leaves"])
@@ -185,21 +187,21 @@ def map_gradients(name: str, f: Callable[..., Any], params: Any, grads: Any, *re
     def apply(path: trees.Path, p: Array, g: Array | None, *others: Any) -> Any:
         if g is not None:
             check_gradient(name, path, p, g)
-        return f(g, *others) if g is not None else None
+        return f(native(g), *others) if g is not None else None
 
     return trees.map_with_path(apply, params, grads, *rest)
 
 
 def check_gradient(name: str, path: trees.Path, p: Any, g: Any) -> None:
     """Require that a gradient fits its parameter."""
-    if getattr(g, "shape", None) != p.shape or g.dtype != p.dtype:
+    same = is_array(g) and g.shape == p.shape and g.dtype.newbyteorder("=") == p.dtype.newbyteorder("=")
+    if not same:
         got = f"{g.dtype} of shape {g.shape}" if hasattr(g, "shape") else repr(g)
         raise ValueError(
             f"{name}: expected a gradient of {p.dtype} and shape {p.shape} for {'.'.join(path)}, got {got}"
         )
-    pair = {_named(path): p, "its gradient": g}
-    namespace(name, **pair)
-    check_floating(name, **pair)
+    namespace(name, **{_named(path): p, "its gradient": g})
+    check_floating(name, **{_named(path): p})
 
 
 def _named(path: trees.Path) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fconv import trees
-from fconv.arrays import Array, is_array, xp_of
+from fconv.arrays import Array, is_array, native, widened, xp_of
 from fconv.optimizers.base import Optimizer, State, as_optimizer, map_gradients
 from fconv.options import number, whole
 
@@ -88,7 +88,7 @@ def mixed_precision(
     interval = whole(name, "growth_interval", growth_interval, 1)
 
     def init(params: Any) -> State:
-        masters = trees.map(_wide, params)
+        masters = trees.map(lambda p: widened(native(p)), params)
         xp = xp_of(next(iter(trees.leaves(params)), np.zeros(0)))
         return {
             "scale": xp.asarray(first, np.float32),
@@ -100,17 +100,18 @@ def mixed_precision(
 
     def step(params: Any, grads: Any, state: State) -> tuple[Any, State]:
         scale, xp = state["scale"], xp_of(state["scale"])
+        params = trees.map(native, params)
 
         def followed(p: Array, g: Array | None, m: Array) -> Array:
             if g is not None:
                 return m if p.dtype == np.float16 else p
             # What is not trained, such as running statistics, is as the forward pass has left it,
             # unless that has overflowed.
-            return xp.where(xp.isfinite(p), _wide(p), m) if p.dtype == np.float16 else p
+            return xp.where(xp.isfinite(p), widened(p), m) if p.dtype == np.float16 else p
 
         masters = trees.map(followed, params, grads, state["masters"])
         with np.errstate(over="ignore", invalid="ignore"):
-            plain = map_gradients(name, lambda g: _wide(g) / scale.astype(_wide(g).dtype), params, grads)
+            plain = map_gradients(name, lambda g: widened(g) / scale.astype(widened(g).dtype), params, grads)
             fine = xp.asarray(True)
             for g in trees.leaves(plain):
                 fine = fine & xp.isfinite(g).all() if g is not None else fine
@@ -137,7 +138,3 @@ def mixed_precision(
         }
 
     return Optimizer(init, step, name, loss_scale=lambda state: state["scale"])
-
-
-def _wide(x: Array) -> Array:
-    return x.astype(np.float32) if x.dtype == np.float16 else x

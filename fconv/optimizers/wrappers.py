@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fconv import trees
-from fconv.arrays import Array, in_c_order, xp_of
+from fconv.arrays import Array, in_c_order, narrowed, native, widened, xp_of
 from fconv.optimizers.base import Optimizer, State, as_optimizer, map_gradients
 from fconv.options import nonnegative, shares, whole
 
@@ -140,7 +140,8 @@ def accumulate_gradients(opt: Optimizer, every: int) -> Optimizer:
     Returns
     -------
     Optimizer
-        Its state is ``{"step": calls, "sum": gradients so far, "optimizer": state of opt}``.
+        Its state is ``{"step": calls, "sum": gradients so far, "optimizer": state of opt}``; the sum
+        of float16 gradients is float32.
         The schedule of `opt` counts its own steps, not the calls.
 
     Raises
@@ -172,15 +173,20 @@ def accumulate_gradients(opt: Optimizer, every: int) -> Optimizer:
         return {"step": 0, "sum": nothing(params), "optimizer": opt.init(params)}
 
     def added(_: Array, g: Array | None, total: Array | None) -> Array | None:
-        return g if total is None else total if g is None else xp_of(g).asarray(total + g)
+        if g is None:
+            return total
+        g = widened(g)
+        return g if total is None else xp_of(g).asarray(total + g)
+
+    def averaged(p: Array, total: Array | None) -> Array | None:
+        return None if total is None else narrowed(total / every, p.dtype)
 
     def step(params: Any, grads: Any, state: State) -> tuple[Any, State]:
         fit = map_gradients(name, lambda g: g, params, grads)
         total, count = trees.map(added, params, fit, state["sum"]), state["step"] + 1
         if count % every:
             return params, {**state, "step": count, "sum": total}
-        mean = map_gradients(name, lambda g: g / every, params, total)
-        params, inner = opt.step(params, mean, state["optimizer"])
+        params, inner = opt.step(params, trees.map(averaged, params, total), state["optimizer"])
         return params, {"step": count, "sum": nothing(params), "optimizer": inner}
 
     return Optimizer(init, step, name)
@@ -205,7 +211,7 @@ def ema(opt: Optimizer, decay: float = 0.999) -> Optimizer:
     -------
     Optimizer
         Its state is ``{"step": int, "average": params, "optimizer": state of opt}``;
-        `ema_params` reads the average.
+        `ema_params` reads the average, which is float32 for float16 parameters.
 
     Raises
     ------
@@ -227,9 +233,11 @@ def ema(opt: Optimizer, decay: float = 0.999) -> Optimizer:
     (decay,) = shares("ema", decay=decay)
 
     def init(params: Any) -> State:
-        return {"step": 0, "average": params, "optimizer": opt.init(params)}
+        average = trees.map(lambda p: widened(native(p)), params)
+        return {"step": 0, "average": average, "optimizer": opt.init(params)}
 
     def averaged(p: Array, g: Array | None, average: Array) -> Array:
+        p = widened(native(p))
         return p if g is None else xp_of(p).asarray(decay * average + (1 - decay) * p)
 
     def step(params: Any, grads: Any, state: State) -> tuple[Any, State]:

@@ -14,7 +14,7 @@ from fconv.layers import identity
 from fconv.torch.functions import FUNCTIONS
 from fconv.torch.modules import layer_name, layer_of
 from fconv.torch.nodes import VIEWS, Nodes, described
-from fconv.torch.shapes import ATTRIBUTES, getitem
+from fconv.torch.shapes import ATTRIBUTES, METHODS, getitem
 from fconv.torch.tracing import Call, Ref, live, marked_in_place, refs, title
 from fconv.torch.values import Expanded, Modes, Own, Pieces, SizeOf, UnfitError, Value, computed
 from fconv.torch.weighted import WEIGHTED, ComputedError, Weighted
@@ -232,11 +232,14 @@ class Reader:
             except ComputedError:
                 found = None
             return self._called(call, name, args, options) if found is None else found
-        if name not in FUNCTIONS:
+        handler = FUNCTIONS.get(name)
+        if call.kind == "call_method":
+            handler = METHODS.get(name, handler)
+        if handler is None:
             return self._called(call, name, args, options)
         _refuse_modes(options, args, name)
         plain, named = self._plain(args), self._plain(options)
-        result = FUNCTIONS[name](*plain, **named)
+        result = handler(*plain, **named)
         value = self.nodes.emit(result, call.path, name)
         return replace(value, storage=object()) if name == "clone" else value
 
@@ -258,6 +261,9 @@ class Reader:
         if function is None or not hasattr(function, "arrays"):
             raise UnfitError("it has no layer")
         _refuse_modes(options, args, name)
+        inner = getattr(call.target, "__module__", None) != "torch.nn.functional"
+        if inner and "reduction" in inspect.signature(function).parameters:
+            raise UnfitError(f"its reduction is a number; call torch.nn.functional.{name} instead")
         order = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.KEYWORD_ONLY]
         given = {key: value for key, value in options.items() if key != "out" or value is not None}
         renamed = {order[0].name if key == "input" else key: value for key, value in given.items()}
@@ -335,6 +341,8 @@ class Reader:
     # Outputs.
 
     def _output(self, result: Any) -> None:
+        if isinstance(result, Expanded):
+            raise UnfitError("a tensor that was expanded has layers only in arithmetic")
         if isinstance(result, (Value, Own)):
             self.outputs = self._leaf(result, "output").name
             return

@@ -206,9 +206,28 @@ def numel(input: Value) -> Any:
     return reduce(lambda a, b: computed(operator.mul, a, b), sizes, 1)
 
 
+def _turned(input: Value) -> Any:
+    """Turn the order of all axes round, as ``x.T`` does."""
+    return permute(input, *range(len(input.shape))[::-1])
+
+
+def _sliding(input: Any, dimension: int, size: int, step: int) -> Any:
+    """Read windows along one axis, as Tensor.unfold does: to (..., windows, ..., size)."""
+    if not all(isinstance(n, int) for n in (dimension, size, step)) or size < 1 or step < 1:
+        raise UnfitError(f"expected an axis, a size and a step, got {dimension}, {size} and {step}")
+    # Entry k of every window; the last window is the last that fits whole.
+    ends = [k - size + 1 or None for k in range(size)]
+    return make("stack", -1), *(
+        (make("slice_along", dimension, k, ends[k], step), input) for k in range(size)
+    )
+
+
+METHODS: dict[str, Callable[..., Any]] = {"unfold": _sliding}
+"""Methods whose meaning is another than that of the function of the same name."""
+
 ATTRIBUTES: dict[str, Callable[[Any], Any]] = {
     "shape": sizes_of,
     "ndim": dim,
-    "T": lambda x: transpose(x, 0, 1),
+    "T": _turned,
     "mT": lambda x: transpose(x, -2, -1),
 }

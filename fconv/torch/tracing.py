@@ -10,8 +10,11 @@ from typing import Any, NamedTuple
 
 from fconv.torch.values import Modes
 
-# Beside the methods and functions whose names end in _.
-IN_PLACE = {"iadd", "isub", "imul", "itruediv", "ipow"}
+# Beside the methods and functions whose names end in _: what Python's += and its kin call.
+IN_PLACE = {
+    "iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow", "iand", "ior", "ixor", "ilshift",
+    "irshift",
+}  # fmt: skip
 
 
 class Ref(NamedTuple):
@@ -98,19 +101,13 @@ def _traced(module: Any, is_leaf: Callable[[Any], bool]) -> tuple[list[Any], dic
     from torch import fx
 
     class Proxy(fx.Proxy):  # type: ignore[misc]
-        """As fx has it, but ``x += y`` is told from ``x = x + y``."""
+        """As fx has it, but ``x += y`` is told from ``x = x + y``, and no assignment is passed over."""
 
-        def __iadd__(self, other: Any) -> Any:
-            return _in_place(self, "iadd", other)
+        def __setitem__(self, index: Any, value: Any) -> None:
+            raise TypeError("it assigns entries of a tensor, which has no layer; join parts by torch.cat")
 
-        def __isub__(self, other: Any) -> Any:
-            return _in_place(self, "isub", other)
-
-        def __imul__(self, other: Any) -> Any:
-            return _in_place(self, "imul", other)
-
-        def __itruediv__(self, other: Any) -> Any:
-            return _in_place(self, "itruediv", other)
+    for name in IN_PLACE:
+        setattr(Proxy, f"__{name}__", lambda self, other, name=name: _in_place(self, name, other))
 
     class Tracer(fx.Tracer):  # type: ignore[misc]
         proxy_buffer_attributes = True
@@ -204,7 +201,7 @@ def marked_in_place(call: Call) -> bool:
         return False
     name = title(call)
     marked = name in IN_PLACE or (name.endswith("_") and not name.endswith("__"))
-    return marked or call.options.get("inplace") is True
+    return marked or call.options.get("inplace") is True or call.options.get("out") is not None
 
 
 def live(calls: list[Call]) -> list[Call]:

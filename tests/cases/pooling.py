@@ -19,14 +19,21 @@ def pool_cases(draw, ndim, kind):
     w = draw(fst.windows(ndim, max_size=7 if ndim < 3 else 5))
     padding = tuple(min(p, k // 2) for p, k in zip(w["padding"], w["kernel"], strict=True))
     dilation = w["dilation"] if kind == "max" else (1,) * ndim
-    least = [d * (k - 1) + 1 - 2 * p for k, d, p in zip(w["kernel"], dilation, padding, strict=True)]
-    size = tuple(max(s, low) for s, low in zip(w["size"], least, strict=True))
+    stride, ceil_mode = draw(st.sampled_from([None, w["stride"]])), draw(st.booleans())
+    size = tuple(
+        draw(st.integers(max(1, d * (k - 1) + 1 - 2 * p - (s - 1) * ceil_mode), max(s, d * k)))
+        if (ceil_mode and draw(st.booleans()))
+        else max(n, d * (k - 1) + 1 - 2 * p)
+        for n, k, d, p, s in zip(
+            w["size"], w["kernel"], dilation, padding, stride or w["kernel"], strict=True
+        )
+    )
     x = draw(entries((draw(st.integers(0, 2)), draw(st.integers(1, 2)), *size)))
     options = {
         "kernel_size": w["kernel"],
-        "stride": draw(st.sampled_from([None, w["stride"]])),
+        "stride": stride,
         "padding": padding,
-        "ceil_mode": draw(st.booleans()),
+        "ceil_mode": ceil_mode,
     }
     if kind == "max":
         options["dilation"] = dilation
@@ -54,7 +61,9 @@ def lp_cases(draw, ndim):
     (x,), options = draw(pool_cases(ndim, "avg"))
     p = draw(st.sampled_from([1, 2, 3.0, 0.5, inf, -inf]))
     kept = {k: options[k] for k in ("kernel_size", "stride", "ceil_mode")}
-    size = [max(s, k) for s, k in zip(x.shape[-ndim:], options["kernel_size"], strict=True)]
+    kernel, steps = options["kernel_size"], options["stride"] or options["kernel_size"]
+    least = [max(1, k - (s - 1) * options["ceil_mode"]) for k, s in zip(kernel, steps, strict=True)]
+    size = [max(n, low) for n, low in zip(x.shape[-ndim:], least, strict=True)]
     x = draw(entries((*x.shape[:-ndim], *size), fills=("normal", "large")))
     return [abs(x) + 0.25], {"norm_type": p, **kept}
 

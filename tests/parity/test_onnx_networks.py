@@ -365,3 +365,23 @@ def test_models_go_there_and_back(name, tmp_path):
     if onnxruntime is not None:
         (found,) = by_runtime(path, feed(net, x))
         np.testing.assert_allclose(found, y, 1e-4, 1e-5 * abs(y).max())
+
+
+@pytest.mark.parametrize(
+    ("net", "shape"),
+    [
+        (fc.squeeze(), (1, 2, 1, 3)),
+        (fc.squeeze(0), (1, 2, 1, 3)),
+        (fc.compose(fc.conv2d(2, 1), fc.squeeze(0), fc.relu()), (1, 2, 4, 3)),
+        (fc.compose(fc.squeeze(), fc.flatten()), (1, 2, 1, 3)),
+    ],
+)
+def test_a_batch_axis_that_is_squeezed_away_is_fixed_at_1(net, shape, tmp_path):
+    params = net.init(fc.random.key(0), shape)
+    fc.to_onnx(net, params, shape, tmp_path / "net.onnx")
+    model = onnx.load(tmp_path / "net.onnx")
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    assert [dim.dim_value for dim in dims] == list(shape)
+    x = fc.random.normal(fc.random.key(1), shape)
+    (found,) = ReferenceEvaluator(model).run(None, {model.graph.input[0].name: x})
+    np.testing.assert_allclose(found, net.apply(params, x), rtol=1e-5, atol=1e-6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -37,8 +39,8 @@ def test_places_and_gradients_are_pytorchs(kind, ndim, data):
     y, indices = function(x, **options, return_indices=True)
     assert indices.dtype == np.int64
     np.testing.assert_array_equal(y, theirs.detach().numpy())
-    plane = x[0, 0].size if x.ndim == ndim + 2 else x[0].size
-    real = (places.numpy() >= 0) & (places.numpy() < plane)  # dilated windows may hold padding alone
+    # Dilated windows may hold padding alone. PyTorch's place for them is none, or another row's.
+    real = np.isfinite(function(np.zeros_like(x), **options))
     np.testing.assert_array_equal(indices[real], places.numpy()[real])
     np.testing.assert_array_equal(function(x, **options), y)
     if real.all():
@@ -58,3 +60,41 @@ def test_unpooling_undoes_pooling(data, key):
         torch.tensor(y), torch.tensor(indices), 2, output_size=list(x.shape)
     )
     np.testing.assert_array_equal(back, theirs.numpy())
+
+
+@pytest.mark.parametrize(
+    ("kind", "ndim"),
+    # PyTorch's avg_pool3d and lp_pool3d refuse what their other ranks take; test_functions.py has ours.
+    [(kind, ndim) for kind in ("max", "avg", "lp") for ndim in (1, 2, 3) if kind == "max" or ndim < 3],
+)
+def test_windows_larger_than_the_input(kind, ndim):
+    """Every kernel and stride up to 4 on every smaller input."""
+    name = f"{kind}_pool{ndim}d"
+    ours, theirs = getattr(F, name), getattr(torch.nn.functional, name)
+    draw = np.random.default_rng(0)
+    taken = refused = 0
+    for size, kernel, stride in product(range(1, 4), range(2, 5), range(1, 5)):
+        x = abs(draw.standard_normal((1, 2, *(5,) * (ndim - 1), size))) + 0.1
+        if size >= kernel:
+            continue
+        windows = (
+            [kernel, stride] if ndim == 1 else [(2,) * (ndim - 1) + (kernel,), (2,) * (ndim - 1) + (stride,)]
+        )
+        args = [2.0, *windows] if kind == "lp" else windows
+        t = torch.tensor(x, requires_grad=True)
+        try:
+            expected = theirs(t, *args, ceil_mode=True)
+        except RuntimeError:
+            refused += 1
+            with pytest.raises(
+                ValueError, match=f"{name}: a window of {kernel} .* is larger than the padded"
+            ):
+                ours(x, *args, ceil_mode=True)
+            continue
+        taken += 1
+        y, pullback = ours.forward(x, *args, ceil_mode=True)
+        np.testing.assert_allclose(y, expected.detach().numpy(), rtol=1e-12)
+        g = draw.standard_normal(y.shape)
+        expected.backward(torch.tensor(g))
+        np.testing.assert_allclose(pullback(g), t.grad.numpy(), rtol=1e-12, atol=1e-15)
+    assert (taken, refused) == (14, 10)

@@ -253,6 +253,18 @@ def tied():
     return module
 
 
+def floored(m, x):
+    y = z = x * 1
+    y //= 2
+    return z
+
+
+def squared(m, x):
+    y = z = x * 1
+    y **= 2
+    return z + y
+
+
 REFUSED = [
     (nn.LSTM(3, 2), "from_torch: LSTM: this class has no layer"),
     (nn.Sequential(nn.Linear(4, 4), nn.MultiheadAttention(4, 2)), "from_torch: module 1 (MultiheadAttention) in Sequential: this class has no layer"),
@@ -262,7 +274,14 @@ REFUSED = [
     (nn.Sequential(nn.Embedding(3, 2, max_norm=1.0)), "from_torch: Sequential: 0: Embedding with max_norm=1.0 has no layer"),
     (Looping(), "(while x.sum() > 1:): Python decides here on the values or the number of entries of a tensor, which no network of layers does"),
     (Moody(), "from_torch: Moody: forward does other things in training than in inference, first at relu"),
-    (Assigning(), "the forward cannot be followed: 'Proxy' object does not support item assignment"),
+    (Assigning(), "the forward cannot be followed: it assigns entries of a tensor, which has no layer"),
+    (Of(lambda m, x: (lambda y: [y.__setitem__(0, 0), y][1])(x * 1)), "it assigns entries of a tensor, which has no layer"),
+    (Of(lambda m, x: (lambda y: [torch.add(x, 1, out=y), y][1])(x * 1)), "from_torch: add (torch.add) in Of: add() got an unexpected keyword argument 'out'"),
+    (Of(floored), "from_torch: ifloordiv (operator.ifloordiv) in Of: it has no layer"),
+    (Of(lambda m, x: x.T), "it asks for a size that only the input's shape tells; give from_torch shape="),
+    (Of(lambda m, x: torch.kl_div(x, x)), "from_torch: kl_div (torch.kl_div) in Of: its reduction is a number; call torch.nn.functional.kl_div instead"),
+    (Of(lambda m, x: x.expand_as(x)), "from_torch: the output in Of: a tensor that was expanded has layers only in arithmetic"),
+    (Of(lambda m, x: x.unfold(2, 0, 1)), "from_torch: unfold (Tensor.unfold) in Of: expected an axis, a size and a step, got 2, 0 and 1"),
     (hooked(), "from_torch: 0 (Linear): it has a hook, print, which no layer runs; remove it first"),
     (parametrizations.weight_norm(nn.Linear(3, 2)), "from_torch: the module itself (ParametrizedLinear): its weight is parametrized, as by weight_norm; make it plain with torch.nn.utils.parametrize.remove_parametrizations"),
     (nn.Sequential(nn.LazyLinear(2)), "from_torch: 0 (LazyLinear): it has no shape yet; run the module once, so that it gets one"),
@@ -294,6 +313,28 @@ def test_what_has_no_layer_is_refused_by_name(module, text):
     with pytest.raises(ValueError, match=re.escape(text)) as caught:
         fc.from_torch(module)
     assert str(caught.value).startswith("from_torch: ")
+
+
+MEANINGS = {
+    "unfold, apart": lambda m, x: x.unfold(2, 4, 4).mean(-1),
+    "unfold, overlapping": lambda m, x: x.unfold(-1, 3, 2),
+    "unfold, one window": lambda m, x: x.unfold(dimension=3, size=7, step=1).relu(),
+    "unfold of windows": lambda m, x: x.unfold(2, 3, 1).unfold(3, 2, 2),
+    "unfold as a function": lambda m, x: F.unfold(x, 3),
+    "T": lambda m, x: x.mean((2, 3)).T,
+    "power in place": squared,
+}
+
+
+@pytest.mark.parametrize("case", MEANINGS)
+def test_methods_that_mean_something_else_than_functions(case):
+    module, x = Of(MEANINGS[case]), torch.randn(2, 3, 8, 7)
+    shape = {"shape": tuple(x.shape)} if case == "T" else {}
+    net, params = fc.from_torch(module, **shape)
+    expected = module(x).detach().numpy()
+    y = net.apply(params, x.numpy())
+    assert y.shape == expected.shape
+    np.testing.assert_allclose(y, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_what_is_no_module():
