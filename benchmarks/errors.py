@@ -13,7 +13,7 @@ import numpy as np
 import fconv.functional as F
 from benchmarks.cases import Conv
 from benchmarks.table import SHAPES
-from fconv.conv import engine
+from fconv.engine import plans
 
 KINDS = ("random", "smooth", "mean 100")
 
@@ -42,7 +42,7 @@ def chosen(case: Conv) -> str:
     if case.transposed:
         return "input gradient"
     x, w, *_ = case.arrays()
-    return engine.algorithm_for(
+    return plans.algorithm_for(
         x.shape, w.shape, stride=case.stride, padding=case.padding, dilation=case.dilation, groups=case.groups
     )
 

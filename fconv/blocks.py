@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fconv.arrays import Array, Shape
-from fconv.conv.geometry import Padding, Size
+from fconv.geometry import Padding, Size
 from fconv.layer import Layer, LayerPullback, Params, Wiring, as_layer, buffers_of
 from fconv.layers import adaptive_avg_pool2d, conv2d, relu, sigmoid
 from fconv.layers.from_function import check_shape

@@ -10,6 +10,8 @@ from hypothesis import given, settings
 
 import fconv as fc
 from fconv import functional as F
+from fconv.engine import plans
+from fconv.geometry import conv_geometry
 from fconv.testing import check_layer
 from fconv.testing import strategies as fst
 from tests import naive
@@ -114,13 +116,14 @@ def test_dropout_drops_about_a_share_p_and_keeps_the_mean():
     assert fc.dropout(0.2).apply((), x) is x
 
 
+PLAN = type(plans.plan(conv_geometry("conv2d", 2, (1, 1, 6, 6), (2, 1, 3, 3), None, 1, 0, 1, 1), "float32"))
+
+
 def test_unasked_input_gradients_are_not_computed(monkeypatch):
     """The first layer's input gradient is the dearest of all, and training never looks at it."""
-    from fconv.conv import engine
-
     calls = []
-    original = engine.input_gradient
-    monkeypatch.setattr(engine, "input_gradient", lambda *a: calls.append(1) or original(*a))
+    original = PLAN.input_gradient
+    monkeypatch.setattr(PLAN, "input_gradient", lambda *a: calls.append(1) or original(*a))
     net = fc.compose(fc.relu(), fc.conv2d(2, 3), fc.relu(), fc.conv2d(2, 3), fc.flatten(), fc.linear(1))
     x = np.ones((1, 1, 6, 6), np.float32)
     params = net.init(KEY, x.shape)
@@ -129,14 +132,12 @@ def test_unasked_input_gradients_are_not_computed(monkeypatch):
 
 
 def test_inference_does_no_work_for_the_gradient(monkeypatch):
-    from fconv.conv import engine
-
-    monkeypatch.setattr(engine, "input_gradient", None)
-    monkeypatch.setattr(engine, "weight_gradient", None)
+    monkeypatch.setattr(PLAN, "input_gradient", None)
+    monkeypatch.setattr(PLAN, "weight_gradient", None)
     params = fc.conv2d(2, 3).init(KEY, (1, 1, 6, 6))
     fc.conv2d(2, 3).apply(params, np.ones((1, 1, 6, 6), np.float32))
     monkeypatch.undo()
-    monkeypatch.setattr(engine, "convolve", None)  # nor does the gradient compute the value
+    monkeypatch.setattr(PLAN, "convolve", None)  # nor does the gradient compute the value
     x = np.ones((1, 1, 6, 6), np.float32)
     fc.conv2d(2, 3).vjp(params, x, np.ones((1, 2, 4, 4), np.float32))
 

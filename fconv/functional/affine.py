@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from fconv.arrays import Array, Shape
-from fconv.conv.contraction import contract
+from fconv.contraction import contract
 from fconv.functional.core import Definition, Thunks, differentiable, once
 from fconv.functional.reduction import accurate_sum
 

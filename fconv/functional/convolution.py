@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from fconv.arrays import Array
-from fconv.conv import engine
-from fconv.conv.engine import check_algorithm
-from fconv.conv.geometry import Padding, Size, conv_geometry
+from fconv.engine import plans
+from fconv.geometry import Padding, Size
 from fconv.functional.channels import sum_by_channel
 from fconv.functional.core import Definition, Thunks, differentiable, for_sample, once
 
@@ -50,19 +49,20 @@ def _batched(
     algorithm: str,
 ) -> Definition:
     bias_shape = None if bias is None else bias.shape
-    geometry = conv_geometry(name, ndim, x.shape, weight.shape, bias_shape, stride, padding, dilation, groups)
-    check_algorithm(name, algorithm, x.dtype, geometry)
+    geometry, plan = plans.convolution(
+        name, ndim, x, weight, bias_shape, stride, padding, dilation, groups, algorithm
+    )
 
     def pullback(g: Array) -> Thunks:
         return {
-            "x": lambda: engine.input_gradient(g, weight, geometry, algorithm),
-            "weight": lambda: engine.weight_gradient(g, x, geometry, algorithm, weight),
+            "x": lambda: plan.input_gradient(g, weight),
+            "weight": lambda: plan.weight_gradient(g, x, weight),
             "bias": lambda: sum_by_channel(g),
         }
 
     return (
         geometry.out_shape,
-        once(lambda: engine.convolve(x, weight, geometry, bias, algorithm)),
+        once(lambda: plan.convolve(x, weight, bias)),
         pullback,
     )
 
@@ -102,7 +102,7 @@ def conv2d(
         Channel groups that are convolved apart; it divides C and O.
     algorithm : {"auto", "direct", "planar", "adding", "narrow", "winograd", "depthwise", "einsum"}
         How it is computed on the CPU: "auto" takes what is fastest for the shape, and
-        `fconv.conv.engine.algorithm_for` tells what that is. "winograd", which "auto" takes for many
+        `fconv.engine.plans.algorithm_for` tells what that is. "winograd", which "auto" takes for many
         3x3 convolutions in float32, spreads infinities and the rounding errors of large entries over
         4x4 outputs: one pixel of 1e6 among numbers of size 1 puts errors of 0.2 to 0.4 on outputs that
         do not see it. "direct" keeps each output apart from what other positions hold and rounds

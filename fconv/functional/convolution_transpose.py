@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from fconv.arrays import Array
-from fconv.conv import engine
-from fconv.conv.engine import check_algorithm
-from fconv.conv.geometry import Size, conv_transpose_geometry
+from fconv.engine import plans
+from fconv.geometry import Size, conv_transpose_geometry
 from fconv.functional.channels import sum_by_channel
 from fconv.functional.core import Definition, Thunks, differentiable, for_sample, once
 
@@ -39,18 +38,19 @@ def _transposed(
         geometry = conv_transpose_geometry(
             name, ndim, x.shape, weight.shape, bias_shape, stride, padding, output_padding, dilation, groups
         )
-        check_algorithm(name, algorithm, x.dtype, geometry)
+        plans.check_algorithm(name, algorithm, geometry)
+        plan = plans.plan_of(x, geometry, algorithm)
 
         def value() -> Array:
-            y = engine.input_gradient(x, weight, geometry, algorithm)
+            y = plan.input_gradient(x, weight)
             if bias is not None:
                 y += bias.reshape(-1, *(1,) * ndim)
             return y
 
         def pullback(g: Array) -> Thunks:
             return {
-                "x": lambda: engine.convolve(g, weight, geometry, None, algorithm),
-                "weight": lambda: engine.weight_gradient(x, g, geometry, algorithm, weight),
+                "x": lambda: plan.convolve(g, weight, None),
+                "weight": lambda: plan.weight_gradient(x, g, weight),
                 "bias": lambda: sum_by_channel(g),
             }
 

@@ -8,8 +8,8 @@ from functools import lru_cache
 import numpy as np
 
 from fconv.arrays import Array, Shape
-from fconv.conv import windows
-from fconv.conv.geometry import Pairs
+from fconv import windows
+from fconv.geometry import Pairs
 from fconv.functional.core import Definition, differentiable, once
 from fconv.functional.taps import Tap, gather, scatter
 from fconv.options import whole

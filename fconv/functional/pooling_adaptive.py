@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fconv.arrays import Array, Shape, full_like_order, xp_of
-from fconv.conv.geometry import check_rank
+from fconv.geometry import check_rank
 from fconv.functional.core import Definition, differentiable, for_sample, once
 from fconv.functional.reduction import accurate_sum
 from fconv.functional.taps import Tap, Taps, add_at, gather, scatter

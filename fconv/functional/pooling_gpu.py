@@ -7,8 +7,8 @@ from math import prod
 import numpy as np
 
 from fconv.arrays import Array, Shape, library_of, xp_of
-from fconv.conv.geometry import Windows
-from fconv.conv.window_kernels import WINDOWS, start
+from fconv.geometry import Windows
+from fconv.engine.cuda.window_kernels import WINDOWS, start
 from fconv.device_kernels import TYPES
 
 _MOST_ENTRIES = 1 << 31  # of a plane, which kernels count in 32 bits

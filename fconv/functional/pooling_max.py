@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from fconv.arrays import Array, any_of, full_like_order, xp_of
-from fconv.conv.geometry import Size, Windows, check_rank
-from fconv.conv.windows import crop, kernel_offsets, pad
+from fconv.geometry import Size, Windows, check_rank
+from fconv.windows import crop, kernel_offsets, pad
 from fconv.functional import pooling_gpu
 from fconv.functional.core import Definition, differentiable, for_sample, once
 from fconv.functional.pieces import over_batch

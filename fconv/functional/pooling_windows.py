@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from fconv.arrays import Array
-from fconv.conv.geometry import Size, Windows, whole_tuple, window_geometry
-from fconv.conv.windows import kernel_offsets
+from fconv.geometry import Size, Windows, whole_tuple, window_geometry
+from fconv.windows import kernel_offsets
 
 
 def pool_geometry(

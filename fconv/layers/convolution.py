@@ -10,9 +10,9 @@ import numpy as np
 
 from fconv import functional as F
 from fconv.arrays import Array, Shape
-from fconv.conv.engine import check_algorithm
-from fconv.conv.filters import laid_out
-from fconv.conv.geometry import (
+from fconv.engine.plans import check_algorithm
+from fconv.engine.cpu.filters import laid_out
+from fconv.geometry import (
     AMPLE,
     ConvGeometry,
     Padding,
@@ -72,7 +72,7 @@ def _conv(
     ample = conv_geometry(
         name, ndim, (1, groups, *AMPLE[:ndim]), (groups, 1, *kernel), None, stride, padding, dilation, groups
     )
-    check_algorithm(name, algorithm, np.float32, ample)
+    check_algorithm(name, algorithm, ample)
     if algorithm != "auto":
         call["algorithm"] = algorithm
     check_groups(name, groups, out_channels=out_channels)

@@ -8,8 +8,8 @@ import numpy as np
 
 from fconv import functional as F
 from fconv.arrays import Shape
-from fconv.conv.engine import check_algorithm
-from fconv.conv.geometry import (
+from fconv.engine.plans import check_algorithm
+from fconv.geometry import (
     ConvGeometry,
     Size,
     check_groups,
@@ -77,7 +77,7 @@ def _conv_transpose(
 
     # Checks the options that need no input: an input that is surely large enough.
     large = 1 + max(whole_tuple(name, "padding", padding, ndim, 0)) * 2
-    check_algorithm(name, algorithm, np.float32, geometry((1, groups, *(large,) * ndim)))
+    check_algorithm(name, algorithm, geometry((1, groups, *(large,) * ndim)))
     if algorithm != "auto":
         call["algorithm"] = algorithm
     return from_function(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fconv import functional as F
 from fconv.arrays import Shape
-from fconv.conv.geometry import AMPLE, Size, whole_tuple, window_geometry
+from fconv.geometry import AMPLE, Size, whole_tuple, window_geometry
 from fconv.functional.padding import MODES, check_mode, pad_pairs, padded_shape
 from fconv.functional.unfolding import folded_shape, unfolded_shape
 from fconv.layer import Layer

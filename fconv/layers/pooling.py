@@ -6,7 +6,7 @@ from typing import Any
 
 from fconv import functional as F
 from fconv.arrays import Shape
-from fconv.conv.geometry import AMPLE, Size, check_rank
+from fconv.geometry import AMPLE, Size, check_rank
 from fconv.functional.core import Differentiable
 from fconv.functional.pooling_avg import check_norm_type
 from fconv.functional.pooling_windows import pool_geometry

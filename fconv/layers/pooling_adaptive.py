@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fconv import functional as F
 from fconv.arrays import Shape
-from fconv.conv.geometry import AMPLE, check_rank
+from fconv.geometry import AMPLE, check_rank
 from fconv.functional.core import Differentiable
 from fconv.functional.pooling_adaptive import OutputSize, adaptive_size, check_global
 from fconv.layer import Layer

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fconv import functional as F
 from fconv.arrays import Shape
-from fconv.conv.geometry import AMPLE
+from fconv.geometry import AMPLE
 from fconv.functional.interpolation import AXES, check_resampling, resampled_size
 from fconv.functional.resampling import check_shuffled, shuffled_shape, unshuffled_shape
 from fconv.layer import Layer

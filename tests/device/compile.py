@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import re
 
-from fconv.conv import kernels
+from fconv.engine.cuda import kernels
 from fconv.device_kernels import COMMON, TYPES
 from fconv.functional import channel_passes_gpu, pooling_gpu
 

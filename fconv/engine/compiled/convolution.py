@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fconv.arrays import Array
-from fconv.conv.geometry import ConvGeometry
+from fconv.geometry import ConvGeometry
 from fconv.engine.compiled.correlate import Correlation, Shape, Tap
 from fconv.engine.compiled.llvm import machine
 from fconv.engine.compiled.planes import Planes
@@ -119,7 +119,7 @@ class CompiledConvolution:
 
     def __init__(self, geometry: ConvGeometry, dtype: str, algorithm: str) -> None:
         w = geometry.windows
-        self.geometry, self.dtype, self.algorithm = geometry, dtype, algorithm
+        self.geometry, self.dtype, self._wanted = geometry, dtype, algorithm
         kernel, stride, dilation = (_three(v, 1) for v in (w.kernel, w.stride, w.dilation))
         pads = _three([lo for lo, _ in w.padding], 0)
         in_size, out_size = _three(w.in_size, 1), _three(w.out_size, 1)
@@ -134,7 +134,7 @@ class CompiledConvolution:
         )
         self.shape = Shape(geometry.batch, groups, inner, outer, in_size, out_size, stride, taps)
         self.forward = Pass(self.shape, dtype, algorithm)
-        self.name = "winograd" if self.forward.winograd else "direct"
+        self.algorithm = "winograd" if self.forward.winograd else "direct"
         self._phases: list[tuple[Phase, Pass | None]] | None = None
         self._weights: WeightGradient | Winograd | None = None
         self._in = (kernel, stride, dilation, pads)
@@ -190,23 +190,21 @@ class CompiledConvolution:
                 continue
             taps.sort(key=lambda tap: tap.shift)
             shape = Shape(s.images, s.groups, s.outer, s.inner, s.out_size, size, (1, 1, 1), tuple(taps))  # type: ignore[arg-type]
-            algorithm = self.algorithm if stride == (1, 1, 1) else "direct"
+            algorithm = self._wanted if stride == (1, 1, 1) else "direct"
             found.append((Phase(where, shape), Pass(shape, self.dtype, algorithm, stride[2])))
         return found
 
-    def weight_gradient(self, g: Array, x: Array, like: Array | None) -> Array:
+    def weight_gradient(self, g: Array, x: Array, like: Array | None = None) -> Array:
         """Return the gradient of the weight, (O, C/groups, *kernel), in the memory order of `like`."""
-        kernel = self.weight_shape[3:]
         if like is None:
             like = np.empty(self.geometry.weight_shape, g.dtype)
         deep = _deep(like)
         if self._weights is None:
             s = self.shape
-            wide = 4 * PRODUCTS * s.inner * s.outer <= 4 << 20 or self.algorithm == "winograd"
+            wide = 4 * PRODUCTS * s.inner * s.outer <= 4 << 20 or self._wanted == "winograd"
             self._weights = self.forward.winograd if self.forward.winograd and wide else WeightGradient(s, self.dtype)
         if isinstance(self._weights, Winograd):
             dw = self._weights.weight_gradient(channels_last(_deep(g)), channels_last(_deep(x)), deep)
         else:
             dw = self._weights.run(_deep(g), _deep(x), deep)
-        del kernel
         return dw.reshape(self.geometry.weight_shape)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fconv.conv.geometry import AMPLE, whole_tuple, window_geometry
+from fconv.geometry import AMPLE, whole_tuple, window_geometry
 from fconv.onnx.nodes import Node, make
 from fconv.onnx.operators.table import reads, writes
 from fconv.onnx.operators.windows import Pairs, Window, spatial, widened, window

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fconv.conv.geometry import whole_tuple
+from fconv.geometry import whole_tuple
 from fconv.onnx.nodes import Node, make
 from fconv.onnx.operators.table import reads, writes
 from fconv.onnx.operators.windows import Window, spatial, widened, window

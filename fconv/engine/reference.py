@@ -8,10 +8,11 @@ reference for every faster path.
 
 from __future__ import annotations
 
-from fconv.arrays import Array, in_c_order
-from fconv.conv.contraction import contract, contract_views
-from fconv.conv.geometry import ConvGeometry
-from fconv.conv.windows import pad, window_view, windows_adjoint
+from fconv.arrays import Array, in_c_order, xp_of
+from fconv.contraction import contract, contract_views
+from fconv.engine.runs import by_runs, part, runs_of_samples
+from fconv.geometry import ConvGeometry
+from fconv.windows import pad, window_view, windows_adjoint
 
 _OUT, _KERNEL = "xyz", "ijk"
 
@@ -61,3 +62,36 @@ def weight_gradient(g: Array, x: Array, geometry: ConvGeometry) -> Array:
     outer = _grouped(in_c_order(g), geometry, 1)
     dw = contract_views(f"n{group}c{out}{kernel},n{group}o{out}->{group}oc{kernel}", columns, outer)
     return dw.reshape(geometry.weight_shape)
+
+
+class Reference:
+    """The definition as a plan, a run of samples at a time."""
+
+    engine, algorithm = "numpy", "reference"
+
+    def __init__(self, geometry: ConvGeometry) -> None:
+        self._geometry = geometry
+
+    def convolve(self, x: Array, weight: Array, bias: Array | None) -> Array:
+        """Return the output, (N, O, *out_size)."""
+        y = by_runs(convolve, x, weight, self._geometry, self._geometry.out_shape)
+        return y if bias is None else y + bias.reshape(-1, *(1,) * self._geometry.windows.ndim)
+
+    def input_gradient(self, g: Array, weight: Array) -> Array:
+        """Return the gradient of the input, (N, C, *in_size)."""
+        return by_runs(input_gradient, g, weight, self._geometry, self._geometry.in_shape)
+
+    def weight_gradient(self, g: Array, x: Array, like: Array | None = None) -> Array:
+        """Return the gradient of the weight, (O, C/groups, *kernel)."""
+        runs = runs_of_samples(self._geometry, x)
+        if len(runs) < 2:
+            return weight_gradient(g, x, self._geometry)
+        total = xp_of(x).zeros(self._geometry.weight_shape, x.dtype)
+        for run in runs:
+            total += weight_gradient(g[run], x[run], part(self._geometry, run))
+        return total
+
+
+def offer(geometry: ConvGeometry, dtype: str, device: str, algorithm: str) -> Reference:
+    """Offer the definition, which serves everything."""
+    return Reference(geometry)

@@ -13,8 +13,8 @@ from math import prod
 import numpy as np
 
 from fconv.arrays import Array, Shape
-from fconv.conv.geometry import Windows
-from fconv.conv.scratch import scratch
+from fconv.geometry import Windows
+from fconv.engine.cpu.scratch import scratch
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,12 @@ class ConvGeometry:
         return (self.out_channels, self.in_channels // self.groups, *self.windows.kernel)
 
     @property
+    def is_3x3(self) -> bool:
+        """Whether Winograd's algorithm serves: 3x3 kernels of stride and dilation 1, in one group."""
+        w = self.windows
+        return w.kernel == (3, 3) and w.stride == w.dilation == (1, 1) and self.groups == 1
+
+    @property
     def multiply_adds(self) -> int:
         """Multiplications that the definition of convolution takes."""
         return prod(self.out_shape) * prod(self.weight_shape[1:])

@@ -8,27 +8,45 @@ from __future__ import annotations
 
 from math import prod
 
-from fconv.arrays import Array, library_of, xp_of
-from fconv.conv.chunks import part, runs_of_samples
-from fconv.conv.geometry import ConvGeometry
-from fconv.conv.kernels import SOURCE
-from fconv.conv.window_kernels import start
+import numpy as np
+
+from fconv.arrays import Array, xp_of
 from fconv.device_kernels import TYPES
+from fconv.engine.runs import part, runs_of_samples
+from fconv.geometry import ConvGeometry
+from fconv.engine.cuda.kernels import SOURCE
+from fconv.engine.cuda.window_kernels import start
 
 _MOST_NUMBERS = 1 << 31  # of an axis or a channel's filter, which kernels count in 32 bits
 
 
-def serves(x: Array, other: Array, geometry: ConvGeometry) -> bool:
-    """Tell whether these kernels can: float32 or float64 on the GPU, and something to do."""
+class CudaConvolution:
+    """A convolution on the GPU, planned."""
+
+    engine, algorithm = "cuda", "direct"
+
+    def __init__(self, geometry: ConvGeometry) -> None:
+        self._geometry = geometry
+
+    def convolve(self, x: Array, weight: Array, bias: Array | None) -> Array:
+        """Return the output, (N, O, *out_size)."""
+        y = convolve(x, weight, self._geometry)
+        return y if bias is None else y + bias.reshape(-1, *(1,) * self._geometry.windows.ndim)
+
+    def input_gradient(self, g: Array, weight: Array) -> Array:
+        """Return the gradient of the input, (N, C, *in_size)."""
+        return input_gradient(g, weight, self._geometry)
+
+    def weight_gradient(self, g: Array, x: Array, like: Array | None = None) -> Array:
+        """Return the gradient of the weight, (O, C/groups, *kernel)."""
+        return weight_gradient(g, x, self._geometry)
+
+
+def offer(geometry: ConvGeometry, dtype: str, device: str, algorithm: str) -> CudaConvolution | None:
+    """Offer kernels for float32 and float64 on the GPU, unless the definition is asked for."""
     sizes = (*geometry.in_shape, *geometry.out_shape, *geometry.weight_shape)
-    there = library_of(x) == library_of(other) == "cupy"
-    return (
-        there
-        and x.dtype == other.dtype
-        and x.dtype in TYPES
-        and min(sizes) > 0
-        and max(sizes) < _MOST_NUMBERS
-    )
+    serves = device == "cuda" and np.dtype(dtype) in TYPES and max(sizes) < _MOST_NUMBERS
+    return CudaConvolution(geometry) if serves and algorithm != "reference" else None
 
 
 def convolve(x: Array, weight: Array, geometry: ConvGeometry) -> Array:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import product
 
 from fconv.arrays import Array, Index, Shape, full_like_order, xp_of
-from fconv.conv.geometry import Pairs, Windows
+from fconv.geometry import Pairs, Windows
 
 
 def pad(x: Array, padding: Pairs, value: float = 0.0) -> Array:
@@ -73,7 +73,7 @@ def window_view(padded: Array, windows: Windows) -> Array:
     Examples
     --------
     >>> import numpy as np
-    >>> from fconv.conv.geometry import window_geometry
+    >>> from fconv.geometry import window_geometry
     >>> window_view(np.arange(5.0).reshape(1, 1, 5), window_geometry("f", (5,), 2, 1, 0, 2))
     array([[[[0., 2.],
              [1., 3.],

@@ -1,7 +1,6 @@
-"""The definition of convolution, a run of samples at a time.
+"""Convolution a run of samples at a time, for what takes a copy of all windows.
 
-Its products take a copy of all windows, `prod(kernel)` times the input: on a GPU, and for what the
-algorithms of the CPU do not serve, the batch is divided so that the copy stays under a limit.
+That is `prod(kernel)` times the input, so the batch is divided such that the copy stays under a limit.
 """
 
 from __future__ import annotations
@@ -11,35 +10,13 @@ from dataclasses import replace
 from math import prod
 
 from fconv.arrays import Array, Shape, xp_of
-from fconv.conv import definition
-from fconv.conv.geometry import ConvGeometry
+from fconv.geometry import ConvGeometry
 
 WINDOW_BYTES = 256 << 20
 """What the windows of a run may take; one sample's are taken whole in any case."""
 
 
-def convolve(x: Array, weight: Array, geometry: ConvGeometry) -> Array:
-    """Convolve `x` (N, C, *in_size) with `weight` (O, C/groups, *kernel) to (N, O, *out_size)."""
-    return _by_runs(definition.convolve, x, weight, geometry, geometry.out_shape)
-
-
-def input_gradient(g: Array, weight: Array, geometry: ConvGeometry) -> Array:
-    """Take the gradient `g` (N, O, *out_size) of the output to that of the input, (N, C, *in_size)."""
-    return _by_runs(definition.input_gradient, g, weight, geometry, geometry.in_shape)
-
-
-def weight_gradient(g: Array, x: Array, geometry: ConvGeometry) -> Array:
-    """Take the gradient `g` (N, O, *out_size) of the output to that of the weight."""
-    runs = runs_of_samples(geometry, x)
-    if len(runs) < 2:
-        return definition.weight_gradient(g, x, geometry)
-    total = xp_of(x).zeros(geometry.weight_shape, x.dtype)
-    for run in runs:
-        total += definition.weight_gradient(g[run], x[run], part(geometry, run))
-    return total
-
-
-def _by_runs(
+def by_runs(
     function: Callable[[Array, Array, ConvGeometry], Array],
     x: Array,
     weight: Array,

@@ -16,9 +16,9 @@ from math import prod
 import numpy as np
 
 from fconv.arrays import Array, Index
-from fconv.conv.direct import matrix_of, positions_of, shares, summed
-from fconv.conv.scratch import scratch
-from fconv.conv.tiles import Correlation, Tile, planes, tiles, view
+from fconv.engine.cpu.direct import matrix_of, positions_of, shares, summed
+from fconv.engine.cpu.scratch import scratch
+from fconv.engine.cpu.tiles import Correlation, Tile, planes, tiles, view
 from fconv.threads import run
 
 FEW_OUTPUTS = 8  # below, the product is made with the positions along its rows

@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fconv.arrays import Array, Shape
-from fconv.conv.scratch import scratch
-from fconv.conv.tiles import Correlation, Tile, piece, tiles, windows
+from fconv.engine.cpu.scratch import scratch
+from fconv.engine.cpu.tiles import Correlation, Tile, piece, tiles, windows
 from fconv.threads import run
 
 Job: TypeAlias = Callable[[], None]

@@ -1,1 +1,0 @@
-"""The heart: geometry of windows, the windows themselves, contraction, and the convolution engine."""
