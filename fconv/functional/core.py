@@ -194,7 +194,7 @@ def differentiable(
                 return tuple(rounded(thunks[a]()) if a in wanted and a in there else None for a in arrays)
 
             def rounded(result: Any) -> Any:
-                """Give a result of float16 arrays, which was computed in float32, in their dtype."""
+                """Return a result of float16 arrays, which was computed in float32, in their dtype."""
                 if not half or result is None:
                     return result
                 if isinstance(result, tuple):
