@@ -1,4 +1,4 @@
-"""The tests under each set of OpenBLAS's kernels that this processor can run.
+"""The tests in NumPy alone, under each set of OpenBLAS's kernels that this processor can run.
 
     python -m tests.kernels                       the whole suite under each
     python -m tests.kernels --most 2 -- tests/test_engine.py
@@ -24,8 +24,8 @@ print([info.get("architecture") for info in threadpool_info() if info["user_api"
 
 
 def environment(kernels):
-    """Return this process's environment with OpenBLAS asked for `kernels`."""
-    return {**os.environ, "OPENBLAS_CORETYPE": kernels}
+    """Return this process's environment with OpenBLAS asked for `kernels`, and nothing compiled."""
+    return {**os.environ, "OPENBLAS_CORETYPE": kernels, "FCONV_JIT": "0"}
 
 
 def runnable(kernels):

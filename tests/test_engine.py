@@ -35,7 +35,6 @@ def _engine(request):
         yield request.param
 
 
-
 @st.composite
 def convolutions(draw):
     """Draw a geometry with the arrays of a convolution in any memory order."""

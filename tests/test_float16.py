@@ -63,7 +63,7 @@ FUNCTIONS = {
     "conv2d, depthwise": ([noise(8, 2, 40, 40), FILTERS], {"groups": 2, "padding": 1}),
     "conv2d, multiplied": ([noise(8, 2, 40, 40), noise(4, 1, 3, 3)], {"groups": 2, "stride": 2}),
     "conv2d, dilated": ([noise(8, 4, 40, 40), noise(4, 4, 3, 3)], {"dilation": 2, "stride": 2}),
-    "conv2d, einsum": ([noise(8, 4, 40, 40), noise(4, 2, 3, 3)], {"groups": 2, "algorithm": "einsum"}),
+    "conv2d, reference": ([noise(8, 4, 40, 40), noise(4, 2, 3, 3)], {"groups": 2, "algorithm": "reference"}),
     "conv2d, many channels": ([noise(1, 3000, 3, 3), noise(2, 3000, 3, 3, scale=0.1)], {}),
     "conv2d, large kernel": ([ones(1, 1, 80, 80), ones(1, 1, 65, 65, scale=0.01)], {"padding": 64}),
     "conv3d": ([noise(4, 2, 16, 16, 10), noise(2, 2, 3, 3, 3)], {}),

@@ -16,7 +16,7 @@ HEAVY = [
     "hypothesis",
     "safetensors",
     "sklearn",
-    "numba",
+    "llvmlite",
     "onnx",
     "google.protobuf",
 ]

@@ -9,7 +9,7 @@ import fconv as fc
 from benchmarks.libraries import CHANNELS_LAST, device
 from benchmarks.networks import in_fconv
 from fconv import functional as F
-from fconv.conv import depthwise_loops
+from fconv.engine import compiled
 
 VERSIONS = ("fconv", "numpy", "scipy")
 LOSSES = {"mse": fc.mse_loss, "nll": fc.nll_loss, "cross_entropy": fc.cross_entropy_loss}
@@ -92,8 +92,9 @@ def numpy(results):
 
 def details():
     """Name the GPU, or what compiles loops on the CPU."""
-    compiled = depthwise_loops.loops() is not None
-    return device.details() or ("loops by numba " + metadata.version("numba") if compiled else "")
+    return device.details() or (
+        "kernels by llvmlite " + metadata.version("llvmlite") if not compiled.problem() else ""
+    )
 
 
 def set_threads(n):

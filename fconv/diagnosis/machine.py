@@ -21,7 +21,7 @@ _VARIABLES = (
     *THREAD_VARIABLES.values(), "OMP_NUM_THREADS", "OPENBLAS_CORETYPE", "GOTO_NUM_THREADS", "MKL_CBWR",
     "CUDA_VISIBLE_DEVICES", "PYTHON_GIL",
 )  # fmt: skip
-_PACKAGES = ("numpy", "scipy", "opt-einsum", "threadpoolctl", "numba", "torch", "onnx", "pillow", "mpi4py")
+_PACKAGES = ("numpy", "scipy", "opt-einsum", "threadpoolctl", "llvmlite", "torch", "onnx", "pillow", "mpi4py")
 
 
 @dataclass(frozen=True)

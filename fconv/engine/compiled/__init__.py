@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 _ENVIRONMENT = "FCONV_JIT"
 
 
-
 def wished() -> bool:
     """Return whether kernels may be compiled; FCONV_JIT=0 forbids it.
 

@@ -58,7 +58,9 @@ class Pass:
         elif few and wide * lanes > shape.outer:
             self.planes = Planes(shape, dtype)
         else:
-            self.direct = Correlation(shape, dtype, stride * shape.groups * shape.outer * (4 if dtype == "float32" else 8))
+            self.direct = Correlation(
+                shape, dtype, stride * shape.groups * shape.outer * (4 if dtype == "float32" else 8)
+            )
 
     def output(self, dtype: Any) -> Array:
         """Make an array for the output, in the memory order that is written fastest."""
@@ -102,7 +104,9 @@ def winograd_pays(shape: Shape, dtype: str) -> bool:
         return False
     blocks = shape.images * prod(-(-n // STEP) for n in shape.out_size[1:])
     filters = 25 if inner * outer < 1 << 17 else 60
-    cost = blocks * PRODUCTS * (1.25 * inner * outer + 12 * (inner + outer)) + PRODUCTS * inner * outer * filters
+    cost = (
+        blocks * PRODUCTS * (1.25 * inner * outer + 12 * (inner + outer)) + PRODUCTS * inner * outer * filters
+    )
     return cost < shape.multiply_adds
 
 
@@ -202,7 +206,9 @@ class CompiledConvolution:
         if self._weights is None:
             s = self.shape
             wide = 4 * PRODUCTS * s.inner * s.outer <= 4 << 20 or self._wanted == "winograd"
-            self._weights = self.forward.winograd if self.forward.winograd and wide else WeightGradient(s, self.dtype)
+            self._weights = (
+                self.forward.winograd if self.forward.winograd and wide else WeightGradient(s, self.dtype)
+            )
         if isinstance(self._weights, Winograd):
             dw = self._weights.weight_gradient(channels_last(_deep(g)), channels_last(_deep(x)), deep)
         else:

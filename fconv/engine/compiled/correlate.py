@@ -187,9 +187,7 @@ def vectors_for(outer: int, lanes: int) -> int:
     """Choose the vectors of a block, for so many outputs of a group: little is left over, and loads are few."""
     whole = -(-outer // lanes)
     most = 6 if machine().embedded else 3
-    cost = {
-        v: -(-whole // v) * v * (1 + (v + most_rows(v)) / (v * most_rows(v))) for v in range(1, most + 1)
-    }
+    cost = {v: -(-whole // v) * v * (1 + (v + most_rows(v)) / (v * most_rows(v))) for v in range(1, most + 1)}
     return min(cost, key=lambda v: (cost[v], -v))
 
 
@@ -268,7 +266,9 @@ class Correlation:
         self.y_row = y_row
         self._strip()
         self.rows = even(self.strip[2], min(rows, self.strip[2]))
-        self.sizes = sizes_of(self.rows, self.strip[2], s.out_size[2] - (s.out_size[2] - 1) // self.strip[2] * self.strip[2])
+        self.sizes = sizes_of(
+            self.rows, self.strip[2], s.out_size[2] - (s.out_size[2] - 1) // self.strip[2] * self.strip[2]
+        )
         self.block_bytes = len(s.taps) * (1 if self.elementwise else s.inner) * self.width * self.itemsize
 
     def _strip(self) -> None:
@@ -305,7 +305,9 @@ class Correlation:
             group, outer = 0, group
         s = self.shape
         w = np.empty(self.all_blocks * self.block_bytes // self.itemsize, weight.dtype)
-        table = np.array([sum(p * k for p, k in zip(tap.place, kernel, strict=True)) for tap in s.taps], np.int64)
+        table = np.array(
+            [sum(p * k for p, k in zip(tap.place, kernel, strict=True)) for tap in s.taps], np.int64
+        )
         neighbours = all(int(b - a) == self.itemsize for a, b in zip(table, table[1:], strict=False))
         inside = 1 if self.elementwise else s.inner
         arguments = np.array([

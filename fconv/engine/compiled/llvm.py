@@ -276,9 +276,10 @@ class Numbers:
     def shuffle(self, a: Value, b: Value, places: list[int]) -> Value:
         """Choose lanes of `a` (0, 1, ...) and `b` (lanes, lanes + 1, ...)."""
         chosen = ", ".join(f"i32 {place}" for place in places)
-        text = f"shufflevector {self.vector} {a.name}, {self.vector} {b.name}, <{self.lanes} x i32> <{chosen}>"
+        text = (
+            f"shufflevector {self.vector} {a.name}, {self.vector} {b.name}, <{self.lanes} x i32> <{chosen}>"
+        )
         return self.f.value(text, self.vector)
-
 
     def transposed(self, rows: list[Value]) -> list[Value]:
         """Transpose as many vectors as a vector has lanes, by exchanging ever smaller blocks of them."""

@@ -49,9 +49,7 @@ def transpose(module: Module, dtype: Any) -> Function:
         high, wide = rows - i, columns - j
         corner, out = source + i * row + j * n.itemsize, target + j * column + i * n.itemsize
         across, down = n.mask(wide), n.mask(high)
-        loaded = [
-            n.load(corner + row * r, n.both(across, f.constant(r, INT) < high)) for r in range(n.lanes)
-        ]
+        loaded = [n.load(corner + row * r, n.both(across, f.constant(r, INT) < high)) for r in range(n.lanes)]
         for c, value in enumerate(n.transposed(loaded)):
             n.store(value, out + column * c, n.both(down, f.constant(c, INT) < wide))
     f.finish()

@@ -52,7 +52,10 @@ def _kernel(dtype: str, block: Block, sizes: tuple[int, ...], x_step: int, items
     width = block.vectors * lanes
     out = a.pointer("y") + n * a.y_image + d * a.y_d + h0 * a.y_h
     with f.loop(a.groups) as group, f.loop(lines) as h, f.loop(a.out_w, step=width) as w:
-        filters, start = a.pointer("w") + group * a.group_bytes, a.pointer("start") + group * a.outer * itemsize
+        filters, start = (
+            a.pointer("w") + group * a.group_bytes,
+            a.pointer("start") + group * a.outer * itemsize,
+        )
         vectors = seen + group * a.inner * plane + h * a.step_h * line + w * itemsize
         y = out + group * a.outer * a.y_channel + h * a.y_h + w * itemsize
         there = f.least(a.out_w - w, width)
@@ -119,6 +122,8 @@ class Planes:
             self.channels, s.groups, s.inner, s.outer, len(s.taps) * s.inner * s.outer * item, base + -base % 64, size,
             packing.compiled_planes(self.dtype, s.step[2]),
         ], np.int64)  # fmt: skip
-        kernel = _kernel(self.dtype, Block(self.rows, self.vectors), sizes_of(self.rows, s.outer), s.outer * item, item)
+        kernel = _kernel(
+            self.dtype, Block(self.rows, self.vectors), sizes_of(self.rows, s.outer), s.outer * item, item
+        )
         pool().run(kernel, arguments, self.tasks)
         scratch.give_back(memory)

@@ -89,7 +89,9 @@ def _serve(module: Module, share: Function) -> None:
         fresh = f.all_of(f.all_of((job % 2).equals(1), worker < box.get("threads")), job > last.get())
         with f.when(fresh):
             box.add("inside", 1)
-            with f.when(box.get("job").equals(job)):  # it is still open, and stays so while a worker is inside
+            with f.when(
+                box.get("job").equals(job)
+            ):  # it is still open, and stays so while a worker is inside
                 f.call(share, f.arguments[0], worker)
             box.add("inside", -1)
             last.set(job)
@@ -148,7 +150,9 @@ class Pool:
         self._serve, self._recall = callable_at(serve, 2), callable_at(recall, 1)
         self._post, self._alone = callable_at(post, 5, result=True), callable_at(alone, 3)
         self.reset()
-        threads.join_in(lambda worker: self._serve(self._address, worker), lambda: self._recall(self._address))
+        threads.join_in(
+            lambda worker: self._serve(self._address, worker), lambda: self._recall(self._address)
+        )
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self.reset)
 
@@ -204,4 +208,3 @@ class Scratch(threading.local):
 
 
 scratch = Scratch()
-

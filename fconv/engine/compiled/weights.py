@@ -54,7 +54,9 @@ def _kernel(
     else:
         strides = {"x_step": x_step, "x_row": x_row, "w_step": g_step, "y_row": y_row}
     micro = {
-        size: contraction(module, dtype, Block(size, block.vectors), strides, elementwise=elementwise, ends=ends)
+        size: contraction(
+            module, dtype, Block(size, block.vectors), strides, elementwise=elementwise, ends=ends
+        )
         for size in sizes
     }
     f, task, address, worker = kernel_of(module)
@@ -99,7 +101,9 @@ def _kernel(
             with f.loop(a.tap_count) as tap:
                 place = a.pointer("taps") + tap * 8
                 xt = xs + f.value(f"load i64, ptr {place.name}", "i64")
-                y = sums + ((group * a.tap_count + tap) * a.rows * a.blocks + b % a.blocks) * (width * itemsize)
+                y = sums + ((group * a.tap_count + tap) * a.rows * a.blocks + b % a.blocks) * (
+                    width * itemsize
+                )
                 left, right = (gs, xt + first * itemsize) if turned else (xt, gs)
                 if not turned and not elementwise:
                     right = right + first * itemsize
@@ -149,9 +153,7 @@ def _finish_kernel(dtype: str, width: int, itemsize: int) -> int:
     with f.when(f.all_of(other, single)):
         f.call(transposing, dw + low * itemsize, a.dw_outer, sums + low * line, line, high - low, there)
     with f.when(f.all_of(other, f.negation(single))), f.loop(high, low) as c:
-        f.call(
-            transposing, dw + c * a.dw_inner, a.dw_outer, sums + c * line, a.inner * line, a.taps, there
-        )
+        f.call(transposing, dw + c * a.dw_inner, a.dw_outer, sums + c * line, a.inner * line, a.taps, there)
     f.finish()
     return machine().compile(module)[0]
 
@@ -215,7 +217,10 @@ class WeightGradient:
         rows = [(h * s.step[1] * pitch[1], h * g_h) for h in range(self.strip[0])]
         table = np.array([pair[::-1] for pair in rows] if self.turned else rows, np.int64)
         taps = np.array(
-            [sum((a - lo) * p for a, lo, p in zip(tap.shift, s.low, pitch, strict=True)) for tap in self.taps],
+            [
+                sum((a - lo) * p for a, lo, p in zip(tap.shift, s.low, pitch, strict=True))
+                for tap in self.taps
+            ],
             np.int64,
         )
         if not s.images:
@@ -251,16 +256,20 @@ class WeightGradient:
         s, item = self.shape, self.itemsize
         dw = np.empty_like(like)
         kernel = like.shape[2:]
-        natural = all(
-            a.place <= b.place for a, b in zip(s.taps, s.taps[1:], strict=False)
-        ) and len(s.taps) == prod(kernel)
+        natural = all(a.place <= b.place for a, b in zip(s.taps, s.taps[1:], strict=False)) and len(
+            s.taps
+        ) == prod(kernel)
         k = dw.strides[2:]
         dense = k[2] == item and k[1] == kernel[2] * item and k[0] == kernel[1] * kernel[2] * item
         laid = dw.strides[0] == item and (k[2], k[1], k[0]) == (
-            dw.strides[1] * s.inner, dw.strides[1] * s.inner * kernel[2], dw.strides[1] * s.inner * kernel[2] * kernel[1]
+            dw.strides[1] * s.inner,
+            dw.strides[1] * s.inner * kernel[2],
+            dw.strides[1] * s.inner * kernel[2] * kernel[1],
         )
         if self.turned or self.elementwise or not natural or not (dense or laid):
-            total = sums.reshape(self.parts, self.groups, len(self.taps), self.rows, -1)[..., : self.across].sum(axis=0)
+            total = sums.reshape(self.parts, self.groups, len(self.taps), self.rows, -1)[
+                ..., : self.across
+            ].sum(axis=0)
             return self._by_numpy(total, dw)
         pieces = max(1, min(8 // (self.groups * self.blocks), s.inner // 8))
         arguments = np.array([

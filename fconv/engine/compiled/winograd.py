@@ -66,7 +66,9 @@ def _combined(n: Numbers, matrix: np.ndarray[Any, Any], values: Sequence[Value])
     return rows  # type: ignore[return-value]
 
 
-def _transform(module: Module, dtype: Any, matrix: np.ndarray[Any, Any], *, ends: str, shifted: bool = False) -> Function:
+def _transform(
+    module: Module, dtype: Any, matrix: np.ndarray[Any, Any], *, ends: str, shifted: bool = False
+) -> Function:
     """Emit ``M d M^T`` for each of some channels.
 
     Parameters
@@ -129,12 +131,23 @@ class _Pieces:
         return q // (a.high * a.wide), rest // a.wide * STEP, rest % a.wide * STEP
 
     def part(
-        self, f: Function, a: Fields, base: Value, strides: Sequence[Value], place: Sequence[Number], size: int,
-        full: Sequence[Value], channels: Value, room: Value, use: Any,
+        self,
+        f: Function,
+        a: Fields,
+        base: Value,
+        strides: Sequence[Value],
+        place: Sequence[Number],
+        size: int,
+        full: Sequence[Value],
+        channels: Value,
+        room: Value,
+        use: Any,
     ) -> None:
         """Call `use` with the address and steps of a piece: in the picture itself, or copied with zeros around."""
         h, w = place
-        inside = f.all_of(f.all_of(h > -1, h + (size - 1) < full[0]), f.all_of(w > -1, w + (size - 1) < full[1]))
+        inside = f.all_of(
+            f.all_of(h > -1, h + (size - 1) < full[0]), f.all_of(w > -1, w + (size - 1) < full[1])
+        )
         one, nought = f.constant(1, INT), f.constant(0, INT)
         pixel = channels * self.itemsize
         with f.when(inside):
@@ -159,7 +172,16 @@ class _Pieces:
 
             base = a.pointer("x") + image * a.x_image
             self.part(
-                f, a, base, (a.x_h, a.x_w), (i + a.low_h, j + a.low_w), SIDE, (a.in_h, a.in_w), a.inner, room, use
+                f,
+                a,
+                base,
+                (a.x_h, a.x_w),
+                (i + a.low_h, j + a.low_w),
+                SIDE,
+                (a.in_h, a.in_w),
+                a.inner,
+                room,
+                use,
             )
 
 
@@ -177,7 +199,11 @@ def _forward(dtype: str, block: Block, sizes: tuple[int, ...], inner_row: int, o
     lanes = machine().vector_bytes // item
     width = block.vectors * lanes
     micro = _micro(
-        module, dtype, block.vectors, sizes, {"x_step": item, "x_row": inner_row, "w_step": width * item, "y_row": outer_row}
+        module,
+        dtype,
+        block.vectors,
+        sizes,
+        {"x_step": item, "x_row": inner_row, "w_step": width * item, "y_row": outer_row},
     )
     to_output = _transform(module, dtype, OUT, ends="store", shifted=True)
     f, task, address, worker = kernel_of(module)
@@ -207,7 +233,9 @@ def _forward(dtype: str, block: Block, sizes: tuple[int, ...], inner_row: int, o
             f.call(to_output, source, step * SIDE, step, target, a.y_h, a.y_w, a.outer, a.pointer("start"))
         with f.when(f.negation(whole)):
             pixel = a.outer * item
-            f.call(to_output, source, step * SIDE, step, room, pixel * STEP, pixel, a.outer, a.pointer("start"))
+            f.call(
+                to_output, source, step * SIDE, step, room, pixel * STEP, pixel, a.outer, a.pointer("start")
+            )
             lines, columns = f.least(a.out_h - i, STEP), f.least(a.out_w - j, STEP)
             with f.loop(lines) as k, f.loop(columns) as m:
                 packing.copy(f, target + k * a.y_h + m * a.y_w, room + (k * STEP + m) * pixel, pixel)
@@ -243,7 +271,11 @@ def _weights(dtype: str, block: Block, sizes: tuple[int, ...], inner_row: int, o
     item = pieces.itemsize
     width = block.vectors * (machine().vector_bytes // item)
     micro = _micro(
-        module, dtype, block.vectors, sizes, {"x_step": inner_row, "x_row": item, "w_step": outer_row, "y_row": outer_row}
+        module,
+        dtype,
+        block.vectors,
+        sizes,
+        {"x_step": inner_row, "x_row": item, "w_step": outer_row, "y_row": outer_row},
     )
     to_gradient = _transform(module, dtype, OUT.T, ends="load")
     f, task, address, worker = kernel_of(module)
@@ -287,7 +319,10 @@ def _back(dtype: str) -> int:
     module = Module()
     transform = _transform(module, dtype, FILTER.T, ends="none")
     f, task, address, _ = kernel_of(module)
-    a, n = Fields(f, address, ("sums", "part_bytes", "parts", "inner", "outer_row", "dw", "pieces")), Numbers(f, dtype)
+    a, n = (
+        Fields(f, address, ("sums", "part_bytes", "parts", "inner", "outer_row", "dw", "pieces")),
+        Numbers(f, dtype),
+    )
     step = a.inner * a.outer_row
     with f.loop((task + 1) * a.inner // a.pieces, task * a.inner // a.pieces) as c:
         source = a.pointer("sums") + c * a.outer_row
@@ -322,14 +357,18 @@ class Winograd:
         self.outer_row = self.blocks * self.width * self.itemsize
         fits = CACHE_BYTES // (PRODUCTS * (self.inner_row + self.outer_row))
         self.chunk = even(self.total, max(1, min(max(14, fits), -(-self.total // LEAST_TASKS))))
-        self.size = PRODUCTS * (self.chunk * (self.inner_row + self.outer_row) + max(self.inner_row, self.outer_row))
+        self.size = PRODUCTS * (
+            self.chunk * (self.inner_row + self.outer_row) + max(self.inner_row, self.outer_row)
+        )
         self.size += -self.size % 64
 
     def transformed(self, laid: Any) -> Any:
         """Transform filters that `Correlation.lay` laid out."""
         w = np.empty(PRODUCTS * self.blocks * self.shape.inner * self.width, laid.dtype)
         pieces = max(1, min(self.shape.inner // 8, 8 // self.blocks))
-        arguments = np.array([w.ctypes.data, laid.ctypes.data, self.blocks, self.shape.inner, pieces], np.int64)
+        arguments = np.array(
+            [w.ctypes.data, laid.ctypes.data, self.blocks, self.shape.inner, pieces], np.int64
+        )
         pool().run(_filter_transform(self.dtype, self.width), arguments, self.blocks * pieces)
         return w
 
@@ -363,7 +402,9 @@ class Winograd:
         parts = max(1, min(8, -(-self.total // self.chunk), (20 << 20) // part))
         sums = np.empty(parts * part // self.itemsize, x.dtype)
         zeros = np.zeros(self.width, x.dtype)
-        arguments = self._arguments(x, 0, zeros, g, (parts, sums.ctypes.data, part, zeros.ctypes.data), memory)
+        arguments = self._arguments(
+            x, 0, zeros, g, (parts, sums.ctypes.data, part, zeros.ctypes.data), memory
+        )
         rows = even(s.inner, min(most_rows(self.vectors), s.inner))
         kernel = _weights(
             self.dtype, Block(rows, self.vectors), sizes_of(rows, s.inner), self.inner_row, self.outer_row

@@ -59,7 +59,11 @@ def input_gradient(geometry: ConvGeometry, dtype: np.dtype[np.generic], algorith
     """
     windows, groups = geometry.windows, geometry.groups
     outer, inner = geometry.weight_shape[0] // groups, geometry.weight_shape[1]
-    if inner <= _FEW_CHANNELS and not _is_depthwise(geometry.weight_shape, groups) and algorithm != "winograd":
+    if (
+        inner <= _FEW_CHANNELS
+        and not _is_depthwise(geometry.weight_shape, groups)
+        and algorithm != "winograd"
+    ):
         return "adding"
     if set(windows.stride) != {1}:
         return "direct"

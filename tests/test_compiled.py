@@ -1,0 +1,174 @@
+"""The compiled engine's own promises: threads, fork, broken installations. Values: test_engine, test_memory_order."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import fconv as fc
+import fconv.functional as F
+from fconv.engine import compiled, plans
+
+pytestmark = pytest.mark.skipif(compiled.problem() is not None, reason=str(compiled.problem()))
+
+
+def draw(*shapes, dtype=np.float32):
+    return [fc.random.normal(fc.random.key(i), shape, dtype) for i, shape in enumerate(shapes)]
+
+
+def python(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def pool():
+    from fconv.engine.compiled.pool import pool
+
+    return pool()
+
+
+@pytest.fixture(scope="module")
+def counting():
+    """The address of a kernel that adds 1 to the entry of its task."""
+    from fconv.engine.compiled.llvm import machine
+    from fconv.engine.compiled.correlate import kernel_of
+    from fconv.engine.compiled.llvm import Module
+
+    module = Module()
+    f, task, address, _ = kernel_of(module)
+    place = address + task * 8
+    f.value(f"atomicrmw add ptr {place.name}, i64 1 seq_cst", "i64")
+    f.finish()
+    return machine().compile(module)[0]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7])
+def test_every_task_is_done_once(pool, counting, n):
+    before = fc.get_num_threads()
+    try:
+        fc.set_num_threads(n)
+        counts = np.zeros(100, np.int64)
+        for _ in range(50):
+            pool.run(counting, counts, 100)
+    finally:
+        fc.set_num_threads(before)
+    assert (counts == 50).all()
+
+
+def test_launches_from_several_threads_at_once(pool, counting):
+    counts = np.zeros((4, 64), np.int64)
+
+    def launch(i):
+        for _ in range(300):
+            pool.run(counting, counts[i], 64)
+
+    callers = [threading.Thread(target=launch, args=(i,)) for i in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert (counts == 300).all()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_that_is_forked_while_another_thread_computes():
+    x, weight = draw((4, 16, 16, 16), (16, 16, 3, 3))
+    expected = F.conv2d(x, weight)
+    over = threading.Event()
+
+    def compute():
+        while not over.is_set():
+            F.conv2d(x, weight)
+
+    other = threading.Thread(target=compute)
+    other.start()
+    try:
+        for _ in range(5):
+            pid = os.fork()
+            if pid == 0:
+                os._exit(0 if (F.conv2d(x, weight) == expected).all() else 1)
+            assert os.waitpid(pid, 0)[1] == 0
+    finally:
+        over.set()
+        other.join()
+
+
+def test_nothing_is_compiled_at_import():
+    code = "import sys, fconv, fconv.functional; print('llvmlite' in sys.modules)"
+    assert python(code).stdout.strip() == "False"
+
+
+WITHOUT = """
+import sys, {before}
+import numpy as np, fconv.functional as F
+from fconv.engine import compiled, plans
+x, w = np.ones((1, 3, 8, 8), "f4"), np.ones((4, 3, 3, 3), "f4")
+print(F.conv2d(x, w).sum(), plans.algorithm_for(x.shape, w.shape), compiled.problem())
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "text"),
+    [
+        ("types; sys.modules['llvmlite'] = None", "llvmlite is not there"),
+        (
+            "types; sys.modules['llvmlite'] = a = types.ModuleType('a'); "
+            "a.binding = sys.modules['llvmlite.binding'] = types.ModuleType('b')",
+            "llvmlite does not work here: AttributeError",
+        ),
+    ],
+)
+def test_without_a_llvmlite_that_works_numpy_serves(before, text):
+    found = python(WITHOUT.format(before=before))
+    assert "3888.0 direct (numpy)" in found.stdout, found.stderr
+    assert text in found.stdout
+
+
+def test_the_environment_forbids_compiling(monkeypatch):
+    monkeypatch.setenv("FCONV_JIT", "0")
+    assert plans.algorithm_for((1, 3, 8, 8), (4, 3, 3, 3)) == "direct (numpy)"
+    monkeypatch.setenv("FCONV_JIT", "1")
+    assert plans.algorithm_for((1, 3, 8, 8), (4, 3, 3, 3)) == "direct (compiled)"
+    monkeypatch.setenv("FCONV_JIT", "yes")
+    with pytest.raises(ValueError, match="FCONV_JIT: expected 0 or 1, got 'yes'"):
+        F.conv2d(*draw((1, 3, 8, 8), (4, 3, 3, 3)))
+
+
+def test_nothing_is_read_or_written_outside_of_the_arrays():
+    """Arrays that end at the end of a mapped page, or begin at its beginning, with NaN around them."""
+    shapes = [((2, 5, 9, 7), (9, 5, 3, 3), {"padding": 1}), ((1, 20, 6, 6), (20, 20, 3, 3), {"stride": 2})]
+    for x_shape, w_shape, options in shapes:
+        x, w = draw(x_shape, w_shape)
+        y = F.conv2d(x, w, **options)
+        g = draw(y.shape)[0]
+        guarded = []
+        for a in (g, x, w):
+            memory = np.full(a.size + 64, np.nan, a.dtype)
+            memory[32:-32] = a.ravel()
+            guarded.append(memory[32:-32].reshape(a.shape))
+        found = F.conv2d(*guarded[1:], **options), *F.conv2d_vjp(*guarded, **options)[:2]
+        for a, b in zip(found, (y, *F.conv2d_vjp(g, x, w, **options)[:2]), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("size", [7, 56, 100, 1, 2, 15])
+def test_rows_are_covered_once(size):
+    from fconv.engine.compiled.correlate import sizes_of
+    from fconv.engine.compiled.micro import even
+
+    for most in range(1, 15):
+        rows = even(size, most)
+        assert rows <= max(1, most)
+        sizes = sizes_of(rows, size)
+        assert set(sizes) <= {rows, rows - 1, 1}
+        assert min(sizes) >= 1
