@@ -58,7 +58,7 @@ def test_every_task_is_done_once(pool, counting, n):
         fc.set_num_threads(n)
         counts = np.zeros(100, np.int64)
         for _ in range(50):
-            pool.run(counting, counts, 100)
+            pool.run(Launch(counting, (), 100), )
     finally:
         fc.set_num_threads(before)
     assert (counts == 50).all()

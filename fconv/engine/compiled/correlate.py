@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 from fconv.engine.compiled import packing
 from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Value, machine
 from fconv.engine.compiled.micro import Block, contraction, even, most_rows
-from fconv.engine.compiled.pool import pool, scratch
+from fconv.engine.compiled.pool import Launch, address, aligned, pool
 
 BOX_BYTES = 384 << 10
 """What the box of a task may take: with a block of filters it stays in the L2 cache."""
@@ -25,11 +26,11 @@ FILTER_BYTES = 256 << 10
 LEAST_TASKS = 8
 
 FIELDS = (
-    "x", "x_image", "x_channel", "x_d", "x_h", "x_w", "w", "start", "y", "y_image", "y_d", "y_h", "table",
+    "x", "w", "start", "y", "y_image", "y_d", "y_h", "x_image", "x_channel", "x_d", "x_h", "x_w", "table",
     "entries", "count", "count_block", "in_d", "in_h", "in_w", "step_d", "step_h", "step_w", "low_d", "low_h",
     "low_w", "out_d", "out_h", "out_w", "images", "strip_n", "strip_h", "strip_w", "parts", "box_d", "box_h",
-    "box_w", "channels", "inner", "outer", "blocks", "all_blocks", "block_bytes", "scratch", "scratch_size",
-    "pack",
+    "box_w", "channels", "inner", "outer", "blocks", "all_blocks", "block_bytes", "pack", "scratch_size",
+    "scratch",
 )  # fmt: skip
 
 
@@ -222,12 +223,12 @@ class Shape:
     step: tuple[int, int, int]
     taps: tuple[Tap, ...]
 
-    @property
+    @cached_property
     def low(self) -> tuple[int, int, int]:
         """The least shift along each axis."""
         return tuple(min(tap.shift[i] for tap in self.taps) for i in range(3))  # type: ignore[return-value]
 
-    @property
+    @cached_property
     def high(self) -> tuple[int, int, int]:
         """The largest shift along each axis."""
         return tuple(max(tap.shift[i] for tap in self.taps) for i in range(3))  # type: ignore[return-value]
@@ -264,6 +265,7 @@ class Correlation:
         if self.elementwise:
             rows = max(1, (machine().registers - self.vectors - 2) // (2 * self.vectors))
         self.y_row = y_row
+        self._launches: dict[tuple[int, ...], Launch] = {}
         self._strip()
         self.rows = even(self.strip[2], min(rows, self.strip[2]))
         self.sizes = sizes_of(
@@ -300,22 +302,24 @@ class Correlation:
 
     def lay(self, weight: Any) -> Any:
         """Lay filters out, (blocks, taps, inner, width), from (groups, outer, inner, D, H, W) in any memory order."""
-        group, outer, inner, *kernel = weight.strides
+        launch = self._launches.get(weight.strides)
+        if launch is None:
+            launch = self._launches[weight.strides] = self._lay(*weight.strides)
+        w = np.empty(self.all_blocks * self.block_bytes // self.itemsize, weight.dtype)
+        pool().run(launch, address(w), address(weight))
+        return w
+
+    def _lay(self, group: int, outer: int, inner: int, *kernel: int) -> Launch:
         if self.elementwise:
             group, outer = 0, group
-        s = self.shape
-        w = np.empty(self.all_blocks * self.block_bytes // self.itemsize, weight.dtype)
-        table = np.array(
-            [sum(p * k for p, k in zip(tap.place, kernel, strict=True)) for tap in s.taps], np.int64
-        )
-        neighbours = all(int(b - a) == self.itemsize for a, b in zip(table, table[1:], strict=False))
-        inside = 1 if self.elementwise else s.inner
-        arguments = np.array([
-            w.ctypes.data, weight.ctypes.data, group, outer, inner, self.outer, inside, self.blocks,
-            self.block_bytes, table.ctypes.data, len(table), neighbours,
-        ], np.int64)  # fmt: skip
-        pool().run(_filter_kernel(self.dtype, self.width), arguments, self.all_blocks)
-        return w
+        places = [sum(p * k for p, k in zip(tap.place, kernel, strict=True)) for tap in self.shape.taps]
+        table = np.array(places, np.int64)
+        neighbours = all(b - a == self.itemsize for a, b in pairwise(places))
+        arguments = (
+            0, 0, group, outer, inner, self.outer, 1 if self.elementwise else self.shape.inner, self.blocks,
+            self.block_bytes, address(table), len(table), neighbours,
+        )  # fmt: skip
+        return Launch(_filter_kernel(self.dtype, self.width), arguments, self.all_blocks, keep=(table,))
 
     def start(self, bias: Any, dtype: Any) -> Any:
         """Lay out what the sums begin with."""
@@ -326,49 +330,47 @@ class Correlation:
 
     def run(self, x: Any, w: Any, start: Any, y: Any) -> None:
         """Correlate `x` (N, C, D, H, W) in any memory order into channels-last `y`."""
+        launch = self._launches.get(x.strides)
+        if launch is None:
+            launch = self._launches[x.strides] = self._run(*x.strides)
+        image, _, *steps, _ = y.strides
+        pool().run(launch, address(x), address(w), address(start), address(y), image, *steps)
+
+    def _run(self, image: int, channel: int, *steps: int) -> Launch:
         s, item = self.shape, self.itemsize
-        image, channel, *steps = x.strides
-        packed = s.hangs_over or channel != item or steps[2] != self.channels * item
         pixel = self.channels * item
-        pitch = (self.box[1] * self.box[2] * pixel, self.box[2] * pixel, pixel) if packed else tuple(steps)
-        table, entries, count, count_block = _table(self, pitch)
-        size = self.strip[0] * prod(self.box) * pixel + 64 if packed else 0
-        memory = scratch.take(size * 16)
-        base = memory.ctypes.data
-        arguments = np.array([
-            x.ctypes.data, image, channel, *steps, w.ctypes.data, start.ctypes.data, y.ctypes.data,
-            y.strides[0], y.strides[2], y.strides[3], table.ctypes.data, entries, count, count_block, *s.in_size, *s.step, *s.low, *s.out_size,
-            s.images, *self.strip, self.parts, *self.box, self.channels, 1 if self.elementwise else s.inner,
-            self.outer, self.blocks, self.all_blocks, self.block_bytes, base + -base % 64, size,
-            packing.compiled_box(self.dtype) if packed else 0,
-        ], np.int64)  # fmt: skip
+        packed = s.hangs_over or channel != item or steps[2] != pixel
+        pitch = (self.box[1] * self.box[2] * pixel, self.box[2] * pixel, pixel) if packed else steps
+        table, entries, count, count_block = self._table(*pitch)
+        size = aligned(self.strip[0] * prod(self.box) * pixel) if packed else 0
+        arguments = (
+            *(0,) * 7, image, channel, *steps, address(table), entries, count, count_block, *s.in_size, *s.step,
+            *s.low, *s.out_size, s.images, *self.strip, self.parts, *self.box, self.channels,
+            1 if self.elementwise else s.inner, self.outer, self.blocks, self.all_blocks, self.block_bytes,
+            packing.compiled_box(self.dtype) if packed else 0, size, 0,
+        )  # fmt: skip
         kernel = _kernel(
             self.dtype, Block(self.rows, self.vectors), self.sizes, s.step[2] * pixel, self.y_row, item, packed,
             self.elementwise,
         )  # fmt: skip
-        pool().run(kernel, arguments, self.tasks)
-        scratch.give_back(memory)
+        return Launch(kernel, arguments, self.tasks, size, keep=(table,))
 
-
-@lru_cache(maxsize=512)
-def _table(plan: Correlation, pitch: tuple[int, int, int]) -> tuple[Any, int, int, int]:
-    """Work out where the kernel's entries lie in the input and among the filters; rows of it join into one."""
-    s, low = plan.shape, plan.shape.low
-    inner = 1 if plan.elementwise else s.inner
-    row = plan.width * plan.itemsize * inner
-    x = [sum((a - lo) * p for a, lo, p in zip(tap.shift, low, pitch, strict=True)) for tap in s.taps]
-    step, joined = inner * plan.itemsize, 1
-    if s.groups == 1 and pitch[2] == step and not plan.elementwise:
-        joined = 1
-        while joined < len(x) and x[joined] - x[joined - 1] == step:
-            joined += 1
-        if len(x) % joined or any(x[i + 1] - x[i] != step for i in range(len(x) - 1) if (i + 1) % joined):
-            joined = 1
-    count = inner * joined
-    count_block = count
-    if plan.block_bytes > FILTER_BYTES * 1.5 and inner > 32 and not plan.elementwise:
-        joined, count = 1, inner
-        pieces = -(-plan.block_bytes // FILTER_BYTES)
-        count_block = max(32, 16 * -(-inner // (16 * pieces)))
-    entries = [(x[i], i * row) for i in range(0, len(x), joined)]
-    return np.array(entries, np.int64), len(entries), count, count_block
+    def _table(self, *pitch: int) -> tuple[Any, int, int, int]:
+        """Work out where the kernel's entries lie in the input and among the filters; rows of it join into one."""
+        s = self.shape
+        inner = 1 if self.elementwise else s.inner
+        row = self.width * self.itemsize * inner
+        x = [sum((a - lo) * p for a, lo, p in zip(tap.shift, s.low, pitch, strict=True)) for tap in s.taps]
+        step, joined = inner * self.itemsize, 1
+        if s.groups == 1 and pitch[2] == step:
+            while joined < len(x) and x[joined] - x[joined - 1] == step:
+                joined += 1
+            if len(x) % joined or any(x[i + 1] - x[i] != step for i in range(len(x) - 1) if (i + 1) % joined):
+                joined = 1
+        count = count_block = inner * joined
+        if self.block_bytes > FILTER_BYTES * 1.5 and inner > 32:
+            joined, count = 1, inner
+            pieces = -(-self.block_bytes // FILTER_BYTES)
+            count_block = max(32, 16 * -(-inner // (16 * pieces)))
+        entries = [(x[i], i * row) for i in range(0, len(x), joined)]
+        return np.array(entries, np.int64), len(entries), count, count_block

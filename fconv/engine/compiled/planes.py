@@ -17,13 +17,13 @@ from fconv.engine.compiled import packing
 from fconv.engine.compiled.correlate import BOX_BYTES, LEAST_TASKS, Fields, Shape, cover, kernel_of, sizes_of
 from fconv.engine.compiled.llvm import Module, machine
 from fconv.engine.compiled.micro import Block, contraction, even
-from fconv.engine.compiled.pool import pool, scratch
+from fconv.engine.compiled.pool import Launch, address, aligned, pool
 
 FIELDS = (
-    "x", "x_image", "x_channel", "x_d", "x_h", "x_w", "w", "start", "y", "y_image", "y_channel", "y_d", "y_h",
+    "x", "w", "start", "y", "x_image", "x_channel", "x_d", "x_h", "x_w", "y_image", "y_channel", "y_d", "y_h",
     "table", "entries", "in_d", "in_h", "in_w", "step_d", "step_h", "step_w", "low_d", "low_h", "low_w", "out_d",
     "out_h", "out_w", "strip_h", "box_d", "box_h", "box_w", "channels", "groups", "inner", "outer", "group_bytes",
-    "scratch", "scratch_size", "pack",
+    "pack", "scratch_size", "scratch",
 )  # fmt: skip
 
 
@@ -75,6 +75,7 @@ class Planes:
 
     def __init__(self, shape: Shape, dtype: str) -> None:
         self.shape, self.dtype = shape, dtype
+        self._launches: dict[tuple[int, ...], Launch] = {}
         self.itemsize = 4 if dtype == "float32" else 8
         s, lanes = shape, machine().vector_bytes // self.itemsize
         self.rows = even(s.outer, min(s.outer, 8))
@@ -111,19 +112,22 @@ class Planes:
 
     def run(self, x: Any, w: Any, start: Any, y: Any) -> None:
         """Correlate `x` (N, C, D, H, W) into `y`, whose rows are contiguous."""
+        key = x.strides + y.strides
+        launch = self._launches.get(key)
+        if launch is None:
+            launch = self._launches[key] = self._run(x.strides, y.strides)
+        pool().run(launch, address(x), address(w), address(start), address(y))
+
+    def _run(self, x: tuple[int, ...], y: tuple[int, ...]) -> Launch:
         s, item = self.shape, self.itemsize
-        size = self.channels * prod(self.box) * item + self.vectors * machine().vector_bytes
-        size += -size % 64
-        memory = scratch.take(size * 16 + 64)
-        base = memory.ctypes.data
-        arguments = np.array([
-            x.ctypes.data, *x.strides, w.ctypes.data, start.ctypes.data, y.ctypes.data, *y.strides[:4],
-            self.table.ctypes.data, len(self.table), *s.in_size, *s.step, *s.low, *s.out_size, self.strip, *self.box,
-            self.channels, s.groups, s.inner, s.outer, len(s.taps) * s.inner * s.outer * item, base + -base % 64, size,
-            packing.compiled_planes(self.dtype, s.step[2]),
-        ], np.int64)  # fmt: skip
+        # A row's last vectors may be read behind its end, and what they hold there is not stored.
+        size = aligned(self.channels * prod(self.box) * item + self.vectors * machine().vector_bytes)
+        arguments = (
+            *(0,) * 4, *x, *y[:4], address(self.table), len(self.table), *s.in_size, *s.step, *s.low, *s.out_size,
+            self.strip, *self.box, self.channels, s.groups, s.inner, s.outer,
+            len(s.taps) * s.inner * s.outer * item, packing.compiled_planes(self.dtype, s.step[2]), size, 0,
+        )  # fmt: skip
         kernel = _kernel(
             self.dtype, Block(self.rows, self.vectors), sizes_of(self.rows, s.outer), s.outer * item, item
         )
-        pool().run(kernel, arguments, self.tasks)
-        scratch.give_back(memory)
+        return Launch(kernel, arguments, self.tasks, size)

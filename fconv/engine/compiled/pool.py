@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -134,6 +135,33 @@ def _recall(module: Module) -> None:
     f.finish()
 
 
+class Launch:
+    """A kernel with the arguments that its shapes decide.
+
+    Parameters
+    ----------
+    kernel : int
+        Address of a function of a task, the address of the arguments, and the number of the thread.
+    arguments : sequence of int
+        In the order of the kernel's fields; those that differ from call to call come first, and the address
+        of scratch memory last.
+    tasks : int
+        How many there are; they must not depend on each other's order.
+    scratch : int
+        Bytes of scratch memory that a thread needs, a multiple of 64.
+    keep : tuple
+        What the arguments hold addresses of.
+    """
+
+    __slots__ = ("arguments", "keep", "kernel", "scratch", "tasks")
+
+    def __init__(
+        self, kernel: int, arguments: Sequence[int], tasks: int, scratch: int = 0, keep: tuple[Any, ...] = ()
+    ) -> None:
+        self.kernel, self.tasks, self.scratch, self.keep = kernel, tasks, scratch, keep
+        self.arguments = np.array(arguments, np.int64)
+
+
 class Pool:
     """The compiled side of the threads."""
 
@@ -161,24 +189,31 @@ class Pool:
         self._memory = np.zeros(64 * (len(_FIELDS) + 1), np.uint8)
         self._address = self._memory.ctypes.data + -self._memory.ctypes.data % 64
 
-    def run(self, kernel: int, arguments: np.ndarray[Any, Any], tasks: int) -> None:
+    def run(self, launch: Launch, *values: int) -> None:
         """Call a kernel for each task, on fconv's threads; alone where another thread is at it.
 
         Parameters
         ----------
-        kernel : int
-            Address of a function of a task, the address of the arguments, and the number of the thread.
-        arguments : int64 array
-            What it takes, C-contiguous.
-        tasks : int
-            How many there are; they must not depend on each other's order.
+        launch : Launch
+            The kernel, and what it takes.
+        *values : int
+            The arguments that differ from call to call, which come first.
         """
-        address, wanted = arguments.ctypes.data, min(threads.get_num_threads(), tasks)
+        arguments = launch.arguments.copy()
+        arguments[: len(values)] = values
+        wanted = min(threads.get_num_threads(), launch.tasks)
+        memory = None
+        if launch.scratch:
+            memory = scratch.take(launch.scratch * wanted)
+            base = memory.__array_interface__["data"][0]
+            arguments[-1] = base + -base % 64
+        address = arguments.__array_interface__["data"][0]
         if wanted > 1:
             threads.rouse(wanted - 1)
-            if not self._post(self._address, kernel, address, tasks, wanted):
-                return
-        self._alone(kernel, address, tasks)
+        if wanted == 1 or self._post(self._address, launch.kernel, address, launch.tasks, wanted):
+            self._alone(launch.kernel, address, launch.tasks)
+        if memory is not None:
+            scratch.give_back(memory)
 
 
 @lru_cache(maxsize=1)
@@ -208,3 +243,13 @@ class Scratch(threading.local):
 
 
 scratch = Scratch()
+
+
+def address(x: np.ndarray[Any, Any]) -> int:
+    """Return where the first entry of an array lies."""
+    return x.__array_interface__["data"][0]  # type: ignore[no-any-return]
+
+
+def aligned(size: int) -> int:
+    """Return `size` bytes rounded up to cache lines."""
+    return size + -size % 64

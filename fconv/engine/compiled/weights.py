@@ -18,7 +18,7 @@ from fconv.engine.compiled import packing
 from fconv.engine.compiled.correlate import Fields, Shape, cover, kernel_of, sizes_of, vectors_for
 from fconv.engine.compiled.llvm import Module, Numbers, machine
 from fconv.engine.compiled.micro import Block, contraction, even, most_rows
-from fconv.engine.compiled.pool import pool, scratch
+from fconv.engine.compiled.pool import Launch, address, aligned, pool
 
 BOX_BYTES = 192 << 10
 """What the boxes of x and of g may take, each."""
@@ -30,12 +30,11 @@ PART_BYTES = 12 << 20
 """What they may take together."""
 
 FIELDS = (
-    "x", "x_image", "x_channel", "x_d", "x_h", "x_w", "g", "g_image", "g_channel", "g_d", "g_h", "g_w", "sums",
-    "part_bytes", "table", "taps", "tap_count", "run", "in_d", "in_h", "in_w", "step_d", "step_h", "step_w",
-    "low_d", "low_h", "low_w", "out_d", "out_h", "out_w", "images", "strip_h", "strip_w", "parts", "shares",
-    "box_d", "box_h", "box_w", "channels", "out_channels", "inner", "outer", "rows", "vectors", "blocks",
-    "all_blocks", "zeros", "scratch", "scratch_size", "g_scratch",
-    "pack",
+    "x", "g", "sums", "x_image", "x_channel", "x_d", "x_h", "x_w", "g_image", "g_channel", "g_d", "g_h", "g_w",
+    "part_bytes", "table", "taps", "tap_count", "in_d", "in_h", "in_w", "step_d", "step_h", "step_w", "low_d",
+    "low_h", "low_w", "out_d", "out_h", "out_w", "images", "strip_h", "strip_w", "parts", "shares", "box_d",
+    "box_h", "box_w", "channels", "out_channels", "inner", "outer", "rows", "vectors", "blocks", "all_blocks",
+    "zeros", "g_scratch", "pack", "scratch_size", "scratch",
 )  # fmt: skip
 """`rows` and `vectors` are what a group's rows and vectors run over, `blocks` how many blocks the vectors make."""
 
@@ -186,6 +185,7 @@ class WeightGradient:
         self.width = vectors * lanes
         self.blocks = -(-self.across // self.width)
         self.taps = s.taps[:: self.joined]
+        self._launches: dict[tuple[int, ...], Launch] = {}
         self._strip()
 
     def _strip(self) -> None:
@@ -207,50 +207,45 @@ class WeightGradient:
 
     def run(self, g: Any, x: Any, like: Any) -> Any:
         """Return the gradient, (O, C/groups, D, H, W), from g (N, O, ...) and x (N, C, ...) in any memory order."""
+        key = x.strides + g.strides
+        launch = self._launches.get(key)
+        if launch is None:
+            launch = self._launches[key] = self._run(x.strides, g.strides)
+        sums = np.empty(self.parts * self.part_bytes // self.itemsize, x.dtype)
+        pool().run(launch, address(x), address(g), address(sums))
+        return self._finished(sums, like)
+
+    def _run(self, x: tuple[int, ...], g: tuple[int, ...]) -> Launch:
         s, item = self.shape, self.itemsize
         pixel, out_pixel = self.channels * item, self.out_channels * item
-        pack_x = s.hangs_over or x.strides[1] != item or x.strides[4] != pixel
-        pack_g = g.strides[1] != item or g.strides[4] != out_pixel
+        pack_x = s.hangs_over or x[1] != item or x[4] != pixel
+        pack_g = g[1] != item or g[4] != out_pixel
         box_w = self.box[2] * pixel
-        pitch = (self.box[1] * box_w, box_w, pixel) if pack_x else x.strides[2:]
-        g_h = self.strip[1] * out_pixel if pack_g else g.strides[3]
+        pitch = (self.box[1] * box_w, box_w, pixel) if pack_x else x[2:]
+        g_h = self.strip[1] * out_pixel if pack_g else g[3]
         rows = [(h * s.step[1] * pitch[1], h * g_h) for h in range(self.strip[0])]
         table = np.array([pair[::-1] for pair in rows] if self.turned else rows, np.int64)
         taps = np.array(
-            [
-                sum((a - lo) * p for a, lo, p in zip(tap.shift, s.low, pitch, strict=True))
-                for tap in self.taps
-            ],
+            [sum((a - lo) * p for a, lo, p in zip(tap.shift, s.low, pitch, strict=True)) for tap in self.taps],
             np.int64,
         )
-        if not s.images:
-            raise ValueError("nothing to sum")
-        sums = np.empty(self.parts * self.part_bytes // item, x.dtype)
-        zeros = np.zeros(self.width, x.dtype)
-        size_x = prod(self.box) * pixel + 64
-        size_x += -size_x % 64
-        size = size_x + prod(self.strip) * out_pixel + 64
-        size += -size % 64
-        memory = scratch.take(size * 16)
-        base = memory.ctypes.data
-        arguments = np.array([
-            x.ctypes.data, *x.strides, g.ctypes.data, *g.strides, sums.ctypes.data, self.part_bytes,
-            table.ctypes.data, taps.ctypes.data, len(taps), 0, *s.in_size, *s.step, *s.low, *s.out_size, s.images,
-            *self.strip, self.parts, self.shares, *self.box, self.channels, self.out_channels, s.inner, s.outer,
-            self.rows, self.across, self.blocks, self.groups * self.blocks, zeros.ctypes.data, base + -base % 64,
-            size, size_x, packing.compiled_box(self.dtype),
-        ], np.int64)  # fmt: skip
-        x_row = item
-        if self.elementwise:
-            x_row = int(taps_step(s)) * pixel
-        ends = self.across % self.width != 0
-        kernel = _kernel(
-            self.dtype, self.block, sizes_of(self.block.rows, self.rows), (s.step[2] * pixel, x_row), out_pixel, self.blocks * self.width * item, item,
-            (pack_x, pack_g), self.turned, self.elementwise, ends,
+        zeros = np.zeros(self.width, self.dtype)
+        size_x = aligned(prod(self.box) * pixel)
+        size = aligned(size_x + prod(self.strip) * out_pixel)
+        arguments = (
+            0, 0, 0, *x, *g, self.part_bytes, address(table), address(taps), len(taps), *s.in_size, *s.step, *s.low,
+            *s.out_size, s.images, *self.strip, self.parts, self.shares, *self.box, self.channels, self.out_channels,
+            s.inner, s.outer, self.rows, self.across, self.blocks, self.groups * self.blocks, address(zeros), size_x,
+            packing.compiled_box(self.dtype), size, 0,
         )  # fmt: skip
-        pool().run(kernel, arguments, self.parts * self.shares)
-        scratch.give_back(memory)
-        return self._finished(sums, like)
+        across = sorted({tap.shift[2] for tap in s.taps})
+        x_row = (across[1] - across[0]) * pixel if self.elementwise and len(across) > 1 else item
+        kernel = _kernel(
+            self.dtype, self.block, sizes_of(self.block.rows, self.rows), (s.step[2] * pixel, x_row), out_pixel,
+            self.blocks * self.width * item, item, (pack_x, pack_g), self.turned, self.elementwise,
+            self.across % self.width != 0,
+        )  # fmt: skip
+        return Launch(kernel, arguments, self.parts * self.shares, size, keep=(table, taps, zeros))
 
     def _finished(self, sums: Any, like: Any) -> Any:
         s, item = self.shape, self.itemsize
@@ -272,12 +267,12 @@ class WeightGradient:
             ].sum(axis=0)
             return self._by_numpy(total, dw)
         pieces = max(1, min(8 // (self.groups * self.blocks), s.inner // 8))
-        arguments = np.array([
-            sums.ctypes.data, self.part_bytes, self.parts, dw.ctypes.data, dw.strides[0], dw.strides[1],
+        arguments = (
+            address(sums), self.part_bytes, self.parts, address(dw), dw.strides[0], dw.strides[1],
             dw.strides[0] * s.outer, s.inner, s.outer, self.blocks, len(s.taps), pieces,
-        ], np.int64)  # fmt: skip
+        )  # fmt: skip
         tasks = self.groups * self.blocks * pieces
-        pool().run(_finish_kernel(self.dtype, self.width, item), arguments, tasks)
+        pool().run(Launch(_finish_kernel(self.dtype, self.width, item), arguments, tasks))
         return dw
 
     def _by_numpy(self, total: Any, dw: Any) -> Any:
@@ -294,8 +289,3 @@ class WeightGradient:
             dw[(slice(None), slice(None), *tap.place)] = found[..., i]
         return dw
 
-
-def taps_step(s: Shape) -> int:
-    """Return the input positions from one entry of a row of the kernel to the next."""
-    across = sorted({tap.shift[2] for tap in s.taps})
-    return across[1] - across[0] if len(across) > 1 else 1

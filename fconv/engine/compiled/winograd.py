@@ -15,7 +15,7 @@ convolution for deep neural networks", 2020, on how the points decide the error.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,13 +24,15 @@ from fconv.engine.compiled import packing
 from fconv.engine.compiled.correlate import Correlation, Fields, Shape, cover, kernel_of, sizes_of
 from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Number, Numbers, Value, machine
 from fconv.engine.compiled.micro import Block, contraction, even, most_rows
-from fconv.engine.compiled.pool import pool, scratch
+from fconv.engine.compiled.pool import Launch, address, aligned, pool
 from fconv.engine.winograd_matrices import FILTER, IN, OUT, SIDE, STEP
 
 PRODUCTS = SIDE * SIDE
 CACHE_BYTES = 768 << 10
 """What the transformed pieces of a task may take, before and after the products."""
 LEAST_TASKS = 8
+PART_BYTES = 20 << 20
+"""What the partial sums of a weight gradient may take together."""
 
 
 def _combined(n: Numbers, matrix: np.ndarray[Any, Any], values: Sequence[Value]) -> list[Value]:
@@ -112,9 +114,9 @@ def _transform(
 
 
 FIELDS = (
-    "x", "x_image", "x_h", "x_w", "w", "start", "y", "y_image", "y_h", "y_w", "in_h", "in_w", "low_h", "low_w",
-    "out_h", "out_w", "high", "wide", "total", "chunk", "inner", "outer", "inner_row", "outer_row", "blocks",
-    "table", "scratch", "scratch_size", "parts", "sums", "part_bytes", "zeros", "pack",
+    "x", "w", "start", "y", "sums", "x_image", "x_h", "x_w", "y_image", "y_h", "y_w", "in_h", "in_w", "low_h",
+    "low_w", "out_h", "out_w", "high", "wide", "total", "chunk", "inner", "outer", "inner_row", "outer_row",
+    "blocks", "table", "parts", "part_bytes", "zeros", "pack", "scratch_size", "scratch",
 )  # fmt: skip
 
 
@@ -320,7 +322,7 @@ def _back(dtype: str) -> int:
     transform = _transform(module, dtype, FILTER.T, ends="none")
     f, task, address, _ = kernel_of(module)
     a, n = (
-        Fields(f, address, ("sums", "part_bytes", "parts", "inner", "outer_row", "dw", "pieces")),
+        Fields(f, address, ("sums", "dw", "part_bytes", "parts", "inner", "outer_row", "pieces")),
         Numbers(f, dtype),
     )
     step = a.inner * a.outer_row
@@ -360,64 +362,60 @@ class Winograd:
         self.size = PRODUCTS * (
             self.chunk * (self.inner_row + self.outer_row) + max(self.inner_row, self.outer_row)
         )
-        self.size += -self.size % 64
+        self.size = aligned(self.size)
+        self.part = PRODUCTS * s.inner * self.outer_row
+        self.parts = max(1, min(8, -(-self.total // self.chunk), PART_BYTES // self.part))
+        self._launches: dict[tuple[int, ...], Launch] = {}
+        pieces = max(1, min(s.inner // 8, 8 // self.blocks))
+        self._filters = Launch(
+            _filter_transform(self.dtype, self.width), (0, 0, self.blocks, s.inner, pieces), self.blocks * pieces
+        )
+
+    @cached_property
+    def _sums(self) -> Launch:
+        pieces = max(1, min(8, self.shape.inner // 4))
+        arguments = (0, 0, self.part, self.parts, self.shape.inner, self.outer_row, pieces)
+        return Launch(_back(self.dtype), arguments, pieces)
 
     def transformed(self, laid: Any) -> Any:
         """Transform filters that `Correlation.lay` laid out."""
         w = np.empty(PRODUCTS * self.blocks * self.shape.inner * self.width, laid.dtype)
-        pieces = max(1, min(self.shape.inner // 8, 8 // self.blocks))
-        arguments = np.array(
-            [w.ctypes.data, laid.ctypes.data, self.blocks, self.shape.inner, pieces], np.int64
-        )
-        pool().run(_filter_transform(self.dtype, self.width), arguments, self.blocks * pieces)
+        pool().run(self._filters, address(w), address(laid))
         return w
 
-    def _arguments(self, x: Any, w: int, start: Any, y: Any, more: Sequence[int], memory: Any) -> Any:
-        s, base = self.shape, memory.ctypes.data
-        self._table = table = np.zeros(2, np.int64)
-        return np.array([
-            x.ctypes.data, x.strides[0], x.strides[3], x.strides[4], w, start.ctypes.data, y.ctypes.data,
-            y.strides[0], y.strides[3], y.strides[4], *s.in_size[1:], *s.low[1:], *s.out_size[1:], self.high,
-            self.wide, self.total, self.chunk, s.inner, s.outer, self.inner_row, self.outer_row, self.blocks,
-            table.ctypes.data, base + -base % 64, self.size, *more,
-            packing.compiled_box(self.dtype),
-        ], np.int64)  # fmt: skip
+    def _planned(self, x: Any, y: Any, gradient: bool) -> Launch:
+        """Plan the forward pass or the weight gradient, for arrays of these strides."""
+        key = (gradient, *x.strides, *y.strides)
+        if key in self._launches:
+            return self._launches[key]
+        s, table, zeros = self.shape, np.zeros(2, np.int64), np.zeros(self.width, self.dtype)
+        arguments = (
+            *(0,) * 5, x.strides[0], *x.strides[3:], y.strides[0], *y.strides[3:], *s.in_size[1:], *s.low[1:],
+            *s.out_size[1:], self.high, self.wide, self.total, self.chunk, s.inner, s.outer, self.inner_row,
+            self.outer_row, self.blocks, address(table), self.parts, self.part, address(zeros),
+            packing.compiled_box(self.dtype), self.size, 0,
+        )  # fmt: skip
+        length = s.inner if gradient else self.chunk
+        rest = length if gradient else self.total - (self.total - 1) // length * length
+        rows = even(length, min(most_rows(self.vectors), length))
+        kernel = (_weights if gradient else _forward)(
+            self.dtype, Block(rows, self.vectors), sizes_of(rows, length, rest), self.inner_row, self.outer_row
+        )
+        tasks = self.parts if gradient else -(-self.total // self.chunk)
+        launch = self._launches[key] = Launch(kernel, arguments, tasks, self.size, keep=(table, zeros))
+        return launch
 
     def run(self, x: Any, w: Any, start: Any, y: Any) -> None:
         """Correlate channels-last `x` (N, C, 1, H, W) into channels-last `y` (N, O, 1, H', W')."""
-        memory = scratch.take(self.size * 16)
-        zeros = np.zeros(self.width, x.dtype)
-        arguments = self._arguments(x, w.ctypes.data, start, y, (1, 0, 0, zeros.ctypes.data), memory)
-        rows = even(self.chunk, min(most_rows(self.vectors), self.chunk))
-        sizes = sizes_of(rows, self.chunk, self.total - (self.total - 1) // self.chunk * self.chunk)
-        kernel = _forward(self.dtype, Block(rows, self.vectors), sizes, self.inner_row, self.outer_row)
-        pool().run(kernel, arguments, -(-self.total // self.chunk))
-        scratch.give_back(memory)
+        pool().run(self._planned(x, y, False), address(x), address(w), address(start), address(y))
 
     def weight_gradient(self, g: Any, x: Any, like: Any) -> Any:
         """Return the gradient of the weight (O, C, 1, 3, 3) from channels-last g and x."""
         s = self.shape
-        memory = scratch.take(self.size * 16)
-        part = PRODUCTS * s.inner * self.outer_row
-        parts = max(1, min(8, -(-self.total // self.chunk), (20 << 20) // part))
-        sums = np.empty(parts * part // self.itemsize, x.dtype)
-        zeros = np.zeros(self.width, x.dtype)
-        arguments = self._arguments(
-            x, 0, zeros, g, (parts, sums.ctypes.data, part, zeros.ctypes.data), memory
-        )
-        rows = even(s.inner, min(most_rows(self.vectors), s.inner))
-        kernel = _weights(
-            self.dtype, Block(rows, self.vectors), sizes_of(rows, s.inner), self.inner_row, self.outer_row
-        )
-        pool().run(kernel, arguments, parts)
-        scratch.give_back(memory)
+        sums = np.empty(self.parts * self.part // self.itemsize, x.dtype)
+        pool().run(self._planned(x, g, True), address(x), 0, 0, address(g), address(sums))
         dw = np.empty((3, 3, s.inner, self.outer_row // self.itemsize), x.dtype)
-        pieces = max(1, min(8, s.inner // 4))
-        arguments = np.array(
-            [sums.ctypes.data, part, parts, s.inner, self.outer_row, dw.ctypes.data, pieces], np.int64
-        )
-        pool().run(_back(self.dtype), arguments, pieces)
-        found = dw[..., : s.outer].transpose(3, 2, 0, 1)[:, :, None]
+        pool().run(self._sums, address(sums), address(dw))
         out = np.empty_like(like)
-        out[...] = found
+        out[...] = dw[..., : s.outer].transpose(3, 2, 0, 1)[:, :, None]
         return out
