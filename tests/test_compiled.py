@@ -10,7 +10,8 @@ import pytest
 
 import fconv as fc
 import fconv.functional as F
-from fconv.engine import compiled, plans
+from fconv.engine import compiled
+from fconv.engine.compiled.pool import Launch
 
 pytestmark = pytest.mark.skipif(compiled.problem() is not None, reason=str(compiled.problem()))
 
@@ -45,7 +46,7 @@ def counting():
 
     module = Module()
     f, task, address, _ = kernel_of(module)
-    place = address + task * 8
+    place = f.value(f"load ptr, ptr {address.name}", "ptr") + task * 8
     f.value(f"atomicrmw add ptr {place.name}, i64 1 seq_cst", "i64")
     f.finish()
     return machine().compile(module)[0]
@@ -58,7 +59,7 @@ def test_every_task_is_done_once(pool, counting, n):
         fc.set_num_threads(n)
         counts = np.zeros(100, np.int64)
         for _ in range(50):
-            pool.run(Launch(counting, (), 100), )
+            pool.run(Launch(counting, (0,), 100), (counts,))
     finally:
         fc.set_num_threads(before)
     assert (counts == 50).all()
@@ -69,7 +70,7 @@ def test_launches_from_several_threads_at_once(pool, counting):
 
     def launch(i):
         for _ in range(300):
-            pool.run(counting, counts[i], 64)
+            pool.run(Launch(counting, (0,), 64), (counts[i],))
 
     callers = [threading.Thread(target=launch, args=(i,)) for i in range(4)]
     for caller in callers:
@@ -134,14 +135,17 @@ def test_without_a_llvmlite_that_works_numpy_serves(before, text):
     assert text in found.stdout
 
 
-def test_the_environment_forbids_compiling(monkeypatch):
-    monkeypatch.setenv("FCONV_JIT", "0")
-    assert plans.algorithm_for((1, 3, 8, 8), (4, 3, 3, 3)) == "direct (numpy)"
-    monkeypatch.setenv("FCONV_JIT", "1")
-    assert plans.algorithm_for((1, 3, 8, 8), (4, 3, 3, 3)) == "direct (compiled)"
-    monkeypatch.setenv("FCONV_JIT", "yes")
-    with pytest.raises(ValueError, match="FCONV_JIT: expected 0 or 1, got 'yes'"):
-        F.conv2d(*draw((1, 3, 8, 8), (4, 3, 3, 3)))
+@pytest.mark.parametrize(
+    ("wish", "text"),
+    [
+        ("0", "direct (numpy)"),
+        ("1", "direct (compiled)"),
+        ("yes", "ValueError: FCONV_JIT: expected 0 or 1, got 'yes'"),
+    ],
+)
+def test_the_environment_forbids_compiling(wish, text):
+    found = python(WITHOUT.format(before="os"), FCONV_JIT=wish)
+    assert text in found.stdout + found.stderr
 
 
 def test_nothing_is_read_or_written_outside_of_the_arrays():

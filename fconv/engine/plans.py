@@ -164,7 +164,7 @@ def convolution(
         They do not fit each other.
     """
     shapes = (name, ndim, x.shape, weight.shape, bias_shape)
-    options = (stride, padding, dilation, groups, algorithm, x.dtype.name, _device(x), compiled.wished())
+    options = (stride, padding, dilation, groups, algorithm, x.dtype, _device(x), compiled.wished())
     try:
         return _convolution(*shapes, *options)
     except TypeError as error:
@@ -185,13 +185,13 @@ def _convolution(
     dilation: Size,
     groups: int,
     algorithm: str,
-    dtype: str,
+    dtype: np.dtype[np.generic],
     device: str,
     jit: bool,
 ) -> tuple[ConvGeometry, Plan]:
     geometry = conv_geometry(name, ndim, x_shape, weight_shape, bias_shape, stride, padding, dilation, groups)
     check_algorithm(name, algorithm, geometry)
-    return geometry, plan(geometry, dtype, device, algorithm)
+    return geometry, plan(geometry, dtype.name, device, algorithm)
 
 
 def plan_of(x: Array, geometry: ConvGeometry, algorithm: str) -> Plan:
@@ -200,7 +200,7 @@ def plan_of(x: Array, geometry: ConvGeometry, algorithm: str) -> Plan:
 
 
 def _device(x: Array) -> str:
-    return "cpu" if isinstance(x, np.ndarray) or library_of(x) != "cupy" else "cuda"
+    return "cuda" if library_of(x) == "cupy" else "cpu"
 
 
 def algorithm_for(

@@ -159,6 +159,8 @@ def differentiable(
             for argument, x in found.items():
                 if x is None and argument not in optional:
                     raise TypeError(f"{name}: {argument} must be a NumPy or CuPy array, got NoneType")
+            if _plain(found) is not None:
+                return found
             namespace(name, **found)
             rigid = {a: x for a, x in found.items() if a not in fixed and not (a in loose and _of_kind(x))}
             check_floating(name, **rigid)
@@ -172,26 +174,29 @@ def differentiable(
 
         def define(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Callable[[], Array], Pullback]:
             found = given(args, kwargs)
-            taken = {a: entered(x) for a, x in found.items()}
-            if any(taken[a] is not x for a, x in found.items()):
-                by_place = {places[a]: x for a, x in taken.items()}
-                args = tuple(by_place.get(place, v) for place, v in enumerate(args))
-                kwargs = {a: taken.get(a, v) for a, v in kwargs.items()}
+            like = _plain(found)
+            if like is None:
+                taken = {a: entered(x) for a, x in found.items()}
+                if any(taken[a] is not x for a, x in found.items()):
+                    by_place = {places[a]: x for a, x in taken.items()}
+                    args = tuple(by_place.get(place, v) for place, v in enumerate(args))
+                    kwargs = {a: taken.get(a, v) for a, v in kwargs.items()}
+                like = next(x for a, x in found.items() if a not in fixed | loose and x is not None)
+                # The pullback must not keep the array for its dtype.
+                like = xp_of(like).empty((0,), like.dtype.newbyteorder("="))
             shape, value, pullback = definition(*args, **kwargs)
-            like = next(x for a, x in found.items() if a not in fixed | loose and x is not None)
-            # The pullback must not keep the array for its dtype.
-            like = xp_of(like).empty((0,), like.dtype.newbyteorder("="))
             half = widens and like.dtype == np.float16
-            still = fixed | {a for a in loose if _of_kind(found.get(a))}
-            there = {a for a, x in found.items() if x is not None}
+            still = fixed | {a for a in loose if _of_kind(found.get(a))} if loose else fixed
+            there = [a for a in arrays if found.get(a) is not None]
 
             def pull(g: Any, wrt: Wrt = None) -> Any:
                 wanted = _wanted(name, arrays, still, wrt)
-                g = entered(_check_gradient(name, g, shape, like))
+                if type(g) is not np.ndarray or g.dtype is not like.dtype or g.shape != shape or half:
+                    g = entered(_check_gradient(name, g, shape, like))
                 if len(arrays) == 1:
                     return rounded(pullback(g)) if wanted else None
                 thunks: Thunks = pullback(g)
-                return tuple(rounded(thunks[a]()) if a in wanted and a in there else None for a in arrays)
+                return tuple([rounded(thunks[a]()) if a in wanted and a in there else None for a in arrays])
 
             def rounded(result: Any) -> Any:
                 """Return a result of float16 arrays, which was computed in float32, in their dtype."""
@@ -201,7 +206,7 @@ def differentiable(
                     return tuple(rounded(part) for part in result)
                 return narrowed(result, np.float16) if result.dtype.kind == "f" else result
 
-            return lambda: rounded(value()), pull
+            return (lambda: rounded(value())) if half else value, pull
 
         def compute(*args: P.args, **kwargs: P.kwargs) -> Array:
             value, _ = define(args, kwargs)
@@ -271,6 +276,20 @@ def _missing(name: str, signature: inspect.Signature, args: tuple[Any, ...], kwa
         raise TypeError(f"{name}: {error}") from None
 
 
+_LIKE = {dtype: np.empty(0, dtype) for dtype in (np.dtype(np.float32), np.dtype(np.float64))}
+
+
+def _plain(found: dict[str, Any]) -> Array | None:
+    """Return an empty array like all of `found`, if they are what mostly comes: NumPy's, of one common dtype."""
+    dtype = None
+    for x in found.values():
+        if x is not None:
+            if type(x) is not np.ndarray or (dtype is not None and x.dtype is not dtype):
+                return None
+            dtype = x.dtype
+    return None if dtype is None else _LIKE.get(dtype) if dtype.isnative else None
+
+
 def _of_kind(x: Any) -> bool:
     """Tell whether an array that may be of another kind is."""
     return x is not None and x.dtype.kind != "f"
@@ -279,7 +298,7 @@ def _of_kind(x: Any) -> bool:
 def _wanted(name: str, arrays: tuple[str, ...], fixed: frozenset[str], wrt: Wrt) -> frozenset[str]:
     """Resolve `wrt` to the names of the arrays whose gradients are asked for."""
     if wrt is None:
-        return frozenset(arrays) - fixed
+        return frozenset(arrays) - fixed if fixed else frozenset(arrays)
     wanted = frozenset((wrt,) if isinstance(wrt, str) else wrt)
     unknown = sorted(wanted - (frozenset(arrays) - fixed))
     if unknown:

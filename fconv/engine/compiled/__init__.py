@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 _ENVIRONMENT = "FCONV_JIT"
 
 
+@lru_cache(maxsize=1)
 def wished() -> bool:
-    """Return whether kernels may be compiled; FCONV_JIT=0 forbids it.
+    """Return whether kernels may be compiled; FCONV_JIT=0 forbids it, and is read once.
 
     Raises
     ------

@@ -306,7 +306,7 @@ class Correlation:
         if launch is None:
             launch = self._launches[weight.strides] = self._lay(*weight.strides)
         w = np.empty(self.all_blocks * self.block_bytes // self.itemsize, weight.dtype)
-        pool().run(launch, address(w), address(weight))
+        pool().run(launch, (w, weight))
         return w
 
     def _lay(self, group: int, outer: int, inner: int, *kernel: int) -> Launch:
@@ -334,7 +334,7 @@ class Correlation:
         if launch is None:
             launch = self._launches[x.strides] = self._run(*x.strides)
         image, _, *steps, _ = y.strides
-        pool().run(launch, address(x), address(w), address(start), address(y), image, *steps)
+        pool().run(launch, (x, w, start, y), image, *steps)
 
     def _run(self, image: int, channel: int, *steps: int) -> Launch:
         s, item = self.shape, self.itemsize

@@ -116,7 +116,7 @@ class Planes:
         launch = self._launches.get(key)
         if launch is None:
             launch = self._launches[key] = self._run(x.strides, y.strides)
-        pool().run(launch, address(x), address(w), address(start), address(y))
+        pool().run(launch, (x, w, start, y))
 
     def _run(self, x: tuple[int, ...], y: tuple[int, ...]) -> Launch:
         s, item = self.shape, self.itemsize

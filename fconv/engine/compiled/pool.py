@@ -189,18 +189,21 @@ class Pool:
         self._memory = np.zeros(64 * (len(_FIELDS) + 1), np.uint8)
         self._address = self._memory.ctypes.data + -self._memory.ctypes.data % 64
 
-    def run(self, launch: Launch, *values: int) -> None:
+    def run(self, launch: Launch, arrays: tuple[np.ndarray[Any, Any], ...], *values: int) -> None:
         """Call a kernel for each task, on fconv's threads; alone where another thread is at it.
 
         Parameters
         ----------
         launch : Launch
             The kernel, and what it takes.
+        arrays : tuple of array
+            Their addresses are the first arguments.
         *values : int
-            The arguments that differ from call to call, which come first.
+            Those that come after them.
         """
         arguments = launch.arguments.copy()
-        arguments[: len(values)] = values
+        given = [x.__array_interface__["data"][0] for x in arrays]
+        arguments[: len(given) + len(values)] = (*given, *values)
         wanted = min(threads.get_num_threads(), launch.tasks)
         memory = None
         if launch.scratch:

@@ -212,7 +212,7 @@ class WeightGradient:
         if launch is None:
             launch = self._launches[key] = self._run(x.strides, g.strides)
         sums = np.empty(self.parts * self.part_bytes // self.itemsize, x.dtype)
-        pool().run(launch, address(x), address(g), address(sums))
+        pool().run(launch, (x, g, sums))
         return self._finished(sums, like)
 
     def _run(self, x: tuple[int, ...], g: tuple[int, ...]) -> Launch:
@@ -272,7 +272,7 @@ class WeightGradient:
             dw.strides[0] * s.outer, s.inner, s.outer, self.blocks, len(s.taps), pieces,
         )  # fmt: skip
         tasks = self.groups * self.blocks * pieces
-        pool().run(Launch(_finish_kernel(self.dtype, self.width, item), arguments, tasks))
+        pool().run(Launch(_finish_kernel(self.dtype, self.width, item), arguments, tasks), ())
         return dw
 
     def _by_numpy(self, total: Any, dw: Any) -> Any:

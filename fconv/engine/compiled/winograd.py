@@ -380,7 +380,7 @@ class Winograd:
     def transformed(self, laid: Any) -> Any:
         """Transform filters that `Correlation.lay` laid out."""
         w = np.empty(PRODUCTS * self.blocks * self.shape.inner * self.width, laid.dtype)
-        pool().run(self._filters, address(w), address(laid))
+        pool().run(self._filters, (w, laid))
         return w
 
     def _planned(self, x: Any, y: Any, gradient: bool) -> Launch:
@@ -407,15 +407,15 @@ class Winograd:
 
     def run(self, x: Any, w: Any, start: Any, y: Any) -> None:
         """Correlate channels-last `x` (N, C, 1, H, W) into channels-last `y` (N, O, 1, H', W')."""
-        pool().run(self._planned(x, y, False), address(x), address(w), address(start), address(y))
+        pool().run(self._planned(x, y, False), (x, w, start, y))
 
     def weight_gradient(self, g: Any, x: Any, like: Any) -> Any:
         """Return the gradient of the weight (O, C, 1, 3, 3) from channels-last g and x."""
         s = self.shape
         sums = np.empty(self.parts * self.part // self.itemsize, x.dtype)
-        pool().run(self._planned(x, g, True), address(x), 0, 0, address(g), address(sums))
+        pool().run(self._planned(x, g, True), (x, x, x, g, sums))
         dw = np.empty((3, 3, s.inner, self.outer_row // self.itemsize), x.dtype)
-        pool().run(self._sums, address(sums), address(dw))
+        pool().run(self._sums, (sums, dw))
         out = np.empty_like(like)
         out[...] = dw[..., : s.outer].transpose(3, 2, 0, 1)[:, :, None]
         return out
