@@ -10,6 +10,7 @@ import numpy as np
 
 from fconv import functional as F
 from fconv.arrays import Array, Shape
+from fconv.constructors import constructor
 from fconv.conv.engine import check_algorithm
 from fconv.conv.filters import laid_out
 from fconv.conv.geometry import (
@@ -170,6 +171,7 @@ def affine_leaves(
     return leaves
 
 
+@constructor
 def conv2d(
     out_channels: int,
     kernel_size: Size,
@@ -224,6 +226,7 @@ def conv2d(
     return _conv(F.conv2d, 2, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, weight_init, bias_init, algorithm)  # fmt: skip  # noqa: E501
 
 
+@constructor
 def conv1d(
     out_channels: int,
     kernel_size: Size,
@@ -242,6 +245,7 @@ def conv1d(
     return _conv(F.conv1d, 1, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, weight_init, bias_init, algorithm)  # fmt: skip  # noqa: E501
 
 
+@constructor
 def conv3d(
     out_channels: int,
     kernel_size: Size,
@@ -260,6 +264,7 @@ def conv3d(
     return _conv(F.conv3d, 3, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, weight_init, bias_init, algorithm)  # fmt: skip  # noqa: E501
 
 
+@constructor
 def linear(
     out_features: int,
     bias: bool = True,

@@ -8,6 +8,7 @@ import numpy as np
 
 from fconv import functional as F
 from fconv.arrays import Shape
+from fconv.constructors import constructor
 from fconv.conv.engine import check_algorithm
 from fconv.conv.geometry import (
     ConvGeometry,
@@ -91,6 +92,7 @@ def _conv_transpose(
     )
 
 
+@constructor
 def conv_transpose2d(
     out_channels: int,
     kernel_size: Size,
@@ -142,6 +144,7 @@ def conv_transpose2d(
     return _conv_transpose(F.conv_transpose2d, 2, out_channels, kernel_size, stride, padding, output_padding, groups, bias, dilation, weight_init, bias_init, algorithm)  # fmt: skip  # noqa: E501
 
 
+@constructor
 def conv_transpose1d(
     out_channels: int,
     kernel_size: Size,
@@ -160,6 +163,7 @@ def conv_transpose1d(
     return _conv_transpose(F.conv_transpose1d, 1, out_channels, kernel_size, stride, padding, output_padding, groups, bias, dilation, weight_init, bias_init, algorithm)  # fmt: skip  # noqa: E501
 
 
+@constructor
 def conv_transpose3d(
     out_channels: int,
     kernel_size: Size,
