@@ -83,7 +83,7 @@ def parameter(*shape: int, trained: bool = True, init: Initializer | None = None
 
     return Layer(
         init=start, apply=apply, vjp=vjp, out_shape=none, name="parameter",
-        options={"shape": sizes, "trained": trained},
+        options={"shape": sizes, "trained": trained}, buffers=frozenset() if trained else frozenset({""}),
     )  # fmt: skip
 
 

@@ -131,7 +131,8 @@ class Layer(Constructed):
         for a layer made of no others. Most networks are wired the same for any `shape`, and
         take None for it.
     buffers : frozenset of str
-        Names of parameters that are not trained, as PyTorch calls them.
+        Names of parameters that are not trained, as PyTorch calls them; an empty name is that of
+        parameters that are one array.
     multiply_adds : callable
         ``multiply_adds(shape) -> int``, what one call costs.
 

@@ -12,7 +12,7 @@ import fconv as fc
 from fconv import functional as F
 from fconv.testing import check_layer, check_vjp
 from fconv.testing import strategies as fst
-from fconv.testing.purity import call_purely, strided_copy
+from fconv.testing.purity import call_purely
 
 KEY = fc.random.key(0)
 X = fc.random.normal(KEY, (2, 3, 5, 5), np.float64)
@@ -178,13 +178,6 @@ def test_layouts_keep_the_values(layout, shape):
     y = fst.laid_out(x, layout)
     assert y.shape == shape
     np.testing.assert_array_equal(x, y)
-
-
-def test_strided_copy_is_not_contiguous():
-    y = strided_copy(X)
-    assert not y.flags.c_contiguous
-    assert not y.flags.f_contiguous
-    np.testing.assert_array_equal(X, y)
 
 
 def test_call_purely_passes_results_through():
