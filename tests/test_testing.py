@@ -182,3 +182,20 @@ def test_layouts_keep_the_values(layout, shape):
 
 def test_call_purely_passes_results_through():
     assert call_purely("f", lambda a, *, b: (a, b), 1, b=2) == (1, 2)
+
+
+def test_bad_input_is_named():
+    with pytest.raises(
+        TypeError, match=r"^check_vjp: expected args to be a list .*shape \(2, 3, 5, 5\); write \[x\]"
+    ):
+        check_vjp(F.tanh, F.tanh_vjp, X)
+    with pytest.raises(
+        ValueError, match=r"^check_vjp: constants names argument 1, which is no floating-point array"
+    ):
+        check_vjp(F.tanh, F.tanh_vjp, [X], constants=[1])
+    with pytest.raises(TypeError, match=r"^check_layer: expected x to be an array, .* got float in a list"):
+        check_layer(fc.relu(), [1.0, 2.0])
+    with pytest.raises(TypeError, match=r"^check_layer: expected x to be an array, .* got str$"):
+        check_layer(fc.relu(), "x")
+    with pytest.raises(TypeError, match=r"^check_layer: expected a layer"):
+        check_layer(fc.relu, X)

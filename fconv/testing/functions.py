@@ -62,6 +62,8 @@ def check_vjp(
 
     Raises
     ------
+    TypeError, ValueError
+        `args` is no tuple or list, or `constants` names no array among them.
     AssertionError
         A check failed. For a wrong gradient the message shows the direction, the derivative
         by differences and by the gradient, and the worst entry.
@@ -80,6 +82,15 @@ def check_vjp(
     AssertionError: tanh: the gradient disagrees with differences of the value
     ...
     """
+    if not isinstance(args, (tuple, list)):
+        raise TypeError(
+            f"check_vjp: expected args to be a list of arguments, got {describe(args)}; write [x]"
+        )
+    for i in constants:
+        if not 0 <= i < len(args) or not _floating(args[i]):
+            raise ValueError(
+                f"check_vjp: constants names argument {i}, which is no floating-point array of args"
+            )
     name = getattr(function, "__name__", repr(function))
     named = dict(options or {})
     wide = [a.astype(np.float64) if _floating(a) else a for a in args]

@@ -18,7 +18,7 @@ from fconv.testing.purity import call_purely, check_close
 
 def check_layer(
     layer: Any,
-    x: Array,
+    x: Any,
     *,
     key: Array | None = None,
     train: Sequence[bool] = (False, True),
@@ -58,6 +58,8 @@ def check_layer(
 
     Raises
     ------
+    TypeError
+        `layer` is no layer, or `x` is not made of arrays.
     AssertionError
         A check failed; the message names the layer and what differs, and shows the input, the
         direction and both numbers.
@@ -68,6 +70,12 @@ def check_layer(
     >>> check_layer(conv2d(4, 3, padding=1), random.normal(random.key(1), (2, 3, 5, 5)))
     """
     checked = as_layer("check_layer", layer)
+    for leaf in trees.leaves(x):
+        if not is_array(leaf):
+            raise TypeError(
+                f"check_layer: expected x to be an array, or a tuple or dict of arrays, got {describe(leaf)}"
+                + (f" in a {type(x).__name__}" if leaf is not x else "")
+            )
     init_key, run_key, point_key = random.split(random.key(0) if key is None else key, 3)
     wide = trees.map(lambda a: a.astype(np.float64) if a.dtype.kind == "f" else a, x)
     params = _check_init(checked, wide, init_key)
