@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fconv.arrays import Array, Shape
+from fconv.constructors import constructor
 from fconv.geometry import Padding, Size
 from fconv.layer import Layer, LayerPullback, Params, Wiring, as_layer, buffers_of
 from fconv.layers import adaptive_avg_pool2d, conv2d, relu, sigmoid
@@ -19,6 +20,7 @@ from fconv.options import whole
 __all__ = ["depthwise_separable_conv2d", "squeeze_excitation"]
 
 
+@constructor
 def depthwise_separable_conv2d(
     out_channels: int,
     kernel_size: Size,
@@ -95,6 +97,7 @@ def depthwise_separable_conv2d(
     )
 
 
+@constructor
 def squeeze_excitation(
     reduction: int = 16,
     squeeze_channels: int | None = None,

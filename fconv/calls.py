@@ -9,6 +9,7 @@ import numpy as np
 
 from fconv import functional, random
 from fconv.arrays import Array, Shape, describe, floating_dtype, is_array
+from fconv.constructors import constructor
 from fconv.functional.core import Differentiable
 from fconv.initializers import Initializer, zeros
 from fconv.layer import Layer, LayerPullback, Params, check_params
@@ -17,6 +18,7 @@ from fconv.layers.from_function import check_shape
 __all__ = ["call", "parameter"]
 
 
+@constructor
 def parameter(*shape: int, trained: bool = True, init: Initializer | None = None) -> Layer:
     """Give a parameter itself: a node of a `graph` without sources.
 
@@ -81,10 +83,11 @@ def parameter(*shape: int, trained: bool = True, init: Initializer | None = None
 
     return Layer(
         init=start, apply=apply, vjp=vjp, out_shape=none, name="parameter",
-        options={"shape": sizes, "trained": trained},
+        options={"shape": sizes, "trained": trained}, buffers=frozenset() if trained else frozenset({""}),
     )  # fmt: skip
 
 
+@constructor
 def call(name: str, arrays: Sequence[str] | None = None, **options: Any) -> Layer:
     """Call a function of `fconv.functional` on several arrays, none of which is the layer's own.
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from fconv import random
 from fconv.arrays import Array, Shape
+from fconv.constructors import constructor
 
 Initializer: TypeAlias = Callable[[Array, Shape, Any], Array]
 
@@ -47,31 +48,37 @@ def fans(shape: Shape) -> tuple[int, int]:
     return shape[1] * kernel, shape[0] * kernel
 
 
+@constructor
 def constant(value: float) -> Initializer:
     """Fill with one value."""
     return lambda key, shape, dtype: np.full(shape, value, dtype)
 
 
+@constructor
 def zeros() -> Initializer:
     """Fill with 0."""
     return constant(0.0)
 
 
+@constructor
 def ones() -> Initializer:
     """Fill with 1."""
     return constant(1.0)
 
 
+@constructor
 def uniform(low: float = 0.0, high: float = 1.0) -> Initializer:
     """Draw from the uniform distribution on [low, high)."""
     return lambda key, shape, dtype: random.uniform(key, shape, dtype, low, high)
 
 
+@constructor
 def normal(mean: float = 0.0, std: float = 1.0) -> Initializer:
     """Draw from the normal distribution."""
     return lambda key, shape, dtype: random.normal(key, shape, dtype, mean, std)
 
 
+@constructor
 def fan_in_uniform(fan_in: int | None = None) -> Initializer:
     """Draw from U(-1/sqrt(fan_in), 1/sqrt(fan_in)): torch.nn's default for conv and linear layers.
 
@@ -118,6 +125,7 @@ def _kaiming(a: float, mode: str, nonlinearity: str, distribution: str) -> Initi
 Mode: TypeAlias = Literal["fan_in", "fan_out"]
 
 
+@constructor
 def kaiming_uniform(a: float = 0.0, mode: Mode = "fan_in", nonlinearity: str = "leaky_relu") -> Initializer:
     """Draw uniformly with variance gain**2 / fan (He et al. 2015, "Delving deep into rectifiers").
 
@@ -133,26 +141,31 @@ def kaiming_uniform(a: float = 0.0, mode: Mode = "fan_in", nonlinearity: str = "
     return _kaiming(a, mode, nonlinearity, "uniform")
 
 
+@constructor
 def kaiming_normal(a: float = 0.0, mode: Mode = "fan_in", nonlinearity: str = "leaky_relu") -> Initializer:
     """Draw normally with the variance of `kaiming_uniform`."""
     return _kaiming(a, mode, nonlinearity, "normal")
 
 
+@constructor
 def xavier_uniform(gain: float = 1.0) -> Initializer:
     """Draw uniformly with variance 2 gain**2 / (fan_in + fan_out) (Glorot and Bengio 2010)."""
     return _scaled(lambda fan_in, fan_out: 2.0 * gain * gain / max(1, fan_in + fan_out), "uniform")
 
 
+@constructor
 def xavier_normal(gain: float = 1.0) -> Initializer:
     """Draw normally with the variance of `xavier_uniform`."""
     return _scaled(lambda fan_in, fan_out: 2.0 * gain * gain / max(1, fan_in + fan_out), "normal")
 
 
+@constructor
 def lecun_uniform() -> Initializer:
     """Draw uniformly with variance 1 / fan_in (LeCun et al. 1998, "Efficient BackProp")."""
     return _scaled(lambda fan_in, fan_out: 1.0 / max(1, fan_in), "uniform")
 
 
+@constructor
 def lecun_normal() -> Initializer:
     """Draw normally with variance 1 / fan_in (LeCun et al. 1998, "Efficient BackProp")."""
     return _scaled(lambda fan_in, fan_out: 1.0 / max(1, fan_in), "normal")

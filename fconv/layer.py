@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from fconv import trees
 from fconv.arrays import Array, Shape, describe
+from fconv.constructors import Constructed
 
 Params: TypeAlias = Any
 """A nested dict, tuple or list of arrays; ``()`` where a layer has no parameters."""
@@ -87,9 +88,21 @@ class Wiring(NamedTuple):
     lone_output: bool = True
 
 
+def _no_wiring(shape: Any) -> None:
+    return None
+
+
+def _no_cost(shape: Any) -> int:
+    return 0
+
+
 @dataclass(frozen=True, repr=False, eq=False)
-class Layer:
+class Layer(Constructed):
     """A layer: pure functions, and what to call them by.
+
+    Layers are equal when the same constructor made them of equal arguments, and they pickle as that
+    call. A layer of a user's own pickles where its functions do: those of a class, or at the top of a
+    module.
 
     Attributes
     ----------
@@ -118,7 +131,8 @@ class Layer:
         for a layer made of no others. Most networks are wired the same for any `shape`, and
         take None for it.
     buffers : frozenset of str
-        Names of parameters that are not trained, as PyTorch calls them.
+        Names of parameters that are not trained, as PyTorch calls them; an empty name is that of
+        parameters that are one array.
     multiply_adds : callable
         ``multiply_adds(shape) -> int``, what one call costs.
 
@@ -146,9 +160,9 @@ class Layer:
     name: str = "layer"
     options: Mapping[str, Any] = field(default_factory=dict)
     children: Mapping[str, Layer] = field(default_factory=dict)
-    wiring: Callable[[Any], Wiring | None] = lambda shape: None
+    wiring: Callable[[Any], Wiring | None] = _no_wiring
     buffers: frozenset[str] = frozenset()
-    multiply_adds: Callable[[Any], int] = lambda shape: 0
+    multiply_adds: Callable[[Any], int] = _no_cost
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
@@ -167,11 +181,11 @@ class Layer:
 
         return y, params, pullback
 
-    def __copy__(self) -> Layer:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Layer:
-        return self  # nothing in it ever changes
+    def _arguments(self) -> dict[str, Any]:
+        # An option stands there as it is meant: a kernel_size of 3 is one of (3, 3).
+        given = super()._arguments()
+        options = {} if self._call.function is type(self) else self.options
+        return {name: options.get(name, value) for name, value in given.items()}
 
     def __repr__(self) -> str:
         if self.children:

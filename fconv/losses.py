@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fconv import functional as F
-from fconv.arrays import Array, is_array
+from fconv.arrays import Array
+from fconv.constructors import Constructed, constructor
 from fconv.functional.core import Differentiable
 from fconv.functional.reduction import BatchReduction, Reduction, check_reduction
 from fconv.options import number, whole
@@ -39,9 +40,11 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, eq=False)
-class Loss:
+@dataclass(frozen=True, repr=False, eq=False)
+class Loss(Constructed):
     """A loss: its value and its gradient.
+
+    Losses are equal, and pickle, as layers do: by the call that made them.
 
     Attributes
     ----------
@@ -77,8 +80,6 @@ def _from_function(function: Differentiable[...], *inputs: str, **options: Any) 
     there are several.
     """
     name, wrt = function.__name__, inputs or ("x",)
-    # Weights are the loss's own, whatever becomes of the caller's array.
-    options = {option: value.copy() if is_array(value) else value for option, value in options.items()}
     places = [function.arrays.index(each) for each in wrt]
 
     def arguments(y: Any, target: Any) -> dict[str, Any]:
@@ -107,6 +108,7 @@ def _from_function(function: Differentiable[...], *inputs: str, **options: Any) 
     )
 
 
+@constructor
 def mse_loss(reduction: Reduction = "mean") -> Loss:
     """Squared difference; see `fconv.functional.mse_loss`.
 
@@ -122,12 +124,14 @@ def mse_loss(reduction: Reduction = "mean") -> Loss:
     return _from_function(F.mse_loss, reduction=reduction)
 
 
+@constructor
 def l1_loss(reduction: Reduction = "mean") -> Loss:
     """Absolute difference; see `fconv.functional.l1_loss`."""
     check_reduction("l1_loss", reduction)
     return _from_function(F.l1_loss, reduction=reduction)
 
 
+@constructor
 def smooth_l1_loss(reduction: Reduction = "mean", beta: float = 1.0) -> Loss:
     """Absolute difference, a parabola below `beta`; see `fconv.functional.smooth_l1_loss`."""
     check_reduction("smooth_l1_loss", reduction)
@@ -135,6 +139,7 @@ def smooth_l1_loss(reduction: Reduction = "mean", beta: float = 1.0) -> Loss:
     return _from_function(F.smooth_l1_loss, reduction=reduction, beta=beta)
 
 
+@constructor
 def huber_loss(reduction: Reduction = "mean", delta: float = 1.0) -> Loss:
     """Half the squared difference, a line above `delta`; see `fconv.functional.huber_loss`.
 
@@ -149,6 +154,7 @@ def huber_loss(reduction: Reduction = "mean", delta: float = 1.0) -> Loss:
     return _from_function(F.huber_loss, reduction=reduction, delta=delta)
 
 
+@constructor
 def poisson_nll_loss(
     log_input: bool = True, full: bool = False, eps: float = 1e-8, reduction: Reduction = "mean"
 ) -> Loss:
@@ -158,6 +164,7 @@ def poisson_nll_loss(
     return _from_function(F.poisson_nll_loss, log_input=log_input, full=full, eps=eps, reduction=reduction)
 
 
+@constructor
 def gaussian_nll_loss(*, full: bool = False, eps: float = 1e-6, reduction: Reduction = "mean") -> Loss:
     """Negative log-likelihood of normal numbers; see `fconv.functional.gaussian_nll_loss`.
 
@@ -175,12 +182,14 @@ def gaussian_nll_loss(*, full: bool = False, eps: float = 1e-6, reduction: Reduc
     return _from_function(F.gaussian_nll_loss, "x", "var", full=full, eps=eps, reduction=reduction)
 
 
+@constructor
 def bce_loss(weight: Array | None = None, reduction: Reduction = "mean") -> Loss:
     """Cross-entropy of probabilities; see `fconv.functional.binary_cross_entropy`."""
     check_reduction("bce_loss", reduction)
     return _from_function(F.binary_cross_entropy, weight=weight, reduction=reduction)
 
 
+@constructor
 def bce_with_logits_loss(
     weight: Array | None = None, reduction: Reduction = "mean", pos_weight: Array | None = None
 ) -> Loss:
@@ -198,6 +207,7 @@ def bce_with_logits_loss(
     )
 
 
+@constructor
 def nll_loss(weight: Array | None = None, ignore_index: int = -100, reduction: Reduction = "mean") -> Loss:
     """Negative log-likelihood of log-probabilities; see `fconv.functional.nll_loss`.
 
@@ -211,6 +221,7 @@ def nll_loss(weight: Array | None = None, ignore_index: int = -100, reduction: R
     return _from_function(F.nll_loss, weight=weight, ignore_index=ignore_index, reduction=reduction)
 
 
+@constructor
 def cross_entropy_loss(
     weight: Array | None = None,
     ignore_index: int = -100,
@@ -236,17 +247,20 @@ def cross_entropy_loss(
     )
 
 
+@constructor
 def kl_div_loss(reduction: BatchReduction = "mean", log_target: bool = False) -> Loss:
     """Divergence of log-probabilities from a target; see `fconv.functional.kl_div`."""
     check_reduction("kl_div_loss", reduction, batch=True)
     return _from_function(F.kl_div, reduction=reduction, log_target=log_target)
 
 
+@constructor
 def hinge_embedding_loss(margin: float = 1.0, reduction: Reduction = "mean") -> Loss:
     """Distances of like and unlike pairs; see `fconv.functional.hinge_embedding_loss`."""
     return _with_margin(F.hinge_embedding_loss, margin, reduction)
 
 
+@constructor
 def margin_ranking_loss(margin: float = 0.0, reduction: Reduction = "mean") -> Loss:
     """Order of two scores; see `fconv.functional.margin_ranking_loss`.
 
@@ -261,12 +275,14 @@ def margin_ranking_loss(margin: float = 0.0, reduction: Reduction = "mean") -> L
     return _with_margin(F.margin_ranking_loss, margin, reduction, "x1", "x2")
 
 
+@constructor
 def soft_margin_loss(reduction: Reduction = "mean") -> Loss:
     """Logistic loss of labels 1 and -1; see `fconv.functional.soft_margin_loss`."""
     check_reduction("soft_margin_loss", reduction)
     return _from_function(F.soft_margin_loss, reduction=reduction)
 
 
+@constructor
 def triplet_margin_loss(
     margin: float = 1.0,
     p: float = 2.0,
@@ -294,6 +310,7 @@ def triplet_margin_loss(
     return _with_margin(F.triplet_margin_loss, margin, reduction, *inputs, p=p, eps=eps, swap=swap)
 
 
+@constructor
 def cosine_embedding_loss(margin: float = 0.0, reduction: Reduction = "mean") -> Loss:
     """Angles of like and unlike vectors; see `fconv.functional.cosine_embedding_loss`.
 
@@ -310,6 +327,7 @@ def _with_margin(
     return _from_function(function, *inputs, margin=margin, reduction=reduction, **options)
 
 
+@constructor
 def total_variation_loss(reduction: Reduction = "mean") -> Loss:
     """Differences of neighbouring pixels; see `fconv.functional.total_variation`.
 
@@ -325,6 +343,7 @@ def total_variation_loss(reduction: Reduction = "mean") -> Loss:
     return _from_function(F.total_variation, reduction=reduction)
 
 
+@constructor
 def ssim_loss(
     data_range: float = 1.0,
     kernel_size: int = 11,

@@ -13,11 +13,13 @@ from itertools import pairwise
 from math import cos, pi
 from typing import Literal, TypeAlias
 
+from fconv.constructors import constructor
 from fconv.options import nonnegative, positive, shares, whole
 
 Schedule: TypeAlias = Callable[[int], float]
 
 
+@constructor
 def constant(lr: float) -> Schedule:
     """Keep one rate.
 
@@ -47,6 +49,7 @@ def constant(lr: float) -> Schedule:
     return lambda count: lr
 
 
+@constructor
 def step(lr: float, step_size: int, gamma: float = 0.1) -> Schedule:
     """Multiply the rate by `gamma` every `step_size` steps, as StepLR.
 
@@ -81,6 +84,7 @@ def step(lr: float, step_size: int, gamma: float = 0.1) -> Schedule:
     return lambda count: float(lr * gamma ** (count // step_size))
 
 
+@constructor
 def multistep(lr: float, milestones: Sequence[int], gamma: float = 0.1) -> Schedule:
     """Multiply the rate by `gamma` at each milestone, as MultiStepLR.
 
@@ -115,6 +119,7 @@ def multistep(lr: float, milestones: Sequence[int], gamma: float = 0.1) -> Sched
     return lambda count: float(lr * gamma ** bisect_right(places, count))
 
 
+@constructor
 def exponential(lr: float, gamma: float) -> Schedule:
     """Multiply the rate by `gamma` at every step, as ExponentialLR.
 
@@ -146,6 +151,7 @@ def exponential(lr: float, gamma: float) -> Schedule:
     return lambda count: float(lr * gamma**count)
 
 
+@constructor
 def cosine(lr: float, T_max: int, eta_min: float = 0.0) -> Schedule:
     """Go down along half a cosine, as CosineAnnealingLR.
 
@@ -184,6 +190,7 @@ def cosine(lr: float, T_max: int, eta_min: float = 0.0) -> Schedule:
     return lambda count: float(_cosine(lr, eta_min, count / T_max))
 
 
+@constructor
 def polynomial(lr: float, total_iters: int = 5, power: float = 1.0) -> Schedule:
     """Go down to 0 along a power, as PolynomialLR.
 
@@ -218,6 +225,7 @@ def polynomial(lr: float, total_iters: int = 5, power: float = 1.0) -> Schedule:
     return lambda count: float(lr * (1 - min(count, total_iters) / total_iters) ** power)
 
 
+@constructor
 def warmup(lr: float, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5) -> Schedule:
     """Go along a straight line from one share of the rate to another, as LinearLR.
 
@@ -253,6 +261,7 @@ def warmup(lr: float, start_factor: float = 1 / 3, end_factor: float = 1.0, tota
     return lambda count: float(lr * _linear(start, end, min(count, total_iters) / total_iters))
 
 
+@constructor
 def one_cycle(
     max_lr: float,
     total_steps: int,
@@ -329,6 +338,7 @@ def one_cycle(
     return schedule
 
 
+@constructor
 def join(schedules: Sequence[Schedule], milestones: Sequence[int]) -> Schedule:
     """Follow one schedule after another, as SequentialLR.
 

@@ -91,3 +91,18 @@ def test_a_call_of_one_array():
 def test_errors(make, text):
     with pytest.raises((ValueError, TypeError), match=text):
         make()
+
+
+def test_a_parameter_that_is_not_trained_is_a_buffer():
+    net = fc.graph(
+        {
+            "b": (fc.parameter(3, trained=False),),
+            "w": (fc.parameter(2),),
+            "y": (fc.call("linear", ["x", "weight"]), "x", "m"),
+            "m": (fc.stack(), "b", "b"),
+            "z": (fc.add(), "y", "w"),
+        }
+    )
+    found = fc.summary(net, (4, 3))
+    assert (found.params, found.buffers) == (2, 3)
+    check_layer(net, fc.random.normal(fc.random.key(0), (4, 3)))

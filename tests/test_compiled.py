@@ -40,9 +40,8 @@ def pool():
 @pytest.fixture(scope="module")
 def counting():
     """The address of a kernel that adds 1 to the entry of its task."""
-    from fconv.engine.compiled.llvm import machine
     from fconv.engine.compiled.correlate import kernel_of
-    from fconv.engine.compiled.llvm import Module
+    from fconv.engine.compiled.llvm import Module, machine
 
     module = Module()
     f, task, address, _ = kernel_of(module)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fconv import functional as F
@@ -58,6 +58,7 @@ def test_value_is_that_of_the_naive_loops(name, data):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=settings().max_examples // 2)  # each is checked in many ways
 @given(data=st.data(), key=fst.keys())
 def test_gradient_is_that_of_differences(name, data, key):
     args, options = data.draw(CASES[name].draw)

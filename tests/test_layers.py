@@ -36,7 +36,7 @@ def test_every_layer_is_here():
 
 
 @pytest.mark.parametrize("name", LAYERS)
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(data=fst.keys(), fill=fst.arrays_like((1,)))
 def test_layer_keeps_the_contract(name, data, fill):
     layer, shape = LAYERS[name]

@@ -12,7 +12,7 @@ import fconv as fc
 from fconv import functional as F
 from fconv.testing import check_layer, check_vjp
 from fconv.testing import strategies as fst
-from fconv.testing.purity import call_purely, strided_copy
+from fconv.testing.purity import call_purely
 
 KEY = fc.random.key(0)
 X = fc.random.normal(KEY, (2, 3, 5, 5), np.float64)
@@ -180,12 +180,22 @@ def test_layouts_keep_the_values(layout, shape):
     np.testing.assert_array_equal(x, y)
 
 
-def test_strided_copy_is_not_contiguous():
-    y = strided_copy(X)
-    assert not y.flags.c_contiguous
-    assert not y.flags.f_contiguous
-    np.testing.assert_array_equal(X, y)
-
-
 def test_call_purely_passes_results_through():
     assert call_purely("f", lambda a, *, b: (a, b), 1, b=2) == (1, 2)
+
+
+def test_bad_input_is_named():
+    with pytest.raises(
+        TypeError, match=r"^check_vjp: expected args to be a list .*shape \(2, 3, 5, 5\); write \[x\]"
+    ):
+        check_vjp(F.tanh, F.tanh_vjp, X)
+    with pytest.raises(
+        ValueError, match=r"^check_vjp: constants names argument 1, which is no floating-point array"
+    ):
+        check_vjp(F.tanh, F.tanh_vjp, [X], constants=[1])
+    with pytest.raises(TypeError, match=r"^check_layer: expected x to be an array, .* got float in a list"):
+        check_layer(fc.relu(), [1.0, 2.0])
+    with pytest.raises(TypeError, match=r"^check_layer: expected x to be an array, .* got str$"):
+        check_layer(fc.relu(), "x")
+    with pytest.raises(TypeError, match=r"^check_layer: expected a layer"):
+        check_layer(fc.relu, X)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fconv.arrays import Array
 from fconv.engine import plans
-from fconv.geometry import Padding, Size
 from fconv.functional.channels import sum_by_channel
 from fconv.functional.core import Definition, Thunks, differentiable, for_sample, once
+from fconv.geometry import Padding, Size
 
 __all__ = [
     "conv1d",

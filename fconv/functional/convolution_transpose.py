@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fconv.arrays import Array
 from fconv.engine import plans
-from fconv.geometry import Size, conv_transpose_geometry
 from fconv.functional.channels import sum_by_channel
 from fconv.functional.core import Definition, Thunks, differentiable, for_sample, once
+from fconv.geometry import Size, conv_transpose_geometry
 
 __all__ = [
     "conv_transpose1d",

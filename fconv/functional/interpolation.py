@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from fconv.arrays import Array, Shape
-from fconv.geometry import whole_tuple
 from fconv.functional.core import Definition, differentiable, once
 from fconv.functional.pooling_adaptive import mean_of_bins
 from fconv.functional.taps import Tap, Taps, gather, scatter
+from fconv.geometry import whole_tuple
 
 __all__ = ["interpolate", "interpolate_vjp"]
 

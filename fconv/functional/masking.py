@@ -9,9 +9,9 @@ import numpy as np
 
 from fconv import random
 from fconv.arrays import Array, Shape, describe, full_like_order, xp_of
-from fconv.geometry import spatial_names
 from fconv.functional.core import Definition, differentiable, once
 from fconv.functional.smooth import SELU_ALPHA, SELU_SCALE
+from fconv.geometry import spatial_names
 
 __all__ = [
     "alpha_dropout",

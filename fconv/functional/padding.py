@@ -7,11 +7,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from fconv.arrays import Array, Shape
 from fconv import windows
-from fconv.geometry import Pairs
+from fconv.arrays import Array, Shape
 from fconv.functional.core import Definition, differentiable, once
 from fconv.functional.taps import Tap, gather, scatter
+from fconv.geometry import Pairs
 from fconv.options import whole
 
 __all__ = ["pad", "pad_vjp"]

@@ -7,8 +7,8 @@ from math import prod
 from typing import Any
 
 from fconv.arrays import Array, Shape, describe, xp_of
-from fconv.geometry import Size, check_rank, whole_tuple
 from fconv.functional.core import Definition, Thunks, differentiable, for_sample, once
+from fconv.geometry import Size, check_rank, whole_tuple
 from fconv.options import whole
 
 __all__ = [

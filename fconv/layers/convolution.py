@@ -10,8 +10,11 @@ import numpy as np
 
 from fconv import functional as F
 from fconv.arrays import Array, Shape
-from fconv.engine.plans import check_algorithm
+from fconv.constructors import constructor
 from fconv.engine.cpu.filters import laid_out
+from fconv.engine.plans import check_algorithm
+from fconv.functional.core import Differentiable
+from fconv.functional.padding import MODES, check_mode, pad_pairs, padded_shape
 from fconv.geometry import (
     AMPLE,
     ConvGeometry,
@@ -24,8 +27,6 @@ from fconv.geometry import (
     whole_tuple,
     window_geometry,
 )
-from fconv.functional.core import Differentiable
-from fconv.functional.padding import MODES, check_mode, pad_pairs, padded_shape
 from fconv.initializers import Initializer, fan_in_uniform
 from fconv.layer import Layer, LayerPullback, Params
 from fconv.layers.from_function import Leaves, check_shape, for_sample_shape, from_function, frozen
@@ -170,6 +171,7 @@ def affine_leaves(
     return leaves
 
 
+@constructor
 def conv2d(
     out_channels: int,
     kernel_size: Size,
@@ -224,6 +226,7 @@ def conv2d(
     return _conv(F.conv2d, 2, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, weight_init, bias_init, algorithm)  # fmt: skip  # noqa: E501
 
 
+@constructor
 def conv1d(
     out_channels: int,
     kernel_size: Size,
@@ -242,6 +245,7 @@ def conv1d(
     return _conv(F.conv1d, 1, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, weight_init, bias_init, algorithm)  # fmt: skip  # noqa: E501
 
 
+@constructor
 def conv3d(
     out_channels: int,
     kernel_size: Size,
@@ -260,6 +264,7 @@ def conv3d(
     return _conv(F.conv3d, 3, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, weight_init, bias_init, algorithm)  # fmt: skip  # noqa: E501
 
 
+@constructor
 def linear(
     out_features: int,
     bias: bool = True,

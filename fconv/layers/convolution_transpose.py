@@ -8,7 +8,9 @@ import numpy as np
 
 from fconv import functional as F
 from fconv.arrays import Shape
+from fconv.constructors import constructor
 from fconv.engine.plans import check_algorithm
+from fconv.functional.core import Differentiable
 from fconv.geometry import (
     ConvGeometry,
     Size,
@@ -17,7 +19,6 @@ from fconv.geometry import (
     conv_transpose_geometry,
     whole_tuple,
 )
-from fconv.functional.core import Differentiable
 from fconv.initializers import Initializer
 from fconv.layer import Layer
 from fconv.layers.convolution import affine_leaves
@@ -91,6 +92,7 @@ def _conv_transpose(
     )
 
 
+@constructor
 def conv_transpose2d(
     out_channels: int,
     kernel_size: Size,
@@ -142,6 +144,7 @@ def conv_transpose2d(
     return _conv_transpose(F.conv_transpose2d, 2, out_channels, kernel_size, stride, padding, output_padding, groups, bias, dilation, weight_init, bias_init, algorithm)  # fmt: skip  # noqa: E501
 
 
+@constructor
 def conv_transpose1d(
     out_channels: int,
     kernel_size: Size,
@@ -160,6 +163,7 @@ def conv_transpose1d(
     return _conv_transpose(F.conv_transpose1d, 1, out_channels, kernel_size, stride, padding, output_padding, groups, bias, dilation, weight_init, bias_init, algorithm)  # fmt: skip  # noqa: E501
 
 
+@constructor
 def conv_transpose3d(
     out_channels: int,
     kernel_size: Size,

@@ -9,6 +9,7 @@ import numpy as np
 
 from fconv import functional as F
 from fconv.arrays import Array, Shape, describe
+from fconv.constructors import constructor
 from fconv.functional.affine import check_bilinear
 from fconv.functional.lookup import check_padding
 from fconv.initializers import Initializer, normal, uniform
@@ -19,6 +20,7 @@ from fconv.options import whole
 __all__ = ["bilinear", "embedding"]
 
 
+@constructor
 def embedding(
     num_embeddings: int,
     embedding_dim: int,
@@ -79,6 +81,7 @@ def embedding(
     )
 
 
+@constructor
 def bilinear(
     out_features: int,
     bias: bool = True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fconv import functional as F
 from fconv.arrays import Shape
+from fconv.constructors import constructor
 from fconv.functional.core import Differentiable
 from fconv.functional.masking import channel_mask_shape, check_probability
 from fconv.layer import Layer
@@ -12,6 +13,7 @@ from fconv.layers.from_function import from_function
 __all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d"]
 
 
+@constructor
 def dropout(p: float = 0.5) -> Layer:
     """In training, set entries to 0 with probability `p`; see `fconv.functional.dropout`.
 
@@ -30,21 +32,25 @@ def dropout(p: float = 0.5) -> Layer:
     return _dropout(F.dropout, p)
 
 
+@constructor
 def dropout1d(p: float = 0.5) -> Layer:
     """In training, drop whole channels of sequences; see `fconv.functional.dropout1d`."""
     return _dropout(F.dropout1d, p, 1)
 
 
+@constructor
 def dropout2d(p: float = 0.5) -> Layer:
     """In training, drop whole channels of images; see `fconv.functional.dropout2d`."""
     return _dropout(F.dropout2d, p, 2)
 
 
+@constructor
 def dropout3d(p: float = 0.5) -> Layer:
     """In training, drop whole channels of volumes; see `fconv.functional.dropout3d`."""
     return _dropout(F.dropout3d, p, 3)
 
 
+@constructor
 def alpha_dropout(p: float = 0.5) -> Layer:
     """In training, drop entries as suits `selu`; see `fconv.functional.alpha_dropout`."""
     return _dropout(F.alpha_dropout, p)

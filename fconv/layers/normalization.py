@@ -10,6 +10,7 @@ import numpy as np
 
 from fconv import functional as F
 from fconv.arrays import Array, Shape, xp_of
+from fconv.constructors import constructor
 from fconv.functional.core import Differentiable
 from fconv.functional.moments import Statistics
 from fconv.initializers import ones, zeros
@@ -20,6 +21,7 @@ from fconv.options import number, whole
 __all__ = ["batch_norm", "instance_norm"]
 
 
+@constructor
 def batch_norm(
     eps: float = 1e-5,
     momentum: float | None = 0.1,
@@ -66,6 +68,7 @@ def batch_norm(
     return _running_norm(F.batch_norm, F.batch_moments, "training", advance, options, 2)
 
 
+@constructor
 def instance_norm(
     eps: float = 1e-5,
     momentum: float | None = 0.1,

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 
 from fconv import functional as F
 from fconv.arrays import Shape
-from fconv.geometry import AMPLE, Size, whole_tuple, window_geometry
+from fconv.constructors import constructor
 from fconv.functional.padding import MODES, check_mode, pad_pairs, padded_shape
 from fconv.functional.unfolding import folded_shape, unfolded_shape
+from fconv.geometry import AMPLE, Size, whole_tuple, window_geometry
 from fconv.layer import Layer
 from fconv.layers.from_function import for_sample_shape, from_function, frozen
 
 __all__ = ["fold", "pad", "unfold"]
 
 
+@constructor
 def pad(pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Layer:
     """Widen or crop the last axes; see `fconv.functional.pad`.
 
@@ -32,6 +34,7 @@ def pad(pad: Sequence[int], mode: str = "constant", value: float | None = None) 
     return from_function(F.pad, call={"pad": pad, "mode": mode, "value": value}, out_shape=out_shape)
 
 
+@constructor
 def unfold(kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1) -> Layer:
     """Lay windows out as columns; see `fconv.functional.unfold`.
 
@@ -50,6 +53,7 @@ def unfold(kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Siz
     return from_function(F.unfold, call=call, out_shape=lambda shape: for_sample_shape(shape, 4, out_shape))
 
 
+@constructor
 def fold(
     output_size: Size, kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1
 ) -> Layer:

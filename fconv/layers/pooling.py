@@ -6,10 +6,11 @@ from typing import Any
 
 from fconv import functional as F
 from fconv.arrays import Shape
-from fconv.geometry import AMPLE, Size, check_rank
+from fconv.constructors import constructor
 from fconv.functional.core import Differentiable
 from fconv.functional.pooling_avg import check_norm_type
 from fconv.functional.pooling_windows import pool_geometry
+from fconv.geometry import AMPLE, Size, check_rank
 from fconv.layer import Layer
 from fconv.layers.from_function import for_sample_shape, from_function, frozen
 
@@ -47,6 +48,7 @@ def _pool(function: Differentiable[...], ndim: int, **call: Any) -> Layer:
     )
 
 
+@constructor
 def max_pool1d(
     kernel_size: Size,
     stride: Size | None = None,
@@ -66,6 +68,7 @@ def max_pool1d(
     )
 
 
+@constructor
 def max_pool2d(
     kernel_size: Size,
     stride: Size | None = None,
@@ -91,6 +94,7 @@ def max_pool2d(
     )
 
 
+@constructor
 def max_pool3d(
     kernel_size: Size,
     stride: Size | None = None,
@@ -110,6 +114,7 @@ def max_pool3d(
     )
 
 
+@constructor
 def avg_pool1d(
     kernel_size: Size,
     stride: Size | None = None,
@@ -129,6 +134,7 @@ def avg_pool1d(
     )
 
 
+@constructor
 def avg_pool2d(
     kernel_size: Size,
     stride: Size | None = None,
@@ -156,6 +162,7 @@ def avg_pool2d(
     )
 
 
+@constructor
 def avg_pool3d(
     kernel_size: Size,
     stride: Size | None = None,
@@ -177,6 +184,7 @@ def avg_pool3d(
     )
 
 
+@constructor
 def lp_pool1d(
     norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
 ) -> Layer:
@@ -192,6 +200,7 @@ def lp_pool1d(
     )
 
 
+@constructor
 def lp_pool2d(
     norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
 ) -> Layer:
@@ -207,6 +216,7 @@ def lp_pool2d(
     )
 
 
+@constructor
 def lp_pool3d(
     norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
 ) -> Layer:

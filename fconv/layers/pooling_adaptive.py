@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from fconv import functional as F
 from fconv.arrays import Shape
-from fconv.geometry import AMPLE, check_rank
+from fconv.constructors import constructor
 from fconv.functional.core import Differentiable
 from fconv.functional.pooling_adaptive import OutputSize, adaptive_size, check_global
+from fconv.geometry import AMPLE, check_rank
 from fconv.layer import Layer
 from fconv.layers.from_function import for_sample_shape, from_function, frozen
 
@@ -37,11 +38,13 @@ def _adaptive(function: Differentiable[...], ndim: int, output_size: OutputSize)
     )
 
 
+@constructor
 def adaptive_avg_pool1d(output_size: OutputSize) -> Layer:
     """Mean over bins of one spatial axis; see `fconv.functional.adaptive_avg_pool1d`."""
     return _adaptive(F.adaptive_avg_pool1d, 1, output_size)
 
 
+@constructor
 def adaptive_avg_pool2d(output_size: OutputSize) -> Layer:
     """Mean over bins of two spatial axes; see `fconv.functional.adaptive_avg_pool2d`.
 
@@ -53,21 +56,25 @@ def adaptive_avg_pool2d(output_size: OutputSize) -> Layer:
     return _adaptive(F.adaptive_avg_pool2d, 2, output_size)
 
 
+@constructor
 def adaptive_avg_pool3d(output_size: OutputSize) -> Layer:
     """Mean over bins of three spatial axes; see `fconv.functional.adaptive_avg_pool3d`."""
     return _adaptive(F.adaptive_avg_pool3d, 3, output_size)
 
 
+@constructor
 def adaptive_max_pool1d(output_size: OutputSize) -> Layer:
     """Maximum over bins of one spatial axis; see `fconv.functional.adaptive_max_pool1d`."""
     return _adaptive(F.adaptive_max_pool1d, 1, output_size)
 
 
+@constructor
 def adaptive_max_pool2d(output_size: OutputSize) -> Layer:
     """Maximum over bins of two spatial axes; see `fconv.functional.adaptive_max_pool2d`."""
     return _adaptive(F.adaptive_max_pool2d, 2, output_size)
 
 
+@constructor
 def adaptive_max_pool3d(output_size: OutputSize) -> Layer:
     """Maximum over bins of three spatial axes; see `fconv.functional.adaptive_max_pool3d`."""
     return _adaptive(F.adaptive_max_pool3d, 3, output_size)
@@ -79,6 +86,7 @@ def _global(function: Differentiable[...]) -> Layer:
     )
 
 
+@constructor
 def global_avg_pool() -> Layer:
     """Mean over all spatial axes; see `fconv.functional.global_avg_pool`.
 
@@ -90,6 +98,7 @@ def global_avg_pool() -> Layer:
     return _global(F.global_avg_pool)
 
 
+@constructor
 def global_max_pool() -> Layer:
     """Maximum over all spatial axes; see `fconv.functional.global_max_pool`."""
     return _global(F.global_max_pool)

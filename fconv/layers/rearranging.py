@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fconv import functional as F
 from fconv.arrays import Shape
+from fconv.constructors import constructor
 from fconv.functional.activation import check_axis_of
 from fconv.functional.rearranging import permuted_axes, squeezed_shape, unsqueezed_shape
 from fconv.layer import Layer
@@ -15,6 +16,7 @@ from fconv.options import whole
 __all__ = ["permute", "squeeze", "transpose", "unsqueeze"]
 
 
+@constructor
 def permute(*dims: int | Sequence[int]) -> Layer:
     """Put the axes in another order; see `fconv.functional.permute`.
 
@@ -32,6 +34,7 @@ def permute(*dims: int | Sequence[int]) -> Layer:
     )
 
 
+@constructor
 def transpose(dim0: int, dim1: int) -> Layer:
     """Swap two axes; see `fconv.functional.transpose`.
 
@@ -51,6 +54,7 @@ def transpose(dim0: int, dim1: int) -> Layer:
     return from_function(F.transpose, call={"dim0": dim0, "dim1": dim1}, out_shape=out_shape)
 
 
+@constructor
 def squeeze(dim: int | Sequence[int] | None = None) -> Layer:
     """Take away axes of one entry; see `fconv.functional.squeeze`.
 
@@ -65,6 +69,7 @@ def squeeze(dim: int | Sequence[int] | None = None) -> Layer:
     )
 
 
+@constructor
 def unsqueeze(dim: int) -> Layer:
     """Add an axis of one entry; see `fconv.functional.unsqueeze`.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fconv import functional as F
+from fconv.constructors import constructor
 from fconv.functional.core import Differentiable
 from fconv.functional.reductions import reduced_axes, shape_over
 from fconv.layer import Layer
@@ -22,6 +23,7 @@ def _over(function: Differentiable[...], dim: int | Sequence[int] | None, keepdi
     )
 
 
+@constructor
 def mean(dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Layer:
     """Average along axes, batch axis included; see `fconv.functional.mean`.
 
@@ -33,6 +35,7 @@ def mean(dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Layer
     return _over(F.mean, dim, keepdim)
 
 
+@constructor
 def sum(dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Layer:
     """Add along axes, batch axis included; see `fconv.functional.sum`.
 
@@ -44,6 +47,7 @@ def sum(dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Layer:
     return _over(F.sum, dim, keepdim)
 
 
+@constructor
 def amax(dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Layer:
     """Give the largest entry along axes, batch axis included; see `fconv.functional.amax`.
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from fconv import functional as F
 from fconv.arrays import Shape
-from fconv.geometry import AMPLE
+from fconv.constructors import constructor
 from fconv.functional.interpolation import AXES, check_resampling, resampled_size
 from fconv.functional.resampling import check_shuffled, shuffled_shape, unshuffled_shape
+from fconv.geometry import AMPLE
 from fconv.layer import Layer
 from fconv.layers.from_function import from_function, frozen
 from fconv.options import whole
@@ -16,6 +17,7 @@ from fconv.options import whole
 __all__ = ["channel_shuffle", "pixel_shuffle", "pixel_unshuffle", "upsample"]
 
 
+@constructor
 def upsample(
     size: int | Sequence[int] | None = None,
     scale_factor: float | Sequence[float] | None = None,
@@ -52,6 +54,7 @@ def upsample(
     return from_function(F.interpolate, name="upsample", call=call, out_shape=out_shape)
 
 
+@constructor
 def pixel_shuffle(upscale_factor: int) -> Layer:
     """Move channels into space; see `fconv.functional.pixel_shuffle`.
 
@@ -66,6 +69,7 @@ def pixel_shuffle(upscale_factor: int) -> Layer:
     )
 
 
+@constructor
 def pixel_unshuffle(downscale_factor: int) -> Layer:
     """Move space into channels; see `fconv.functional.pixel_unshuffle`."""
     r = whole("pixel_unshuffle", "downscale_factor", downscale_factor, 1)
@@ -74,6 +78,7 @@ def pixel_unshuffle(downscale_factor: int) -> Layer:
     )
 
 
+@constructor
 def channel_shuffle(groups: int) -> Layer:
     """Take the channels of groups in turn; see `fconv.functional.channel_shuffle`."""
     whole("channel_shuffle", "groups", groups, 1)

@@ -7,6 +7,7 @@ from typing import Any
 
 from fconv import functional as F
 from fconv.arrays import Shape
+from fconv.constructors import constructor
 from fconv.functional.core import Differentiable
 from fconv.functional.response import check_response
 from fconv.functional.sample_norm import check_group_shape, check_sizes, last_sizes
@@ -18,6 +19,7 @@ from fconv.options import number, whole
 __all__ = ["group_norm", "layer_norm", "local_response_norm", "rms_norm"]
 
 
+@constructor
 def layer_norm(
     normalized_shape: int | Sequence[int] | None = None,
     eps: float = 1e-5,
@@ -65,6 +67,7 @@ def layer_norm(
     )
 
 
+@constructor
 def rms_norm(
     normalized_shape: int | Sequence[int] | None = None,
     eps: float | None = None,
@@ -131,6 +134,7 @@ def _over_last(
     )
 
 
+@constructor
 def group_norm(num_groups: int, eps: float = 1e-5, affine: bool = True) -> Layer:
     """Normalise groups of channels; see `fconv.functional.group_norm`.
 
@@ -178,6 +182,7 @@ def group_norm(num_groups: int, eps: float = 1e-5, affine: bool = True) -> Layer
     )
 
 
+@constructor
 def local_response_norm(size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Layer:
     """Divide by the squares of neighbouring channels; see `fconv.functional.local_response_norm`.
 

@@ -7,6 +7,7 @@ from math import prod
 
 from fconv import functional as F
 from fconv.arrays import Array, Shape
+from fconv.constructors import constructor
 from fconv.functional.core import Definition, differentiable
 from fconv.functional.shape import flattened_shape, reshaped_shape, unflattened_shape
 from fconv.layer import Layer
@@ -16,6 +17,7 @@ from fconv.options import whole
 __all__ = ["flatten", "identity", "reshape", "unflatten", "view"]
 
 
+@constructor
 def identity() -> Layer:
     """Give the input as it is.
 
@@ -32,6 +34,7 @@ def identity() -> Layer:
     return from_function(identity)
 
 
+@constructor
 def flatten(start_dim: int = 1, end_dim: int = -1) -> Layer:
     """Make the axes from `start_dim` to `end_dim` one; by default all but the batch axis.
 
@@ -55,6 +58,7 @@ def flatten(start_dim: int = 1, end_dim: int = -1) -> Layer:
     return from_function(F.flatten, call={"start_dim": start_dim, "end_dim": end_dim}, out_shape=out_shape)
 
 
+@constructor
 def reshape(*shape: int | Sequence[int]) -> Layer:
     """Lay the entries of each sample out in another shape; one size may be -1.
 
@@ -79,6 +83,7 @@ def reshape(*shape: int | Sequence[int]) -> Layer:
     )
 
 
+@constructor
 def view(*shape: int | Sequence[int]) -> Layer:
     """Lay the entries out in another shape, batch axis included, as torch.Tensor.view writes it.
 
@@ -123,6 +128,7 @@ def view(*shape: int | Sequence[int]) -> Layer:
     )
 
 
+@constructor
 def unflatten(dim: int, unflattened_size: Sequence[int]) -> Layer:
     """Divide one axis into several; one size may be -1.
 

@@ -7,6 +7,7 @@ from itertools import accumulate
 
 from fconv import functional as F
 from fconv.arrays import Shape
+from fconv.constructors import constructor
 from fconv.functional.activation import check_axis_of
 from fconv.functional.slicing import narrowed_part, sliced_part
 from fconv.layer import Layer
@@ -20,6 +21,7 @@ def _cut(shape: Shape, axis: int, part: slice) -> Shape:
     return (*shape[:axis], len(range(*part.indices(shape[axis]))), *shape[axis + 1 :])
 
 
+@constructor
 def narrow(dim: int, start: int, length: int) -> Layer:
     """Give `length` entries along an axis; see `fconv.functional.narrow`.
 
@@ -37,6 +39,7 @@ def narrow(dim: int, start: int, length: int) -> Layer:
     )
 
 
+@constructor
 def slice_along(dim: int, start: int | None = None, end: int | None = None, step: int = 1) -> Layer:
     """Give every `step`-th entry of a part of an axis; see `fconv.functional.slice_along`.
 
@@ -53,6 +56,7 @@ def slice_along(dim: int, start: int | None = None, end: int | None = None, step
     )
 
 
+@constructor
 def chunk(chunks: int, index: int, dim: int = 0) -> Layer:
     """Give one of the pieces that torch.chunk divides an axis into.
 
@@ -92,6 +96,7 @@ def chunk(chunks: int, index: int, dim: int = 0) -> Layer:
     return _piece("chunk", {"chunks": chunks, "index": index}, dim, part)
 
 
+@constructor
 def split(sizes: int | Sequence[int], index: int, dim: int = 0) -> Layer:
     """Give one of the pieces that torch.split divides an axis into.
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fconv.arrays import Array, Shape
+from fconv.constructors import constructor
 from fconv.layer import Layer, Params
 from fconv.layers import adaptive_avg_pool2d, batch_norm, flatten, linear, max_pool2d, relu
 from fconv.models.parts import he_conv
@@ -124,7 +125,7 @@ def _basic(zero: bool) -> _Block:
             "bn1": (batch_norm(), "conv1"),
             "relu": (relu(), "bn1"),
             "conv2": (he_conv(channels, 3), "relu"),
-            "bn2": (_last_norm(zero), "conv2"),
+            "bn2": (_zero_norm() if zero else batch_norm(), "conv2"),
         }
         # The first stage has the channels and the size of what comes before it.
         return _joined(body, "bn2", _projection(channels, stride) if stride != 1 else None)
@@ -143,7 +144,7 @@ def _bottleneck(zero: bool, groups: int, base: int) -> _Block:
             "bn2": (batch_norm(), "conv2"),
             "relu2": (relu(), "bn2"),
             "conv3": (he_conv(4 * channels, 1), "relu2"),
-            "bn3": (_last_norm(zero), "conv3"),
+            "bn3": (_zero_norm() if zero else batch_norm(), "conv3"),
         }
         return _joined(body, "bn3", _projection(4 * channels, stride) if first else None)
 
@@ -161,10 +162,9 @@ def _projection(channels: int, stride: int) -> Layer:
     return compose(he_conv(channels, 1, stride), batch_norm())
 
 
-def _last_norm(zero: bool) -> Layer:
+@constructor
+def _zero_norm() -> Layer:
     norm = batch_norm()
-    if not zero:
-        return norm
 
     def init(key: Array, shape: Shape, dtype: Any = np.float32) -> Params:
         params = norm.init(key, shape, dtype)

@@ -8,6 +8,7 @@ import numpy as np
 
 from fconv import random
 from fconv.arrays import Array
+from fconv.constructors import constructor
 from fconv.layer import Layer, LayerPullback, Params, Step, Wiring, located
 from fconv.networks.chains import compose
 from fconv.networks.joins import concat
@@ -15,6 +16,7 @@ from fconv.networks.members import Members
 from fconv.networks.merge import add
 
 
+@constructor
 def residual(body: Any, shortcut: Any = None) -> Layer:
     """Add the input, or a shortcut of it, to what a body makes of it: ``body(x) + shortcut(x)``.
 
@@ -54,6 +56,7 @@ def residual(body: Any, shortcut: Any = None) -> Layer:
     )
 
 
+@constructor
 def parallel(*branches: Any, merge: Any = "concat", **named: Any) -> Layer:
     """Give the input to several branches and merge what they make of it.
 
@@ -176,7 +179,7 @@ def _branches(members: Members, merge: Layer) -> Layer:
         out_shape=out_shape,
         forward=forward,
         name=title,
-        options={"merge": merge.name},
+        options={"merge": merge},
         children=members.children,
         wiring=lambda shape: wiring,
     )

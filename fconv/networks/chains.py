@@ -8,10 +8,12 @@ import numpy as np
 
 from fconv import random, trees
 from fconv.arrays import Array, Shape
+from fconv.constructors import constructor
 from fconv.layer import Layer, LayerPullback, Params, Step, Wiring, located, no_gradient
 from fconv.networks.members import Members
 
 
+@constructor
 def compose(*layers: Any, **named: Any) -> Layer:
     """Chain layers: the output of each is the input of the next.
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from fconv import random, trees
 from fconv.arrays import Array, describe
+from fconv.constructors import constructor
 from fconv.layer import Layer, LayerPullback, Params, Step, Wiring, located, no_gradient
 from fconv.networks.members import Members, add_gradients
 
@@ -33,6 +34,7 @@ class _Node:
         return found[0] if len(found) == 1 else found
 
 
+@constructor
 def graph(
     nodes: Mapping[str, Sequence[Any]],
     *,

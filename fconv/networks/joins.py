@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from fconv.arrays import Array, Shape, namespace, xp_of
+from fconv.constructors import constructor
 from fconv.layer import Layer, Step, Wiring
 from fconv.networks.merge import listed, merge, named, one_shape
 
 
+@constructor
 def concat(dim: int = 1) -> Layer:
     """Put the arrays of a tuple one after another along an axis; channels by default.
 
@@ -48,6 +50,7 @@ def concat(dim: int = 1) -> Layer:
     return merge("concat", forward, joined, {"dim": dim})
 
 
+@constructor
 def stack(dim: int = 0) -> Layer:
     """Put the arrays of a tuple, which have one shape, side by side along a new axis.
 
@@ -76,6 +79,7 @@ def stack(dim: int = 0) -> Layer:
     return merge("stack", forward, out_shape, {"dim": dim})
 
 
+@constructor
 def concat_padded() -> Layer:
     """Put pictures one after another along the channels, each in the middle of the largest.
 

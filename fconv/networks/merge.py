@@ -8,12 +8,14 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 
 from fconv.arrays import Array, Shape, check_floating, in_c_order, namespace, narrowed, native, widened, xp_of
+from fconv.constructors import constructor
 from fconv.functional.broadcasting import broadcast_shape, sum_to
 from fconv.layer import Layer, LayerPullback, Params, check_params
 
 T = TypeVar("T")
 
 
+@constructor
 def add(*, stretch: bool = True) -> Layer:
     """Add the arrays of a tuple; they are stretched to one shape, as NumPy does, unless `stretch` is False.
 
@@ -30,6 +32,7 @@ def add(*, stretch: bool = True) -> Layer:
     return merge("add", forward, lambda shapes: (broadcast_shape if stretch else one_shape)("add", shapes))
 
 
+@constructor
 def multiply() -> Layer:
     """Multiply the arrays of a tuple entry by entry; they are stretched to one shape, as NumPy does.
 
@@ -52,6 +55,7 @@ def multiply() -> Layer:
     return merge("multiply", forward, lambda shapes: broadcast_shape("multiply", shapes))
 
 
+@constructor
 def subtract(*, stretch: bool = True) -> Layer:
     """Take the second of two arrays from the first, stretched to one shape unless `stretch` is False.
 
@@ -64,6 +68,7 @@ def subtract(*, stretch: bool = True) -> Layer:
     return _of_two("subtract", lambda a, b: (a - b, lambda g: (g, -g)), stretch)
 
 
+@constructor
 def divide() -> Layer:
     """Divide the first array of a tuple of two by the second; they are stretched to one shape.
 
@@ -80,16 +85,19 @@ def divide() -> Layer:
     return _of_two("divide", forward)
 
 
+@constructor
 def maximum() -> Layer:
     """Give the larger entry of each place of two arrays, as torch.maximum: ties share the gradient."""
     return _of_two("maximum", lambda a, b: (xp_of(a).maximum(a, b), _chooses(a, b, a > b)))
 
 
+@constructor
 def minimum() -> Layer:
     """Give the smaller entry of each place of two arrays, as torch.minimum: ties share the gradient."""
     return _of_two("minimum", lambda a, b: (xp_of(a).minimum(a, b), _chooses(a, b, a < b)))
 
 
+@constructor
 def matmul() -> Layer:
     """Multiply two matrices, or two stacks of them whose leading axes are stretched, as torch.matmul.
 

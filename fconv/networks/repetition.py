@@ -8,11 +8,13 @@ import numpy as np
 
 from fconv import random
 from fconv.arrays import Array
+from fconv.constructors import constructor
 from fconv.layer import Layer, LayerPullback, Params, Step, Wiring, as_layer, located
 from fconv.networks.chains import chain
 from fconv.networks.members import Members, add_gradients
 
 
+@constructor
 def repeat(layer: Any, n: int, *, shared: bool = False) -> Layer:
     """Apply a layer `n` times, each time to what it gave before.
 

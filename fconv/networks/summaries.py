@@ -148,7 +148,7 @@ def _walk(rows: list[Row], depth: int, name: str, layer: Layer, shape: Any, shar
         return
     params = buffers = 0
     for path, leaf in trees.leaves_with_path(layer.init(random.key(0), shape)):
-        if path[-1:] and path[-1] in layer.buffers:
+        if (path[-1] if path else "") in layer.buffers:
             buffers += leaf.size
         else:
             params += leaf.size

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from fconv.arrays import Array, xp_of
+from fconv.constructors import constructor
 from fconv.optimizers.base import Optimizer, Own, leafwise, lerp, zeros
 from fconv.options import nonnegative, shares
 from fconv.schedules import Schedule
 
 
+@constructor
 def rmsprop(
     lr: float | Schedule = 1e-2,
     alpha: float = 0.99,
@@ -77,6 +79,7 @@ def rmsprop(
     return leafwise("rmsprop", rule, zeros(*names), lr, weight_decay, maximize=maximize)
 
 
+@constructor
 def adagrad(
     lr: float | Schedule = 1e-2,
     lr_decay: float = 0.0,
@@ -136,6 +139,7 @@ def adagrad(
     return leafwise("adagrad", rule, {"sum": initial}, lr, weight_decay, maximize=maximize)
 
 
+@constructor
 def adadelta(
     lr: float | Schedule = 1.0,
     rho: float = 0.9,

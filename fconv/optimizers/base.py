@@ -10,6 +10,7 @@ import numpy as np
 
 from fconv import trees
 from fconv.arrays import Array, check_floating, is_array, namespace, narrowed, native, widened, xp_of
+from fconv.constructors import Constructed, constructor
 from fconv.options import nonnegative
 from fconv.schedules import Schedule
 
@@ -22,9 +23,11 @@ Rule: TypeAlias = Callable[[Array, Array, Own, float], tuple[Array, Own]]
 """``rule(p, g, own, lr) -> (p, changed)``: one step of one parameter, and what it changes of its own."""
 
 
-@dataclass(frozen=True, eq=False)
-class Optimizer:
+@dataclass(frozen=True, repr=False, eq=False)
+class Optimizer(Constructed):
     """An optimizer: how its state begins, and one step.
+
+    Optimizers are equal, and pickle, as layers do: by the call that made them.
 
     Attributes
     ----------
@@ -48,6 +51,7 @@ class Optimizer:
     loss_scale: Callable[[State], Array] | None = None
 
 
+@constructor
 def as_optimizer(where: str, value: Any) -> Optimizer:
     """Require an optimizer: anything with the functions `init` and `step`.
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from fconv import trees
 from fconv.arrays import Array, is_array, native, widened, xp_of
+from fconv.constructors import constructor
 from fconv.optimizers.base import Optimizer, State, as_optimizer, map_gradients
 from fconv.options import number, whole
 
@@ -16,6 +17,7 @@ __all__ = ["mixed_precision"]
 _LARGEST_SCALE, _LEAST_SCALE = 2.0**24, 2.0**-14
 
 
+@constructor
 def mixed_precision(
     opt: Optimizer,
     init_scale: float = 2.0**15,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from fconv.arrays import Array, xp_of
+from fconv.constructors import constructor
 from fconv.optimizers.base import Optimizer, Own, leafwise, lerp, zeros
 from fconv.options import decays, nonnegative
 from fconv.schedules import Schedule
 
 
+@constructor
 def adam(
     lr: float | Schedule = 1e-3,
     betas: tuple[float, float] = (0.9, 0.999),
@@ -62,6 +64,7 @@ def adam(
     return _adam("adam", lr, betas, eps, weight_decay, amsgrad, maximize, decoupled=False)
 
 
+@constructor
 def adamw(
     lr: float | Schedule = 1e-3,
     betas: tuple[float, float] = (0.9, 0.999),
@@ -125,6 +128,7 @@ def _adam(
     return leafwise(name, rule, arrays, lr, weight_decay, decoupled=decoupled, maximize=maximize)
 
 
+@constructor
 def nadam(
     lr: float | Schedule = 2e-3,
     betas: tuple[float, float] = (0.9, 0.999),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from fconv.arrays import Array, xp_of
+from fconv.constructors import constructor
 from fconv.optimizers.base import Optimizer, Own, leafwise, lerp, zeros
 from fconv.options import decays, nonnegative
 from fconv.schedules import Schedule
 
 
+@constructor
 def sgd(
     lr: float | Schedule = 1e-3,
     momentum: float = 0.0,
@@ -89,6 +91,7 @@ def sgd(
     return leafwise("sgd", rule, arrays, lr, weight_decay, maximize=maximize)
 
 
+@constructor
 def lion(
     lr: float | Schedule = 1e-4,
     betas: tuple[float, float] = (0.9, 0.99),

@@ -13,10 +13,12 @@ import numpy as np
 
 from fconv import trees
 from fconv.arrays import Array, in_c_order, narrowed, native, widened, xp_of
+from fconv.constructors import constructor
 from fconv.optimizers.base import Optimizer, State, as_optimizer, map_gradients
 from fconv.options import nonnegative, shares, whole
 
 
+@constructor
 def clip_by_global_norm(opt: Optimizer, max_norm: float) -> Optimizer:
     """Shorten gradients whose norm, over all parameters together, is too large.
 
@@ -71,6 +73,7 @@ def clip_by_global_norm(opt: Optimizer, max_norm: float) -> Optimizer:
     return _clipped(name, opt, clip)
 
 
+@constructor
 def clip_by_value(opt: Optimizer, clip_value: float) -> Optimizer:
     """Bring every entry of the gradients between ``-clip_value`` and ``clip_value``.
 
@@ -126,6 +129,7 @@ def _clipped(name: str, opt: Optimizer, clip: Callable[[Any, Any], Any]) -> Opti
     return Optimizer(opt.init, step, name)
 
 
+@constructor
 def accumulate_gradients(opt: Optimizer, every: int) -> Optimizer:
     """Take one step with the mean of `every` gradients.
 
@@ -192,6 +196,7 @@ def accumulate_gradients(opt: Optimizer, every: int) -> Optimizer:
     return Optimizer(init, step, name)
 
 
+@constructor
 def ema(opt: Optimizer, decay: float = 0.999) -> Optimizer:
     """Keep an exponential moving average of the parameters beside the steps of `opt`.
 

@@ -2,20 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from fconv import random
-from fconv.arrays import Array, asnumpy, xp_of
+from fconv import random, trees
+from fconv.arrays import Array, xp_of
+from fconv.testing.purity import shown
 
-Point = Mapping[str, Array]
-"""Float64 arrays by name: what a function is differentiated at."""
+Point: TypeAlias = Mapping[str, Array]
+"""Floating-point arrays by name: where a function is evaluated."""
+
+Outputs: TypeAlias = tuple[Array, ...]
+"""The arrays that a function returns, or the gradients of each."""
 
 _STEPS = (1e-4, 1e-5, 1e-6)
 _ATTEMPTS = 12
 _EPS = float(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is checked: a function of named arrays, and its gradient.
+
+    Attributes
+    ----------
+    name : str
+        What error messages call it.
+    value : callable
+        ``value(point) -> outputs``.
+    gradient : callable
+        ``gradient(point, g) -> {name: array}``, None for an array that has no gradient.
+    fixed : frozenset of str
+        Names of the arrays that are known to have none.
+    keeps_dtype : bool
+        The outputs must have the dtype of the arrays.
+    """
+
+    name: str
+    value: Callable[[Point], Outputs]
+    gradient: Callable[[Point, Outputs], Mapping[str, Array | None]]
+    fixed: frozenset[str] = frozenset()
+    keeps_dtype: bool = False
 
 
 class Slope(NamedTuple):
@@ -36,18 +66,33 @@ def direction_like(key: Array, x: Array) -> Array:
     return xp_of(x).asarray(sign * random.uniform(size_key, x.shape, np.float64, 0.5, 1.5))
 
 
-def inner(a: Array, b: Array) -> float:
-    """Give the sum of products, in float64."""
-    return float((a * b).sum())
+def directions_like(key: Array, xs: Outputs) -> Outputs:
+    """Draw a direction for each array."""
+    return tuple(direction_like(k, x) for k, x in zip(random.split(key, len(xs)), xs, strict=True))
+
+
+def refilled(tree: Any, parts: Iterable[Any]) -> Any:
+    """Put other leaves in the places of those of a tree."""
+    following = iter(parts)
+    return trees.map(lambda _: next(following), tree)
+
+
+def inner(a: Outputs, b: Outputs) -> float:
+    """Sum the products, in float64."""
+    return sum(float((x * y).sum()) for x, y in zip(a, b, strict=True))
 
 
 def moved(point: Point, directions: Point, step: float) -> dict[str, Array]:
     """Step from `point` along `directions`; arrays without a direction stay."""
-    return {name: x + step * directions[name] if name in directions else x for name, x in point.items()}
+    return {n: _stepped(x, step * directions[n]) if n in directions else x for n, x in point.items()}
+
+
+def _stepped(x: Array, step: Array) -> Array:
+    return xp_of(x).asarray(x + step)  # NumPy gives a scalar for arrays of no axes
 
 
 def slope(
-    value: Callable[[Point], Array], point: Point, g: Array, directions: Point, tolerance: float
+    value: Callable[[Point], Outputs], point: Point, g: Outputs, directions: Point, tolerance: float
 ) -> Slope | None:
     """Differentiate ``<g, value(point)>`` along a direction.
 
@@ -61,7 +106,7 @@ def slope(
         The function.
     point : mapping of array
         Where to differentiate.
-    g : array
+    g : tuple of array
         Weights of the outputs.
     directions : mapping of array
         The direction.
@@ -75,7 +120,8 @@ def slope(
     """
     middle = value(point)
     # Products of outputs carry rounding errors of this size, whatever they sum to.
-    noise = 64 * _EPS * float(abs(g * middle).sum() + abs(g).sum() * _EPS)
+    terms = sum(float(abs(a * b).sum() + abs(a).sum() * _EPS) for a, b in zip(g, middle, strict=True))
+    noise = 64 * _EPS * terms
     centre = inner(g, middle)
     for step in _STEPS:
         at = {s: inner(g, value(moved(point, directions, s * step))) for s in (-1.0, -0.5, 0.5, 1.0)}
@@ -89,25 +135,21 @@ def slope(
 
 
 def compare(
-    name: str,
-    value: Callable[[Point], Array],
-    gradient: Callable[[Point, Array], Mapping[str, Array | None]],
+    subject: Subject,
     point: Point,
     *,
     key: Array,
     directions: int,
     rtol: float,
-) -> None:
+    between: Callable[[], object] = lambda: None,
+    required: bool = True,
+) -> tuple[Point, Outputs]:
     """Compare a gradient with directional differences, stepping away from kinks.
 
     Parameters
     ----------
-    name : str
-        What error messages call the function.
-    value : callable
-        ``value(point) -> array``.
-    gradient : callable
-        ``gradient(point, g) -> {name: array}``, None for an array that has no gradient.
+    subject : Subject
+        What is checked.
     point : mapping of array
         Float64 arrays by name.
     key : array of uint64, shape (2,)
@@ -116,38 +158,92 @@ def compare(
         How many random directions.
     rtol : float
         Allowed difference, relative to the sum of the absolute contributions of all entries.
+    between : callable
+        Called between the value and the gradient at one point.
+    required : bool
+        It is an error where no point near the given one is smooth.
+
+    Returns
+    -------
+    point, g
+        A smooth point, and weights of its outputs.
 
     Raises
     ------
     AssertionError
         The gradient is wrong, or no point near the given one is smooth.
     """
+    here, g = point, directions_like(key, subject.value(point))
     for number in range(directions):
         g_key, u_key, *nudges = random.split(random.fold_in(key, number), 2 + _ATTEMPTS)
         for attempt, nudge in enumerate(nudges):
             here = _nudged(point, nudge, attempt)
-            g = direction_like(g_key, value(here))
-            grads = {n: grad for n, grad in gradient(here, g).items() if grad is not None}
-            keys = random.split(u_key, len(point))
-            along = {
-                n: direction_like(k, x) for k, (n, x) in zip(keys, point.items(), strict=True) if n in grads
-            }
-            if not any(u.size for u in along.values()) or g.size == 0:
-                return
+            g = directions_like(g_key, subject.value(here))
+            between()
+            given = subject.gradient(here, g)
+            grads = {n: grad for n, grad in given.items() if grad is not None}
+            keys = dict(zip(point, random.split(u_key, len(point)), strict=True))
+            along = _evened({n: direction_like(keys[n], here[n]) for n in grads}, grads)
+            if sum(x.size for x in g) == 0:
+                return here, g
             products = {n: grads[n] * u for n, u in along.items()}
             found = sum(float(p.sum()) for p in products.values())
             size = sum(float(abs(p).sum()) for p in products.values())
-            expected = slope(value, here, g, along, 1e-2 * rtol)
+            expected = slope(subject.value, here, g, along, 1e-2 * rtol)
             if expected is not None:
                 break
         else:
+            if not required:
+                return here, g
             raise AssertionError(
-                f"{name}: no smooth point was found near the given one, so the gradient cannot be checked "
-                f"by differences (tried {_ATTEMPTS} points)"
+                f"{subject.name}: no smooth point was found near the given one, so the gradient cannot be "
+                f"checked by differences (tried {_ATTEMPTS} points)"
             )
         allowed = rtol * max(size, abs(expected.value)) + 8 * expected.error
         if not abs(found - expected.value) <= allowed:
-            raise AssertionError(_report(name, value, here, g, along, grads, found, expected))
+            raise AssertionError(_report(subject, here, g, along, grads, found, expected))
+        if number == 0:
+            for n in point:
+                if n not in grads and n not in subject.fixed:
+                    _check_no_slope(subject, n, here, g, {n: direction_like(keys[n], here[n])}, rtol)
+    return here, g
+
+
+def elsewhere(point: Point, key: Array, shift: int = 1) -> dict[str, Array]:
+    """Move all arrays far away, but within the range of their entries, towards 0.
+
+    Each entry is mixed with another one of the array, so that probabilities stay probabilities and
+    variances positive, and made a little smaller, which parts entries that are equal.
+    """
+    keys = random.split(key, len(point))
+    return {n: _mixed(x, k, shift) for k, (n, x) in zip(keys, point.items(), strict=True)}
+
+
+def _mixed(x: Array, key: Array, shift: int) -> Array:
+    xp = xp_of(x)
+    part = xp.asarray(random.uniform(key, x.shape, np.float64, 0.5, 1.0))
+    other = xp.roll(x.reshape(-1), shift).reshape(x.shape)
+    y = (0.75 * x + 0.25 * other) * (1 - part / 16)
+    return xp.where(y == 0, part / 64, y)
+
+
+def _evened(along: dict[str, Array], grads: Mapping[str, Array]) -> dict[str, Array]:
+    """Shorten the directions of arrays with large gradients, behind which others could hide."""
+    sizes = {n: float(abs(grads[n] * u).sum()) for n, u in along.items()}
+    least = min((size for size in sizes.values() if size > 0), default=0.0)
+    return {n: u * max(1e-3, least / sizes[n]) if sizes[n] > 0 else u for n, u in along.items()}
+
+
+def _check_no_slope(subject: Subject, n: str, point: Point, g: Outputs, along: Point, rtol: float) -> None:
+    """Require that the value does not depend on an array without a gradient."""
+    found = slope(subject.value, point, g, along, 1e-2 * rtol)
+    if found is not None and abs(found.value) > 64 * found.error:
+        lines = [
+            f"{subject.name}: the gradient of {n} is None, but the value changes along it",
+            f"  <g, f'(x) u> by differences  {found.value:.12g} (step {found.step:g})",
+            shown(f"direction u of {n}", along[n]),
+        ]
+        raise AssertionError("\n".join([*lines, *(shown(m, x) for m, x in point.items())]))
 
 
 def _nudged(point: Point, key: Array, attempt: int) -> dict[str, Array]:
@@ -156,14 +252,15 @@ def _nudged(point: Point, key: Array, attempt: int) -> dict[str, Array]:
         return dict(point)
     keys = random.split(key, len(point))
     size = 1e-3 * 2.0 ** (attempt - 1)
-    return {n: x + size * direction_like(k, x) for k, (n, x) in zip(keys, point.items(), strict=True)}
+    return {
+        n: _stepped(x, size * direction_like(k, x)) for k, (n, x) in zip(keys, point.items(), strict=True)
+    }
 
 
 def _report(
-    name: str,
-    value: Callable[[Point], Array],
+    subject: Subject,
     point: Point,
-    g: Array,
+    g: Outputs,
     along: Point,
     grads: Mapping[str, Array],
     found: float,
@@ -171,23 +268,22 @@ def _report(
 ) -> str:
     """Say what differs, in which direction, and at which entry the most."""
     lines = [
-        f"{name}: the gradient disagrees with differences of the value",
+        f"{subject.name}: the gradient disagrees with differences of the value",
         f"  <g, f'(x) u> by differences  {expected.value:.12g} (step {expected.step:g})",
         f"  <vjp(g), u>                  {found:.12g}",
-        f"  worst entry                  {_worst(value, point, g, grads)}",
+        f"  worst entry                  {_worst(subject.value, point, g, grads)}",
     ]
-    lines += [_shown(f"direction u of {n}", u) for n, u in along.items()]
-    lines += [_shown(f"{n}", x) for n, x in point.items()]
-    return "\n".join([*lines, _shown("g", g)])
-
-
-def _shown(what: str, x: Array) -> str:
-    text = np.array2string(asnumpy(x), threshold=20, edgeitems=3, precision=6, prefix="    ")
-    return f"  {what}, shape {x.shape}:\n    {text}"
+    lines += [shown(f"direction u of {n}", u) for n, u in along.items()]
+    lines += [shown(n, x) for n, x in point.items()]
+    return "\n".join([*lines, *(shown("g", x) for x in g)])
 
 
 def _worst(
-    value: Callable[[Point], Array], point: Point, g: Array, grads: Mapping[str, Array], limit: int = 1000
+    value: Callable[[Point], Outputs],
+    point: Point,
+    g: Outputs,
+    grads: Mapping[str, Array],
+    limit: int = 1000,
 ) -> str:
     """Difference single entries, and name the one whose gradient is furthest off."""
     worst, text = -1.0, "none was found"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from fconv import random
-from fconv.arrays import Array, is_array
-from fconv.testing.differences import Point, compare
-from fconv.testing.purity import call_purely, check_close, check_like, strided_copy
+from fconv import random, trees
+from fconv.arrays import Array, describe, is_array, xp_of
+from fconv.testing.differences import Point, Subject, refilled
+from fconv.testing.gradients import check_gradient
+from fconv.testing.purity import call_purely, check_like
 
 
 def check_vjp(
@@ -22,18 +24,22 @@ def check_vjp(
     key: Array | None = None,
     directions: int = 2,
     rtol: float = 1e-6,
+    constants: Sequence[int] = (),
 ) -> None:
     """Check a function's gradient against differences of its value.
 
     In float64, along random directions without small components, at points away from kinks:
-    the arrays are moved a little until differences at several steps agree. Also checked:
-    no argument is changed, the same arguments give the same bits, gradients have the shapes
-    and dtypes of their arrays, and arrays in another memory layout give the same results.
+    the arrays are moved a little until differences at several steps agree. Also checked: no
+    argument is changed, no global random generator is used, gradients have the shapes and dtypes
+    of their arrays, and both value and gradient depend on nothing but the numbers in the arrays:
+    not on the memory layout of the arguments or of g (a broadcast one among them), nor on earlier
+    calls, nor on whether arrays are new or written over; the gradient is proportional to g, and in
+    float32 (and float16 where an argument is float16) about that of float64.
 
     Parameters
     ----------
     function : callable
-        ``function(*args, **options) -> array``.
+        ``function(*args, **options) -> array``, or a tuple or dict of arrays.
     vjp : callable
         ``vjp(g, *args, **options)`` gives the gradient of each array argument in order, None
         for an array that has none (or that was not given); of a lone array argument, the
@@ -49,9 +55,15 @@ def check_vjp(
         How many random directions to try.
     rtol : float
         Allowed difference, relative to the sum of the absolute contributions of all entries.
+    constants : sequence of int
+        Positions in `args` of floating-point arrays that have no gradient, such as running
+        statistics. Those of the functions of `fconv.functional` are known. The gradient of any other
+        array is None only where the value does not depend on it.
 
     Raises
     ------
+    TypeError, ValueError
+        `args` is no tuple or list, or `constants` names no array among them.
     AssertionError
         A check failed. For a wrong gradient the message shows the direction, the derivative
         by differences and by the gradient, and the worst entry.
@@ -70,23 +82,38 @@ def check_vjp(
     AssertionError: tanh: the gradient disagrees with differences of the value
     ...
     """
+    if not isinstance(args, (tuple, list)):
+        raise TypeError(
+            f"check_vjp: expected args to be a list of arguments, got {describe(args)}; write [x]"
+        )
+    for i in constants:
+        if not 0 <= i < len(args) or not _floating(args[i]):
+            raise ValueError(
+                f"check_vjp: constants names argument {i}, which is no floating-point array of args"
+            )
     name = getattr(function, "__name__", repr(function))
     named = dict(options or {})
-    wide = [_widened(a) for a in args]
-    places = {f"args[{i}]": i for i, a in enumerate(wide) if is_array(a) and a.dtype.kind == "f"}
+    wide = [a.astype(np.float64) if _floating(a) else a for a in args]
+    places = {f"args[{i}]": i for i, a in enumerate(wide) if _floating(a)}
     if not places:
         raise AssertionError(f"{name}: there is no floating-point array among the arguments")
     lone = sum(is_array(a) for a in args) == 1
     # Gradients come in the order of the arrays; other arguments may stand between them.
     ranks = {i: rank for rank, i in enumerate(i for i, a in enumerate(args) if a is None or is_array(a))}
 
-    def call(values: Sequence[Any]) -> Array:
-        return function(*values, **named)
+    def options_for(values: Sequence[Any]) -> dict[str, Any]:
+        dtype = values[next(iter(places.values()))].dtype
+        return {k: a.astype(dtype) if _floating(a) else a for k, a in named.items()}
 
-    def gradients(g: Array, values: Sequence[Any]) -> dict[str, Array | None]:
-        result = vjp(g, *values, **named)
+    def value(*values: Any) -> Any:
+        return function(*values, **options_for(values))
+
+    def gradients(g: Any, values: Sequence[Any]) -> dict[str, Array | None]:
+        result = vjp(g, *values, **options_for(values))
         each = result if isinstance(result, tuple) else (result,)
         if isinstance(result, tuple) and len(each) <= ranks[max(places.values())]:
+            raise AssertionError(f"{name}: the vjp gave {len(each)} gradients for {len(ranks)} arrays")
+        if any(extra is not None for extra in each[len(ranks) :]):
             raise AssertionError(f"{name}: the vjp gave {len(each)} gradients for {len(ranks)} arrays")
         if not isinstance(result, tuple) and not lone:
             raise AssertionError(
@@ -94,22 +121,16 @@ def check_vjp(
             )
         return {n: each[ranks[i] if isinstance(result, tuple) else 0] for n, i in places.items()}
 
-    y = call_purely(name, lambda *values: call(values), *wide)
-    g = np.ones_like(y) if isinstance(y, (np.ndarray, np.generic)) else y * 0 + 1
-    grads = call_purely(f"{name}_vjp", lambda g_, *values: gradients(g_, values), g, *wide)
+    y = call_purely(name, value, *wide)
+    if not trees.leaves(y) or not all(map(_floating, trees.leaves(y))):
+        raise AssertionError(f"{name}: expected a floating-point array for a value, got {describe(y)}")
+    ones = trees.map(lambda part: xp_of(part).ones_like(part), y)
+    grads = call_purely(f"{name}_vjp", lambda g, *values: gradients(g, values), ones, *wide)
     if all(grad is None for grad in grads.values()):
         raise AssertionError(f"{name}_vjp: no floating-point array got a gradient")
     for n, i in places.items():
         if grads[n] is not None:
             check_like(f"{name}_vjp", n, grads[n], wide[i])
-
-    strided = [strided_copy(a) if is_array(a) else a for a in wide]
-    check_close(name, "the value in another memory layout", call(strided), y, 1e-11, 1.0)
-    for n, other in gradients(g, strided).items():
-        if other is not None:
-            check_close(
-                f"{name}_vjp", f"the gradient of {n} in another memory layout", other, grads[n], 1e-11, 1.0
-            )
 
     def placed(point: Point) -> list[Any]:
         values = list(wide)
@@ -117,16 +138,25 @@ def check_vjp(
             values[places[n]] = x
         return values
 
-    compare(
+    subject = Subject(
         name,
-        lambda point: call(placed(point)),
-        lambda point, g: gradients(g, placed(point)),
-        {n: wide[i] for n, i in places.items()},
-        key=random.key(0) if key is None else key,
-        directions=directions,
-        rtol=rtol,
+        lambda point: tuple(trees.leaves(value(*placed(point)))),
+        lambda point, g: gradients(refilled(y, g), placed(point)),
+        frozenset(f"args[{i}]" for i in (*constants, *_known_constants(function))),
     )
+    dtypes = [np.dtype(np.float32), *{a.dtype for a in args if _floating(a) and a.dtype == np.float16}]
+    point = {n: wide[i] for n, i in places.items()}
+    start = random.key(0) if key is None else key
+    check_gradient(subject, point, dtypes, key=start, directions=directions, rtol=rtol)
 
 
-def _widened(a: Any) -> Any:
-    return a.astype(np.float64) if is_array(a) and a.dtype.kind == "f" else a
+def _floating(a: Any) -> bool:
+    return is_array(a) and a.dtype.kind == "f"
+
+
+def _known_constants(function: Any) -> list[int]:
+    """List the places of arguments that a function of `fconv.functional` has no gradient for."""
+    known = getattr(function, "constants", ())
+    return (
+        [i for i, name in enumerate(inspect.signature(function).parameters) if name in known] if known else []
+    )

@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 
 from fconv import random, trees
-from fconv.arrays import Array, is_array, xp_of
-from fconv.layer import Layer, Params, as_layer, buffers_of
-from fconv.testing.differences import Point, compare, direction_like
-from fconv.testing.purity import call_purely, check_close, check_like, copied, same_bits
+from fconv.arrays import Array, describe, is_array, xp_of
+from fconv.layer import Layer, Params, as_layer
+from fconv.testing.differences import direction_like
+from fconv.testing.gradients import check_gradient
+from fconv.testing.layer_calls import LayerCall, check_batches, check_forward, fits, pair_of, shape_of
+from fconv.testing.purity import call_purely, check_close
 
 
 def check_layer(
     layer: Any,
-    x: Array,
+    x: Any,
     *,
     key: Array | None = None,
     train: Sequence[bool] = (False, True),
@@ -27,18 +29,22 @@ def check_layer(
     """Check that a layer keeps the contract of `fconv.Layer`.
 
     Checked: `init` is a function of its key and gives floating-point leaves of the dtype asked
-    for; `out_shape` is the shape of the output; `apply` and `vjp` change none of their
-    arguments and give the same bits twice; the output has the dtype of `x`, and in that dtype
-    about the values of float64; gradients have the structure of the parameters, and agree in
-    float64 with directional differences; `forward`, where the layer brings one, agrees with
-    `apply` and `vjp`. All this outside training and in training.
+    for; `out_shape` is the shape of the output, for other sizes of the batch too; `apply` and `vjp`
+    change none of their arguments and use no global random generator; the output has the dtype of
+    `x`; gradients have the structure and dtypes of the parameters. Values and gradients are checked
+    as `check_vjp` checks them: against directional differences in float64, and for other memory
+    layouts, earlier calls and float32. `forward`, where the layer brings one, agrees with `apply` and
+    `vjp`, whatever was called before, its pullback may be called again, with another g and without
+    the input's gradient; the parameters that it returns differ from those it was given in
+    untrained statistics alone, which keep their shapes and dtypes. All this outside training, where
+    a key changes nothing, and in training, where a layer without the key it needs raises an error.
 
     Parameters
     ----------
     layer : Layer
         Or anything with the functions of one.
-    x : array
-        An input.
+    x : array, or tuple or dict of arrays
+        An input. Axis 0 is the batch.
     key : array of uint64, shape (2,), optional
         For the parameters, the directions, and the layer's own randomness.
     train : sequence of bool
@@ -52,8 +58,11 @@ def check_layer(
 
     Raises
     ------
+    TypeError
+        `layer` is no layer, or `x` is not made of arrays.
     AssertionError
-        A check failed; the message names the layer and what differs.
+        A check failed; the message names the layer and what differs, and shows the input, the
+        direction and both numbers.
 
     Examples
     --------
@@ -61,48 +70,60 @@ def check_layer(
     >>> check_layer(conv2d(4, 3, padding=1), random.normal(random.key(1), (2, 3, 5, 5)))
     """
     checked = as_layer("check_layer", layer)
-    name = checked.name
-    init_key, run_key, point_key = random.split(random.key(0) if key is None else key, 3)
-    params = _check_init(checked, x, init_key)
-    params = trees.map(lambda p: xp_of(x).asarray(p) if is_array(p) else p, params)
-    wide = x.astype(np.float64) if x.dtype.kind == "f" else x
-    for mode in train:
-        title = f"{name} (train={mode})"
-        typical = _typical(checked, params, wide, mode, run_key, point_key)
-        y = call_purely(title, checked.apply, typical, wide, train=mode, key=run_key)
-        if tuple(checked.out_shape(x.shape)) != y.shape:
-            raise AssertionError(
-                f"{title}: out_shape says {checked.out_shape(x.shape)}, apply gives {y.shape}"
+    for leaf in trees.leaves(x):
+        if not is_array(leaf):
+            raise TypeError(
+                f"check_layer: expected x to be an array, or a tuple or dict of arrays, got {describe(leaf)}"
+                + (f" in a {type(x).__name__}" if leaf is not x else "")
             )
+    init_key, run_key, point_key = random.split(random.key(0) if key is None else key, 3)
+    wide = trees.map(lambda a: a.astype(np.float64) if a.dtype.kind == "f" else a, x)
+    params = _check_init(checked, wide, init_key)
+    half = [a.dtype for a in trees.leaves(x) if a.dtype == np.float16]
+    dtypes = [np.dtype(np.float32), *half[:1]]
+    for mode in train:
+        title = f"{checked.name} (train={mode})"
+        typical = _typical(checked, title, params, wide, mode, run_key, point_key)
+        call = LayerCall(checked, title, typical, wide, mode, run_key)
+        call.check_apply()
         if reference is not None and not mode:
-            check_close(title, "the output and the reference", y, reference(typical, wide), 1e-9)
-        _check_dtype(checked, title, typical, x, y, mode, run_key)
-        _check_gradients(checked, title, typical, wide, y, mode, run_key, directions, rtol)
+            check_close(title, "the output and the reference", call.y, reference(typical, wide), 1e-9)
+        keys = random.split(random.fold_in(run_key, 2), 3)
+        here = check_gradient(call.by_vjp, call.point, dtypes, key=keys[0], directions=directions, rtol=rtol)
+        check_forward(call, here, dtypes, keys[1])
+        check_batches(call, keys[2], rtol)
 
 
-def _check_init(layer: Layer, x: Array, key: Array) -> Params:
-    """Check `init`, and give float64 parameters."""
-    params = call_purely(f"{layer.name}.init", layer.init, key, x.shape, np.float64)
-    narrow = layer.init(key, x.shape)
+def _check_init(layer: Layer, x: Any, key: Array) -> Params:
+    """Check `init`, and return float64 parameters."""
+    name, shape = f"{layer.name}.init", shape_of(x)
+    params = call_purely(name, layer.init, key, shape, np.float64)
+    narrow = layer.init(key, shape)
+    for leaf in (*trees.leaves(params), *trees.leaves(narrow)):
+        if not is_array(leaf):
+            raise AssertionError(f"{name}: expected arrays for leaves, got {describe(leaf)}")
     if not trees.same_structure(params, narrow):
-        raise AssertionError(f"{layer.name}.init: the structure depends on the dtype")
+        raise AssertionError(f"{name}: the structure depends on the dtype")
     for wide_leaf, leaf in zip(trees.leaves(params), trees.leaves(narrow), strict=True):
         if wide_leaf.dtype.kind == "f" and (wide_leaf.dtype != np.float64 or leaf.dtype != np.float32):
             raise AssertionError(
-                f"{layer.name}.init: expected float64 leaves as asked for and float32 by default, "
+                f"{name}: expected float64 leaves as asked for and float32 by default, "
                 f"got {wide_leaf.dtype} and {leaf.dtype}"
             )
-    return params
+    return trees.map(lambda p: xp_of(p).asarray(p), params)
 
 
-def _typical(layer: Layer, params: Params, x: Array, train: bool, run_key: Array, key: Array) -> Params:
+def _typical(
+    layer: Layer, title: str, params: Params, x: Any, train: bool, run_key: Array, key: Array
+) -> Params:
     """Move parameters off special values such as a scale of 1, which would hide a missing factor.
 
     Statistics, whose gradient is None, are only ever raised, because a variance is positive.
     """
     y = layer.apply(params, x, train=train, key=run_key)
-    dparams, _ = layer.vjp(params, x, xp_of(y).ones_like(y), train=train, key=run_key)
-    if not _fits(params, dparams):
+    ones = trees.map(lambda part: xp_of(part).ones_like(part), y)
+    dparams, _ = pair_of(f"{title}.vjp", layer.vjp(params, x, ones, train=train, key=run_key))
+    if not fits(params, dparams):
         raise AssertionError(f"{layer.name}: the gradient of the parameters differs from them in structure")
     keys = iter(random.split(key, len(trees.leaves(params))))
 
@@ -113,105 +134,3 @@ def _typical(layer: Layer, params: Params, x: Array, train: bool, run_key: Array
         return p + 0.2 * abs(u) if g is None else p * (1 + 0.2 * u) + 0.1 * u
 
     return trees.map(shift, params, dparams)
-
-
-def _fits(params: Params, dparams: Params) -> bool:
-    """Tell whether `dparams` has an array or None for each leaf of `params`."""
-    try:
-        return all(g is None or is_array(g) for _, _, g in trees.aligned(params, dparams))
-    except ValueError:
-        return False
-
-
-def _check_dtype(
-    layer: Layer, title: str, params: Params, x: Array, y: Array, train: bool, key: Array
-) -> None:
-    """Check that an input's own dtype is kept, and gives about the same values."""
-    if x.dtype.kind != "f":
-        return
-    own = trees.map(lambda p: p.astype(x.dtype) if p.dtype.kind == "f" else p, params)
-    result = layer.apply(own, x, train=train, key=key)
-    if result.dtype != x.dtype:
-        raise AssertionError(f"{title}: an input of {x.dtype} gave an output of {result.dtype}")
-    check_close(
-        title, f"the output in {x.dtype} and in float64", result, y, 1e5 * float(np.finfo(x.dtype).eps)
-    )
-
-
-def _check_gradients(
-    layer: Layer,
-    title: str,
-    params: Params,
-    x: Array,
-    y: Array,
-    train: bool,
-    key: Array,
-    directions: int,
-    rtol: float,
-) -> None:
-    g = direction_like(random.fold_in(key, 1), y)
-    buffers = buffers_of(layer)
-    dparams, dx = call_purely(f"{title}.vjp", layer.vjp, params, x, g, train=train, key=key)
-    trained = {}
-    for path, p, grad in trees.aligned(params, dparams):
-        if grad is None and p.dtype.kind == "f" and path[-1] not in buffers:
-            raise AssertionError(
-                f"{title}: {'.'.join(path)} has no gradient; if it is not trained, name it in buffers"
-            )
-        if grad is not None:
-            trained["params." + ".".join(path)] = p
-            check_like(title, ".".join(path), grad, p)
-    if x.dtype.kind == "f":
-        check_like(title, "x", dx, x)
-    _check_forward(layer, title, params, x, g, (y, dparams, dx), train, key)
-
-    def placed(point: Point) -> tuple[Params, Array]:
-        moved = trees.map_with_path(lambda path, p: point.get("params." + ".".join(path), p), params)
-        return moved, point.get("x", x)
-
-    def value(point: Point) -> Array:
-        return layer.apply(*placed(point), train=train, key=key)
-
-    def gradient(point: Point, g: Array) -> dict[str, Array | None]:
-        dparams, dx = layer.vjp(*placed(point), g, train=train, key=key)
-        grads = {"params." + ".".join(path): grad for path, _, grad in trees.aligned(params, dparams)}
-        return {**grads, "x": dx}
-
-    point = {"x": x, **trained} if x.dtype.kind == "f" else trained
-    compare(
-        title, value, lambda p, g: {n: v for n, v in gradient(p, g).items() if n in point}, point,
-        key=random.fold_in(key, 2), directions=directions, rtol=rtol,
-    )  # fmt: skip
-
-
-def _check_forward(
-    layer: Layer,
-    title: str,
-    params: Params,
-    x: Array,
-    g: Array,
-    expected: tuple[Any, Params, Any],
-    train: bool,
-    key: Array,
-) -> None:
-    """Check `forward` against `apply` and `vjp`."""
-    y, dparams, dx = expected
-    before = copied((params, x, g))
-    value, refreshed, pullback = layer.forward(params, x, train=train, key=key)
-    if not trees.same_structure(refreshed, params):
-        raise AssertionError(f"{title}.forward: the parameters come back in another structure")
-    if not train and not same_bits(refreshed, params):
-        raise AssertionError(f"{title}.forward: the parameters change outside training")
-    check_close(title, "the outputs of forward and apply", value, y, 1e-11)
-    again, dx_again = pullback(g)
-    for _, _, ours, theirs in trees.aligned(params, again, dparams):
-        if (ours is None) != (theirs is None):
-            raise AssertionError(f"{title}: forward's pullback and vjp differ in which gradients are None")
-        if ours is not None:
-            check_close(title, "the gradients of forward's pullback and vjp", ours, theirs, 1e-9, 1.0)
-    if dx is not None:
-        check_close(title, "the input gradients of forward's pullback and vjp", dx_again, dx, 1e-9, 1.0)
-    if not same_bits((params, x, g), before):
-        raise AssertionError(f"{title}: forward or its pullback changed its arguments")
-    if pullback(g, input_grad=False)[1] is not None:
-        raise AssertionError(f"{title}: forward's pullback gave an input gradient with input_grad=False")

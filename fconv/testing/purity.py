@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -38,8 +40,12 @@ def call_purely(name: str, function: Callable[..., Any], *args: Any, **kwargs: A
     AssertionError
         An argument was changed, or the second call gave other bits than the first.
     """
-    before = copied((args, kwargs))
+    before, state = copied((args, kwargs)), _global_state()
     first = function(*args, **kwargs)
+    if _global_state() != state:
+        raise AssertionError(
+            f"{name}: the call changes the state of a global random generator; draw from the key"
+        )
     for what, now, then in [
         *((f"argument {i}", a, b) for i, (a, b) in enumerate(zip(args, before[0], strict=True))),
         *((f"argument {k!r}", a, before[1][k]) for k, a in kwargs.items()),
@@ -49,6 +55,11 @@ def call_purely(name: str, function: Callable[..., Any], *args: Any, **kwargs: A
     if not same_bits(first, function(*args, **kwargs)):
         raise AssertionError(f"{name}: the same arguments gave different bits the second time")
     return first
+
+
+def _global_state() -> tuple[Any, ...]:
+    state: Any = np.random.get_state()  # noqa: NPY002
+    return *(part.tobytes() if is_array(part) else part for part in state), random.getstate()
 
 
 def check_like(name: str, what: str, result: Any, like: Array) -> None:
@@ -62,21 +73,35 @@ def check_like(name: str, what: str, result: Any, like: Array) -> None:
         )
 
 
-def strided_copy(x: Array) -> Array:
-    """Copy `x` into memory that is neither contiguous nor in the order of its axes."""
-    if x.ndim == 0:
-        return x.copy()
-    wide = np.empty if isinstance(x, np.ndarray) else type(x)
-    memory = wide((*x.shape[::-1], 2), dtype=x.dtype)
-    view = memory[..., 1].T
-    view[...] = x
-    return view
+def attempt(what: str, function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function; what it raises is a failed check: for the same numbers it raised nothing before."""
+    try:
+        return function(*args)
+    except AssertionError:
+        raise
+    except Exception as error:
+        raise AssertionError(f"{what}: {type(error).__name__}: {error}") from error
 
 
-def check_close(name: str, what: str, a: Any, b: Any, tolerance: float, floor: float = 1e-30) -> None:
+def shown(what: str, x: Array) -> str:
+    """Write an array out for error messages, shortened where it is long."""
+    text = np.array2string(asnumpy(x), threshold=20, edgeitems=3, precision=6, prefix="    ")
+    return f"  {what}, shape {x.shape}:\n    {text}"
+
+
+def check_close(
+    name: str,
+    what: str,
+    a: Any,
+    b: Any,
+    tolerance: float,
+    floor: float = 1e-30,
+    values: Mapping[str, Array] = MappingProxyType({}),
+) -> None:
     """Require that two arrays agree, relative to the larger one's largest entry; NaN equals NaN.
 
-    What is rounded to nothing from terms of size `floor` need not agree in its own digits.
+    What is rounded to nothing from terms of size `floor` need not agree in its own digits. The
+    message shows `values`.
     """
     a, b = asnumpy(a).astype(np.float64), asnumpy(b).astype(np.float64)
     if a.shape != b.shape:
@@ -90,4 +115,5 @@ def check_close(name: str, what: str, a: Any, b: Any, tolerance: float, floor: f
         )
     if differs.any():
         index = tuple(int(i) for i in np.argwhere(differs)[0])
-        raise AssertionError(f"{name}: {what}: at {index}, {a[index]:.9g} and {b[index]:.9g}")
+        text = f"{name}: {what}: at {index}, {a[index]:.9g} and {b[index]:.9g}"
+        raise AssertionError("\n".join([text, *(shown(n, x) for n, x in values.items())]))

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from fconv import random
 from fconv.arrays import Array, Shape
+from fconv.testing.layouts import LAYOUTS, laid_out
 
-_LAYOUTS = ("C", "F", "channels_last", "strided", "reversed")
+__all__ = ["arrays_like", "keys", "laid_out", "windows"]
+
 _FILLS = ("normal", "normal", "tied", "constant", "zeros", "large")
 
 
@@ -20,43 +22,12 @@ def keys() -> st.SearchStrategy[Array]:
     return st.integers(0, 2**64 - 1).map(random.key)
 
 
-def laid_out(x: Array, layout: str) -> Array:
-    """Copy `x` into another memory layout under the same shape.
-
-    Parameters
-    ----------
-    x : array
-        The values.
-    layout : {"C", "F", "channels_last", "strided", "reversed"}
-        Row-major, column-major, axis 1 fastest, every second entry of wider memory, or with
-        negative strides.
-
-    Returns
-    -------
-    array
-        Equal to `x`.
-    """
-    if layout == "F":
-        return np.asfortranarray(x).reshape(x.shape, order="A")
-    if layout == "channels_last" and x.ndim >= 3:
-        order = (0, *range(2, x.ndim), 1)
-        back = (0, x.ndim - 1, *range(1, x.ndim - 1))
-        return np.ascontiguousarray(x.transpose(order)).transpose(back)
-    if layout == "strided" and x.ndim:
-        wide = np.zeros((*x.shape[:-1], 2 * x.shape[-1]), x.dtype)
-        wide[..., ::2] = x
-        return wide[..., ::2]
-    if layout == "reversed" and x.ndim:
-        return np.ascontiguousarray(x[..., ::-1])[..., ::-1]
-    return np.ascontiguousarray(x).reshape(x.shape)
-
-
 @st.composite
 def arrays_like(
     draw: st.DrawFn,
     shape: Shape | st.SearchStrategy[Shape],
     dtype: Any = np.float32,
-    layouts: Sequence[str] = _LAYOUTS,
+    layouts: Sequence[str] = LAYOUTS,
     fills: Sequence[str] = _FILLS,
 ) -> Array:
     """Draw arrays of a shape, in any memory layout.

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from fconv.constructors import constructor
 from fconv.layer import Layer
 
 
+@constructor
 def for_shape(net: Layer, shape: Any) -> Layer:
     """Give a network that refuses inputs whose sizes, but for the batch, are not those of `shape`.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import re
 from pathlib import Path
 
@@ -395,8 +396,12 @@ def test_a_forward_that_asks_for_sizes_holds_for_them_alone():
     net, params = fc.from_torch(module, shape=(1, 3, 8, 8))
     x = torch.randn(2, 3, 8, 8)
     np.testing.assert_allclose(net.apply(params, x.numpy()), module(x).detach().numpy(), atol=1e-6)
-    with pytest.raises(ValueError, match=r"expected an input of the sizes \(3, 8, 8\) after the batch"):
-        net.apply(params, torch.randn(2, 3, 16, 16).numpy())
+    pickled = pickle.loads(pickle.dumps(net))
+    assert pickled == net
+    np.testing.assert_array_equal(pickled.apply(params, x.numpy()), net.apply(params, x.numpy()))
+    for each in (net, pickled):
+        with pytest.raises(ValueError, match=r"expected an input of the sizes \(3, 8, 8\) after the batch"):
+            each.apply(params, torch.randn(2, 3, 16, 16).numpy())
 
 
 class _NoGrad(nn.Module):

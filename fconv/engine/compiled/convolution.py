@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from fconv.arrays import Array
-from fconv.geometry import ConvGeometry
 from fconv.engine.compiled.correlate import Correlation, Shape, Tap
 from fconv.engine.compiled.llvm import machine
 from fconv.engine.compiled.planes import Planes
 from fconv.engine.compiled.weights import WeightGradient
 from fconv.engine.compiled.winograd import PRODUCTS, STEP, Winograd
+from fconv.geometry import ConvGeometry
 
 
 def _three(values: Any, filled: int) -> tuple[int, int, int]:

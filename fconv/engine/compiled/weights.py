@@ -226,7 +226,10 @@ class WeightGradient:
         rows = [(h * s.step[1] * pitch[1], h * g_h) for h in range(self.strip[0])]
         table = np.array([pair[::-1] for pair in rows] if self.turned else rows, np.int64)
         taps = np.array(
-            [sum((a - lo) * p for a, lo, p in zip(tap.shift, s.low, pitch, strict=True)) for tap in self.taps],
+            [
+                sum((a - lo) * p for a, lo, p in zip(tap.shift, s.low, pitch, strict=True))
+                for tap in self.taps
+            ],
             np.int64,
         )
         zeros = np.zeros(self.width, self.dtype)
@@ -288,4 +291,3 @@ class WeightGradient:
         for i, tap in enumerate(s.taps):
             dw[(slice(None), slice(None), *tap.place)] = found[..., i]
         return dw
-

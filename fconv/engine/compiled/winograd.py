@@ -368,7 +368,9 @@ class Winograd:
         self._launches: dict[tuple[int, ...], Launch] = {}
         pieces = max(1, min(s.inner // 8, 8 // self.blocks))
         self._filters = Launch(
-            _filter_transform(self.dtype, self.width), (0, 0, self.blocks, s.inner, pieces), self.blocks * pieces
+            _filter_transform(self.dtype, self.width),
+            (0, 0, self.blocks, s.inner, pieces),
+            self.blocks * pieces,
         )
 
     @cached_property
@@ -399,7 +401,11 @@ class Winograd:
         rest = length if gradient else self.total - (self.total - 1) // length * length
         rows = even(length, min(most_rows(self.vectors), length))
         kernel = (_weights if gradient else _forward)(
-            self.dtype, Block(rows, self.vectors), sizes_of(rows, length, rest), self.inner_row, self.outer_row
+            self.dtype,
+            Block(rows, self.vectors),
+            sizes_of(rows, length, rest),
+            self.inner_row,
+            self.outer_row,
         )
         tasks = self.parts if gradient else -(-self.total // self.chunk)
         launch = self._launches[key] = Launch(kernel, arguments, tasks, self.size, keep=(table, zeros))

@@ -13,8 +13,8 @@ from math import prod
 import numpy as np
 
 from fconv.arrays import Array, Shape
-from fconv.geometry import Windows
 from fconv.engine.cpu.scratch import scratch
+from fconv.geometry import Windows
 
 
 @dataclass(frozen=True, slots=True)

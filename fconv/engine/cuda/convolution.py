@@ -12,10 +12,10 @@ import numpy as np
 
 from fconv.arrays import Array, xp_of
 from fconv.device_kernels import TYPES
-from fconv.engine.runs import part, runs_of_samples
-from fconv.geometry import ConvGeometry
 from fconv.engine.cuda.kernels import SOURCE
 from fconv.engine.cuda.window_kernels import start
+from fconv.engine.runs import part, runs_of_samples
+from fconv.geometry import ConvGeometry
 
 _MOST_NUMBERS = 1 << 31  # of an axis or a channel's filter, which kernels count in 32 bits
 

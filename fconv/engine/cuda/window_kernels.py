@@ -6,8 +6,8 @@ Windows over one and two axes are windows over three of which the first have siz
 from __future__ import annotations
 
 from fconv.arrays import Array
-from fconv.geometry import Windows
 from fconv.device_kernels import launch
+from fconv.geometry import Windows
 
 WINDOWS = r"""
 // C channels of D x H x W come in, OD x OH x OW go out; kernels of
