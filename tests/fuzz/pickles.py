@@ -7,10 +7,10 @@ import pickle
 import pickletools
 import zipfile
 
-from fconv.torch.objects import resolved
-from fconv.torch.pickles import unpickle
-from fconv.torch.storages import Storage
-from fconv.torch.vocabulary import CALLS, VALUES, storage_of
+from fconv.formats.pt.objects import resolved
+from fconv.formats.pt.pickles import unpickle
+from fconv.formats.pt.storages import Storage
+from fconv.formats.pt.vocabulary import CALLS, VALUES, storage_of
 from tests.fuzz import pt
 
 

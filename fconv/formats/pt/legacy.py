@@ -12,10 +12,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from fconv.formats.mapping import map_private
-from fconv.torch.objects import resolved
-from fconv.torch.pickles import unpickle
-from fconv.torch.storages import Storage
-from fconv.torch.vocabulary import CALLS, VALUES, storage_of
+from fconv.formats.pt.objects import resolved
+from fconv.formats.pt.pickles import unpickle
+from fconv.formats.pt.storages import Storage
+from fconv.formats.pt.vocabulary import CALLS, VALUES, storage_of
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 

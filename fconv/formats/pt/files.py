@@ -6,8 +6,8 @@ import os
 from typing import Any
 
 from fconv.formats.claims import refusing
-from fconv.torch import legacy, zipped
-from fconv.torch.writing import write_pt
+from fconv.formats.pt import legacy, zipped
+from fconv.formats.pt.writing import write_pt
 
 __all__ = ["read_pt", "write_pt"]
 

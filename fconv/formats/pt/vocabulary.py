@@ -6,7 +6,7 @@ from collections.abc import Callable
 from reprlib import repr as shortened
 from typing import Any
 
-from fconv.torch.storages import KINDS, STORAGES, Kind, Storage, Tensor
+from fconv.formats.pt.storages import KINDS, STORAGES, Kind, Storage, Tensor
 
 
 class StorageClass(str):

@@ -11,11 +11,11 @@ import numpy as np
 from fconv.arrays import Array
 from fconv.formats.claims import MOST_TEXT, parse_json, texts_of
 from fconv.formats.mapping import map_private, view
+from fconv.formats.pt.objects import resolved
+from fconv.formats.pt.pickles import unpickle
+from fconv.formats.pt.storages import Storage
+from fconv.formats.pt.vocabulary import CALLS, VALUES, storage_of
 from fconv.formats.zips import Member, Unpacked, members
-from fconv.torch.objects import resolved
-from fconv.torch.pickles import unpickle
-from fconv.torch.storages import Storage
-from fconv.torch.vocabulary import CALLS, VALUES, storage_of
 
 TEXTS = "fconv.json"
 """The member that holds our texts; PyTorch passes over it."""

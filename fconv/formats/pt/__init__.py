@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import os
-from importlib import import_module
 from typing import Any
 
 from fconv.arrays import Array, asnumpy, is_array
 from fconv.formats import Entry
+from fconv.formats.pt.files import read_pt, write_pt
 from fconv.structure import below
 
 _MOST_LETTERS = 100_000_000
@@ -23,23 +23,19 @@ STRUCTURE = "fconv.structure"
 
 def read(path: str | os.PathLike[str], *, mmap: bool) -> tuple[Any, dict[str, str]]:
     """Read the arrays by name where our description of a tree is there, else the object as it is."""
-    found, texts = _files().read_pt(path, mmap=mmap)
+    found, texts = read_pt(path, mmap=mmap)
     return (flat(found) if STRUCTURE in texts else found), texts
 
 
 def describe(path: str | os.PathLike[str]) -> tuple[list[Entry], dict[str, str]]:
     """Read the file and list its arrays; dtypes are those that they have here."""
-    found, texts = _files().read_pt(path)
+    found, texts = read_pt(path)
     return [Entry(name, x.shape, x.dtype.name, x.nbytes) for name, x in flat(found).items()], texts
 
 
 def write(path: str | os.PathLike[str], arrays: dict[str, Array], texts: dict[str, str]) -> None:
     """Write the object that the tree described in `texts` becomes for PyTorch."""
-    _files().write_pt(path, torch_object(json.loads(texts[STRUCTURE]), arrays), texts)
-
-
-def _files() -> Any:
-    return import_module("fconv.torch.files")
+    write_pt(path, torch_object(json.loads(texts[STRUCTURE]), arrays), texts)
 
 
 def torch_object(node: Any, arrays: dict[str, Array]) -> Any:

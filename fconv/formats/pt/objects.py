@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from fconv.arrays import Array
-from fconv.torch.pickles import Name
-from fconv.torch.storages import SPARE, Storage, Tensor, array_of
-from fconv.torch.vocabulary import StorageClass
+from fconv.formats.pt.pickles import Name
+from fconv.formats.pt.storages import SPARE, Storage, Tensor, array_of
+from fconv.formats.pt.vocabulary import StorageClass
 
 _MOST_COPIES = 16  # times the storages: tensors that are widened or expanded, which may share them
 
@@ -21,7 +21,7 @@ def resolved(value: Any, swap: bool) -> Any:
     Parameters
     ----------
     value : object
-        What `fconv.torch.pickles.unpickle` gave, whose depth and size it has proved.
+        What `fconv.formats.pt.pickles.unpickle` gave, whose depth and size it has proved.
     swap : bool
         Storages are in the other byte order.
     """
