@@ -250,10 +250,10 @@ def find_state_dict(tree: Any) -> dict[str, Any]:
     if _of_arrays(tree):
         return to_state_dict(dict(tree) if isinstance(tree, Mapping) else tree)
     entries = tree.items() if isinstance(tree, Mapping) else enumerate(tree)
-    found = {str(name): value for name, value in entries if _of_arrays(value)}
+    found = [(name, value) for name, value in entries if _of_arrays(value)]
     if len(found) == 1:
-        return to_state_dict(next(iter(found.values())))
-    what = f"several: {', '.join(found)}" if found else "none"
+        return to_state_dict(found[0][1])
+    what = f"several: {', '.join(str(name) for name, _ in found)}" if found else "none"
     names = ", ".join(map(str, tree)) if isinstance(tree, Mapping) else f"{len(tree)} values"
     raise ValueError(f"find_state_dict: expected one state dict, got {what} among {names}")
 

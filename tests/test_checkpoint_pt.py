@@ -21,7 +21,7 @@ Point = namedtuple("Point", ["x", "y"])
 def files(monkeypatch):
     """Objects by file name, in the place of the module that writes them."""
     kept = {}
-    monkeypatch.setattr(pt, "read_pt", lambda path, mmap=True: kept[os.fspath(path)])
+    monkeypatch.setattr(pt, "read_pt", lambda path, **options: kept[os.fspath(path)])
     monkeypatch.setattr(
         pt, "write_pt", lambda path, found, texts: kept.update({os.fspath(path): (found, dict(texts))})
     )

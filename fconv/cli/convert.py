@@ -35,7 +35,7 @@ from fconv.cli.printing import listed, plural, size
 )
 @click.option(
     "--dtype", type=click.Choice(["float16", "float32", "float64"]),
-    help="Convert floating-point entries; whole numbers stay.",
+    help="Convert floating-point entries; integers stay.",
 )  # fmt: skip
 @click.option("--model", metavar="MODEL", help="The network, for an OUT of .onnx; see fconv summary --help.")
 @model_options
@@ -46,9 +46,10 @@ def convert(
     add_prefix: str | None, only: tuple[str, ...], drop: tuple[str, ...], dtype: str | None,
     model: str | None, option: dict[str, Any], shape: tuple[int, ...] | None, force: bool,
 ) -> None:  # fmt: skip
-    """Convert the weights in IN to the format that OUT's ending names.
+    """Convert the weights in IN to the format that OUT's extension names.
 
-    IN is .safetensors, .npz, .pt, .pth, .th, .tar or .onnx; OUT any of them. What an IN holds besides
+    IN is .safetensors, .npz, .pt, .pth, .th, .tar or .onnx, or of another name, such as .ckpt and .bin, and
+    recognised by its contents; OUT any of those extensions. What an IN holds besides
     weights (optimizer states, counters) is left out, and the command says so. OUT appears when it is
     complete, and is not overwritten without --force.
 
@@ -60,7 +61,7 @@ def convert(
       fconv convert resnet18.pth resnet18.onnx --model resnet18 --shape 1,3,224,224
     """
     import fconv as fc
-    from fconv.formats import ending
+    from fconv.formats import extension
     from fconv.inspection import user_metadata
     from fconv.weights import cast, params_from, read_weights, renamed, selected
 
@@ -70,7 +71,7 @@ def convert(
     if not to_onnx and (model is not None or option or shape is not None):
         raise click.UsageError("--model, --option and --shape are for an OUT of .onnx")
     if not to_onnx:
-        ending("convert", target)
+        extension("convert", target)
     if os.path.exists(target):
         if os.path.samefile(source, target):
             raise ValueError(f"convert: {target} is IN itself")

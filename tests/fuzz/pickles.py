@@ -7,6 +7,7 @@ import pickle
 import pickletools
 import zipfile
 
+from fconv.formats.claims import Budget
 from fconv.formats.pt.objects import resolved
 from fconv.formats.pt.pickles import unpickle
 from fconv.formats.pt.storages import Storage
@@ -32,9 +33,13 @@ def read(data):
     import numpy as np
 
     storages: dict[str, Storage] = {}
-    value = unpickle(data, 0, CALLS, VALUES, lambda identifier: storage_of(identifier, storages)).value
+    budget = Budget(len(data))
+    value = unpickle(
+        data, 0, CALLS, VALUES, lambda identifier: storage_of(identifier, storages),
+        budget=budget, strict=False,
+    ).value  # fmt: skip
     for storage in storages.values():
         if storage.nbytes > 1 << 20:
             raise ValueError("larger than any file of the fuzzer")
         storage.raw = np.zeros(storage.nbytes, np.uint8)
-    return resolved(value, False)
+    return resolved(value, False, budget, strict=False)

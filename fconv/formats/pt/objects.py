@@ -5,18 +5,17 @@ from __future__ import annotations
 from reprlib import repr as shortened
 from typing import Any
 
-import numpy as np
-
 from fconv.arrays import Array
-from fconv.formats.pt.pickles import Name
-from fconv.formats.pt.storages import SPARE, Storage, Tensor, array_of
+from fconv.formats.claims import Budget
+from fconv.formats.placeholders import Placeholder
+from fconv.formats.pt.machine import Name
+from fconv.formats.pt.numpys import read_numpy
+from fconv.formats.pt.storages import Storage, Tensor, array_of, memory_of
 from fconv.formats.pt.vocabulary import StorageClass
 
-_MOST_COPIES = 16  # times the storages: tensors that are widened or expanded, which may share them
 
-
-def resolved(value: Any, swap: bool) -> Any:
-    """Turn tensors into arrays; what stands at two places stays one value.
+def resolved(value: Any, swap: bool, budget: Budget, *, strict: bool) -> Any:
+    """Turn tensors into arrays, in place; what stands at two places stays one value.
 
     Parameters
     ----------
@@ -24,40 +23,60 @@ def resolved(value: Any, swap: bool) -> Any:
         What `fconv.formats.pt.pickles.unpickle` gave, whose depth and size it has proved.
     swap : bool
         Storages are in the other byte order.
+    budget : Budget
+        Memory that copies may take.
+    strict : bool
+        Refuse a name that stands for itself; otherwise it becomes a placeholder.
     """
-    done: dict[int, Any] = {}
-    held: dict[str, int] = {}  # bytes of each storage
-    copied = 0
+    made: dict[int, tuple[Any, Any]] = {}  # by the address of what it was made of, which stays alive
+    entered: set[int] = set()
+    pending: list[Placeholder] = []
 
     def array(tensor: Tensor) -> Array:
-        nonlocal copied
-        root = tensor.storage.root or tensor.storage
-        held[root.key] = root.nbytes
-        found = array_of(tensor, swap)
-        if not np.may_share_memory(found, root.bytes()):
-            copied += found.nbytes
-        if copied > max(SPARE, _MOST_COPIES * sum(held.values())):
-            raise ValueError(
-                f"its tensors take {copied >> 20} MB beside storages of {sum(held.values())} bytes"
-            )
-        return found
+        budget.spend(memory_of(tensor, swap))
+        return array_of(tensor, swap)
+
+    def make(x: Any) -> Any:
+        if isinstance(x, Tensor):
+            return array(x)
+        if isinstance(x, Storage):  # saved by itself, it is a tensor of one axis
+            return array(Tensor(x, x.kind, 0, (x.count,), (1,)))
+        if isinstance(x, Placeholder):
+            return read_numpy(x, budget)
+        if strict:
+            raise ValueError(f"its pickle holds {shortened(x)} where a value should stand")
+        return Placeholder(x.full if isinstance(x, Name) else f"torch.{x}")
 
     def turn(x: Any) -> Any:
-        if id(x) in done:
-            return done[id(x)]
-        if isinstance(x, Tensor):
-            found: Any = array(x)
-        elif isinstance(x, Storage):  # saved by itself, it is a tensor of one axis
-            found = array(Tensor(x, x.kind, 0, (x.count,), (1,)))
-        elif isinstance(x, dict):
-            found = {key: turn(child) for key, child in x.items()}
-        elif isinstance(x, (list, tuple)):
-            found = type(x)(turn(child) for child in x)
-        elif isinstance(x, (Name, StorageClass)):
-            raise ValueError(f"its pickle holds {shortened(x)} where a value should stand")
-        else:
-            return x
-        done[id(x)] = found
-        return found
+        kind = type(x)
+        if kind is dict:
+            for key, child in x.items():
+                x[key] = turn(child)
+                if type(key) is Placeholder:
+                    turn(key)
+        elif kind is list:
+            x[:] = map(turn, x)
+        elif kind is tuple:
+            found = tuple(map(turn, x))
+            return x if all(a is b for a, b in zip(x, found, strict=True)) else found
+        elif kind in (set, frozenset):
+            for child in x:
+                turn(child)
+        elif kind in _MADE:
+            if id(x) not in made:
+                made[id(x)] = x, make(x)
+            found = made[id(x)][1]
+            if type(found) is Placeholder and id(found) not in entered:
+                entered.add(id(found))
+                pending.append(found)
+            return found
+        return x
 
-    return turn(value)
+    value = turn(value)
+    while pending:
+        x = pending.pop()
+        x.arguments, x.items, x.state = turn(x.arguments), turn(x.items), turn(x.state)
+    return value
+
+
+_MADE = (Tensor, Storage, Placeholder, Name, StorageClass)

@@ -1,32 +1,25 @@
 """A pickle read as data: opcode by opcode, building plain values, executing nothing.
 
 Python's own unpickler calls whatever a pickle names. This one knows a table of names and what
-value each stands for; any other name, and any opcode that plain values do not need, is refused
-with the name that was found, as ``torch.load(weights_only=True)`` does. The opcodes are those of
-Python's pickletools module.
+value each stands for. Any other name becomes a `Placeholder`, or is refused as
+``torch.load(weights_only=True)`` does. The opcodes are those of Python's pickletools module.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from reprlib import repr as shortened
 from typing import Any, NamedTuple
 
+from fconv.formats.claims import Budget
+from fconv.formats.placeholders import Placeholder
+from fconv.formats.pt.machine import DICT, ENTRY, NUMBER, OBJECT, SET, SLOT, TUPLE, Machine
+
 _LONGEST_INTEGER = 255  # bytes
 _DEEPEST = 100
-_MOST_VALUES = 5_000_000  # in the tree that the pickle unfolds to, shared parts counted each time
-_MOST_BYTES = 256 << 20  # that values may take beside what the file itself holds, about
-_VALUE, _CONTAINER, _ENTRY = 32, 256, 128  # bytes of memory, about
+_MOST_VALUES = 1_000_000  # in the tree that a pickle unfolds to, and two more for each of its bytes
 _PROTOCOLS = range(2, 6)
-
-
-@dataclass(frozen=True)
-class Name:
-    """A name that a pickle mentions and the table knows; it is never looked up anywhere."""
-
-    full: str
 
 
 class Unpickled(NamedTuple):
@@ -36,29 +29,15 @@ class Unpickled(NamedTuple):
     end: int
 
 
-class _Mark:
-    """Where a list of arguments begins on the stack."""
-
-
-_MARK = _Mark()
-_FIXED = {  # opcode: a number that follows, and whether it is the value or a length
-    0x4B: "<B", 0x4D: "<H", 0x4A: "<i", 0x47: ">d",
-}  # fmt: skip
-_TEXT = {0x58: "<I", 0x8C: "<B", 0x8D: "<Q"}  # BINUNICODE, SHORT_BINUNICODE, BINUNICODE8
-_BYTES = {0x42: "<I", 0x43: "<B", 0x8E: "<Q", 0x96: "<Q"}  # BINBYTES, SHORT_, BINBYTES8, BYTEARRAY8
-_STRING = {0x54: "<i", 0x55: "<B"}  # BINSTRING, SHORT_BINSTRING of Python 2
-_LONG = {0x8A: "<B", 0x8B: "<i"}
-_CONSTANT = {0x4E: None, 0x88: True, 0x89: False}
-_EMPTY: dict[int, Callable[[], Any]] = {0x7D: dict, 0x5D: list, 0x29: tuple, 0x8F: set}
-_TUPLES = {0x85: 1, 0x86: 2, 0x87: 3}
-
-
 def unpickle(
     data: Any,
     start: int,
     calls: Mapping[str, Callable[..., Any]],
     values: Mapping[str, Any],
     persistent: Callable[[Any], Any],
+    *,
+    budget: Budget,
+    strict: bool,
 ) -> Unpickled:
     """Read one pickle.
 
@@ -69,267 +48,278 @@ def unpickle(
     start : int
         Where it begins.
     calls : mapping
-        What a name that is called gives, from its arguments. A function here raises ValueError
-        for arguments that it does not expect.
+        What a name that is called returns, from its arguments. A function here raises ValueError
+        for arguments that it does not expect, ForeignError for those that are not in the table.
     values : mapping
         What a name that is not called stands for.
     persistent : callable
         What a persistent id stands for.
+    budget : Budget
+        Memory that the values may take.
+    strict : bool
+        Refuse names that are not in the tables; otherwise they become placeholders.
 
     Returns
     -------
     Unpickled
-        The value, of dicts, lists, tuples, sets, numbers, text, bytes, None, and what `calls`,
-        `values` and `persistent` give.
+        The value, of dicts, lists, tuples, sets, numbers, text, bytes, None, placeholders, and
+        what `calls`, `values` and `persistent` return.
 
     Raises
     ------
     ValueError
         A name or opcode that is not allowed, or a pickle that is damaged or out of proportion.
     """
-    machine = _Machine(data, start, calls, values, persistent)
+    machine = Machine(data, start, calls, values, persistent, budget, strict)
     try:
-        value = machine.run()
+        value = _run(machine)
     except (IndexError, struct.error, OverflowError, UnicodeDecodeError) as error:
         raise ValueError(f"its pickle is damaged at byte {machine.at}: {error}") from None
     except TypeError as error:
         raise ValueError(
             f"its pickle puts values where they cannot be, at byte {machine.at}: {error}"
         ) from None
-    _check_proportions(value)
+    _check_proportions(value, _MOST_VALUES + 2 * (machine.at - start))
     return Unpickled(value, machine.at)
 
 
-class _Machine:
-    def __init__(
-        self,
-        data: Any,
-        start: int,
-        calls: Mapping[str, Callable[..., Any]],
-        values: Mapping[str, Any],
-        persistent: Callable[[Any], Any],
-    ) -> None:
-        self.data, self.at, self.size = data, start, len(data)
-        self.calls, self.values, self.persistent = calls, values, persistent
-        self.stack: list[Any] = []
-        self.memo: dict[int, Any] = {}
-        self.room = _MOST_BYTES
-
-    def spend(self, count: int) -> None:
-        """Count memory: a byte of a pickle can make hundreds, long before its value is looked at."""
-        self.room -= count
-        if self.room < 0:
-            raise ValueError(f"its pickle makes more than {_MOST_BYTES >> 20} MB of values")
-
-    def run(self) -> Any:
-        while True:
-            code = self.take(1)[0]
-            if code == 0x2E:  # STOP
-                if len(self.stack) != 1 or self.stack[0] is _MARK:
-                    raise ValueError(f"its pickle ends with {len(self.stack)} values, expected one")
-                return self.stack[0]
-            self.step(code)
-
-    def take(self, count: int) -> bytes:
-        if count < 0 or count > self.size - self.at:
-            raise ValueError(f"its pickle ends early: {count} bytes wanted at byte {self.at} of {self.size}")
-        found = self.data[self.at : self.at + count]
-        self.at += count
-        return bytes(found)
-
-    def number(self, form: str) -> Any:
-        return struct.unpack(form, self.take(struct.calcsize(form)))[0]
-
-    def line(self) -> str:
-        end = self.data.find(b"\n", self.at, min(self.size, self.at + 1000))
-        if end < 0:
-            raise ValueError(f"its pickle has a name without an end at byte {self.at}")
-        found = self.take(end - self.at)
-        self.at += 1
-        return found.decode()
-
-    def pop(self) -> Any:
-        value = self.stack.pop()
-        if value is _MARK:
-            raise ValueError(f"its pickle takes a value that is not there, at byte {self.at}")
-        return value
-
-    def marked(self) -> list[Any]:
-        """Take what stands above the last mark."""
-        for place in range(len(self.stack) - 1, -1, -1):
-            if self.stack[place] is _MARK:
-                found = self.stack[place + 1 :]
-                del self.stack[place:]
-                return found
-        raise ValueError(f"its pickle lacks a mark at byte {self.at}")
-
-    def step(self, code: int) -> None:
-        push = self.stack.append
-        self.spend(_CONTAINER if code in _EMPTY else _VALUE)
-        if code in _FIXED:
-            push(self.number(_FIXED[code]))
-        elif code in _TEXT:
-            push(self.take(self.number(_TEXT[code])).decode("utf-8", "surrogatepass"))
-        elif code in _BYTES:
-            push(self.take(self.number(_BYTES[code])))
-        elif code in _STRING:
-            push(self.take(self.number(_STRING[code])).decode("latin-1"))
-        elif code in _LONG:
-            length = self.number(_LONG[code])
-            if length > _LONGEST_INTEGER:
-                raise ValueError(f"its pickle has an integer of {length} bytes")
-            push(int.from_bytes(self.take(length), "little", signed=True))
-        elif code in _CONSTANT:
-            push(_CONSTANT[code])
-        elif code in _EMPTY:
-            push(_EMPTY[code]())
-        elif code == 0x28:
-            push(_MARK)
-        elif code in _TUPLES:
-            if len(self.stack) < _TUPLES[code] or _MARK in self.stack[-_TUPLES[code] :]:
-                raise ValueError(f"its pickle makes a tuple of what is not there, at byte {self.at}")
-            push(tuple(self.pop() for _ in range(_TUPLES[code]))[::-1])
-        elif code == 0x74:
-            push(tuple(self.marked()))
-        elif code in (0x71, 0x72, 0x94):  # BINPUT, LONG_BINPUT, MEMOIZE
-            place = len(self.memo) if code == 0x94 else self.number("<B" if code == 0x71 else "<I")
-            value = self.pop()
-            push(value)
-            self.memo[place] = value
-        elif code in (0x68, 0x6A):  # BINGET, LONG_BINGET
-            place = self.number("<B" if code == 0x68 else "<I")
-            if place not in self.memo:
-                raise ValueError(f"its pickle asks for value {place}, which it never kept")
-            push(self.memo[place])
-        elif code in (0x61, 0x65):  # APPEND, APPENDS
-            items = [self.pop()] if code == 0x61 else self.marked()
-            self.target(list).extend(items)
-        elif code in (0x73, 0x75):  # SETITEM, SETITEMS
-            items = self.marked() if code == 0x75 else [self.pop(), self.pop()][::-1]
-            if len(items) % 2:
-                raise ValueError("its pickle has a key without a value")
-            into = self.target(dict)
-            for key, value in zip(items[::2], items[1::2], strict=True):
-                into[_key(key)] = value
-        elif code == 0x90:  # ADDITEMS
-            items = self.marked()
-            self.target(set).update(map(_key, items))
-        elif code == 0x91:  # FROZENSET
-            push(frozenset(map(_key, self.marked())))
-        elif code in (0x63, 0x93):  # GLOBAL, STACK_GLOBAL
-            self.name(code)
-        elif code in (0x52, 0x81):  # REDUCE, NEWOBJ
-            arguments, called = self.pop(), self.pop()
-            push(self.call(called, arguments))
-        elif code == 0x62:  # BUILD
-            self.build()
-        elif code == 0x51:  # BINPERSID
-            push(self.persistent(self.pop()))
-        elif code == 0x80:
-            if self.take(1)[0] not in _PROTOCOLS:
-                raise ValueError("its pickle is of a protocol other than 2 to 5")
-        elif code == 0x95:
-            self.take(8)  # FRAME: how much to read at once, which means nothing here
-        elif code == 0x30:
-            self.pop()
-        else:
+def _run(machine: Machine) -> Any:
+    while True:
+        if machine.at >= machine.size:
+            raise ValueError(f"its pickle ends early, at byte {machine.at}")
+        code = machine.data[machine.at]
+        machine.at += 1
+        if code == 0x2E:  # STOP
+            if len(machine.stack) != 1 or machine.marks:
+                count = len(machine.stack) + len(machine.marks)
+                raise ValueError(f"its pickle ends with {count} values, expected one")
+            return machine.stack[0]
+        step = _OPCODES.get(code)
+        if step is None:
             raise ValueError(f"its pickle holds the opcode {_opcode(code)}, which plain values do not need")
+        machine.spend(step.cost)
+        step.run(machine)
 
-    def target(self, kind: type) -> Any:
-        if not self.stack or type(self.stack[-1]) is not kind:
-            found = type(self.stack[-1]).__name__ if self.stack else "nothing"
-            raise ValueError(f"its pickle adds to {found} as if it were a {kind.__name__}")
-        return self.stack[-1]
 
-    def name(self, code: int) -> None:
-        if code == 0x63:
-            module, name = self.line(), self.line()
+class _Opcode(NamedTuple):
+    cost: int
+    run: Callable[[Machine], None]
+
+
+def _fixed(form: str) -> Callable[[Machine], None]:
+    return lambda machine: machine.push(machine.number(form))
+
+
+def _constant(value: Any) -> Callable[[Machine], None]:
+    return lambda machine: machine.push(value)
+
+
+def _empty(kind: Callable[[], Any]) -> Callable[[Machine], None]:
+    return lambda machine: machine.push(kind())
+
+
+def _text(form: str, encoding: str = "utf-8", errors: str = "surrogatepass") -> Callable[[Machine], None]:
+    return lambda machine: machine.sized(machine.take(machine.number(form)).decode(encoding, errors))
+
+
+def _bytes(form: str) -> Callable[[Machine], None]:
+    return lambda machine: machine.sized(machine.take(machine.number(form)))
+
+
+def _long(form: str) -> Callable[[Machine], None]:
+    def run(machine: Machine) -> None:
+        length = machine.number(form)
+        if length > _LONGEST_INTEGER:
+            raise ValueError(f"its pickle has an integer of {length} bytes")
+        machine.sized(int.from_bytes(machine.take(length), "little", signed=True))
+
+    return run
+
+
+def _tuple_of(count: int) -> Callable[[Machine], None]:
+    def run(machine: Machine) -> None:
+        machine.top(count)
+        found = tuple(machine.stack[-count:])
+        del machine.stack[-count:]
+        machine.push(found)
+
+    return run
+
+
+def _tuple(machine: Machine) -> None:
+    machine.sized(tuple(machine.marked()))
+
+
+def _put(form: str | None) -> Callable[[Machine], None]:
+    def run(machine: Machine) -> None:
+        known = len(machine.memo)
+        place = known + len(machine.scattered) if form is None else machine.number(form)
+        value = machine.top()
+        if place < known:
+            machine.memo[place] = value
+        elif place == known and not machine.scattered:
+            machine.memo.append(value)
         else:
-            name, module = self.pop(), self.pop()
-        if not (isinstance(module, str) and isinstance(name, str)):
-            raise ValueError("its pickle names something by what is no text")
-        full = f"{module}.{name}"
-        if full in self.values:
-            self.stack.append(self.values[full])
-        elif full in self.calls:
-            self.stack.append(Name(full))
+            machine.spend(2 * ENTRY)
+            machine.scattered[place] = value
+
+    return run
+
+
+def _get(form: str) -> Callable[[Machine], None]:
+    def run(machine: Machine) -> None:
+        place = machine.number(form)
+        if place < len(machine.memo):
+            machine.push(machine.memo[place])
+        elif place in machine.scattered:
+            machine.push(machine.scattered[place])
         else:
+            raise ValueError(f"its pickle asks for value {place}, which it never kept")
+
+    return run
+
+
+def _append(machine: Machine) -> None:
+    machine.add(list, [machine.pop()])
+
+
+def _appends(machine: Machine) -> None:
+    machine.add(list, machine.marked())
+
+
+def _set_items(machine: Machine, items: list[Any]) -> None:
+    if len(items) % 2:
+        raise ValueError("its pickle has a key without a value")
+    machine.add(dict, {machine.key(key): value for key, value in zip(items[::2], items[1::2], strict=True)})
+
+
+def _set_item(machine: Machine) -> None:
+    _set_items(machine, [machine.pop(), machine.pop()][::-1])
+
+
+def _frozen_set(machine: Machine) -> None:
+    machine.sized(frozenset(map(machine.key, machine.marked())))
+
+
+def _global(machine: Machine) -> None:
+    module = machine.line()
+    machine.push(machine.named(module, machine.line()))
+
+
+def _stack_global(machine: Machine) -> None:
+    name, module = machine.pop(), machine.pop()
+    machine.push(machine.named(module, name))
+
+
+def _reduce(machine: Machine) -> None:
+    arguments, called = machine.pop(), machine.pop()
+    machine.push(machine.call(called, arguments))
+
+
+def _new_with_keywords(machine: Machine) -> None:
+    keywords, arguments, called = machine.pop(), machine.pop(), machine.pop()
+    if keywords:
+        machine.foreign(f"its pickle calls {shortened(called)} with keywords")
+        if not isinstance(called, Placeholder) or not isinstance(arguments, tuple):
+            raise ValueError(f"its pickle calls {shortened(called)} with keywords")
+        arguments = (*arguments, keywords)
+    machine.push(machine.call(called, arguments))
+
+
+def _instance(machine: Machine) -> None:
+    module = machine.line()
+    called = machine.named(module, machine.line())
+    machine.push(machine.call(called, tuple(machine.marked())))
+
+
+def _object(machine: Machine) -> None:
+    called, *arguments = machine.marked() or [None]
+    machine.push(machine.call(called, tuple(arguments)))
+
+
+def _build(machine: Machine) -> None:
+    """Keep a placeholder's state, and pass over a dict's attributes, such as a state dict's _metadata."""
+    state, into = machine.pop(), machine.top() if machine.stack else None
+    if isinstance(into, Placeholder) and into.arguments is not None:
+        into.state = state
+    elif not isinstance(into, dict) or not isinstance(state, dict):
+        found = type(into).__name__ if machine.stack else "nothing"
+        raise ValueError(f"its pickle gives attributes to {found}; only an OrderedDict has any")
+
+
+def _protocol(machine: Machine) -> None:
+    if machine.number("<B") not in _PROTOCOLS:
+        raise ValueError("its pickle is of a protocol other than 2 to 5")
+
+
+_OPCODES = {code: _Opcode(cost, run) for code, cost, run in [
+    (0x80, 0, _protocol),
+    (0x95, 0, lambda machine: machine.take(8)),  # FRAME: how much to read at once, which means nothing here
+    (0x28, SLOT, lambda machine: machine.marks.append(len(machine.stack))),
+    (0x30, 0, lambda machine: machine.pop()),
+    (0x4E, SLOT, _constant(None)), (0x88, SLOT, _constant(True)), (0x89, SLOT, _constant(False)),
+    (0x4B, SLOT, _fixed("<B")), (0x4D, NUMBER, _fixed("<H")), (0x4A, NUMBER, _fixed("<i")),  # BININT
+    (0x47, NUMBER, _fixed(">d")),  # BINFLOAT
+    (0x8A, SLOT, _long("<B")), (0x8B, SLOT, _long("<i")),
+    (0x58, SLOT, _text("<I")), (0x8C, SLOT, _text("<B")), (0x8D, SLOT, _text("<Q")),  # BINUNICODE
+    (0x54, SLOT, _text("<i", "latin-1")), (0x55, SLOT, _text("<B", "latin-1")),  # BINSTRING of Python 2
+    (0x42, SLOT, _bytes("<I")), (0x43, SLOT, _bytes("<B")), (0x8E, SLOT, _bytes("<Q")),  # BINBYTES
+    (0x96, SLOT, _bytes("<Q")),  # BYTEARRAY8
+    (0x7D, DICT, _empty(dict)), (0x5D, DICT, _empty(list)), (0x8F, SET, _empty(set)),
+    (0x29, SLOT, _constant(())),
+    (0x85, TUPLE, _tuple_of(1)), (0x86, TUPLE, _tuple_of(2)), (0x87, TUPLE, _tuple_of(3)),
+    (0x74, SLOT, _tuple),
+    (0x71, SLOT, _put("<B")), (0x72, SLOT, _put("<I")), (0x94, SLOT, _put(None)),  # BINPUT, MEMOIZE
+    (0x68, SLOT, _get("<B")), (0x6A, SLOT, _get("<I")),  # BINGET
+    (0x61, 0, _append), (0x65, 0, _appends),
+    (0x73, 0, _set_item), (0x75, 0, lambda machine: _set_items(machine, machine.marked())),
+    (0x90, 0, lambda machine: machine.add(set, list(map(machine.key, machine.marked())))),  # ADDITEMS
+    (0x91, SLOT, _frozen_set),
+    (0x63, SLOT, _global), (0x93, SLOT, _stack_global),
+    (0x52, 0, _reduce), (0x81, 0, _reduce),  # REDUCE, NEWOBJ
+    (0x92, 0, _new_with_keywords), (0x69, 0, _instance), (0x6F, 0, _object),  # NEWOBJ_EX, INST, OBJ
+    (0x62, 0, _build),
+    (0x51, OBJECT, lambda machine: machine.push(machine.persistent(machine.pop()))),  # BINPERSID
+]}  # fmt: skip
+"""By its byte, what each opcode costs at least, and what it does."""
+
+
+def _check_proportions(value: Any, most: int) -> None:
+    """Refuse what unfolds to far more than the file holds, what is nested deep, and what holds itself.
+
+    A placeholder is an end of the tree; it may hold itself, and what is in it is walked once.
+    """
+    count, seen, pending = 0, set(), [value]
+
+    def walk(x: Any, depth: int) -> None:
+        nonlocal count
+        if depth > _DEEPEST:
             raise ValueError(
-                f"it asks for {full[:200]!r}, which is none of the names that are read; nothing was run"
+                f"its pickle nests more than {_DEEPEST} deep, or holds a value that contains itself"
             )
+        count += 1 + len(x)
+        if count > most:
+            raise ValueError(f"its pickle unfolds to more than {most:,} values")
+        if type(x) is dict:
+            x = (*x, *x.values())  # keys may be placeholders
+        for child in x:
+            if type(child) in _CONTAINERS:
+                walk(child, depth + 1)
+            elif type(child) is Placeholder and id(child) not in seen:
+                seen.add(id(child))
+                pending.append(child)
 
-    def call(self, called: Any, arguments: Any) -> Any:
-        if not isinstance(called, Name):
-            raise ValueError(f"its pickle calls {shortened(called)}, which is no name")
-        if not isinstance(arguments, tuple):
-            raise ValueError(
-                f"its pickle calls {called.full} with {type(arguments).__name__}, expected a tuple"
-            )
-        try:
-            made = self.calls[called.full](*arguments)
-        except TypeError:
-            raise ValueError(f"its pickle calls {called.full} with {len(arguments)} arguments") from None
-        self.spend(_size(made))
-        return made
-
-    def build(self) -> None:
-        """Pass over the attributes of a dict, such as the _metadata of a state dict."""
-        state = self.pop()
-        if not self.stack or not isinstance(self.stack[-1], dict) or not isinstance(state, dict):
-            found = type(self.stack[-1]).__name__ if self.stack else "nothing"
-            raise ValueError(f"its pickle gives attributes to {found}; only an OrderedDict has any")
-
-
-def _size(made: Any) -> int:
-    """Estimate the memory that a call's result takes."""
-    if isinstance(made, (str, bytes)):
-        return _CONTAINER + len(made)
-    return _CONTAINER + _ENTRY * len(made) if isinstance(made, (dict, list, tuple, set)) else _CONTAINER
-
-
-def _key(value: Any) -> Any:
-    """Allow as keys only what hashes without surprises: collisions made on purpose take hours."""
-    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
-        raise ValueError(f"its pickle has the key {shortened(value)}, which is no 64-bit integer")
-    if value is not None and not isinstance(value, (str, int, bytes)):
-        raise ValueError(f"its pickle has a key of type {type(value).__name__}, expected text or an integer")
-    return value
-
-
-def _check_proportions(value: Any) -> None:
-    """Refuse what unfolds to far more than the file holds, what is nested deep, and what holds itself."""
-    sizes: dict[int, tuple[int, int]] = {}  # values and levels below each container
-    open_: set[int] = set()
-    pending = [(value, False)]
     while pending:
-        x, done = pending.pop()
-        below = children(x)
-        if below is None or id(x) in sizes:
-            continue
-        if not done:
-            if id(x) in open_:
-                raise ValueError("its pickle holds a value that contains itself")
-            open_.add(id(x))
-            pending.append((x, True))
-            pending += [(child, False) for child in below]
-            continue
-        open_.discard(id(x))
-        found = [sizes.get(id(child), (1, 0)) if children(child) is not None else (1, 0) for child in below]
-        count, levels = 1 + sum(n for n, _ in found), 1 + max((level for _, level in found), default=0)
-        if count > _MOST_VALUES:
-            raise ValueError(f"its pickle unfolds to more than {_MOST_VALUES:,} values")
-        if levels > _DEEPEST:
-            raise ValueError(f"its pickle nests more than {_DEEPEST} deep")
-        sizes[id(x)] = count, levels
+        x = pending.pop()
+        walk(parts(x) if type(x) is Placeholder else (x,), 0)
 
 
-def children(x: Any) -> list[Any] | None:
-    """List what a container holds; None for what is none."""
-    if isinstance(x, dict):
-        return list(x.values())
-    if isinstance(x, (list, tuple, set, frozenset)) and not hasattr(x, "_fields"):
-        return list(x)
-    return None
+_CONTAINERS = (dict, list, tuple, set, frozenset)
+
+
+def parts(x: Placeholder) -> tuple[Any, ...]:
+    """List what a placeholder holds."""
+    return x.arguments, x.items, x.state
 
 
 def _opcode(code: int) -> str:
