@@ -32,12 +32,15 @@ class Budget:
 
     def __init__(self, size: int) -> None:
         self._size, self._left = 0, _SPARE
-        self.grow(size)
+        self._known: set[Any] = set()
+        self.grow(size, None)
 
-    def grow(self, size: int) -> None:
-        """Allow what another file of `size` bytes, which belongs to this one, may take besides."""
-        self._size += size
-        self._left += _EXPANSION * size
+    def grow(self, size: int, key: Any) -> None:
+        """Allow what another file of `size` bytes, which belongs to this one, may take; once for a `key`."""
+        if key not in self._known:
+            self._known.add(key)
+            self._size += size
+            self._left += _EXPANSION * size
 
     def spend(self, nbytes: int) -> None:
         """Count memory before it is taken; ValueError where the file may not take so much."""

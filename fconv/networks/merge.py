@@ -93,6 +93,8 @@ def minimum() -> Layer:
 def matmul() -> Layer:
     """Multiply two matrices, or two stacks of them whose leading axes are stretched, as torch.matmul.
 
+    A vector is a row before a matrix and a column behind one, and that axis is then left out.
+
     Examples
     --------
     >>> matmul().out_shape(((8, 1, 3, 4), (5, 4, 6)))
@@ -101,17 +103,24 @@ def matmul() -> Layer:
 
     def out_shape(shapes: Sequence[Shape]) -> Shape:
         a, b = _two("matmul", shapes)
-        if len(a) < 2 or len(b) < 2 or a[-1] != b[-2]:
-            raise ValueError(f"matmul: expected shapes (..., n, k) and (..., k, m), got {listed(shapes)}")
-        return (*broadcast_shape("matmul", [a[:-2], b[:-2]]), a[-2], b[-1])
+        if not a or not b or a[-1] != b[-2:][0]:
+            raise ValueError(
+                f"matmul: expected shapes (..., n, k) and (..., k, m), or (k,) for either, "
+                f"got {listed(shapes)}"
+            )
+        return (*broadcast_shape("matmul", [a[:-2], b[:-2]]), *a[-2:-1], *(b[-1:] if len(b) > 1 else ()))
 
     def forward(xs: Sequence[Array]) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
         a, b = xs
+        row, column = (a[None] if a.ndim == 1 else a), (b[:, None] if b.ndim == 1 else b)
 
         def pull(g: Array) -> tuple[Array, ...]:
-            return sum_to(g @ b.swapaxes(-1, -2), a.shape), sum_to(a.swapaxes(-1, -2) @ g, b.shape)
+            g = g[..., None] if b.ndim == 1 else g
+            g = g[..., None, :] if a.ndim == 1 else g
+            da, db = g @ column.swapaxes(-1, -2), row.swapaxes(-1, -2) @ g
+            return sum_to(da, row.shape).reshape(a.shape), sum_to(db, column.shape).reshape(b.shape)
 
-        return a @ b, pull
+        return xp_of(a).asarray(a @ b), pull
 
     return merge("matmul", forward, out_shape)
 

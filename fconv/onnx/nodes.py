@@ -9,6 +9,7 @@ import numpy as np
 
 from fconv import layers, networks
 from fconv.arrays import Array
+from fconv.formats.claims import Budget, array_bytes
 from fconv.layer import Layer
 from fconv.onnx.values import UnfitError, Value, common
 
@@ -20,6 +21,11 @@ class Graph(Protocol):
     """What a node needs of the graph that it stands in, and of ours that is being built."""
 
     values: dict[str, Value]
+    budget: Budget
+
+    def tensor(self, proto: Any) -> Array:
+        """Read a tensor that the file holds."""
+        ...
 
     def emit(
         self,
@@ -57,6 +63,16 @@ def make(name: str, *args: Any, **options: Any) -> Layer:
 def plain(number: float) -> float:
     """Give a float32 as the shortest number that rounds to it: 0.1, not 0.10000000149."""
     return float(str(np.float32(number)))
+
+
+def fixed(found: Value, what: str) -> Array:
+    """Return the entries of a value that must not depend on the network's input."""
+    if found.data is None:
+        raise UnfitError(f"{what} ({found.name!r}) is computed; it has to be an initializer")
+    first = found.data[0]
+    if any(other is not first and not np.array_equal(other, first) for other in found.data):
+        raise UnfitError(f"{what} ({found.name!r}) depends on the size of the input")
+    return first
 
 
 class Node:
@@ -129,14 +145,13 @@ class Node:
         return found
 
     def constant(self, index: int) -> Array:
-        """Give an input that must not depend on the network's."""
-        found = self.value(index)
-        if found.data is None:
-            raise UnfitError(f"its input {index} ({found.name!r}) is computed; it has to be an initializer")
-        first = found.data[0]
-        if any(other is not first and not np.array_equal(other, first) for other in found.data):
-            raise UnfitError(f"its input {index} ({found.name!r}) depends on the size of the input")
-        return first
+        """Return an input that must not depend on the network's."""
+        return fixed(self.value(index), f"its input {index}")
+
+    def stretched(self, x: Array, shape: tuple[int, ...]) -> Array:
+        """Stretch a constant, within the memory that the file may take."""
+        self.graph.budget.spend(array_bytes(shape, x.dtype.itemsize))
+        return np.broadcast_to(x, shape).copy()
 
     def scalar(self, index: int) -> float:
         """Give a constant input of one entry."""

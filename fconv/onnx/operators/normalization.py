@@ -97,10 +97,9 @@ def _over_last(node: Node, name: str) -> Value:
     for i, leaf in ((1, "weight"), (2, "bias")):
         if node.has(i):
             held = node.constant(i)
-            try:
-                params[leaf] = (i, np.broadcast_to(held, sizes).copy() if held.shape != sizes else held)
-            except ValueError:
-                raise UnfitError(f"expected input {i} of shape {sizes}, got {held.shape}") from None
+            if any(n not in (1, m) for n, m in zip(held.shape[::-1], sizes[::-1], strict=False)):
+                raise UnfitError(f"expected input {i} of shape {sizes}, got {held.shape}")
+            params[leaf] = (i, held if held.shape == sizes else node.stretched(held, sizes))
     if _plain(node, params):
         params = {}
     options = {"bias": "bias" in params} if name == "layer_norm" and params else {}
@@ -161,7 +160,7 @@ def group_norm(node: Node) -> Value:
     for i, leaf in ((1, "weight"), (2, "bias")):
         held = node.constant(i)
         if node.opset < 21 and held.shape == (groups,) and groups and channels % groups == 0:
-            held = np.repeat(held, channels // groups)
+            held = node.stretched(held[:, None], (groups, channels // groups)).reshape(-1)
         if held.shape != (channels,):
             raise UnfitError(f"expected input {i} of shape ({channels},), got {held.shape}")
         params[leaf] = (i, held)
