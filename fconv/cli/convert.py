@@ -10,7 +10,7 @@ import click
 from fconv.cli.networks import model_options, network
 from fconv.cli.options import pairs
 from fconv.cli.options import shape as read_shape
-from fconv.cli.printing import listed, plural, size
+from fconv.cli.printing import echo, listed, plural, size
 
 
 @click.command()
@@ -104,11 +104,11 @@ def convert(
 def _report(source: str, target: str, found: Any, kept: dict[str, Any], dropped: list[str]) -> None:
     where = f" ({found.entry})" if found.entry else ""
     entries, written = plural(len(kept), "entry", "entries"), size(os.path.getsize(target))
-    click.echo(f"{source}{where} -> {target}: {entries}, {written}")
+    echo(f"{source}{where} -> {target}: {entries}, {written}")
     if found.left_out:
-        click.echo(f"left out of {source}: {listed(_heads(found.left_out, found.entry))}")
+        echo(f"left out of {source}: {listed(_heads(found.left_out, found.entry))}")
     if dropped:
-        click.echo(f"not chosen: {listed(dropped)}")
+        echo(f"not chosen: {listed(dropped)}")
 
 
 def _heads(names: list[str], entry: str) -> list[str]:

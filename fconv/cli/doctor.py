@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fconv.cli.printing import plural, show_json, size
+from fconv.cli.printing import echo, plural, show_json, size
 
 if TYPE_CHECKING:
     from fconv.diagnosis import Advice, Diagnosis, Machine
@@ -38,10 +38,10 @@ def doctor(as_json: bool) -> None:
         show_json({"machine": asdict(machine), "diagnosis": asdict(found)})
         return
     for title, value in facts(machine, found):
-        click.echo(f"{title:<16}{value}")
-    click.echo()
+        echo(f"{title:<16}{value}")
+    echo("")
     for line in conclusions(found):
-        click.echo(line)
+        echo(line)
 
 
 def facts(machine: Machine, found: Diagnosis) -> Iterator[tuple[str, str]]:
