@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,9 +84,11 @@ def read_image(path: str | os.PathLike[str]) -> Picture:
     """
     image_module, ops = _pillow("read_image", "Image"), _pillow("read_image", "ImageOps")
     shown = os.fspath(path)
-    with open(path, "rb") as file, _naming(shown):
+    with open(path, "rb") as opened, _naming(shown):
+        data = opened.read()
+        file = io.BytesIO(data)  # where Pillow asks for as much as a chunk claims, it gets what there is
         image = image_module.open(file, formats=_READ)
-        _check_size(image, os.fstat(file.fileno()).st_size)
+        _check_size(image, len(data))
         if getattr(image, "n_frames", 1) > 1:
             raise ValueError(f"expected one picture, got {image.n_frames} of them")
         if image.mode in ("RGB", "RGBA", "LA") and _png_depth(file) == 16:
