@@ -18,7 +18,7 @@ _FORMAT_NUMBER = "1"
 
 
 class FileDescription(NamedTuple):
-    """What `describe_file` finds.
+    """The result of `describe_file`.
 
     Attributes
     ----------

@@ -155,7 +155,7 @@ class Checkpointer:
         return load(self.path(whole("Checkpointer.restore", "step", step, least=0)), mmap=False)
 
     def path(self, step: int) -> str:
-        """Give the name of a step's file, whether there is one or not.
+        """Return the name of a step's file, whether there is one or not.
 
         Examples
         --------

@@ -1,4 +1,4 @@
-"""What files of weights hold, ONNX's among them."""
+"""The contents of files of weights, ONNX's among them."""
 
 from __future__ import annotations
 

@@ -6,9 +6,11 @@ import argparse
 import collections
 import datetime
 import enum
+import gc
 import json
 import pathlib
 import pickle
+import weakref
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -250,6 +252,21 @@ def test_parts_of_one_name_lose_no_array(tmp_path):
         read_weights(path)
     with pytest.raises(ValueError, match="expected one state dict, got several: 1, 1 among 1, 1, n"):
         fc.find_state_dict(fc.load(path))
+
+
+def test_arrays_are_freed_with_the_last_name_for_them(tmp_path):
+    """The reader holds them in no cycle, which would keep gigabytes until Python looks for cycles."""
+    fc.save(tmp_path / "x.pt", {"w": WEIGHTS, "n": 3})
+    gc.collect()
+    gc.disable()
+    try:
+        for mmap in (True, False):
+            found = fc.load(tmp_path / "x.pt", mmap=mmap)
+            last = weakref.ref(found["w"])
+            del found
+            assert last() is None
+    finally:
+        gc.enable()
 
 
 def test_strict_reads_every_other_format(tmp_path):

@@ -45,7 +45,7 @@ def doctor(as_json: bool) -> None:
 
 
 def facts(machine: Machine, found: Diagnosis) -> Iterator[tuple[str, str]]:
-    """Give the lines about the machine: title and text."""
+    """Return the lines about the machine: title and text."""
     yield "system", machine.system
     yield "python", machine.python
     yield "processor", machine.cpu
@@ -74,7 +74,7 @@ def facts(machine: Machine, found: Diagnosis) -> Iterator[tuple[str, str]]:
 
 
 def conclusions(found: Diagnosis) -> Iterator[str]:
-    """Give what to change, and what was tried in vain."""
+    """Return what to change, and what was tried in vain."""
     if found.speed is None:
         yield "Nothing could be measured, so there is nothing to advise."
         return

@@ -65,7 +65,7 @@ def shortened(text: str, width: int) -> str:
 
 
 def size(count: float) -> str:
-    """Give a number of bytes in a unit that is easy to read.
+    """Return a number of bytes in a unit that is easy to read.
 
     Examples
     --------
@@ -112,7 +112,7 @@ def _plain(value: Any) -> Any:
 
 
 def progress(what: str) -> Progress:
-    """Give a function that shows how far a work has come on the terminal; None where there is none."""
+    """Return a function that shows how far a work has come on the terminal; None where there is none."""
     if not sys.stderr.isatty():
         return None
 

@@ -1,7 +1,7 @@
-"""Files of arrays: one room a format, found by the extension of the name or by the contents.
+"""Files of arrays: one module a format, found by the extension of the name or by the contents.
 
-A room has `read`, `write` and `describe`, and knows arrays by name and texts by name; what
-tree they make is the business of `fconv.structure`.
+Such a module has `read`, `write` and `describe`. It knows arrays and texts by name; the tree that
+they make is built by `fconv.structure`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Entry(NamedTuple):
 
 
 class Format(Protocol):
-    """What a room offers. Each raises ValueError, naming the file, where the file is not whole."""
+    """The functions of a format's module; each raises ValueError with the name of a damaged file."""
 
     def read(self, path: str | os.PathLike[str], *, mmap: bool, strict: bool) -> tuple[Any, dict[str, str]]:
         """Return the arrays by name, and the texts.
@@ -43,16 +43,16 @@ class Format(Protocol):
         """Write the arrays one after another, whole or not at all; ValueError before that."""
 
     def describe(self, path: str | os.PathLike[str]) -> tuple[list[Entry], dict[str, str]]:
-        """Give what `read` would find, without reading the arrays where the format allows that."""
+        """Return what `read` would find, without reading the arrays where the format allows that."""
 
 
 def format_of(who: str, path: str | os.PathLike[str]) -> Format:
-    """Find the room for a name's extension, or raise a ValueError that names `who`."""
+    """Find the module of a name's extension, or raise a ValueError that names `who`."""
     return _room(ROOMS[extension(who, path)])
 
 
 def format_read(who: str, path: str | os.PathLike[str]) -> tuple[str, Format]:
-    """Find the room that reads a file, and the format's usual extension.
+    """Find the module that reads a file, and the format's usual extension.
 
     A name that says nothing, such as ``model.ckpt``, ``pytorch_model.bin`` or one without an
     extension, is followed by what the file holds.

@@ -64,7 +64,7 @@ def refusing(path: str | os.PathLike[str], kind: str) -> Iterator[None]:
 
 
 def array_bytes(shape: Sequence[Any], itemsize: int) -> int:
-    """Give the size in bytes of an array, once its shape is proved to be one that an array can have.
+    """Return the size in bytes of an array, once its shape is proved to be one that an array can have.
 
     Examples
     --------

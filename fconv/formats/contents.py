@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, whatever its name says."""
+"""Kinds of files, told by their first bytes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def format_in(start: bytes) -> str | None:
 
 
 def stranger(start: bytes) -> str | None:
-    """Say what a file is that holds no arrays, where it is something that people take for one.
+    """Describe a file that people take for one of arrays, such as a Git LFS pointer; None for others.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What a PyTorch file holds besides arrays and plain values: shown, never made."""
+"""Objects in PyTorch's files that are neither arrays nor plain values: shown, never made."""
 
 from __future__ import annotations
 

@@ -202,7 +202,7 @@ class Unpacked:
         self._piece = b""
 
     def read(self, count: int) -> bytes:
-        """Give the next `count` bytes; fewer at the end."""
+        """Return the next `count` bytes; fewer at the end."""
         while len(self._piece) < count and (piece := next(self._pieces, b"")):
             self._piece += piece
         found, self._piece = self._piece[:count], self._piece[count:]

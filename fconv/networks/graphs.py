@@ -28,7 +28,7 @@ class _Node:
         return f"graph[{self.name}]"
 
     def gather(self, values: Mapping[str, Any]) -> Any:
-        """Give what the layer takes: one value, or a tuple of several."""
+        """Return what the layer takes: one value, or a tuple of several."""
         found = tuple(values[source] for source in self.sources)
         return found[0] if len(found) == 1 else found
 
@@ -95,7 +95,7 @@ def graph(
     order = _sorted(_read(nodes, members, in_names), in_names, out_names)
 
     def entering(x: Any, what: str) -> dict[str, Any]:
-        """Give each input by name."""
+        """Return each input by name."""
         if lone_in:
             return {in_names[0]: x}
         if not isinstance(x, Mapping) or x.keys() != set(in_names):
@@ -187,7 +187,7 @@ def graph(
 
 
 def _names(what: str, names: Any) -> tuple[str, ...]:
-    """Give one name, or several, as a tuple, and require that they are text."""
+    """Return one name, or several, as a tuple, and require that they are text."""
     if isinstance(names, str):
         return (names,)
     if not isinstance(names, (tuple, list)) or not names:

@@ -81,12 +81,12 @@ def divide() -> Layer:
 
 
 def maximum() -> Layer:
-    """Give the larger entry of each place of two arrays, as torch.maximum: ties share the gradient."""
+    """Return the larger entry of each place of two arrays, as torch.maximum: ties share the gradient."""
     return _of_two("maximum", lambda a, b: (xp_of(a).maximum(a, b), _chooses(a, b, a > b)))
 
 
 def minimum() -> Layer:
-    """Give the smaller entry of each place of two arrays, as torch.minimum: ties share the gradient."""
+    """Return the smaller entry of each place of two arrays, as torch.minimum: ties share the gradient."""
     return _of_two("minimum", lambda a, b: (xp_of(a).minimum(a, b), _chooses(a, b, a < b)))
 
 

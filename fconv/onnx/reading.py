@@ -200,7 +200,7 @@ class _Reader:
         return array_of(proto, self.folder, self.budget)
 
     def lookup(self, name: str) -> Value | None:
-        """Give a value that was read before; None for the empty name."""
+        """Return a value that was read before; None for the empty name."""
         if not name:
             return None
         if name not in self.values and name in self.tensors:
@@ -267,7 +267,7 @@ class _Reader:
                 raise UnfitError(f"its output {i} ({name!r}) is used, and no layer gives it")
 
     def is_initializer(self, name: str) -> bool:
-        """Tell whether a name is an initializer's."""
+        """Return whether a name is an initializer's."""
         return name in self.tensors
 
     def followers(self, name: str) -> list[Any]:
@@ -275,7 +275,7 @@ class _Reader:
         return self.taking.get(name, [])
 
     def _leaving(self, name: str) -> str:
-        """Give the node of ours that an output is; with several, it is called as the output."""
+        """Return the node of ours that an output is; with several, it is called as the output."""
         value = self.lookup(name)
         if value is None or value.node is None:
             raise ValueError(f"output {name!r}: expected a value that depends on the input")
@@ -335,7 +335,7 @@ class _Reader:
         return name, None if owner == name else owner
 
     def _computed(self, node: Node, value: Value) -> Value:
-        """Give a value that layers can take: a constant becomes a parameter."""
+        """Return a value that layers can take: a constant becomes a parameter."""
         if value.node is not None:
             return value
         array = fixed(value, "its input")

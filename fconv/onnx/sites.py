@@ -113,7 +113,7 @@ class Site:
         return self.constant(values, np.int64)
 
     def has(self, leaf: str) -> bool:
-        """Tell whether the layer has a parameter."""
+        """Return whether the layer has a parameter."""
         return leaf in self._params
 
     def parameter(self, leaf: str, shape: Shape | None = None) -> str:

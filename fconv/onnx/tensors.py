@@ -24,7 +24,7 @@ FIELDS = {1: "float_data", 7: "int64_data", 11: "double_data", 12: "uint64_data"
 
 
 def dtype_of(number: int) -> np.dtype:
-    """Give an element type as a dtype.
+    """Return an element type as a dtype.
 
     Raises
     ------

@@ -18,7 +18,7 @@ SLOT, NUMBER, TUPLE, DICT, SET, ENTRY, OBJECT = 8, 40, 56, 72, 224, 64, 300
 
 
 class ForeignError(ValueError):
-    """What the table of names lacks; where not only plain values are wanted, it becomes a placeholder."""
+    """A name or value that the tables lack; it becomes a placeholder unless the reading is strict."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Name:
 
 
 class Machine:
-    """What a pickle's opcodes work on: a stack, a memo, and the tables of names.
+    """The machine that a pickle's opcodes run on: a stack, a memo, and the tables of names.
 
     Its parameters are those of `fconv.formats.pt.pickles.unpickle`.
     """

@@ -1,4 +1,4 @@
-"""What a pickle held, with its tensors turned into arrays."""
+"""The values of a pickle, with tensors turned into arrays."""
 
 from __future__ import annotations
 
@@ -28,55 +28,64 @@ def resolved(value: Any, swap: bool, budget: Budget, *, strict: bool) -> Any:
     strict : bool
         Refuse a name that stands for itself; otherwise it becomes a placeholder.
     """
-    made: dict[int, tuple[Any, Any]] = {}  # by the address of what it was made of, which stays alive
-    entered: set[int] = set()
-    pending: list[Placeholder] = []
+    return _Resolver(swap, budget, strict).whole(value)
 
-    def array(tensor: Tensor) -> Array:
-        budget.spend(memory_of(tensor, swap))
-        return array_of(tensor, swap)
 
-    def make(x: Any) -> Any:
-        if isinstance(x, Tensor):
-            return array(x)
-        if isinstance(x, Storage):  # saved by itself, it is a tensor of one axis
-            return array(Tensor(x, x.kind, 0, (x.count,), (1,)))
-        if isinstance(x, Placeholder):
-            return read_numpy(x, budget)
-        if strict:
-            raise ValueError(f"its pickle holds {shortened(x)} where a value should stand")
-        return Placeholder(x.full if isinstance(x, Name) else f"torch.{x}")
+class _Resolver:
+    # A class, and no functions in functions: those would hold each other, and every array, in a cycle.
 
-    def turn(x: Any) -> Any:
+    def __init__(self, swap: bool, budget: Budget, strict: bool) -> None:
+        self.swap, self.budget, self.strict = swap, budget, strict
+        self.made: dict[int, tuple[Any, Any]] = {}  # by the address of the original, which stays alive
+        self.entered: set[int] = set()
+        self.pending: list[Placeholder] = []
+
+    def whole(self, value: Any) -> Any:
+        value = self.turn(value)
+        while self.pending:
+            x = self.pending.pop()
+            x.arguments, x.items, x.state = self.turn(x.arguments), self.turn(x.items), self.turn(x.state)
+        return value
+
+    def turn(self, x: Any) -> Any:
         kind = type(x)
         if kind is dict:
             for key, child in x.items():
-                x[key] = turn(child)
+                x[key] = self.turn(child)
                 if type(key) is Placeholder:
-                    turn(key)
+                    self.turn(key)
         elif kind is list:
-            x[:] = map(turn, x)
+            x[:] = map(self.turn, x)
         elif kind is tuple:
-            found = tuple(map(turn, x))
+            found = tuple(map(self.turn, x))
             return x if all(a is b for a, b in zip(x, found, strict=True)) else found
         elif kind in (set, frozenset):
             for child in x:
-                turn(child)
+                self.turn(child)
         elif kind in _MADE:
-            if id(x) not in made:
-                made[id(x)] = x, make(x)
-            found = made[id(x)][1]
-            if type(found) is Placeholder and id(found) not in entered:
-                entered.add(id(found))
-                pending.append(found)
+            if id(x) not in self.made:
+                self.made[id(x)] = x, self.make(x)
+            found = self.made[id(x)][1]
+            if type(found) is Placeholder and id(found) not in self.entered:
+                self.entered.add(id(found))
+                self.pending.append(found)
             return found
         return x
 
-    value = turn(value)
-    while pending:
-        x = pending.pop()
-        x.arguments, x.items, x.state = turn(x.arguments), turn(x.items), turn(x.state)
-    return value
+    def make(self, x: Any) -> Any:
+        if isinstance(x, Tensor):
+            return self.array(x)
+        if isinstance(x, Storage):  # saved by itself, it is a tensor of one axis
+            return self.array(Tensor(x, x.kind, 0, (x.count,), (1,)))
+        if isinstance(x, Placeholder):
+            return read_numpy(x, self.budget)
+        if self.strict:
+            raise ValueError(f"its pickle holds {shortened(x)} where a value should stand")
+        return Placeholder(x.full if isinstance(x, Name) else f"torch.{x}")
+
+    def array(self, tensor: Tensor) -> Array:
+        self.budget.spend(memory_of(tensor, self.swap))
+        return array_of(tensor, self.swap)
 
 
 _MADE = (Tensor, Storage, Placeholder, Name, StorageClass)

@@ -67,7 +67,7 @@ class Storage:
         return array_bytes([self.count], self.kind.stored.itemsize)
 
     def bytes(self) -> Array:
-        """Give its bytes, which must have been read."""
+        """Return its bytes, which must have been read."""
         if self.root is not None:
             size = self.kind.stored.itemsize
             return self.root.bytes()[self.start * size : (self.start + self.count) * size]
@@ -116,13 +116,13 @@ def memory_of(tensor: Tensor, swap: bool) -> int:
 
 
 def _overlaps(tensor: Tensor) -> bool:
-    """Tell whether entries may lie upon each other, as those of an expanded tensor do."""
+    """Return whether entries may lie upon each other, as those of an expanded tensor do."""
     count = prod(tensor.shape)
     return count > tensor.storage.nbytes // tensor.kind.stored.itemsize or 0 in tensor.strides
 
 
 def array_of(tensor: Tensor, swap: bool) -> Array:
-    """Give a tensor whose storage has been read as an array: a view of it where NumPy has the dtype.
+    """Return a tensor whose storage has been read as an array: a view of it where NumPy has the dtype.
 
     Where entries lie upon each other, as those of an expanded tensor do, they are copied apart.
 

@@ -115,7 +115,7 @@ def _collect(x: Any, path: tuple[str, ...], arrays: dict[int, Array]) -> None:
 
 
 def _storages(arrays: Mapping[int, Array]) -> tuple[list[Array], dict[int, _Place]]:
-    """Give each run of memory that arrays overlap in one storage, and every other array its own."""
+    """Return each run of memory that arrays overlap in one storage, and every other array its own."""
     storages: list[Array] = []
     places: dict[int, _Place] = {}
     for group in _overlapping(arrays):

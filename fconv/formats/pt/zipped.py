@@ -94,5 +94,5 @@ def _bytes(file: BinaryIO, memory: Any, member: Member) -> Array:
 
 
 def texts_member(texts: dict[str, str]) -> bytes:
-    """Give the bytes of our member."""
+    """Return the bytes of our member."""
     return json.dumps(texts).encode()

@@ -51,13 +51,13 @@ def _by_statistics(at: Site) -> str:
 
 
 def _affine(at: Site, *shape: int) -> tuple[str, str]:
-    """Give the scale and the shift, 1 and 0 where the layer has none."""
+    """Return the scale and the shift, 1 and 0 where the layer has none."""
     weight = at.parameter("weight", shape) if at.has("weight") else at.constant(np.ones(shape))
     return weight, at.parameter("bias", shape) if at.has("bias") else at.constant(np.zeros(shape))
 
 
 def _plain(node: Node, params: Mapping[str, tuple[int, Any]]) -> bool:
-    """Tell whether scale and shift stand there only because the operator cannot do without.
+    """Return whether scale and shift stand there only because the operator cannot do without.
 
     They change nothing, and are not named as the parameters of a module.
     """
