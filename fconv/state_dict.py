@@ -38,10 +38,11 @@ def to_state_dict(params: Any) -> dict[str, Array]:
     >>> to_state_dict(({"weight": np.ones(2)}, (), {"bias": np.zeros(1)}))
     {'0.weight': array([1., 1.]), '2.bias': array([0.])}
     """
-    return _flat("to_state_dict", params)
+    return flattened("to_state_dict", params)
 
 
-def _flat(name: str, params: Any) -> dict[str, Array]:
+def flattened(name: str, params: Any) -> dict[str, Array]:
+    """Flatten parameters as `to_state_dict` does, with errors that begin with `name`."""
     flat: dict[str, Array] = {}
     for path, leaf in trees.leaves_with_path(params):
         entry = ".".join(path)
@@ -97,13 +98,13 @@ def from_state_dict(params: Any, state_dict: Mapping[str, Any], *, strict: bool 
     """
     if not isinstance(state_dict, (Mapping, tuple, list)):
         raise TypeError(f"from_state_dict: expected a state dict, got {describe(state_dict)}")
-    ours = _flat("from_state_dict", params)
+    ours = flattened("from_state_dict", params)
     if isinstance(state_dict, Mapping) and any(isinstance(v, (str, int, float)) for v in state_dict.values()):
         raise TypeError(
             f"from_state_dict: expected a state dict, got a dict of {', '.join(map(str, state_dict))}; "
             f"fconv.find_state_dict finds the one inside a checkpoint"
         )
-    theirs = _flat("from_state_dict", dict(state_dict) if isinstance(state_dict, Mapping) else state_dict)
+    theirs = flattened("from_state_dict", dict(state_dict) if isinstance(state_dict, Mapping) else state_dict)
     missing = [
         f"{name} {leaf.shape}"
         for name, leaf in ours.items()

@@ -168,6 +168,14 @@ def test_two_initializers_of_one_name_lose_none(tmp_path):
             read(path)
 
 
+def test_two_parameters_of_one_name_lose_none(tmp_path):
+    net = fc.graph({"a.b": (fc.linear(3), "x"), "a": (fc.compose(b=fc.linear(3)), "a.b")})
+    params = net.init(fc.random.key(0), (2, 3))
+    with pytest.raises(ValueError, match=r"to_onnx: two entries are named 'a\.b\.weight'"):
+        fc.to_onnx(net, params, (2, 3), tmp_path / "net.onnx")
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_is_no_model_is_called_what_it_is(tmp_path):
     path = tmp_path / "net.onnx"
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:01\n")
