@@ -9,6 +9,7 @@ import numpy as np
 
 from fconv import trees
 from fconv.arrays import Array, asnumpy, describe, is_array, library_of
+from fconv.text import listed
 
 _SINCE_0_4_1 = "num_batches_tracked"
 
@@ -254,8 +255,8 @@ def find_state_dict(tree: Any) -> dict[str, Any]:
     found = [(name, value) for name, value in entries if _of_arrays(value)]
     if len(found) == 1:
         return to_state_dict(found[0][1])
-    what = f"several: {', '.join(str(name) for name, _ in found)}" if found else "none"
-    names = ", ".join(map(str, tree)) if isinstance(tree, Mapping) else f"{len(tree)} values"
+    what = f"several: {listed([name for name, _ in found])}" if found else "none"
+    names = listed(tree) if isinstance(tree, Mapping) else f"{len(tree)} values"
     raise ValueError(f"find_state_dict: expected one state dict, got {what} among {names}")
 
 

@@ -11,7 +11,7 @@ from fconv import trees
 from fconv.arrays import Array, asnumpy, describe, is_array
 
 _MOST_LEVELS = 100
-_MOST_LETTERS = 100_000_000
+_MOST_LETTERS = 20_000_000
 DEPTH = 2 * _MOST_LEVELS + 4
 """How deep the JSON of a tree nests at most: two levels for each of the tree's."""
 DIGITS = 4300
@@ -102,22 +102,26 @@ def leaves_of(tree: Any, who: str = "") -> Iterator[tuple[str, Any]]:
     """
     seen: set[str] = set()
     letters = 0
-    pending: list[tuple[str, Any]] = [("", tree)]
-    while pending:  # no recursion: the depth is the file's
-        name, node = pending.pop()
-        items = parts_of(node)
-        if items is None:
-            letters += len(name)
-            if name in seen:
-                raise ValueError(
-                    f"{who}two values are named {name[:200]!r}, so that one of them would be lost"
-                )
-            if letters > _MOST_LETTERS:
-                raise ValueError(f"{who}the names of its values have more than {_MOST_LETTERS:,} letters")
-            seen.add(name)
-            yield name, node
-        else:
-            pending += [(f"{name}.{key}" if name else str(key), child) for key, child in reversed(items)]
+    stack: list[tuple[str, Iterator[tuple[Any, Any]]]] = [("", iter([("", tree)]))]
+    while stack:  # no recursion: the depth is the file's
+        prefix, items = stack[-1]
+        key, node = next(items, (None, stack))
+        if node is stack:
+            stack.pop()
+            continue
+        name = f"{prefix}.{key}" if prefix else str(key)
+        letters += len(name)
+        if letters > _MOST_LETTERS:
+            raise ValueError(f"{who}the names of its values have more than {_MOST_LETTERS:,} letters")
+        below = parts_of(node)
+        if below is not None:
+            stack.append((name, iter(below)))
+            continue
+        if name in seen:
+            shown = repr(name[:200])
+            raise ValueError(f"{who}two values are named {shown}, so that one of them would be lost")
+        seen.add(name)
+        yield name, node
 
 
 def parts_of(node: Any) -> list[tuple[Any, Any]] | None:

@@ -15,6 +15,7 @@ from fconv.checkpoint import load
 from fconv.layer import Layer, Params
 from fconv.state_dict import find_state_dict, from_state_dict, rename
 from fconv.structure import leaves_of, parts_of
+from fconv.text import listed
 
 __all__ = [
     "Weights",
@@ -102,12 +103,12 @@ def _place(path: str, tree: Any, leaves: list[tuple[str, Any]], entry: str | Non
     if entry is not None:
         names = [name for name, _ in leaves if name == entry or name.startswith(entry + ".")]
         if not names:
-            raise ValueError(
-                f"read_weights: {path}: expected an entry {entry!r}, got {', '.join(map(str, _top(tree)))}"
-            )
+            raise ValueError(f"read_weights: {path}: expected an entry {entry!r}, got {listed(_top(tree))}")
         return entry
     try:
-        flat = _flattened(tree)
+        kinds: dict[int, int] = {}
+        _kinds_of(tree, kinds)
+        flat = {"array": tree} if is_array(tree) else _flattened(tree, kinds)
         found = find_state_dict(flat)
     except (ValueError, TypeError) as error:
         raise ValueError(f"read_weights: {path}: {error}; --entry says which to take") from None
@@ -116,18 +117,34 @@ def _place(path: str, tree: Any, leaves: list[tuple[str, Any]], entry: str | Non
     return next(at for at, leaf in leaves_of(flat) if leaf is first).removesuffix(name).removesuffix(".")
 
 
-def _flattened(tree: Any) -> Any:
+_ARRAYS, _OTHERS = 1, 2
+
+
+def _flattened(tree: Any, kinds: dict[int, int]) -> Any:
     """Make a state dict of every part that holds arrays alone, as our own nested parameters do."""
-    leaves = dict(leaves_of(tree))
-    if leaves and all(is_array(leaf) for leaf in leaves.values()):
-        return {name or "array": leaf for name, leaf in leaves.items()}
-    items = parts_of(tree)
+    held = kinds.get(id(tree), 0)
+    if held == _ARRAYS:
+        return {name or "array": leaf for name, leaf in leaves_of(tree)}
+    items = parts_of(tree) if held else None
     if items is None:
         return tree
-    found = {str(key): _flattened(child) for key, child in items}
+    found = {str(key): _flattened(child, kinds) for key, child in items}
     if len(found) < len(items):
-        raise ValueError(f"two parts have one name among {', '.join(map(str, found))}")
+        raise ValueError(f"two parts have one name among {listed(found)}")
     return found
+
+
+def _kinds_of(tree: Any, known: dict[int, int]) -> int:
+    """Note which parts hold arrays, and whether they hold others too; the reader bounds their depth."""
+    items = parts_of(tree)
+    if items is None:
+        return _ARRAYS if is_array(tree) else _OTHERS
+    held = 0
+    for _, child in items:
+        held |= _kinds_of(child, known)
+    if held & _ARRAYS:
+        known[id(tree)] = held
+    return held
 
 
 def _top(tree: Any) -> list[Any]:

@@ -10,7 +10,8 @@ import click
 from fconv.cli.networks import model_options, network
 from fconv.cli.options import pairs
 from fconv.cli.options import shape as read_shape
-from fconv.cli.printing import echo, listed, plural, size
+from fconv.cli.printing import echo, plural, size
+from fconv.text import listed
 
 
 @click.command()
@@ -106,9 +107,9 @@ def _report(source: str, target: str, found: Any, kept: dict[str, Any], dropped:
     entries, written = plural(len(kept), "entry", "entries"), size(os.path.getsize(target))
     echo(f"{source}{where} -> {target}: {entries}, {written}")
     if found.left_out:
-        echo(f"left out of {source}: {listed(_heads(found.left_out, found.entry))}")
+        echo(f"left out of {source}: {listed(_heads(found.left_out, found.entry), 6)}")
     if dropped:
-        echo(f"not chosen: {listed(dropped)}")
+        echo(f"not chosen: {listed(dropped, 6)}")
 
 
 def _heads(names: list[str], entry: str) -> list[str]:

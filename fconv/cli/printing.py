@@ -90,12 +90,6 @@ def plural(count: int, what: str, many: str | None = None) -> str:
     return f"{count:,} {what if count == 1 else many or what + 's'}"
 
 
-def listed(names: Sequence[str], most: int = 6) -> str:
-    """Join names, and count those beyond `most`."""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
-
-
 def show_json(value: Any) -> None:
     """Print a value as JSON, which escapes control characters; what JSON lacks, as infinity, as text."""
     click.echo(json.dumps(_plain(value), indent=2, allow_nan=False).replace("\x7f", "\\u007f"))

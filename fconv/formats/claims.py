@@ -18,6 +18,7 @@ MOST_TEXT = 100_000_000
 """Bytes of names and texts in a file; the bound of the safetensors library."""
 
 _SPARE, _EXPANSION = 48 << 20, 16
+_SHORT = 1 << 20  # bytes of text beyond those of the file
 _MOST_AXES = 64  # NumPy's own bound
 _PIECE = 1 << 20
 _STEPS = np.zeros(256, np.int8)
@@ -50,6 +51,12 @@ class Budget:
                 f"its {self._size:,} bytes would come to more than {_SPARE >> 20} MB and {_EXPANSION} times "
                 f"its size in memory (what is your own can be stored uncompressed)"
             )
+
+
+def check_text(what: str, length: int, size: int) -> None:
+    """Refuse text out of proportion to its file: parsed, it takes many times its length."""
+    if length > min(size + _SHORT, MOST_TEXT):
+        raise ValueError(f"its {size:,} bytes hold {what} of {length:,}, which is out of proportion")
 
 
 @contextmanager

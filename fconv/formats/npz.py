@@ -19,7 +19,7 @@ import numpy as np
 from fconv.arrays import Array, Shape, asnumpy
 from fconv.files import atomic_write
 from fconv.formats import Entry
-from fconv.formats.claims import MOST_TEXT, Budget, array_bytes, parse_json, refusing, texts_of
+from fconv.formats.claims import Budget, array_bytes, check_text, parse_json, refusing, texts_of
 from fconv.formats.mapping import map_private, native, view
 from fconv.formats.zips import Member, Unpacked, check_member_name, members
 
@@ -131,8 +131,7 @@ class _naming:  # noqa: N801  # a context manager, lighter than a generator: the
 
 
 def _texts(file: BinaryIO, member: Member) -> dict[str, str]:
-    if member.size > MOST_TEXT:
-        raise ValueError(f"it claims {member.size} bytes of metadata; {MOST_TEXT} are allowed")
+    check_text("metadata", member.size, os.fstat(file.fileno()).st_size)
     x = _array(file, member, None)
     if x.dtype != np.uint8 or x.ndim != 1:
         raise ValueError(f"expected metadata in bytes, got {x.dtype} of shape {x.shape}")

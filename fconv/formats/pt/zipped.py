@@ -10,15 +10,13 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from fconv.arrays import Array
-from fconv.formats.claims import MOST_TEXT, Budget, parse_json, texts_of
+from fconv.formats.claims import Budget, check_text, parse_json, texts_of
 from fconv.formats.mapping import map_private, view
 from fconv.formats.pt.objects import resolved
 from fconv.formats.pt.pickles import unpickle
 from fconv.formats.pt.storages import Storage
 from fconv.formats.pt.vocabulary import CALLS, VALUES, storage_of
 from fconv.formats.zips import Member, Unpacked, members
-
-_MOST_PICKLE = 1 << 20  # bytes beyond those of the file
 
 TEXTS = "fconv.json"
 """The member that holds our texts; PyTorch passes over it."""
@@ -30,8 +28,7 @@ def read(file: BinaryIO, mmap: bool, strict: bool) -> tuple[Any, dict[str, str]]
     Storages that are stored as they are, which is how PyTorch writes them, are mapped
     copy-on-write; without `mmap` they are read, and their checksums proved.
     """
-    size = os.fstat(file.fileno()).st_size
-    budget = Budget(size)
+    budget = Budget(os.fstat(file.fileno()).st_size)
     listed = members(file, budget)
     if not any(member.checksum for member in listed):  # PyTorch can be told to leave them out
         listed = [member._replace(checksum=None) for member in listed]
@@ -39,11 +36,9 @@ def read(file: BinaryIO, mmap: bool, strict: bool) -> tuple[Any, dict[str, str]]
     folder = _folder(found)
     swap = _text(file, found.get(f"{folder}byteorder"), b"little") == b"big"
     storages: dict[str, Storage] = {}
-    member = found[f"{folder}data.pkl"]
-    if member.size > size + _MOST_PICKLE:  # torch.save compresses nothing
-        raise ValueError(f"its {size:,} bytes hold a pickle of {member.size:,}, which is out of proportion")
+    pickle = _text(file, found[f"{folder}data.pkl"])
     value = unpickle(
-        _text(file, member), 0, CALLS, VALUES, lambda identifier: storage_of(identifier, storages),
+        pickle, 0, CALLS, VALUES, lambda identifier: storage_of(identifier, storages),
         budget=budget, strict=strict,
     ).value  # fmt: skip
     memory = map_private(file) if mmap else None
@@ -78,8 +73,7 @@ def _folder(found: dict[str, Member]) -> str:
 def _text(file: BinaryIO, member: Member | None, default: bytes | None = None) -> bytes:
     if member is None:
         return default or b""
-    if member.size > MOST_TEXT:
-        raise ValueError(f"{member.name} has {member.size} bytes, expected at most {MOST_TEXT}")
+    check_text(shortened(member.name), member.size, os.fstat(file.fileno()).st_size)
     return Unpacked(file, member).read(member.size + 1)
 
 
