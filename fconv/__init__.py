@@ -20,6 +20,7 @@ from fconv.blocks import depthwise_separable_conv2d, squeeze_excitation
 from fconv.calls import call, parameter
 from fconv.checkpoint import load, load_metadata, save
 from fconv.checkpointer import Checkpointer
+from fconv.formats.placeholders import Placeholder
 from fconv.layer import Layer
 from fconv.layers import *
 from fconv.losses import *
@@ -48,6 +49,7 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "Checkpointer",
     "Layer",
+    "Placeholder",
     "TrainState",
     "__version__",
     "call",

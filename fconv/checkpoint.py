@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from fconv.formats import Entry, ending, format_of
+from fconv.formats import Entry, format_of, format_read
 from fconv.formats.claims import parse_json
 from fconv.structure import DEPTH, DIGITS, decode, encode
 from fconv.version import __version__
@@ -18,12 +18,12 @@ _FORMAT_NUMBER = "1"
 
 
 class FileDescription(NamedTuple):
-    """What `describe_file` finds.
+    """The result of `describe_file`.
 
     Attributes
     ----------
     format : str
-        The ending, as ``".safetensors"``.
+        The extension, as ``".safetensors"``; the usual one of the format for any other name.
     entries : list of Entry
         Each array's `name`, `shape`, `dtype` as it is stored (``"bfloat16"``, although it
         would be loaded as float32) and `nbytes`, in the order of the file.
@@ -55,7 +55,7 @@ def save(path: str | os.PathLike[str], tree: Any, metadata: Mapping[str, str] | 
     Raises
     ------
     ValueError
-        An unknown ending, two entries of one name, a name or a dtype that the format lacks, or
+        An unknown extension, two entries of one name, a name or a dtype that the format lacks, or
         a tree nested deeper than 100 levels.
     TypeError
         A leaf that cannot be stored, or metadata that is not text.
@@ -88,7 +88,7 @@ def save(path: str | os.PathLike[str], tree: Any, metadata: Mapping[str, str] | 
     room.write(path, arrays, texts)
 
 
-def load(path: str | os.PathLike[str], *, mmap: bool = True) -> Any:
+def load(path: str | os.PathLike[str], *, mmap: bool = True, strict: bool = False) -> Any:
     """Load what `save` wrote, or a file of another program.
 
     Nothing is unpickled, and every size, place and name that a file claims is proved before it
@@ -97,7 +97,9 @@ def load(path: str | os.PathLike[str], *, mmap: bool = True) -> Any:
     Parameters
     ----------
     path : str or path-like
-        A ``.safetensors`` or ``.npz`` file, or PyTorch's ``.pt``, ``.pth``, ``.th``, ``.tar``.
+        A ``.safetensors`` or ``.npz`` file, or PyTorch's ``.pt``, ``.pth``, ``.th``, ``.tar``. Under
+        any other name, such as ``last.ckpt`` or ``pytorch_model.bin``, it is recognised by its
+        contents.
     mmap : bool
         Leave the arrays in the file where they can be used as they lie there, and let the system
         fetch them when they are first touched. They can be written to, which changes them in
@@ -105,6 +107,11 @@ def load(path: str | os.PathLike[str], *, mmap: bool = True) -> Any:
         removed. A file must not be cut off or overwritten in place meanwhile: the system then
         ends the program. With False everything is read into memory, and a checksum, where the
         file has one, is proved.
+    strict : bool
+        Refuse a file of PyTorch's that holds more than arrays and plain values (numbers, text,
+        None, in dicts, lists, tuples and sets). Otherwise any other object in it, such as an
+        argparse.Namespace beside the weights, is given as a `Placeholder`, which shows the class
+        and its arguments and is never made or called.
 
     Returns
     -------
@@ -116,11 +123,12 @@ def load(path: str | os.PathLike[str], *, mmap: bool = True) -> Any:
     Raises
     ------
     ValueError
-        The ending is unknown, or the file is truncated, damaged or of another format.
+        The file is truncated, damaged, of another format, or would take far more memory than its
+        size; with `strict`, it holds objects that are neither arrays nor plain values.
     OSError
         The file cannot be read.
     """
-    arrays, texts = format_of("load", path).read(path, mmap=mmap)
+    arrays, texts = format_read("load", path)[1].read(path, mmap=mmap, strict=strict)
     if _STRUCTURE not in texts:
         return arrays
     if texts.get(_FORMAT) != _FORMAT_NUMBER:
@@ -155,7 +163,7 @@ def load_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     >>> load_metadata(path)["epoch"]
     '3'
     """
-    texts = format_of("load", path).describe(path)[1]
+    texts = format_read("load", path)[1].describe(path)[1]
     return {key: value for key, value in texts.items() if key not in _OWN_KEYS or key == _VERSION}
 
 
@@ -181,5 +189,5 @@ def describe_file(path: str | os.PathLike[str]) -> FileDescription:
     >>> describe_file(path).entries
     [Entry(name='weight', shape=(2, 3), dtype='float32', nbytes=24)]
     """
-    entries, texts = format_of("describe_file", path).describe(path)
-    return FileDescription(ending("describe_file", path), entries, texts)
+    kind, room = format_read("describe_file", path)
+    return FileDescription(kind, *room.describe(path))

@@ -11,7 +11,7 @@ from typing import Any
 from fconv import locks
 from fconv.checkpoint import load, save
 from fconv.files import remove_leftovers, sync_folder
-from fconv.formats import ending
+from fconv.formats import extension
 from fconv.options import whole
 
 
@@ -74,7 +74,7 @@ class Checkpointer:
         self._keep_every = (
             None if keep_every is None else whole("Checkpointer", "keep_every", keep_every, least=1)
         )
-        self._suffix = ending("Checkpointer", f"step{suffix}")
+        self._suffix = extension("Checkpointer", f"step{suffix}")
         self._names = re.compile(rf"step-(\d{{8,}}){re.escape(self._suffix)}")
         self._lock: locks.Lock | None = None
         self._damaged: set[int] = set()
@@ -155,7 +155,7 @@ class Checkpointer:
         return load(self.path(whole("Checkpointer.restore", "step", step, least=0)), mmap=False)
 
     def path(self, step: int) -> str:
-        """Give the name of a step's file, whether there is one or not.
+        """Return the name of a step's file, whether there is one or not.
 
         Examples
         --------

@@ -1,4 +1,4 @@
-"""What files of weights hold, ONNX's among them."""
+"""The contents of files of weights, ONNX's among them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from fconv.arrays import is_array
 from fconv.checkpoint import FileDescription, describe_file, load
-from fconv.weights import leaves_of
+from fconv.structure import leaves_of
 
 __all__ = ["describe", "other_values", "user_metadata"]
 
@@ -37,12 +37,16 @@ def describe(path: str | os.PathLike[str]) -> FileDescription:
 
 
 def other_values(path: str | os.PathLike[str], found: FileDescription) -> dict[str, Any]:
-    """Give what a file holds besides arrays, such as ``{"epoch": 3}``, by dotted name."""
+    """List what a file holds besides arrays, such as ``{"epoch": 3}``, by dotted name."""
     if found.format in (".safetensors", ".npz", ".onnx") and _STRUCTURE not in found.texts:
         return {}
-    return {name: value for name, value in leaves_of(load(path)) if not is_array(value)}
+    return {
+        name: value
+        for name, value in leaves_of(load(path), f"load: {os.fspath(path)}: ")
+        if not is_array(value)
+    }
 
 
 def user_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Give the texts of a file that are its user's, and not of fconv's own making."""
+    """Return the texts of a file that are its user's, and not of fconv's own making."""
     return {key: text for key, text in describe(path).texts.items() if not key.startswith("fconv.")}

@@ -9,6 +9,7 @@ import numpy as np
 
 from fconv import trees
 from fconv.arrays import Array, asnumpy, describe, is_array, library_of, native
+from fconv.text import listed
 
 _SINCE_0_4_1 = "num_batches_tracked"
 
@@ -38,10 +39,11 @@ def to_state_dict(params: Any) -> dict[str, Array]:
     >>> to_state_dict(({"weight": np.ones(2)}, (), {"bias": np.zeros(1)}))
     {'0.weight': array([1., 1.]), '2.bias': array([0.])}
     """
-    return _flat("to_state_dict", params)
+    return flattened("to_state_dict", params)
 
 
-def _flat(name: str, params: Any) -> dict[str, Array]:
+def flattened(name: str, params: Any) -> dict[str, Array]:
+    """Flatten parameters as `to_state_dict` does, with errors that begin with `name`."""
     flat: dict[str, Array] = {}
     for path, leaf in trees.leaves_with_path(params):
         entry = ".".join(path)
@@ -97,13 +99,13 @@ def from_state_dict(params: Any, state_dict: Mapping[str, Any], *, strict: bool 
     """
     if not isinstance(state_dict, (Mapping, tuple, list)):
         raise TypeError(f"from_state_dict: expected a state dict, got {describe(state_dict)}")
-    ours = _flat("from_state_dict", params)
+    ours = flattened("from_state_dict", params)
     if isinstance(state_dict, Mapping) and any(isinstance(v, (str, int, float)) for v in state_dict.values()):
         raise TypeError(
             f"from_state_dict: expected a state dict, got a dict of {', '.join(map(str, state_dict))}; "
             f"fconv.find_state_dict finds the one inside a checkpoint"
         )
-    theirs = _flat("from_state_dict", dict(state_dict) if isinstance(state_dict, Mapping) else state_dict)
+    theirs = flattened("from_state_dict", dict(state_dict) if isinstance(state_dict, Mapping) else state_dict)
     missing = [
         f"{name} {leaf.shape}"
         for name, leaf in ours.items()
@@ -250,11 +252,11 @@ def find_state_dict(tree: Any) -> dict[str, Any]:
     if _of_arrays(tree):
         return to_state_dict(dict(tree) if isinstance(tree, Mapping) else tree)
     entries = tree.items() if isinstance(tree, Mapping) else enumerate(tree)
-    found = {str(name): value for name, value in entries if _of_arrays(value)}
+    found = [(name, value) for name, value in entries if _of_arrays(value)]
     if len(found) == 1:
-        return to_state_dict(next(iter(found.values())))
-    what = f"several: {', '.join(found)}" if found else "none"
-    names = ", ".join(map(str, tree)) if isinstance(tree, Mapping) else f"{len(tree)} values"
+        return to_state_dict(found[0][1])
+    what = f"several: {listed([name for name, _ in found])}" if found else "none"
+    names = listed(tree) if isinstance(tree, Mapping) else f"{len(tree)} values"
     raise ValueError(f"find_state_dict: expected one state dict, got {what} among {names}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from fconv import trees
 from fconv.arrays import Array, asnumpy, describe, is_array
 
 _MOST_LEVELS = 100
+_MOST_LETTERS = 20_000_000
 DEPTH = 2 * _MOST_LEVELS + 4
 """How deep the JSON of a tree nests at most: two levels for each of the tree's."""
 DIGITS = 4300
@@ -80,6 +82,55 @@ def below(node: Any) -> list[tuple[Any, Any]]:
     if "items" in node:
         return list(zip(node["keys" if "keys" in node else "fields"], node["items"], strict=True))
     return list(enumerate(node.get("list") or node.get("tuple") or ()))
+
+
+def leaves_of(tree: Any, who: str = "") -> Iterator[tuple[str, Any]]:
+    """List the leaves of a tree from any file by dotted name, in order, whatever kind they are.
+
+    Raises
+    ------
+    ValueError
+        Two leaves have one name, or the names are long out of all proportion; `who` begins the text.
+
+    Examples
+    --------
+    >>> list(leaves_of({"net": {"weight": 1}, "lr": [0.1, 0.2]}))
+    [('net.weight', 1), ('lr.0', 0.1), ('lr.1', 0.2)]
+    >>> list(leaves_of({"a.b": 1, "a": {"b": 2}}))
+    Traceback (most recent call last):
+    ValueError: two values are named 'a.b', so that one of them would be lost
+    """
+    seen: set[str] = set()
+    letters = 0
+    stack: list[tuple[str, Iterator[tuple[Any, Any]]]] = [("", iter([("", tree)]))]
+    while stack:  # no recursion: the depth is the file's
+        prefix, items = stack[-1]
+        key, node = next(items, (None, stack))
+        if node is stack:
+            stack.pop()
+            continue
+        name = f"{prefix}.{key}" if prefix else str(key)
+        letters += len(name)
+        if letters > _MOST_LETTERS:
+            raise ValueError(f"{who}the names of its values have more than {_MOST_LETTERS:,} letters")
+        below = parts_of(node)
+        if below is not None:
+            stack.append((name, iter(below)))
+            continue
+        if name in seen:
+            shown = repr(name[:200])
+            raise ValueError(f"{who}two values are named {shown}, so that one of them would be lost")
+        seen.add(name)
+        yield name, node
+
+
+def parts_of(node: Any) -> list[tuple[Any, Any]] | None:
+    """List the parts of a node by name; None for a leaf."""
+    if isinstance(node, dict):
+        return list(node.items())
+    if trees.is_namedtuple(node):
+        return list(zip(node._fields, node, strict=True))
+    return list(enumerate(node)) if isinstance(node, (list, tuple)) else None
 
 
 def decode(node: Any, arrays: dict[str, Array]) -> Any:

@@ -14,11 +14,12 @@ from fconv.arrays import Array, Shape, asnumpy, is_array
 from fconv.checkpoint import load
 from fconv.layer import Layer, Params
 from fconv.state_dict import find_state_dict, from_state_dict, rename
+from fconv.structure import leaves_of, parts_of
+from fconv.text import listed
 
 __all__ = [
     "Weights",
     "cast",
-    "leaves_of",
     "params_from",
     "read_weights",
     "renamed",
@@ -84,9 +85,10 @@ def read_weights(path: str | os.PathLike[str], entry: str | None = None) -> Weig
 
         return Weights(initializers(path), "", [])
     tree = load(path)
-    where = _place(os.fspath(path), tree, entry)
+    leaves = list(leaves_of(tree, f"read_weights: {os.fspath(path)}: "))
+    where = _place(os.fspath(path), tree, leaves, entry)
     arrays, left_out = {}, []
-    for name, value in leaves_of(tree):
+    for name, value in leaves:
         inside = name == where or not where or name.startswith(where + ".")
         if inside and is_array(value):
             arrays[name[len(where) + 1 :] if where and name != where else name or "array"] = asnumpy(value)
@@ -97,16 +99,16 @@ def read_weights(path: str | os.PathLike[str], entry: str | None = None) -> Weig
     return Weights(arrays, where, left_out)
 
 
-def _place(path: str, tree: Any, entry: str | None) -> str:
+def _place(path: str, tree: Any, leaves: list[tuple[str, Any]], entry: str | None) -> str:
     if entry is not None:
-        names = [name for name, _ in leaves_of(tree) if name == entry or name.startswith(entry + ".")]
+        names = [name for name, _ in leaves if name == entry or name.startswith(entry + ".")]
         if not names:
-            raise ValueError(
-                f"read_weights: {path}: expected an entry {entry!r}, got {', '.join(map(str, _top(tree)))}"
-            )
+            raise ValueError(f"read_weights: {path}: expected an entry {entry!r}, got {listed(_top(tree))}")
         return entry
-    flat = _flattened(tree)
     try:
+        kinds: dict[int, int] = {}
+        _kinds_of(tree, kinds)
+        flat = {"array": tree} if is_array(tree) else _flattened(tree, kinds)
         found = find_state_dict(flat)
     except (ValueError, TypeError) as error:
         raise ValueError(f"read_weights: {path}: {error}; --entry says which to take") from None
@@ -115,44 +117,38 @@ def _place(path: str, tree: Any, entry: str | None) -> str:
     return next(at for at, leaf in leaves_of(flat) if leaf is first).removesuffix(name).removesuffix(".")
 
 
-def _flattened(tree: Any) -> Any:
+_ARRAYS, _OTHERS = 1, 2
+
+
+def _flattened(tree: Any, kinds: dict[int, int]) -> Any:
     """Make a state dict of every part that holds arrays alone, as our own nested parameters do."""
-    leaves = dict(leaves_of(tree))
-    if leaves and all(is_array(leaf) for leaf in leaves.values()):
-        return {name or "array": leaf for name, leaf in leaves.items()}
-    items = _items(tree)
-    return tree if items is None else {str(key): _flattened(child) for key, child in items}
+    held = kinds.get(id(tree), 0)
+    if held == _ARRAYS:
+        return {name or "array": leaf for name, leaf in leaves_of(tree)}
+    items = parts_of(tree) if held else None
+    if items is None:
+        return tree
+    found = {str(key): _flattened(child, kinds) for key, child in items}
+    if len(found) < len(items):
+        raise ValueError(f"two parts have one name among {listed(found)}")
+    return found
+
+
+def _kinds_of(tree: Any, known: dict[int, int]) -> int:
+    """Note which parts hold arrays, and whether they hold others too; the reader bounds their depth."""
+    items = parts_of(tree)
+    if items is None:
+        return _ARRAYS if is_array(tree) else _OTHERS
+    held = 0
+    for _, child in items:
+        held |= _kinds_of(child, known)
+    if held & _ARRAYS:
+        known[id(tree)] = held
+    return held
 
 
 def _top(tree: Any) -> list[Any]:
     return list(tree) if isinstance(tree, dict) else [f"a {type(tree).__name__}"]
-
-
-def leaves_of(tree: Any) -> Iterable[tuple[str, Any]]:
-    """Give the leaves of a tree from any file by dotted name, in order, whatever kind they are.
-
-    Examples
-    --------
-    >>> list(leaves_of({"net": {"weight": 1}, "lr": [0.1, 0.2]}))
-    [('net.weight', 1), ('lr.0', 0.1), ('lr.1', 0.2)]
-    """
-    pending: list[tuple[str, Any]] = [("", tree)]
-    while pending:  # no recursion: the depth is the file's
-        name, node = pending.pop()
-        items = _items(node)
-        if items is None:
-            yield name, node
-        else:
-            pending += [(f"{name}.{key}" if name else str(key), child) for key, child in reversed(items)]
-
-
-def _items(node: Any) -> list[tuple[Any, Any]] | None:
-    """Give the parts of a node by name; None for a leaf."""
-    if isinstance(node, dict):
-        return list(node.items())
-    if isinstance(node, tuple) and hasattr(node, "_fields"):
-        return list(zip(node._fields, node, strict=True))
-    return list(enumerate(node)) if isinstance(node, (list, tuple)) else None
 
 
 def renamed(arrays: Mapping[str, Array], prefixes: Mapping[str, str]) -> dict[str, Array]:
@@ -266,7 +262,7 @@ def without_wrapper(arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def params_from(net: Layer, shape: Shape, weights: Mapping[str, Array], dtype: Any = np.float32) -> Params:
-    """Give a network its parameters from a state dict that must fit in full.
+    """Return a network its parameters from a state dict that must fit in full.
 
     Raises
     ------

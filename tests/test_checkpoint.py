@@ -239,8 +239,12 @@ def test_what_cannot_be_stored_is_refused_before_a_file_is_made(tmp_path):
                 fc.save(tmp_path / f"x{ending}", bad)
     with pytest.raises(ValueError, match=r"expected a name ending in \.safetensors, \.npz, .* or \.tar, got"):
         fc.save(tmp_path / "net.txt", PARAMS)
-    with pytest.raises(ValueError, match=r"expected a name ending in \.safetensors, \.npz, .* or \.tar, got"):
+    (tmp_path / "net.txt").write_text("notes")
+    with pytest.raises(
+        ValueError, match=r"PyTorch's, \.safetensors or \.npz, got '.*net\.txt', .* begins with b'notes'"
+    ):
         fc.load(tmp_path / "net.txt")
+    (tmp_path / "net.txt").unlink()
     with pytest.raises(FileNotFoundError):
         fc.save(tmp_path / "nowhere" / "net.npz", PARAMS)
     with pytest.raises(FileNotFoundError):

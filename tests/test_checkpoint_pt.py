@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections import namedtuple
-from types import ModuleType
 
 import numpy as np
 import pytest
 
 import fconv as fc
 from fconv.checkpoint import describe_file
+from fconv.formats import pt
 from fconv.testing.purity import same_bits
 
 A, B = np.ones((2, 3), np.float32), np.arange(2.0)
@@ -22,10 +21,10 @@ Point = namedtuple("Point", ["x", "y"])
 def files(monkeypatch):
     """Objects by file name, in the place of the module that writes them."""
     kept = {}
-    module = ModuleType("fconv.torch.files")
-    module.read_pt = lambda path, mmap=True: kept[os.fspath(path)]
-    module.write_pt = lambda path, found, texts: kept.update({os.fspath(path): (found, dict(texts))})
-    monkeypatch.setitem(sys.modules, "fconv.torch.files", module)
+    monkeypatch.setattr(pt, "read_pt", lambda path, **options: kept[os.fspath(path)])
+    monkeypatch.setattr(
+        pt, "write_pt", lambda path, found, texts: kept.update({os.fspath(path): (found, dict(texts))})
+    )
     return kept
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -45,7 +46,10 @@ def test_idx_comes_back(tmp_path_factory, zipped, kind, shape):
         (b"\0\0\x08\2\0\0\0\1", "ends within its header of 2 sizes"),
         (b"\0\0\x08\1\0\0\0\5abcd", r"has a body of 4 bytes; shape \(5,\) needs 5"),
         (b"\0\0\x08\1\0\0\0\5abcdef", r"has a body of more than 5 bytes; shape \(5,\) needs 5"),
-        (b"\0\0\x0e\3\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xffab", "has a body of 2 bytes"),
+        (
+            b"\0\0\x0e\3\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xffab",
+            "says that its shape is .* no array can",
+        ),
     ],
 )
 def test_damaged_idx_files_are_named(tmp_path, zipped, data, text):
@@ -61,6 +65,28 @@ def test_gzip_cut_off_is_named(tmp_path):
         (tmp_path / "cut.gz").write_bytes(whole[:length])
         with pytest.raises(ValueError, match=r"read_idx: .*cut\.gz"):
             fc.data.read_idx(tmp_path / "cut.gz")
+
+
+def test_gzip_is_not_a_bomb(tmp_path):
+    path = tmp_path / "bomb.gz"
+    size = 1 << 30
+    with gzip.open(path, "wb", 1) as file:
+        file.write(b"\0\0\x08\1" + struct.pack(">I", size))
+        for _ in range(100):  # a tenth would do: it is refused by its header
+            file.write(bytes(1 << 20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"bomb\.gz says that its shape is .* more than 48 MB"):
+            fc.data.read_idx(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_pointer_in_the_place_of_an_idx_file_is_named(tmp_path):
+    (tmp_path / "x").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:01\n")
+    with pytest.raises(ValueError, match="is no idx file but a Git LFS pointer"):
+        fc.data.read_idx(tmp_path / "x")
 
 
 def write_mnist(folder, zipped=False, train=5, test=3, labels=None):

@@ -95,6 +95,21 @@ def test_folders_without_pictures_are_refused(tmp_path, folder):
         read_images(folder, channels=2)
 
 
+def test_a_picture_too_large_for_the_memory_does_not_lose_the_folder(folder, monkeypatch):
+    from fconv.data import folders
+
+    def read(path):
+        if path.name.startswith("a"):
+            raise MemoryError
+        return folders_read(path)
+
+    folders_read = folders.read_image
+    monkeypatch.setattr(folders, "read_image", read)
+    images = read_images(folder, least=5)
+    assert images.names == ["b_grey.png", "c_alpha.png", "d_deep.png"]
+    assert images.skipped["a_rgb.png"] == "there is not enough memory for it"
+
+
 @given(
     key=fst.keys(), size=st.integers(1, 5), factor=st.integers(1, 3), count=st.integers(1, 4),
     sides=st.lists(st.tuples(st.integers(5, 9), st.integers(5, 9)), min_size=1, max_size=3),

@@ -2,24 +2,33 @@
 
 import pytest
 
-from tests.fuzz.__main__ import TARGETS, fuzz
+from tests.fuzz import __main__ as fuzzer
+from tests.fuzz.__main__ import TARGETS, available, fuzz
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", TARGETS)
 def test_damaged_files_are_read_or_refused(name, tmp_path):
+    if not available(name):
+        pytest.skip("needs onnx")
     assert fuzz(name, 300, 1, tmp_path) == 0
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_the_fuzzer_sees_a_crash(monkeypatch, tmp_path):
-    make, read = TARGETS["pickle"]
+def harmed(data):
+    if b"\xff" in data:
+        raise KeyError(data)
 
-    def harmed(data):
-        if b"\xff" in data:
-            raise KeyError(data)
-        return read(data)
 
-    monkeypatch.setitem(TARGETS, "pickle", (lambda: make()[:1], harmed))
+def swollen(data):
+    return bytes(70_000_000 + 20 * len(data)).replace(b"\0", b"a")
+
+
+@pytest.mark.parametrize(("read", "text"), [(harmed, "KeyError"), (swollen, "MB for")])
+def test_the_fuzzer_sees_a_crash_and_memory(read, text, monkeypatch, tmp_path, capsys):
+    if read is swollen and not fuzzer.Memory().known:
+        pytest.skip("needs Linux's /proc")
+    make = fuzzer.target("pickle")[0]
+    monkeypatch.setattr(fuzzer, "target", lambda name: (make[:1], read))
     assert fuzz("pickle", 300, 1, tmp_path) > 0
     assert any(tmp_path.iterdir())
+    assert text in capsys.readouterr().out

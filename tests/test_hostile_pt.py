@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fconv as fc
-from fconv.torch.files import write_pt
+from fconv.formats.pt.files import write_pt
 from tests.data import record_pt
 
 MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, 2)
@@ -86,9 +86,9 @@ PICKLES = {
     "getattr": (b"\x80\x02cbuiltins\ngetattr\n.", "it asks for 'builtins.getattr'"),
     "a dotted name": (b"\x80\x04" + text("torch") + text("serialization.os.system") + b"\x93.", "it asks for 'torch.serialization.os.system'"),
     "a name that ends never": (b"\x80\x02c" + b"a" * 5000, "a name without an end"),
-    "inst": (b"\x80\x02(ios\nsystem\n.", "the opcode INST"),
-    "obj": (b"\x80\x02(cbuiltins\nset\no.", "the opcode OBJ"),
-    "newobj_ex": (b"\x80\x04cbuiltins\nset\n)}\x92.", "the opcode NEWOBJ_EX"),
+    "inst": (b"\x80\x02(ios\nsystem\n.", "it asks for 'os.system'"),
+    "obj": (b"\x80\x02(cos\nsystem\no.", "it asks for 'os.system'"),
+    "newobj_ex": (b"\x80\x04cos\nsystem\n)}\x92.", "it asks for 'os.system'"),
     "ext": (b"\x80\x02\x82\x01.", "the opcode EXT1"),
     "reduce of a value": (b"\x80\x02" + text("os.system") + text("ls") + b"\x85R.", "calls 'os.system', which is no name"),
     "reduce with a list": (b"\x80\x02cbuiltins\nset\n]R.", "calls builtins.set with list, expected a tuple"),
@@ -101,21 +101,21 @@ PICKLES = {
     "a name left as a value": (b"\x80\x02cbuiltins\nset\n.", "where a value should stand"),
     "a class of storages left as a value": (b"\x80\x02ctorch\nFloatStorage\n.", "where a value should stand"),
     "deep": (DEEP, "nests more than 100 deep"),
-    "contains itself": (LOOP, "contains itself"),
-    "a bomb of references": (BOMB, "unfolds to more than 5,000,000 values"),
+    "contains itself": (LOOP, "holds a value that contains itself"),
+    "a bomb of references": (BOMB, "unfolds to more than 1,00[0-9],[0-9]* values"),
     "keys that collide": (KEYS, "which is no 64-bit integer"),
     "a long integer": (b"\x80\x02\x8b" + struct.pack("<i", 1 << 20) + bytes(1 << 20) + b".", "an integer of 1048576 bytes"),
     "a long integer of negative size": (b"\x80\x02\x8b" + struct.pack("<i", -5) + b".", "ends early"),
     "text that is not there": (b"\x80\x04\x8d" + struct.pack("<Q", 1 << 62) + b".", "ends early"),
     "bytes that are not there": (b"\x80\x02B" + struct.pack("<I", 1 << 31) + b".", "ends early"),
     "text that is none": (b"\x80\x02X" + struct.pack("<I", 2) + b"\xff\xfe.", "damaged at byte"),
-    "an empty stack": (b"\x80\x020.", "damaged at byte"),
+    "an empty stack": (b"\x80\x020.", "takes a value that is not there"),
     "no value": (b"\x80\x02.", "ends with 0 values"),
     "two values": (b"\x80\x02NN.", "ends with 2 values"),
     "an unknown memo": (b"\x80\x02h\x07.", "asks for value 7, which it never kept"),
     "a mark left": (b"\x80\x02(.", "ends with 1 values"),
     "no mark": (b"\x80\x02Nt.", "lacks a mark"),
-    "a tuple of a mark": (b"\x80\x02N(N\x87.", "a tuple of what is not there"),
+    "a tuple of a mark": (b"\x80\x02N(N\x87.", "takes a value that is not there"),
     "appends to a dict": (b"\x80\x02}Na.", "adds to dict as if it were a list"),
     "sets an item of a list": (b"\x80\x02]NNs.", "adds to list as if it were a dict"),
     "a key without a value": (b"\x80\x02}(Nu.", "a key without a value"),
@@ -135,7 +135,7 @@ PICKLES = {
     "a negative stride": (tensor(offset=1, strides=(-1,)), "a tensor has offset 1"),
     "more sizes than strides": (tensor(shape=(1, 2)), "a tensor has offset 0"),
     "a huge shape": (tensor(shape=(1 << 40, 1 << 40), strides=(0, 0)), "no array can have shape"),
-    "repeated without end": (tensor(shape=(1 << 33,), strides=(0,)), "repeats a storage of 2 numbers far too often"),
+    "repeated without end": (tensor(shape=(1 << 33,), strides=(0,)), "would come to more than 48 MB"),
     "a count that lies": (tensor(count=3), "has 8 bytes, expected 12"),
     "a negative count": (tensor(count=-1), "an odd storage"),
     "an unknown storage": (tensor(kind=b"ctorch\nQInt8Storage\n"), "it asks for 'torch.QInt8Storage'"),
@@ -149,7 +149,7 @@ def refused(path, text, most_seconds=2.0, most_bytes=64e6):
     tracemalloc.start()
     start = time.process_time()
     with pytest.raises(ValueError, match=text) as found:
-        fc.load(path)
+        fc.load(path, strict=True)
     seconds, peak = time.process_time() - start, tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert seconds < most_seconds
@@ -167,7 +167,7 @@ def test_a_hostile_pickle_is_refused(tmp_path, name, mmap):
     path.write_bytes(archive(pickled, {"0": bytes(8)}))
     refused(path, message)
     with pytest.raises(ValueError, match=message):
-        fc.load(path, mmap=mmap)
+        fc.load(path, mmap=mmap, strict=True)
 
 
 @pytest.mark.parametrize("name", PICKLES)
@@ -208,7 +208,7 @@ def test_a_zip_bomb_is_refused(tmp_path):
                 entry.write(bytes(1 << 20))
     path.write_bytes(buffer.getvalue())
     assert len(buffer.getvalue()) < 3e6
-    refused(path, "claim to expand to", most_bytes=8e6)
+    refused(path, "would come to more than 48 MB", most_bytes=8e6)
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def test_a_small_file_does_not_make_much_of_itself(name, tmp_path):
     tracemalloc.start()
     try:
         with pytest.raises(
-            ValueError, match=r"makes more than 256 MB of values|MB beside storages of 4 bytes"
+            ValueError, match=r"would come to more than 48 MB and 16 times its size|hold a pickle of"
         ):
             fc.load(path)
         assert tracemalloc.get_traced_memory()[1] < 600 << 20

@@ -60,7 +60,17 @@ def test_ties_share_the_gradient():
 
 @pytest.mark.parametrize(
     "shapes",
-    [((3, 4), (4, 2)), ((5, 3, 4), (4, 2)), ((2, 1, 3, 4), (5, 4, 6)), ((2, 3, 0), (2, 0, 4))],
+    [
+        ((3, 4), (4, 2)),
+        ((5, 3, 4), (4, 2)),
+        ((2, 1, 3, 4), (5, 4, 6)),
+        ((2, 3, 0), (2, 0, 4)),
+        ((3, 4), (4,)),
+        ((4,), (4, 2)),
+        ((4,), (4,)),
+        ((5, 2, 3, 4), (4,)),
+        ((4,), (5, 2, 4, 3)),
+    ],
     ids=str,
 )
 def test_matmul_is_numpys(shapes):
@@ -93,6 +103,8 @@ def test_three_arrays_are_stretched_too():
         (lambda: fc.divide().out_shape(((1,), (1,), (1,))), "divide: expected two inputs, got 3"),
         (lambda: fc.add().out_shape(((2, 3), (2, 4))), r"add: expected shapes that are equal or 1 .* got \(2, 3\) and \(2, 4\)"),
         (lambda: fc.matmul().out_shape(((3, 4), (3, 4))), "matmul: expected shapes"),
+        (lambda: fc.matmul().out_shape(((3, 4), (3,))), r"or \(k,\) for either, got \(3, 4\) and \(3,\)"),
+        (lambda: fc.matmul().out_shape(((3, 4), ())), "matmul: expected shapes"),
         (lambda: fc.stack(3).out_shape(((3, 4), (3, 4))), "stack: expected a place among the axes"),
         (lambda: fc.stack().out_shape(((3, 4), (3, 5))), "stack: expected inputs of one shape"),
         (lambda: fc.chunk(2, 2).out_shape((2, 3)), "chunk: an axis of 2 has no piece 2 of 2"),

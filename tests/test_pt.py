@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import fconv as fc
-from fconv.torch.files import read_pt, write_pt
+from fconv.formats.pt.files import read_pt, write_pt
 from tests.data import record_pt
 
 DTYPES = ("f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "?", "c8", "c16")

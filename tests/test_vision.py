@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tracemalloc
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -235,6 +237,90 @@ def test_pictures_of_other_kinds_are_refused_by_name(image, tmp_path):
     (tmp_path / "d.png").write_bytes(deep)
     with pytest.raises(ValueError, match="a 16-bit colour PNG"):
         read_image(tmp_path / "d.png")
+
+
+EPS = b"""%!PS-Adobe-3.0 EPSF-3.0
+%%BoundingBox: 0 0 9 9
+%%EndComments
+(harm) (w) file closefile
+%%EOF
+"""
+
+
+def test_no_picture_starts_another_program(image, tmp_path, monkeypatch):
+    """Pillow hands an EPS to Ghostscript, whatever the file is named; here formats are a short list."""
+    import subprocess
+
+    for start in ("Popen", "run", "check_call", "check_output"):
+        monkeypatch.setattr(subprocess, start, lambda *a, **k: pytest.fail("a program was started"))
+    (tmp_path / "photo.png").write_bytes(EPS)
+    others = {"photo.png"}
+    for kind in ("PDF", "EPS", "TGA", "PCX", "ICO", "SGI", "JPEG2000"):
+        if kind in image.SAVE:
+            others.add(f"{kind}.png")
+            with open(tmp_path / f"{kind}.png", "wb") as file:
+                image.new("RGB", (16, 16)).save(file, kind)
+    for name in others:
+        with pytest.raises(ValueError, match=rf"{name}: expected a picture \(PNG, JPEG, .*, got a file"):
+            read_image(tmp_path / name)
+    for kind in ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM"):
+        with open(tmp_path / "x", "wb") as file:
+            image.new("L", (3, 2)).save(file, kind)
+        assert read_image(tmp_path / "x").pixels.shape[1:] == (2, 3), kind
+
+
+def test_a_picture_out_of_proportion_is_refused_before_it_is_decoded(image, tmp_path):
+    image.new("1", (10500, 10500)).save(tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size < 40_000
+    with (
+        pytest.warns(image.DecompressionBombWarning),
+        pytest.raises(
+            ValueError, match=r"a\.png: .* bytes say that they hold 10500x10500 pixels, expected at most"
+        ),
+    ):
+        read_image(tmp_path / "a.png")
+    image.new("P", (10, 10)).save(tmp_path / "a.gif")
+    data = bytearray((tmp_path / "a.gif").read_bytes())
+    data[6:10] = b"\xff\x03\xff\x03"  # a larger canvas, of which no pixel is in the file
+    (tmp_path / "a.gif").write_bytes(data)
+    with pytest.raises(ValueError, match="expected a GIF whose picture fills it"):
+        read_image(tmp_path / "a.gif")
+
+
+def test_a_chunk_that_claims_gigabytes_takes_none(image, tmp_path):
+    import tracemalloc
+
+    image.new("L", (9, 9)).save(tmp_path / "a.png")
+    data = bytearray((tmp_path / "a.png").read_bytes())
+    at = data.index(b"IDAT") - 4
+    data[at : at + 4] = b"\xff\xff\xff\xf0"
+    (tmp_path / "a.png").write_bytes(data)
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(ValueError):  # some versions of Pillow read what they need and no more
+            read_image(tmp_path / "a.png")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_callers_own_filters_decide_on_pillows_warnings(image, tmp_path, monkeypatch):
+    monkeypatch.setattr(image, "MAX_IMAGE_PIXELS", 50)
+    image.new("L", (10, 9)).save(tmp_path / "a.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match=r"a\.png: Image size \(90 pixels\) exceeds"):
+            read_image(tmp_path / "a.png")
+        warnings.simplefilter("ignore")
+        assert read_image(tmp_path / "a.png").pixels.shape == (1, 9, 10)
+    with pytest.warns(image.DecompressionBombWarning):
+        read_image(tmp_path / "a.png")
+
+
+def test_a_pointer_in_the_place_of_a_picture_is_named(image, tmp_path):
+    (tmp_path / "a.png").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:01\n")
+    with pytest.raises(ValueError, match=r"got a Git LFS pointer, .* run git lfs pull"):
+        read_image(tmp_path / "a.png")
 
 
 def sixteen_bit_png(values):

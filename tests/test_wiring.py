@@ -88,3 +88,12 @@ def test_shared_parameters_are_named_once():
     at = list(placed(fc.repeat(conv(), 3, shared=True), (1, 4, 5, 5)))
     assert [p.shared for p in at] == [False, True, True]
     assert [p.shape for p in at] == [(1, 4, 5, 5)] * 3
+
+
+def test_two_layers_of_one_name_are_refused():
+    net = fc.graph({"a.b": (fc.relu(), "x"), "a": (fc.compose(b=fc.sigmoid()), "a.b")})
+    with pytest.raises(ValueError, match=r"graph: two layers or inputs are named 'a\.b' once the dots"):
+        flat(net)
+    net = fc.graph({"a": (fc.compose(b=fc.sigmoid()), "a.b")}, inputs="a.b")
+    with pytest.raises(ValueError, match=r"graph: two layers or inputs are named 'a\.b' once the dots"):
+        flat(net)

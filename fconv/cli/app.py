@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import traceback
 from typing import Any
 
 import click
@@ -15,8 +16,10 @@ from fconv.cli.diff import diff
 from fconv.cli.doctor import doctor
 from fconv.cli.inspect import inspect
 from fconv.cli.predict import predict
+from fconv.cli.printing import echo
 from fconv.cli.restore import denoise, upscale
 from fconv.cli.summary import models, summary
+from fconv.text import printable
 from fconv.version import __version__
 
 _LONGEST_ERROR = 1000
@@ -27,7 +30,7 @@ class _Trouble(click.ClickException):
     """An error in one line."""
 
     def show(self, file: Any = None) -> None:
-        click.echo(f"fconv: {self.format_message()}", file=file, err=file is None)
+        click.echo(printable(f"fconv: {self.format_message()}"), file=file, err=file is None)
 
 
 class _NoComparison(_Trouble):
@@ -49,18 +52,22 @@ class _Group(click.Group):
             with open(os.devnull, "w") as nowhere:
                 os.dup2(nowhere.fileno(), 1)
             ctx.exit(_PIPE_CLOSED)
+        except click.ClickException as error:  # it may speak of a file's name
+            error.message = printable(error.message)  # type: ignore[misc]
+            raise
         except KeyboardInterrupt:
             click.echo("fconv: interrupted", err=True)
             ctx.exit(_INTERRUPTED)
         except (ValueError, TypeError, OSError, ImportError, MemoryError, ArithmeticError) as error:
             if ctx.params.get("traceback"):
-                raise
+                echo(*traceback.format_exc().rstrip().split("\n"), err=True)
+                ctx.exit(1)
             kind = _NoComparison if ctx.invoked_subcommand == "diff" else _Trouble
             raise kind(one_line(error)) from error
 
 
 def one_line(error: BaseException) -> str:
-    """Give an error in one line of bounded length."""
+    """Write an error in one line of bounded length."""
     text = str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         text = f"{os.fspath(error.filename)}: {error.strerror.lower()}"

@@ -10,7 +10,8 @@ import click
 from fconv.cli.networks import model_options, network
 from fconv.cli.options import pairs
 from fconv.cli.options import shape as read_shape
-from fconv.cli.printing import listed, plural, size
+from fconv.cli.printing import echo, plural, size
+from fconv.text import listed
 
 
 @click.command()
@@ -35,7 +36,7 @@ from fconv.cli.printing import listed, plural, size
 )
 @click.option(
     "--dtype", type=click.Choice(["float16", "float32", "float64"]),
-    help="Convert floating-point entries; whole numbers stay.",
+    help="Convert floating-point entries; integers stay.",
 )  # fmt: skip
 @click.option("--model", metavar="MODEL", help="The network, for an OUT of .onnx; see fconv summary --help.")
 @model_options
@@ -46,9 +47,10 @@ def convert(
     add_prefix: str | None, only: tuple[str, ...], drop: tuple[str, ...], dtype: str | None,
     model: str | None, option: dict[str, Any], shape: tuple[int, ...] | None, force: bool,
 ) -> None:  # fmt: skip
-    """Convert the weights in IN to the format that OUT's ending names.
+    """Convert the weights in IN to the format that OUT's extension names.
 
-    IN is .safetensors, .npz, .pt, .pth, .th, .tar or .onnx; OUT any of them. What an IN holds besides
+    IN is .safetensors, .npz, .pt, .pth, .th, .tar or .onnx, or of another name, such as .ckpt and .bin, and
+    recognised by its contents; OUT any of those extensions. What an IN holds besides
     weights (optimizer states, counters) is left out, and the command says so. OUT appears when it is
     complete, and is not overwritten without --force.
 
@@ -60,7 +62,7 @@ def convert(
       fconv convert resnet18.pth resnet18.onnx --model resnet18 --shape 1,3,224,224
     """
     import fconv as fc
-    from fconv.formats import ending
+    from fconv.formats import extension
     from fconv.inspection import user_metadata
     from fconv.weights import cast, params_from, read_weights, renamed, selected
 
@@ -70,7 +72,7 @@ def convert(
     if not to_onnx and (model is not None or option or shape is not None):
         raise click.UsageError("--model, --option and --shape are for an OUT of .onnx")
     if not to_onnx:
-        ending("convert", target)
+        extension("convert", target)
     if os.path.exists(target):
         if os.path.samefile(source, target):
             raise ValueError(f"convert: {target} is IN itself")
@@ -103,11 +105,11 @@ def convert(
 def _report(source: str, target: str, found: Any, kept: dict[str, Any], dropped: list[str]) -> None:
     where = f" ({found.entry})" if found.entry else ""
     entries, written = plural(len(kept), "entry", "entries"), size(os.path.getsize(target))
-    click.echo(f"{source}{where} -> {target}: {entries}, {written}")
+    echo(f"{source}{where} -> {target}: {entries}, {written}")
     if found.left_out:
-        click.echo(f"left out of {source}: {listed(_heads(found.left_out, found.entry))}")
+        echo(f"left out of {source}: {listed(_heads(found.left_out, found.entry), 6)}")
     if dropped:
-        click.echo(f"not chosen: {listed(dropped)}")
+        echo(f"not chosen: {listed(dropped, 6)}")
 
 
 def _heads(names: list[str], entry: str) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from fconv.cli.printing import plural, show_json, table
+from fconv.cli.printing import echo, plural, show_json, table
 
 _MOST_SHOWN = 50
 
@@ -56,16 +56,16 @@ def diff(
     if shown:
         rows = [("differing", "absolute", "relative")]
         rows += [(d.name, f"{d.absolute:.3g}", f"{d.relative:.3g}") for d in shown]
-        click.echo("\n".join(table(rows, "<>>")))
+        echo(*table(rows, "<>>"))
         if len(shown) < len(beyond):
-            click.echo(f"and {len(beyond) - len(shown):,} more (--all)")
+            echo(f"and {len(beyond) - len(shown):,} more (--all)")
     alike = len(found.differences) - len(beyond)
     within = f" within {tolerance:g}" if tolerance else ""
-    click.echo(f"{plural(alike, 'entry', 'entries')} equal{within}, {len(beyond):,} differing")
+    echo(f"{plural(alike, 'entry', 'entries')} equal{within}, {len(beyond):,} differing")
     ctx.exit(0 if equal else 1)
 
 
 def _block(title: str, rows: list[tuple[str, str]]) -> None:
     if rows:
-        click.echo(title)
-        click.echo("\n".join(table(rows, "<<", indent=2)))
+        echo(title)
+        echo(*table(rows, "<<", indent=2))

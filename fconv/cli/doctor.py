@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fconv.cli.printing import plural, show_json, size
+from fconv.cli.printing import echo, plural, show_json, size
 
 if TYPE_CHECKING:
     from fconv.diagnosis import Advice, Diagnosis, Machine
@@ -38,14 +38,14 @@ def doctor(as_json: bool) -> None:
         show_json({"machine": asdict(machine), "diagnosis": asdict(found)})
         return
     for title, value in facts(machine, found):
-        click.echo(f"{title:<16}{value}")
-    click.echo()
+        echo(f"{title:<16}{value}")
+    echo("")
     for line in conclusions(found):
-        click.echo(line)
+        echo(line)
 
 
 def facts(machine: Machine, found: Diagnosis) -> Iterator[tuple[str, str]]:
-    """Give the lines about the machine: title and text."""
+    """Return the lines about the machine: title and text."""
     yield "system", machine.system
     yield "python", machine.python
     yield "processor", machine.cpu
@@ -74,7 +74,7 @@ def facts(machine: Machine, found: Diagnosis) -> Iterator[tuple[str, str]]:
 
 
 def conclusions(found: Diagnosis) -> Iterator[str]:
-    """Give what to change, and what was tried in vain."""
+    """Return what to change, and what was tried in vain."""
     if found.speed is None:
         yield "Nothing could be measured, so there is nothing to advise."
         return

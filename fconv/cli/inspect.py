@@ -6,7 +6,7 @@ import os
 
 import click
 
-from fconv.cli.printing import plural, show_json, size, table
+from fconv.cli.printing import echo, plural, show_json, size, table
 
 _HIDDEN = ("fconv.structure",)  # what a file says to rebuild its tree, which nobody reads
 
@@ -53,17 +53,15 @@ def inspect(file: str, as_json: bool) -> None:
             }
         )
         return
-    click.echo(f"{file}: {found.format.lstrip('.')}, {size(os.path.getsize(file))}")
+    echo(f"{file}: {found.format.lstrip('.')}, {size(os.path.getsize(file))}")
     rows = [("name", "shape", "dtype", "bytes")]
     rows += [(e.name, str(tuple(e.shape)), e.dtype, f"{e.nbytes:,}") for e in found.entries]
-    click.echo("\n".join(table(rows, "<<<>", indent=2)))
-    click.echo(
-        f"{plural(len(found.entries), 'entry', 'entries')}, {plural(numbers, 'number')}, {size(total)}"
-    )
+    echo(*table(rows, "<<<>", indent=2))
+    echo(f"{plural(len(found.entries), 'entry', 'entries')}, {plural(numbers, 'number')}, {size(total)}")
     for title, values in (("values", others), ("metadata", texts)):
         if values:
-            click.echo(title)
-            click.echo("\n".join(f"  {name}: {_short(value)}" for name, value in values.items()))
+            echo(title)
+            echo(*(f"  {name}: {_short(value)}" for name, value in values.items()))
 
 
 def _short(value: object) -> str:

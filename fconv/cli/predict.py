@@ -9,7 +9,7 @@ import click
 from fconv.cli.networks import complete_model, model_options, network
 from fconv.cli.options import numbers
 from fconv.cli.options import shape as read_shape
-from fconv.cli.printing import show_json
+from fconv.cli.printing import echo, show_json
 
 
 @click.command()
@@ -99,8 +99,8 @@ def predict(
         entries = [{"class": i, "label": names[i] if names else None, "probability": p} for i, p in likely]
         results.append({"image": path, "classes": entries})
         if not as_json:
-            click.echo(path)
+            echo(path)
             for i, probability in likely:
-                click.echo(f"  {probability:7.2%}  {names[i] if names else i}")
+                echo(f"  {probability:7.2%}  {names[i] if names else i}")
     if as_json:
         show_json(results)

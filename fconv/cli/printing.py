@@ -10,7 +10,14 @@ from typing import Any
 
 import click
 
+from fconv.text import printable
+
 Progress = Callable[[int, int], None] | None
+
+
+def echo(*lines: str, err: bool = False) -> None:
+    """Print lines, escaping what the terminal would obey: names and texts in files are anybody's."""
+    click.echo("\n".join(map(printable, lines)), err=err)
 
 
 def table(rows: Sequence[Sequence[str]], align: str, indent: int = 0) -> list[str]:
@@ -34,6 +41,7 @@ def table(rows: Sequence[Sequence[str]], align: str, indent: int = 0) -> list[st
     """
     if not rows:
         return []
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(align))]
     if sys.stdout.isatty():
         room = shutil.get_terminal_size().columns - indent - sum(widths[1:]) - 2 * (len(widths) - 1)
@@ -57,7 +65,7 @@ def shortened(text: str, width: int) -> str:
 
 
 def size(count: float) -> str:
-    """Give a number of bytes in a unit that is easy to read.
+    """Return a number of bytes in a unit that is easy to read.
 
     Examples
     --------
@@ -82,15 +90,9 @@ def plural(count: int, what: str, many: str | None = None) -> str:
     return f"{count:,} {what if count == 1 else many or what + 's'}"
 
 
-def listed(names: Sequence[str], most: int = 6) -> str:
-    """Join names, and count those beyond `most`."""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
-
-
 def show_json(value: Any) -> None:
-    """Print a value as JSON; what JSON lacks, such as infinity, as text."""
-    click.echo(json.dumps(_plain(value), indent=2, allow_nan=False))
+    """Print a value as JSON, which escapes control characters; what JSON lacks, as infinity, as text."""
+    click.echo(json.dumps(_plain(value), indent=2, allow_nan=False).replace("\x7f", "\\u007f"))
 
 
 def _plain(value: Any) -> Any:
@@ -104,7 +106,7 @@ def _plain(value: Any) -> Any:
 
 
 def progress(what: str) -> Progress:
-    """Give a function that shows how far a work has come on the terminal; None where there is none."""
+    """Return a function that shows how far a work has come on the terminal; None where there is none."""
     if not sys.stderr.isatty():
         return None
 

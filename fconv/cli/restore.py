@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from fconv.cli.printing import progress
+from fconv.cli.printing import echo, progress
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -68,7 +68,7 @@ def denoise(
     _report(source, target, guess, out)
     if sigma is not None:
         before, after = (metrics.psnr(x.pixels[None], picture.pixels[None]) for x in (given, out))
-        click.echo(f"noise of {sigma:g}: {before:.2f} dB, denoised: {after:.2f} dB")
+        echo(f"noise of {sigma:g}: {before:.2f} dB, denoised: {after:.2f} dB")
 
 
 @click.command()
@@ -147,4 +147,4 @@ def _network(
 def _report(source: str, target: str, guess: Any, picture: Any) -> None:
     height, width = picture.pixels.shape[1:]
     options = ", ".join(f"{key}={value}" for key, value in guess.options.items())
-    click.echo(f"{source} -> {target}: {width}x{height}, by {guess.name}({options})")
+    echo(f"{source} -> {target}: {width}x{height}, by {guess.name}({options})")

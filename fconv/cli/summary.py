@@ -12,7 +12,7 @@ import click
 
 from fconv.cli.networks import complete_model, model_options, network
 from fconv.cli.options import shape as read_shape
-from fconv.cli.printing import show_json, table
+from fconv.cli.printing import echo, show_json, table
 
 
 @click.command()
@@ -56,7 +56,7 @@ def summary(
     if sys.stdout.isatty():
         width = shutil.get_terminal_size().columns
         text = "\n".join(line[:width] for line in text.splitlines())
-    click.echo(text)
+    echo(*text.split("\n"))
 
 
 @click.command()
@@ -85,4 +85,4 @@ def models(as_json: bool) -> None:
         return
     rows = [("name", "task", "usual input", "names of")]
     rows += [(m.name, m.task, ",".join(map(str, m.input_shape)), m.names) for m in MODELS.values()]
-    click.echo("\n".join(table(rows, "<<<<")))
+    echo(*table(rows, "<<<<"))

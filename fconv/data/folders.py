@@ -43,7 +43,7 @@ def read_images(folder: str | os.PathLike[str], *, channels: Literal[1, 3] = 3, 
     Parameters
     ----------
     folder : str or path-like
-        Files whose endings name a picture; others, and folders within, are passed over.
+        Files whose extensions name a picture; others, and folders within, are passed over.
     channels : {3, 1}
         Colour: a grey picture has three equal channels. Grey: the luma of BT.601. Alpha is left out.
     least : int
@@ -79,28 +79,34 @@ def read_images(folder: str | os.PathLike[str], *, channels: Literal[1, 3] = 3, 
     least = whole("read_images", "least", least, 0)
     if not home.is_dir():
         raise ValueError(f"read_images: {home} is not a folder")
-    endings = picture_endings()
-    files = sorted(path for path in home.iterdir() if path.suffix.lower() in endings and path.is_file())
+    extensions = picture_endings()
+    files = sorted(path for path in home.iterdir() if path.suffix.lower() in extensions and path.is_file())
     if not files:
         raise ValueError(f"read_images: {home} holds no pictures (files such as .png or .jpg)")
     images = Images([], [], {})
     for path in files:
         try:
-            picture = read_image(path)
+            pixels = _pixels(path, channels, least)
         except (ValueError, OSError) as error:
             images.skipped[path.name] = str(error)
-            continue
-        pixels = _in_channels(picture.pixels, channels)
-        if min(pixels.shape[1:]) < least:
-            height, width = pixels.shape[1:]
-            images.skipped[path.name] = f"{height}x{width} pixels; at least {least} are needed on each side"
-            continue
-        images.pictures.append(np.rint(pixels * 255).astype(np.uint8) if picture.bits == 8 else pixels)
-        images.names.append(path.name)
+        except MemoryError:
+            images.skipped[path.name] = "there is not enough memory for it"
+        else:
+            images.pictures.append(pixels)
+            images.names.append(path.name)
     if not images.pictures:
         reasons = "; ".join(f"{name}: {why}" for name, why in list(images.skipped.items())[:3])
         raise ValueError(f"read_images: none of the {len(files)} pictures in {home} can be used: {reasons}")
     return images
+
+
+def _pixels(path: Path, channels: int, least: int) -> Array:
+    picture = read_image(path)
+    height, width = picture.pixels.shape[1:]
+    if min(height, width) < least:
+        raise ValueError(f"{height}x{width} pixels; at least {least} are needed on each side")
+    pixels = _in_channels(picture.pixels, channels)
+    return np.rint(pixels * 255).astype(np.uint8) if picture.bits == 8 else pixels
 
 
 def _in_channels(pixels: Array, channels: int) -> Array:

@@ -6,13 +6,15 @@ import gzip
 import os
 import struct
 import zlib
-from math import prod
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 
 from fconv.arrays import Array
+from fconv.formats.claims import Budget, array_bytes
+from fconv.formats.contents import head, stranger
+from fconv.formats.mapping import as_bytes
 
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
@@ -42,7 +44,8 @@ def read_idx(path: str | os.PathLike[str]) -> Array:
     Raises
     ------
     ValueError
-        A wrong magic number, a body shorter or longer than the header says, damaged gzip data.
+        A wrong magic number, a body shorter or longer than the header says, damaged gzip data, or
+        gzip data that come to more than 48 MB and 16 times their size.
     OSError
         The file cannot be read.
 
@@ -59,14 +62,16 @@ def read_idx(path: str | os.PathLike[str]) -> Array:
     opened = gzip.open(path, "rb") if gzipped else open(path, "rb")  # noqa: SIM115
     with cast(BinaryIO, opened) as file:
         try:
-            return _read(path, file)
+            return _read(path, file, gzipped)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise ValueError(f"read_idx: {path} is damaged or cut off: {error}") from error
 
 
-def _read(path: str | os.PathLike[str], file: BinaryIO) -> Array:
+def _read(path: str | os.PathLike[str], file: BinaryIO, gzipped: bool) -> Array:
     magic = file.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _DTYPES or magic[3] == 0:
+        if not gzipped and (what := stranger(head(path))):
+            raise ValueError(f"read_idx: {path} is no idx file but {what}")
         raise ValueError(
             f"read_idx: {path} has magic number {magic.hex() or 'none'}; expected 0000, a type "
             f"({', '.join(f'{code:02x}' for code in _DTYPES)}) and the number of axes"
@@ -77,17 +82,24 @@ def _read(path: str | os.PathLike[str], file: BinaryIO) -> Array:
         raise ValueError(f"read_idx: {path} ends within its header of {axes} sizes")
     shape = struct.unpack(f">{axes}I", sizes)
     dtype = np.dtype(_DTYPES[magic[2]])
-    expected = prod(shape) * dtype.itemsize
-    body = bytearray()  # read piece by piece: the header may promise far more than there is
-    while len(body) <= expected and (piece := file.read(min(1 << 20, expected + 1 - len(body)))):
-        body += piece
-    if len(body) != expected:
-        got = f"more than {expected}" if len(body) > expected else str(len(body))
-        raise ValueError(f"read_idx: {path} has a body of {got} bytes; shape {shape} needs {expected}")
+    held = os.path.getsize(path) - file.tell()  # of a gzipped file, what its bytes expand to is not known yet
     try:
-        return np.frombuffer(body, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+        expected = array_bytes(shape, dtype.itemsize)
+        if gzipped:
+            Budget(os.path.getsize(path)).spend(expected)
     except ValueError as error:
-        raise ValueError(f"read_idx: {path} has a shape that no array can have: {error}") from error
+        raise ValueError(f"read_idx: {path} says that its shape is {shape}: {error}") from error
+    got = 0
+    if gzipped or held == expected:
+        x = np.empty(shape, dtype)
+        body = as_bytes(x)
+        while got < expected and (count := file.readinto(body[got:])):  # type: ignore[attr-defined]
+            got += count
+        held = got + len(file.read(1))
+    if held != expected:
+        found = f"more than {expected}" if held > expected else str(held)
+        raise ValueError(f"read_idx: {path} has a body of {found} bytes; shape {shape} needs {expected}")
+    return x if dtype.isnative else x.byteswap(inplace=True).view(dtype.newbyteorder("="))
 
 
 def read_mnist(folder: str | os.PathLike[str]) -> Mnist:

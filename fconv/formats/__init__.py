@@ -1,7 +1,7 @@
-"""Files of arrays: one room a format, found by the ending of the name.
+"""Files of arrays: one module a format, found by the extension of the name or by the contents.
 
-A room has `read`, `write` and `describe`, and knows arrays by name and texts by name; what
-tree they make is the business of `fconv.structure`.
+Such a module has `read`, `write` and `describe`. It knows arrays and texts by name; the tree that
+they make is built by `fconv.structure`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from importlib import import_module
 from typing import Any, NamedTuple, Protocol, cast
 
 from fconv.arrays import Array, Shape
+from fconv.formats.claims import Budget, refusing
+from fconv.formats.contents import format_in, head, stranger
+from fconv.formats.zips import members
 
 ROOMS = {
     ".safetensors": "safetensors", ".npz": "npz", ".pt": "pt", ".pth": "pt", ".th": "pt", ".tar": "pt",
@@ -27,25 +30,67 @@ class Entry(NamedTuple):
 
 
 class Format(Protocol):
-    """What a room offers. Each raises ValueError, naming the file, where the file is not whole."""
+    """The functions of a format's module; each raises ValueError with the name of a damaged file."""
 
-    def read(self, path: str | os.PathLike[str], *, mmap: bool) -> tuple[Any, dict[str, str]]:
-        """Give the arrays by name, and the texts; `mmap` allows to leave the arrays in the file."""
+    def read(self, path: str | os.PathLike[str], *, mmap: bool, strict: bool) -> tuple[Any, dict[str, str]]:
+        """Return the arrays by name, and the texts.
+
+        `mmap` allows to leave the arrays in the file; `strict` refuses what is not an array or a
+        plain value, which PyTorch's files alone can hold.
+        """
 
     def write(self, path: str | os.PathLike[str], arrays: dict[str, Array], texts: dict[str, str]) -> None:
         """Write the arrays one after another, whole or not at all; ValueError before that."""
 
     def describe(self, path: str | os.PathLike[str]) -> tuple[list[Entry], dict[str, str]]:
-        """Give what `read` would find, without reading the arrays where the format allows that."""
+        """Return what `read` would find, without reading the arrays where the format allows that."""
 
 
 def format_of(who: str, path: str | os.PathLike[str]) -> Format:
-    """Find the room for a file's ending, or raise a ValueError that names `who`."""
-    return cast(Format, import_module(f"fconv.formats.{ROOMS[ending(who, path)]}"))
+    """Find the module of a name's extension, or raise a ValueError that names `who`."""
+    return _room(ROOMS[extension(who, path)])
 
 
-def ending(who: str, path: str | os.PathLike[str]) -> str:
-    """Give the ending of a name, in small letters; a ValueError that names `who` for an unknown one."""
+def format_read(who: str, path: str | os.PathLike[str]) -> tuple[str, Format]:
+    """Find the module that reads a file, and the format's usual extension.
+
+    A name that says nothing, such as ``model.ckpt``, ``pytorch_model.bin`` or one without an
+    extension, is followed by what the file holds.
+
+    Raises
+    ------
+    ValueError
+        It is none of the formats that are read.
+    OSError
+        The file cannot be read.
+    """
+    found = os.path.splitext(path)[1].lower()
+    if found in ROOMS:
+        return found, _room(ROOMS[found])
+    start = head(path)
+    kind = format_in(start)
+    if kind == "zip":
+        kind = "pt" if _holds_pickle(path) else "npz"
+    if kind is None:
+        what = stranger(start) or f"a file that begins with {start[:16]!r}"
+        raise ValueError(
+            f"{who}: expected a file of PyTorch's, .safetensors or .npz, got {os.fspath(path)!r}, {what}"
+        )
+    return f".{kind}", _room(kind)
+
+
+def _holds_pickle(path: str | os.PathLike[str]) -> bool:
+    with refusing(path, "zip archive of arrays"), open(path, "rb") as file:
+        budget = Budget(os.fstat(file.fileno()).st_size)
+        return any(member.name.endswith(".pkl") for member in members(file, budget))
+
+
+def _room(name: str) -> Format:
+    return cast(Format, import_module(f"fconv.formats.{name}"))
+
+
+def extension(who: str, path: str | os.PathLike[str]) -> str:
+    """Return the extension of a name in small letters; a ValueError that names `who` for an unknown one."""
     found = os.path.splitext(path)[1].lower()
     if found not in ROOMS:
         *most, last = ROOMS

@@ -12,26 +12,66 @@ from typing import Any
 
 import numpy as np
 
+from fconv.formats.contents import head, stranger
+
 MOST_TEXT = 100_000_000
 """Bytes of names and texts in a file; the bound of the safetensors library."""
 
+_SPARE, _EXPANSION = 48 << 20, 16
+_SHORT = 1 << 20  # bytes of text beyond those of the file
 _MOST_AXES = 64  # NumPy's own bound
 _PIECE = 1 << 20
 _STEPS = np.zeros(256, np.int8)
 _STEPS[[ord("["), ord("{")]], _STEPS[[ord("]"), ord("}")]] = 1, -1
 
 
+class Budget:
+    """Memory that the contents of a file may take: 16 times its size, and 48 MB.
+
+    With what reading itself needs, a file takes no more than 20 times its size and 64 MB.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size, self._left = 0, _SPARE
+        self._known: set[Any] = set()
+        self.grow(size, None)
+
+    def grow(self, size: int, key: Any) -> None:
+        """Allow what another file of `size` bytes, which belongs to this one, may take; once for a `key`."""
+        if key not in self._known:
+            self._known.add(key)
+            self._size += size
+            self._left += _EXPANSION * size
+
+    def spend(self, nbytes: int) -> None:
+        """Count memory before it is taken; ValueError where the file may not take so much."""
+        self._left -= nbytes
+        if self._left < 0:
+            raise ValueError(
+                f"its {self._size:,} bytes would come to more than {_SPARE >> 20} MB and {_EXPANSION} times "
+                f"its size in memory (what is your own can be stored uncompressed)"
+            )
+
+
+def check_text(what: str, length: int, size: int) -> None:
+    """Refuse text out of proportion to its file: parsed, it takes many times its length."""
+    if length > min(size + _SHORT, MOST_TEXT):
+        raise ValueError(f"its {size:,} bytes hold {what} of {length:,}, which is out of proportion")
+
+
 @contextmanager
 def refusing(path: str | os.PathLike[str], kind: str) -> Iterator[None]:
-    """Turn a ValueError about the contents of a file into one that names the file."""
+    """Turn a ValueError about the contents of a file into one that names the file, and what it is."""
     try:
         yield
     except ValueError as error:
+        if what := stranger(head(path)):
+            raise ValueError(f"load: {os.fspath(path)} is no {kind} but {what}") from None
         raise ValueError(f"load: {os.fspath(path)} is not a whole {kind}: {error}") from error
 
 
 def array_bytes(shape: Sequence[Any], itemsize: int) -> int:
-    """Give the size in bytes of an array, once its shape is proved to be one that an array can have.
+    """Return the size in bytes of an array, once its shape is proved to be one that an array can have.
 
     Examples
     --------

@@ -19,7 +19,7 @@ import numpy as np
 from fconv.arrays import Array, Shape, asnumpy
 from fconv.files import atomic_write
 from fconv.formats import Entry
-from fconv.formats.claims import MOST_TEXT, array_bytes, parse_json, refusing, texts_of
+from fconv.formats.claims import Budget, array_bytes, check_text, parse_json, refusing, texts_of
 from fconv.formats.mapping import map_private, native, view
 from fconv.formats.zips import Member, Unpacked, check_member_name, members
 
@@ -41,12 +41,14 @@ class _Npy(NamedTuple):
     nbytes: int
 
 
-def read(path: str | os.PathLike[str], *, mmap: bool) -> tuple[dict[str, Array], dict[str, str]]:
+def read(
+    path: str | os.PathLike[str], *, mmap: bool, strict: bool = False
+) -> tuple[dict[str, Array], dict[str, str]]:
     """Read the arrays, proving their checksums, or map them."""
     arrays: dict[str, Array] = {}
     texts: dict[str, str] = {}
     with open(path, "rb") as file, refusing(path, _KIND):
-        found = _named(members(file))
+        found = _named(members(file, _budget(file)))
         memory = map_private(file) if mmap else None
         for name, member in found.items():
             with _naming(name):
@@ -62,7 +64,7 @@ def describe(path: str | os.PathLike[str]) -> tuple[list[Entry], dict[str, str]]
     entries: list[Entry] = []
     texts: dict[str, str] = {}
     with open(path, "rb") as file, refusing(path, _KIND):
-        for name, member in _named(members(file)).items():
+        for name, member in _named(members(file, _budget(file))).items():
             with _naming(name):
                 if name == _METADATA:
                     texts = _texts(file, member)
@@ -106,6 +108,10 @@ def _check_writable(name: str, x: Array) -> None:
         raise ValueError(f"save: .npz cannot hold a name of {len(name)} letters: {name[:40]!r}...")
 
 
+def _budget(file: BinaryIO) -> Budget:
+    return Budget(os.fstat(file.fileno()).st_size)
+
+
 def _named(found: list[Member]) -> dict[str, Member]:
     if strange := [member.name for member in found if not member.name.endswith(".npy")]:
         raise ValueError(f"it holds {shortened(strange[0])}, which is no .npy file")
@@ -125,8 +131,7 @@ class _naming:  # noqa: N801  # a context manager, lighter than a generator: the
 
 
 def _texts(file: BinaryIO, member: Member) -> dict[str, str]:
-    if member.size > MOST_TEXT:
-        raise ValueError(f"it claims {member.size} bytes of metadata; {MOST_TEXT} are allowed")
+    check_text("metadata", member.size, os.fstat(file.fileno()).st_size)
     x = _array(file, member, None)
     if x.dtype != np.uint8 or x.ndim != 1:
         raise ValueError(f"expected metadata in bytes, got {x.dtype} of shape {x.shape}")

@@ -48,7 +48,9 @@ class _Header(NamedTuple):
     raw: bytes
 
 
-def read(path: str | os.PathLike[str], *, mmap: bool) -> tuple[dict[str, Array], dict[str, str]]:
+def read(
+    path: str | os.PathLike[str], *, mmap: bool, strict: bool = False
+) -> tuple[dict[str, Array], dict[str, str]]:
     """Read the arrays, or map them; where all is read, the checksum is proved too."""
     with open(path, "rb") as file, refusing(path, ".safetensors file"):
         header = _read_header(file)

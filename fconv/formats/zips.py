@@ -16,14 +16,13 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from fconv.arrays import Array
+from fconv.formats.claims import Budget
 
 _PIECE = 1 << 20
 _STORED, _DEFLATED = 0, 8
 _ENCRYPTED, _SIZES_FOLLOW, _UTF8 = 1, 8, 0x800
 _FULL = 0xFFFFFFFF  # a field that zip64 holds instead
-# Deflate cannot expand by more than 1032. What expands by far more than numbers do, to more
-# than a machine of any kind can spare, is refused although zeros alone could do it.
-_MOST_DEFLATED, _MOST_EXPANSION, _SPARE = 1032, 200, 256 << 20
+_MOST_DEFLATED = 1032  # times that deflate can expand
 
 
 class Member(NamedTuple):
@@ -68,8 +67,11 @@ def check_member_name(name: str) -> None:
         raise ValueError(f"the name {shortened(name)} could lead out of a folder")
 
 
-def members(file: BinaryIO) -> list[Member]:
-    """List the members of an archive, in the order of its directory."""
+def members(file: BinaryIO, budget: Budget) -> list[Member]:
+    """List the members of an archive, in the order of its directory.
+
+    What they expand to is counted as memory, but for what is only stored.
+    """
     size = os.fstat(file.fileno()).st_size
     directory = _directory(file, size)
     file.seek(directory.start)
@@ -88,11 +90,7 @@ def members(file: BinaryIO) -> list[Member]:
         before = member.start + member.packed
     if before > directory.start:
         raise ValueError(f"its members reach to {before}, into the directory at {directory.start}")
-    total = sum(member.size for member in found)
-    if total > max(_SPARE, _MOST_EXPANSION * size):
-        raise ValueError(
-            f"its {size} bytes claim to expand to {total}, more than {_MOST_EXPANSION} times as many"
-        )
+    budget.spend(sum(member.size for member in found if member.deflated))
     return found
 
 
@@ -204,7 +202,7 @@ class Unpacked:
         self._piece = b""
 
     def read(self, count: int) -> bytes:
-        """Give the next `count` bytes; fewer at the end."""
+        """Return the next `count` bytes; fewer at the end."""
         while len(self._piece) < count and (piece := next(self._pieces, b"")):
             self._piece += piece
         found, self._piece = self._piece[:count], self._piece[count:]

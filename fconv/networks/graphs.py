@@ -29,7 +29,7 @@ class _Node:
         return f"graph[{self.name}]"
 
     def gather(self, values: Mapping[str, Any]) -> Any:
-        """Give what the layer takes: one value, or a tuple of several."""
+        """Return what the layer takes: one value, or a tuple of several."""
         found = tuple(values[source] for source in self.sources)
         return found[0] if len(found) == 1 else found
 
@@ -97,7 +97,7 @@ def graph(
     order = _sorted(_read(nodes, members, in_names), in_names, out_names)
 
     def entering(x: Any, what: str) -> dict[str, Any]:
-        """Give each input by name."""
+        """Return each input by name."""
         if lone_in:
             return {in_names[0]: x}
         if not isinstance(x, Mapping) or x.keys() != set(in_names):
@@ -189,7 +189,7 @@ def graph(
 
 
 def _names(what: str, names: Any) -> tuple[str, ...]:
-    """Give one name, or several, as a tuple, and require that they are text."""
+    """Return one name, or several, as a tuple, and require that they are text."""
     if isinstance(names, str):
         return (names,)
     if not isinstance(names, (tuple, list)) or not names:
@@ -220,29 +220,30 @@ def _read(
     if clashes or len(set(in_names)) != len(in_names):
         what = clashes or sorted(n for n in in_names if in_names.count(n) > 1)[:1]
         raise ValueError(f"graph: the name {what[0]!r} stands for an input and for something else")
-    read = {}
+    read, layers = {}, members.children
     for name, (_, *sources) in nodes.items():
         owner = _owner(nodes, name)
         for source in sources:
             if source not in nodes and source not in in_names:
                 known = ", ".join([*in_names, *nodes])
                 raise ValueError(f"graph[{name}]: unknown source {source!r}; there are {known}")
-        read[name] = _Node(name, owner, members.children[owner], tuple(sources))
+        read[name] = _Node(name, owner, layers[owner], tuple(sources))
     return read
 
 
 def _owner(nodes: Mapping[str, Sequence[Any]], name: str) -> str:
     """Follow a node that uses another's layer, which may use another's itself, to where the layer is."""
-    seen = [name]
-    while isinstance(found := nodes[seen[-1]][0], str):
+    seen = {name: None}  # in order
+    last = name
+    while isinstance(found := nodes[last][0], str):
         if found in seen:
             raise ValueError(f"graph[{name}]: nobody brings the layer: {' -> '.join([*seen, found])}")
         if found not in nodes:
             raise ValueError(
                 f"graph[{name}]: expected a layer or the name of a node that has one, got {found!r}"
             )
-        seen.append(found)
-    return seen[-1]
+        seen[found], last = None, found
+    return last
 
 
 def _sorted(nodes: dict[str, _Node], in_names: tuple[str, ...], out_names: tuple[str, ...]) -> list[_Node]:
@@ -254,23 +255,23 @@ def _sorted(nodes: dict[str, _Node], in_names: tuple[str, ...], out_names: tuple
     done: set[str] = set(in_names)
     for start in out_names:
         # Depth first without recursion, so that a long chain does not reach Python's limit.
-        path: list[tuple[str, Iterator[str]]] = []
+        path: dict[str, Iterator[str]] = {}
         if start not in done:
-            path.append((start, iter(nodes[start].sources)))
+            path[start] = iter(nodes[start].sources)
         while path:
-            name, rest = path[-1]
+            name, rest = next(reversed(path.items()))
             source = next((s for s in rest if s not in done), None)
             if source is None:
-                path.pop()
+                path.popitem()
                 if name not in done:
                     done.add(name)
                     order.append(nodes[name])
                 continue
-            trail = [step for step, _ in path]
-            if source in trail:
+            if source in path:
+                trail = list(path)
                 cycle = " -> ".join([*reversed(trail[trail.index(source) :]), trail[-1]])
                 raise ValueError(f"graph: the nodes go round in a cycle: {cycle}")
-            path.append((source, iter(nodes[source].sources)))
+            path[source] = iter(nodes[source].sources)
     used = {source for node in order for source in node.sources}
     unused = [name for name in nodes if name not in done] + [name for name in in_names if name not in used]
     if unused:

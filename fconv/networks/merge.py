@@ -87,19 +87,21 @@ def divide() -> Layer:
 
 @constructor
 def maximum() -> Layer:
-    """Give the larger entry of each place of two arrays, as torch.maximum: ties share the gradient."""
+    """Return the larger entry of each place of two arrays, as torch.maximum: ties share the gradient."""
     return _of_two("maximum", lambda a, b: (xp_of(a).maximum(a, b), _chooses(a, b, a > b)))
 
 
 @constructor
 def minimum() -> Layer:
-    """Give the smaller entry of each place of two arrays, as torch.minimum: ties share the gradient."""
+    """Return the smaller entry of each place of two arrays, as torch.minimum: ties share the gradient."""
     return _of_two("minimum", lambda a, b: (xp_of(a).minimum(a, b), _chooses(a, b, a < b)))
 
 
 @constructor
 def matmul() -> Layer:
     """Multiply two matrices, or two stacks of them whose leading axes are stretched, as torch.matmul.
+
+    A vector is a row before a matrix and a column behind one, and that axis is then left out.
 
     Examples
     --------
@@ -109,18 +111,25 @@ def matmul() -> Layer:
 
     def out_shape(shapes: Sequence[Shape]) -> Shape:
         a, b = _two("matmul", shapes)
-        if len(a) < 2 or len(b) < 2 or a[-1] != b[-2]:
-            raise ValueError(f"matmul: expected shapes (..., n, k) and (..., k, m), got {listed(shapes)}")
-        return (*broadcast_shape("matmul", [a[:-2], b[:-2]]), a[-2], b[-1])
+        if not a or not b or a[-1] != b[-2:][0]:
+            raise ValueError(
+                f"matmul: expected shapes (..., n, k) and (..., k, m), or (k,) for either, "
+                f"got {listed(shapes)}"
+            )
+        return (*broadcast_shape("matmul", [a[:-2], b[:-2]]), *a[-2:-1], *(b[-1:] if len(b) > 1 else ()))
 
     def forward(xs: Sequence[Array]) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
         a, b = map(in_c_order, xs)  # BLAS may round differently where an operand is transposed in memory
+        row, column = (a[None] if a.ndim == 1 else a), (b[:, None] if b.ndim == 1 else b)
 
         def pull(g: Array) -> tuple[Array, ...]:
             g = in_c_order(g)
-            return sum_to(g @ b.swapaxes(-1, -2), a.shape), sum_to(a.swapaxes(-1, -2) @ g, b.shape)
+            g = g[..., None] if b.ndim == 1 else g
+            g = g[..., None, :] if a.ndim == 1 else g
+            da, db = g @ column.swapaxes(-1, -2), row.swapaxes(-1, -2) @ g
+            return sum_to(da, row.shape).reshape(a.shape), sum_to(db, column.shape).reshape(b.shape)
 
-        return a @ b, pull
+        return xp_of(a).asarray(a @ b), pull
 
     return merge("matmul", forward, out_shape)
 

@@ -11,6 +11,7 @@ import numpy as np
 from fconv import random, trees
 from fconv.layer import Layer, as_layer
 from fconv.networks.wiring import placed
+from fconv.text import printable
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,11 @@ class Summary:
             params = "shared" if row.shared else "" if row.network else f"{row.params:,}"
             costs = "" if row.network else f"{row.multiply_adds:,}"
             cells.append((name, _shown(row.out_shape), params, costs))
-        widths = [max(len(line[i]) for line in cells) for i in range(4)]
+        shown = [[printable(cell) for cell in line] for line in cells]
+        widths = [max(len(line[i]) for line in shown) for i in range(4)]
         lines = [
             f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}".rstrip()
-            for a, b, c, d in cells
+            for a, b, c, d in shown
         ]
         rule = "-" * max(map(len, lines))
         totals = [

@@ -77,7 +77,8 @@ def flat(net: Layer, shape: Any = None, keep: Callable[[Layer], bool] = lambda l
     Raises
     ------
     ValueError
-        A network inside has several inputs or outputs by name; or `shape` is needed.
+        A network inside has several inputs or outputs by name; two layers have one name; or `shape`
+        is needed.
 
     Examples
     --------
@@ -98,6 +99,13 @@ def flat(net: Layer, shape: Any = None, keep: Callable[[Layer], bool] = lambda l
     values: dict[str, tuple[str, ...]] = {name: (name,) for name in wiring.inputs}
     shapes = {} if shape is None else {wiring.inputs[0]: shape} if wiring.lone_input else dict(shape)
     _inline(net, wiring, (), (), values, shapes, steps, keep)
+    seen = set(wiring.inputs)
+    for step in steps:
+        if step.name in seen:
+            raise ValueError(
+                f"{net.name}: two layers or inputs are named {step.name!r} once the dots are joined"
+            )
+        seen.add(step.name)
     outputs = tuple(values[name][0] for name in wiring.outputs)
     return Wiring(tuple(steps), wiring.inputs, outputs, wiring.lone_input, wiring.lone_output)
 

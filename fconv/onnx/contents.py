@@ -10,8 +10,9 @@ from typing import Any
 
 from fconv.arrays import Array
 from fconv.formats import Entry
+from fconv.formats.claims import Budget
 from fconv.onnx.library import library
-from fconv.onnx.reading import parsed
+from fconv.onnx.reading import initializers_of, parsed
 from fconv.onnx.tensors import array_of
 
 
@@ -32,7 +33,7 @@ def describe(path: str | os.PathLike[str]) -> tuple[list[Entry], dict[str, str]]
     """
     with _naming("describe", path):
         model = parsed(path)
-        entries = [_entry(tensor) for tensor in model.graph.initializer]
+        entries = [_entry(tensor) for tensor in initializers_of(model.graph).values()]
         held = {entry.name for entry in entries}
         counts: dict[str, int] = {}
         for node in model.graph.node:
@@ -60,7 +61,9 @@ def initializers(path: str | os.PathLike[str]) -> dict[str, Array]:
     """
     with _naming("initializers", path):
         folder = os.path.dirname(os.path.abspath(path))
-        return {tensor.name: array_of(tensor, folder) for tensor in parsed(path).graph.initializer}
+        budget = Budget(os.path.getsize(path))
+        found = initializers_of(parsed(path).graph)
+        return {name: array_of(tensor, folder, budget) for name, tensor in found.items()}
 
 
 @contextmanager
@@ -68,7 +71,7 @@ def _naming(who: str, path: str | os.PathLike[str]) -> Iterator[None]:
     library(who)
     try:
         yield
-    except (ValueError, TypeError, OverflowError, AttributeError, MemoryError) as error:
+    except (ValueError, TypeError, ArithmeticError, AttributeError, MemoryError) as error:
         raise ValueError(f"{who}: {os.fspath(path)}: {error or type(error).__name__}") from error
 
 

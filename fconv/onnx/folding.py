@@ -3,41 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from fconv.arrays import Array
+from fconv.formats.claims import array_bytes
 from fconv.onnx.nodes import Node
-from fconv.onnx.tensors import array_of, dtype_of
+from fconv.onnx.tensors import dtype_of
 from fconv.onnx.values import TRIALS, UnfitError, Value
 
-AMPLE = 1 << 20
-"""Entries that a constant may be stretched to, beyond those that it is made of."""
 
-
-def _room(shape: Any, *given: Array) -> tuple[int, ...]:
-    """Require a result that is not out of all proportion to what it is made of."""
+def _room(node: Node, shape: Any, dtype: Any, times: int = 1) -> tuple[int, ...]:
+    """Count what a result takes of the file's budget before it is worked out."""
     sizes = tuple(int(size) for size in shape)
-    if min(sizes, default=0) < 0 or prod(sizes) > max(AMPLE, 4 * sum(x.size for x in given)):
-        raise UnfitError(f"a constant of shape {sizes} is too large for what it is made of")
+    node.graph.budget.spend(times * array_bytes(sizes, max(np.dtype(dtype).itemsize, 1)))
     return sizes
 
 
-def _elementwise(function: Callable[..., Array]) -> Callable[..., Array]:
+def _elementwise(function: Callable[..., Array], dtype: Any = None) -> Callable[..., Array]:
+    """Work out an operator entry by entry; its result is of the last input's dtype, or of `dtype`."""
+
     def run(node: Node, *xs: Array) -> Array:
-        _room(np.broadcast_shapes(*(x.shape for x in xs)), *xs)
+        kind = xs[-1].dtype if dtype is None else np.dtype(dtype)
+        widest = max((*(x.dtype for x in xs), kind), key=lambda each: each.itemsize)
+        _room(node, np.broadcast_shapes(*(x.shape for x in xs)), widest, max(1, len(xs) - 2))
         with np.errstate(all="ignore"):
-            return np.asarray(function(*xs)).astype(xs[-1].dtype, copy=False)
-
-    return run
-
-
-def _compared(function: Callable[..., Array]) -> Callable[..., Array]:
-    def run(node: Node, *xs: Array) -> Array:
-        _room(np.broadcast_shapes(*(x.shape for x in xs)), *xs)
-        return np.asarray(function(*xs))
+            return np.asarray(function(*xs)).astype(kind, copy=False)
 
     return run
 
@@ -51,8 +45,10 @@ def _divide(a: Array, b: Array) -> Array:
 
 
 def _cast(node: Node, x: Array, like: Array | None = None) -> Array:
+    dtype = dtype_of(node.integer("to", 0)) if like is None else like.dtype
+    _room(node, x.shape, dtype)
     with np.errstate(all="ignore"):
-        return x.astype(dtype_of(node.integer("to", 0)) if like is None else like.dtype)
+        return x.astype(dtype)
 
 
 def _axes(node: Node, since: int, given: tuple[Array, ...]) -> tuple[int, ...] | None:
@@ -72,6 +68,7 @@ def _unsqueeze(node: Node, x: Array, *axes: Array) -> Array:
 def _reshape(node: Node, x: Array, shape: Array) -> Array:
     zero_copies = not node.flag("allowzero")
     sizes = [int(size) for size in shape.reshape(-1)]
+    _room(node, x.shape, x.dtype, 0 if x.flags.c_contiguous else 1)
     return x.reshape([x.shape[i] if size == 0 and zero_copies else size for i, size in enumerate(sizes)])
 
 
@@ -91,26 +88,43 @@ def _slice(node: Node, x: Array, *bounds: Array) -> Array:
 def _range(node: Node, start: Array, limit: Array, delta: Array) -> Array:
     if not delta:
         raise UnfitError("a range with step 0")
-    _room((max(0, int((float(limit) - float(start)) / float(delta)) + 1),))
+    _room(node, (max(0, int((float(limit) - float(start)) / float(delta)) + 1),), start.dtype)
     return np.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype)
 
 
 def _constant_of_shape(node: Node, shape: Array) -> Array:
     held = node.attributes.get("value")
-    fill = np.zeros(1, np.float32) if held is None else array_of(held.t, "")
-    return np.full(_room(shape.reshape(-1)), fill.reshape(-1)[0])
+    fill = np.zeros(1, np.float32) if held is None else node.graph.tensor(held.t)
+    return np.full(_room(node, shape.reshape(-1), fill.dtype), fill.reshape(-1)[0])
 
 
 def _expand(node: Node, x: Array, shape: Array) -> Array:
-    return np.broadcast_to(
-        x, _room(np.broadcast_shapes(x.shape, tuple(shape.reshape(-1).tolist())), x)
-    ).copy()
+    sizes = np.broadcast_shapes(x.shape, tuple(shape.reshape(-1).tolist()))
+    return node.stretched(x, sizes)
 
 
 def _gather(node: Node, x: Array, indices: Array) -> Array:
     axis = node.integer("axis", 0)
-    _room((*indices.shape, x.size // max(x.shape[axis], 1)), x, indices)
+    _room(node, (*indices.shape, x.size // max(x.shape[axis], 1)), x.dtype)
     return np.take(x, indices, axis)
+
+
+def _concat(node: Node, *xs: Array) -> Array:
+    _room(node, (sum(x.size for x in xs),), np.result_type(*xs))
+    return np.concatenate(xs, node.integer("axis", 0))
+
+
+def _reduce_prod(node: Node, x: Array, *axes: Array) -> Array:
+    _room(node, x.shape, x.dtype)  # its result is small, but a file could have it worked out many times
+    return np.asarray(
+        np.prod(x, axis=_axes(node, 18, axes), keepdims=node.flag("keepdims", True), dtype=x.dtype)
+    )
+
+
+def _power(x: Array, exponent: Array) -> Array:
+    if x.dtype.kind in "iu" and exponent.dtype.kind == "i" and (exponent < 0).any():
+        raise UnfitError("an integer to a negative power")
+    return np.asarray(np.power(x, exponent)).astype(x.dtype, copy=False)
 
 
 def _transpose(node: Node, x: Array) -> Array:
@@ -118,9 +132,9 @@ def _transpose(node: Node, x: Array) -> Array:
 
 
 def _constant(node: Node) -> Array:
-    """Give what a node Constant holds, in whichever of its attributes."""
+    """Return what a node Constant holds, in whichever of its attributes."""
     kinds: dict[str, Callable[[Any], Array]] = {
-        "value": lambda a: array_of(a.t, ""),
+        "value": lambda a: node.graph.tensor(a.t),
         "value_float": lambda a: np.asarray(a.f, np.float32),
         "value_int": lambda a: np.asarray(a.i, np.int64),
         "value_floats": lambda a: np.asarray(a.floats, np.float32),
@@ -138,7 +152,7 @@ FOLDS: dict[str, Callable[..., Array]] = {
     "Cast": _cast,
     "CastLike": _cast,
     "Gather": _gather,
-    "Concat": lambda node, *xs: np.concatenate(xs, node.integer("axis", 0)),
+    "Concat": _concat,
     "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze,
     "Reshape": _reshape,
@@ -152,23 +166,21 @@ FOLDS: dict[str, Callable[..., Array]] = {
     "Mul": _elementwise(np.multiply),
     "Div": _elementwise(_divide),
     "Mod": _elementwise(np.mod),
-    "Pow": lambda node, x, p: np.power(x, p).astype(x.dtype),
-    "Min": _elementwise(lambda *xs: np.minimum.reduce(np.broadcast_arrays(*xs))),
-    "Max": _elementwise(lambda *xs: np.maximum.reduce(np.broadcast_arrays(*xs))),
+    "Pow": lambda node, x, p: _elementwise(_power, x.dtype)(node, x, p),
+    "Min": _elementwise(lambda *xs: reduce(np.minimum, xs)),
+    "Max": _elementwise(lambda *xs: reduce(np.maximum, xs)),
     "Neg": _elementwise(np.negative),
     "Abs": _elementwise(np.abs),
     "Sqrt": _elementwise(np.sqrt),
     "Reciprocal": _elementwise(lambda x: 1 / x),
     "Floor": _elementwise(np.floor),
     "Ceil": _elementwise(np.ceil),
-    "Equal": _compared(np.equal),
-    "Less": _compared(np.less),
-    "Greater": _compared(np.greater),
-    "Not": _compared(np.logical_not),
+    "Equal": _elementwise(np.equal, np.bool_),
+    "Less": _elementwise(np.less, np.bool_),
+    "Greater": _elementwise(np.greater, np.bool_),
+    "Not": _elementwise(np.logical_not, np.bool_),
     "Where": _elementwise(np.where),
-    "ReduceProd": lambda node, x, *axes: np.prod(
-        x, axis=_axes(node, 18, axes), keepdims=node.flag("keepdims", True), dtype=x.dtype
-    ),
+    "ReduceProd": _reduce_prod,
 }
 """Operators whose value is worked out where their inputs are known."""
 

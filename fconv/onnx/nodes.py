@@ -9,6 +9,7 @@ import numpy as np
 
 from fconv import layers, networks
 from fconv.arrays import Array
+from fconv.formats.claims import Budget, array_bytes
 from fconv.layer import Layer
 from fconv.onnx.values import UnfitError, Value, common
 
@@ -20,6 +21,11 @@ class Graph(Protocol):
     """What a node needs of the graph that it stands in, and of ours that is being built."""
 
     values: dict[str, Value]
+    budget: Budget
+
+    def tensor(self, proto: Any) -> Array:
+        """Read a tensor that the file holds."""
+        ...
 
     def emit(
         self,
@@ -33,11 +39,11 @@ class Graph(Protocol):
         ...
 
     def lookup(self, name: str) -> Value | None:
-        """Give a value that was read before; None for the empty name."""
+        """Return a value that was read before; None for the empty name."""
         ...
 
     def is_initializer(self, name: str) -> bool:
-        """Tell whether a name is an initializer's."""
+        """Return whether a name is an initializer's."""
         ...
 
     def followers(self, name: str) -> list[Any]:
@@ -55,8 +61,18 @@ def make(name: str, *args: Any, **options: Any) -> Layer:
 
 
 def plain(number: float) -> float:
-    """Give a float32 as the shortest number that rounds to it: 0.1, not 0.10000000149."""
+    """Return a float32 as the shortest number that rounds to it: 0.1, not 0.10000000149."""
     return float(str(np.float32(number)))
+
+
+def fixed(found: Value, what: str) -> Array:
+    """Return the entries of a value that must not depend on the network's input."""
+    if found.data is None:
+        raise UnfitError(f"{what} ({found.name!r}) is computed; it has to be an initializer")
+    first = found.data[0]
+    if any(other is not first and not np.array_equal(other, first) for other in found.data):
+        raise UnfitError(f"{what} ({found.name!r}) depends on the size of the input")
+    return first
 
 
 class Node:
@@ -117,11 +133,11 @@ class Node:
     # Inputs.
 
     def has(self, index: int) -> bool:
-        """Tell whether an input is given."""
+        """Return whether an input is given."""
         return index < len(self.inputs) and self.inputs[index] is not None
 
     def value(self, index: int = 0) -> Value:
-        """Give an input that must be there."""
+        """Return an input that must be there."""
         if not self.has(index):
             raise UnfitError(f"its input {index} is missing")
         found = self.inputs[index]
@@ -129,37 +145,36 @@ class Node:
         return found
 
     def constant(self, index: int) -> Array:
-        """Give an input that must not depend on the network's."""
-        found = self.value(index)
-        if found.data is None:
-            raise UnfitError(f"its input {index} ({found.name!r}) is computed; it has to be an initializer")
-        first = found.data[0]
-        if any(other is not first and not np.array_equal(other, first) for other in found.data):
-            raise UnfitError(f"its input {index} ({found.name!r}) depends on the size of the input")
-        return first
+        """Return an input that must not depend on the network's."""
+        return fixed(self.value(index), f"its input {index}")
+
+    def stretched(self, x: Array, shape: tuple[int, ...]) -> Array:
+        """Stretch a constant, within the memory that the file may take."""
+        self.graph.budget.spend(array_bytes(shape, x.dtype.itemsize))
+        return np.broadcast_to(x, shape).copy()
 
     def scalar(self, index: int) -> float:
-        """Give a constant input of one entry."""
+        """Return a constant input of one entry."""
         found = self.constant(index)
         if found.size != 1:
             raise UnfitError(f"expected one number as input {index}, got shape {found.shape}")
         return float(found.reshape(-1)[0])
 
     def whole(self, index: int) -> tuple[int, ...]:
-        """Give a constant input that is a list of integers."""
+        """Return a constant input that is a list of integers."""
         found = self.constant(index)
         if found.dtype.kind not in "iu" or found.ndim > 1:
             raise UnfitError(f"expected integers as input {index}, got {found.dtype} {found.shape}")
         return tuple(found.reshape(-1).tolist())
 
     def listed(self, attribute: str, index: int, since: int) -> tuple[int, ...] | None:
-        """Give integers that are an attribute before some opset and an input from it on."""
+        """Return integers that are an attribute before some opset and an input from it on."""
         if self.opset < since:
             return self.integers(attribute)
         return self.whole(index) if self.has(index) else None
 
     def channelled(self, index: int, count: int) -> Array:
-        """Give a constant input with one entry a channel."""
+        """Return a constant input with one entry a channel."""
         found = self.constant(index)
         if found.shape != (count,):
             raise UnfitError(

@@ -10,13 +10,15 @@ import numpy as np
 
 from fconv.arrays import Array
 from fconv.calls import parameter
+from fconv.formats.claims import Budget
+from fconv.formats.contents import stranger
 from fconv.layer import Layer, Params
 from fconv.layers import identity
 from fconv.networks import graph
 from fconv.onnx.folding import folded
 from fconv.onnx.library import library
 from fconv.onnx.naming import Namer
-from fconv.onnx.nodes import Node
+from fconv.onnx.nodes import Node, fixed
 from fconv.onnx.operators import READINGS
 from fconv.onnx.tensors import array_of, dtype_of
 from fconv.onnx.values import TRIALS, UnfitError, Value, constant
@@ -27,6 +29,11 @@ OLDEST = 7
 BATCHES = (2, 3)
 OTHERS = (256, 384)
 """Numbers tried for sizes that a file leaves open: those of a batch axis, and others."""
+
+_LAYER = 6_500  # bytes that a layer without parameters takes, about
+
+MOST_NODES = 100_000
+"""Nodes, and initializers, that a file may have."""
 
 Found = tuple[Layer, Params]
 
@@ -73,8 +80,9 @@ def from_onnx(path: str | os.PathLike[str]) -> Found:
     library("from_onnx")
     try:
         model = parsed(path)
-        return _Reader(model, os.path.dirname(os.path.abspath(path))).network()
-    except (ValueError, TypeError, KeyError, IndexError, OverflowError, AttributeError, MemoryError) as error:
+        budget = Budget(os.path.getsize(path))
+        return _Reader(model, os.path.dirname(os.path.abspath(path)), budget).network()
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, MemoryError) as error:
         # What a file says is never trusted to be of the right kind; any surprise is the file's fault.
         raise ValueError(f"from_onnx: {os.fspath(path)}: {error or type(error).__name__}") from error
 
@@ -89,17 +97,32 @@ def parsed(path: str | os.PathLike[str]) -> Any:
     try:
         model = onnx.ModelProto.FromString(data)
     except (DecodeError, RuntimeError, RecursionError) as error:
-        raise ValueError(f"expected an ONNX model, got {len(data)} bytes that are none ({error})") from None
+        what = stranger(data[:512]) or f"{len(data)} bytes that are none ({error})"
+        raise ValueError(f"expected an ONNX model, got {what}") from None
     if not model.HasField("graph") or not model.opset_import:
-        raise ValueError("expected an ONNX model with a graph and its opsets, got one without")
+        what = stranger(data[:512]) or "one without"
+        raise ValueError(f"expected an ONNX model with a graph and its opsets, got {what}")
+    for name, held in (("nodes", model.graph.node), ("initializers", model.graph.initializer)):
+        if len(held) > MOST_NODES:
+            raise ValueError(f"expected at most {MOST_NODES:,} {name}, got {len(held):,}")
     return model
+
+
+def initializers_of(graph: Any) -> dict[str, Any]:
+    """List the tensors of a file by name, which must be theirs alone."""
+    found = {tensor.name: tensor for tensor in graph.initializer}
+    if len(found) < len(graph.initializer):
+        seen: set[str] = set()
+        name = next(t.name for t in graph.initializer if t.name in seen or seen.add(t.name))  # type: ignore[func-returns-value]
+        raise ValueError(f"two initializers are named {name!r}")
+    return found
 
 
 class _Reader:
     """Follows the nodes of a file from inputs to outputs, and builds a graph of ours."""
 
-    def __init__(self, model: Any, folder: str) -> None:
-        self.source, self.folder = model.graph, folder
+    def __init__(self, model: Any, folder: str, budget: Budget) -> None:
+        self.source, self.folder, self.budget = model.graph, folder, budget
         versions = {entry.domain: entry.version for entry in model.opset_import}
         self.opset = versions.get("", versions.get("ai.onnx", 0))
         newest = library("from_onnx").defs.onnx_opset_version()
@@ -119,7 +142,7 @@ class _Reader:
             entry.key: int(entry.value) for entry in model.metadata_props
             if entry.key.endswith(".num_batches_tracked") and entry.value.isdigit() and len(entry.value) < 19
         }  # fmt: skip
-        tensors = {tensor.name: tensor for tensor in self.source.initializer}
+        tensors = initializers_of(self.source)
         self.inputs = [entry.name for entry in self.source.input if entry.name not in tensors]
         self.tensors = tensors
         self.namer = Namer(self.inputs, tensors)
@@ -172,13 +195,16 @@ class _Reader:
             dtype = dtype_of(kind.elem_type)
             self.values[entry.name] = Value(entry.name, shapes, dtype, node=entry.name)
 
+    def tensor(self, proto: Any) -> Array:
+        """Read a tensor that the file holds."""
+        return array_of(proto, self.folder, self.budget)
+
     def lookup(self, name: str) -> Value | None:
-        """Give a value that was read before; None for the empty name."""
+        """Return a value that was read before; None for the empty name."""
         if not name:
             return None
         if name not in self.values and name in self.tensors:
-            array = array_of(self.tensors[name], self.folder)
-            self.values[name] = constant(name, array, origin=name)
+            self.values[name] = constant(name, self.tensor(self.tensors[name]), origin=name)
         if name not in self.values:
             raise UnfitError(
                 f"its input {name!r} is given by nothing before it: it is missing, or in a cycle"
@@ -193,7 +219,7 @@ class _Reader:
         for proto in self.nodes:
             try:
                 self._read(proto)
-            except (ValueError, TypeError, KeyError, IndexError, OverflowError, AttributeError) as error:
+            except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
                 domain = proto.domain or "ai.onnx"
                 raise ValueError(
                     f"node {proto.name or ', '.join(proto.output)!r} ({proto.op_type}, domain {domain}, "
@@ -241,7 +267,7 @@ class _Reader:
                 raise UnfitError(f"its output {i} ({name!r}) is used, and no layer gives it")
 
     def is_initializer(self, name: str) -> bool:
-        """Tell whether a name is an initializer's."""
+        """Return whether a name is an initializer's."""
         return name in self.tensors
 
     def followers(self, name: str) -> list[Any]:
@@ -249,7 +275,7 @@ class _Reader:
         return self.taking.get(name, [])
 
     def _leaving(self, name: str) -> str:
-        """Give the node of ours that an output is; with several, it is called as the output."""
+        """Return the node of ours that an output is; with several, it is called as the output."""
         value = self.lookup(name)
         if value is None or value.node is None:
             raise ValueError(f"output {name!r}: expected a value that depends on the input")
@@ -269,6 +295,7 @@ class _Reader:
         helper: bool,
     ) -> Value:
         """Append a layer."""
+        self.budget.spend(_LAYER)
         arriving = [self._computed(node, value) for value in values]
         numbers = [value for value in arriving if layer.name != "embedding" or value.dtype.kind not in "iu"]
         for value in numbers:
@@ -308,10 +335,10 @@ class _Reader:
         return name, None if owner == name else owner
 
     def _computed(self, node: Node, value: Value) -> Value:
-        """Give a value that layers can take: a constant becomes a parameter."""
+        """Return a value that layers can take: a constant becomes a parameter."""
         if value.node is not None:
             return value
-        array = node.constant(node.inputs.index(value))
+        array = fixed(value, "its input")
         if array.dtype.kind != "f":
             raise UnfitError(f"its input {value.name!r} is {array.dtype}; layers take floating-point numbers")
         use = ("parameter", value.name)

@@ -24,15 +24,16 @@ class Names:
     """
 
     def __init__(self, taken: set[str]) -> None:
-        self._taken = set(taken)
+        self._taken = dict.fromkeys(taken, 0)  # and how often each was wanted
 
     def new(self, wanted: str) -> str:
-        """Give the name, or one like it where it is taken."""
-        name, count = wanted, 0
+        """Return the name, or one like it where it is taken."""
+        name, count = wanted, self._taken.get(wanted, 0)
         while name in self._taken:
             count += 1
             name = f"{wanted}_{count}"
-        self._taken.add(name)
+        self._taken[wanted] = count
+        self._taken.setdefault(name, 0)
         return name
 
 
@@ -112,7 +113,7 @@ class Site:
         return self.constant(values, np.int64)
 
     def has(self, leaf: str) -> bool:
-        """Tell whether the layer has a parameter."""
+        """Return whether the layer has a parameter."""
         return leaf in self._params
 
     def parameter(self, leaf: str, shape: Shape | None = None) -> str:

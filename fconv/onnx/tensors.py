@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fconv.arrays import Array
+from fconv.formats.claims import Budget
 
 DTYPES: dict[int, np.dtype[Any]] = {
     1: np.dtype("<f4"), 2: np.dtype("u1"), 3: np.dtype("i1"), 4: np.dtype("<u2"), 5: np.dtype("<i2"),
@@ -23,7 +24,7 @@ FIELDS = {1: "float_data", 7: "int64_data", 11: "double_data", 12: "uint64_data"
 
 
 def dtype_of(number: int) -> np.dtype:
-    """Give an element type as a dtype.
+    """Return an element type as a dtype.
 
     Raises
     ------
@@ -35,7 +36,7 @@ def dtype_of(number: int) -> np.dtype:
     return DTYPES[number].newbyteorder("=")
 
 
-def array_of(tensor: Any, folder: str) -> Array:
+def array_of(tensor: Any, folder: str, budget: Budget) -> Array:
     """Read a TensorProto.
 
     Parameters
@@ -44,6 +45,8 @@ def array_of(tensor: Any, folder: str) -> Array:
         The tensor.
     folder : str
         Where the model lies; external data lie there or below.
+    budget : Budget
+        Memory that external data may take, which several tensors may share.
 
     Returns
     -------
@@ -62,7 +65,7 @@ def array_of(tensor: Any, folder: str) -> Array:
         raise ValueError(f"tensor {tensor.name!r}: expected sizes of 0 or more, got {shape}")
     count = prod(shape)
     if tensor.data_location == 1:
-        flat = _external(tensor, folder, count, dtype)
+        flat = _external(tensor, folder, budget, count, dtype)
     elif tensor.HasField("raw_data"):
         if len(tensor.raw_data) != count * dtype.itemsize:
             raise ValueError(
@@ -76,20 +79,20 @@ def array_of(tensor: Any, folder: str) -> Array:
 
 
 def _typed(tensor: Any, count: int, dtype: np.dtype, shape: tuple[int, ...]) -> Array:
-    held = getattr(tensor, FIELDS.get(tensor.data_type, "int32_data"))
+    held: Any = getattr(tensor, FIELDS.get(tensor.data_type, "int32_data"))
     if len(held) != count:
         raise ValueError(
             f"tensor {tensor.name!r}: expected {count} entries for shape {shape}, got {len(held)}"
         )
     if tensor.data_type == 10:  # float16: its bits stand in integers
-        bits = np.asarray(held, np.int64)
+        bits = np.fromiter(held, np.int64, count)
         if ((bits < 0) | (bits > 0xFFFF)).any():
             raise ValueError(f"tensor {tensor.name!r}: expected float16 as numbers of 16 bits")
         return bits.astype(np.uint16).view(np.float16)
-    return np.asarray(held).astype(dtype)
+    return np.fromiter(held, dtype, count)
 
 
-def _external(tensor: Any, folder: str, count: int, dtype: np.dtype) -> Array:
+def _external(tensor: Any, folder: str, budget: Budget, count: int, dtype: np.dtype) -> Array:
     """Read entries that lie in a file beside the model, and nowhere else."""
     who = f"tensor {tensor.name!r}"
     facts = {entry.key: entry.value for entry in tensor.external_data}
@@ -121,5 +124,7 @@ def _external(tensor: Any, folder: str, count: int, dtype: np.dtype) -> Array:
             f"{who}: expected {length} bytes at {offset} of a file, got {location!r} of {about.st_size}"
         )
     with os.fdopen(handle, "rb") as file:
+        budget.grow(about.st_size, (about.st_dev, about.st_ino))
+        budget.spend(length)
         file.seek(offset)
         return np.frombuffer(file.read(length), dtype.newbyteorder("<"))

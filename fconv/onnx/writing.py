@@ -18,6 +18,7 @@ from fconv.onnx.library import library
 from fconv.onnx.operators import WRITINGS
 from fconv.onnx.sites import Names, Site
 from fconv.onnx.values import UnfitError
+from fconv.state_dict import flattened
 from fconv.version import __version__
 
 OPSET, IR_VERSION = 21, 10
@@ -93,10 +94,10 @@ class _Writer:
         self.wiring: Wiring = flat(net, self.shape)
         self.outer = (net.wiring(self.shape) or self.wiring).outputs
         self.dtype = _common_dtype(params, dtype)
-        leaves = [(".".join(path), leaf) for path, leaf in trees.leaves_with_path(params)]
-        if sum(leaf.nbytes for _, leaf in leaves) > LIMIT - 2**20:
+        leaves = flattened("to_onnx", params)
+        if sum(leaf.nbytes for leaf in leaves.values()) > LIMIT - 2**20:
             raise ValueError("to_onnx: the parameters take more than the 2 GB that one file holds")
-        self.names = Names({*self.wiring.inputs, *(name for name, _ in leaves)})
+        self.names = Names({*self.wiring.inputs, *leaves})
         self.nodes: list[Any] = []
         self.initializers: dict[str, Any] = {}
         self.counts: dict[str, str] = {}

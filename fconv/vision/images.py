@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ import numpy as np
 
 from fconv.arrays import Array
 from fconv.files import atomic_write
+from fconv.formats.contents import head, stranger
 
 __all__ = [
     "Picture",
@@ -24,6 +25,9 @@ __all__ = [
 ]
 
 _MODES = {"1": "L", "L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA"}
+_READ = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
+"""Formats that are read. Pillow knows more, and starts another program for some, as Ghostscript for EPS."""
+_LARGEST, _DENSEST = 3_000_000, 250  # pixels of any picture, and for each byte of its file
 _SIXTEEN = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _ALPHA = ("PNG", "WEBP", "TIFF")
 _BITS_16 = ("PNG", "TIFF")
@@ -55,7 +59,7 @@ def read_image(path: str | os.PathLike[str]) -> Picture:
     Parameters
     ----------
     path : str or path-like
-        A file of any format that Pillow reads.
+        A PNG, JPEG, WebP, TIFF, BMP, GIF or PPM file, told by its contents.
 
     Returns
     -------
@@ -65,17 +69,26 @@ def read_image(path: str | os.PathLike[str]) -> Picture:
     Raises
     ------
     ValueError
-        No picture, a damaged one, several in one file, or of a kind that would lose by being
-        taken for one of these: CMYK, Lab, floating point, 16-bit colour.
+        No picture, a damaged one, several in one file, one of far more pixels than its size allows
+        for, or of a kind that would lose by being taken for one of these: CMYK, Lab, floating
+        point, 16-bit colour.
     ImportError
         Pillow is not installed.
     OSError
         The file cannot be read.
+
+    Notes
+    -----
+    A picture may have three million pixels, and 250 more for each byte of its file. Of a large one
+    Pillow warns, as its ``Image.MAX_IMAGE_PIXELS`` says; the caller's filters decide on the warning.
     """
     image_module, ops = _pillow("read_image", "Image"), _pillow("read_image", "ImageOps")
     shown = os.fspath(path)
-    with open(path, "rb") as file, _naming(shown):
-        image = image_module.open(file)
+    with open(path, "rb") as opened, _naming(shown):
+        data = opened.read()
+        file = io.BytesIO(data)  # where Pillow asks for as much as a chunk claims, it gets what there is
+        image = image_module.open(file, formats=_READ)
+        _check_size(image, len(data))
         if getattr(image, "n_frames", 1) > 1:
             raise ValueError(f"expected one picture, got {image.n_frames} of them")
         if image.mode in ("RGB", "RGBA", "LA") and _png_depth(file) == 16:
@@ -91,8 +104,10 @@ def read_image(path: str | os.PathLike[str]) -> Picture:
             return Picture((deep / np.float32(65535))[None], None, 16)
         if image.mode not in _MODES:
             raise ValueError(f"expected a grey or an RGB picture, got one of mode {image.mode}")
-        values = np.asarray(image.convert(_MODES[image.mode])).astype(np.float32) / np.float32(255)
-    planes = np.ascontiguousarray(values.reshape(*values.shape[:2], -1).transpose(2, 0, 1))
+        bands = image.convert(_MODES[image.mode])
+        planes = np.empty((len(bands.getbands()), bands.height, bands.width), np.float32)
+        for i, plane in enumerate(planes):
+            np.divide(bands.getchannel(i), np.float32(255), out=plane, dtype=np.float32)
     colours = 3 if len(planes) > 2 else 1
     return Picture(planes[:colours], planes[colours:] if len(planes) > colours else None, 8)
 
@@ -128,7 +143,7 @@ def write_image(path: str | os.PathLike[str], picture: Picture) -> None:
 
 
 def picture_endings() -> frozenset[str]:
-    """Give the endings of the files that can be read, in small letters, as ``.png``.
+    """List the extensions of the files that can be read, in small letters, as ``.png``.
 
     Raises
     ------
@@ -136,9 +151,7 @@ def picture_endings() -> frozenset[str]:
         Pillow is not installed.
     """
     image_module = _pillow("picture_endings", "Image")
-    return frozenset(
-        end for end, kind in image_module.registered_extensions().items() if kind in image_module.OPEN
-    )
+    return frozenset(end for end, kind in image_module.registered_extensions().items() if kind in _READ)
 
 
 def resized(planes: Array, size: tuple[int, ...]) -> Array:
@@ -208,6 +221,18 @@ def _pillow(who: str, module: str) -> Any:
         raise ImportError(f"{who}: pictures need Pillow: pip install 'fconv[images]'") from error
 
 
+def _check_size(image: Any, size: int) -> None:
+    """Refuse a picture that would take far more memory than its file, before it is decoded."""
+    most = _LARGEST + _DENSEST * size
+    if image.width * image.height > most:
+        raise ValueError(
+            f"{size:,} bytes say that they hold {image.width}x{image.height} pixels, "
+            f"expected at most {most:,}"
+        )
+    if image.format == "GIF" and any(tile[1] != (0, 0, *image.size) for tile in image.tile):
+        raise ValueError("expected a GIF whose picture fills it, got one that covers a part of it")
+
+
 def _png_depth(file: Any) -> int:
     """Read the bits a channel from a PNG's header: Pillow drops the lower half of 16 without a word."""
     place = file.tell()
@@ -223,11 +248,11 @@ def _naming(path: str) -> Iterator[None]:
     from PIL import UnidentifiedImageError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it warns of large pictures, and refuses larger ones
-            yield
+        yield
     except UnidentifiedImageError:
-        raise ValueError(f"read_image: {path}: expected a picture, got a file that is none") from None
+        what = stranger(head(path)) or "a file that is none"
+        what = what.replace("a ", "a damaged ", 1) if what.endswith("picture") else what
+        raise ValueError(f"read_image: {path}: expected a picture ({', '.join(_READ)}), got {what}") from None
     except MemoryError:
         raise
     except Exception as error:  # a plugin may raise anything: RuntimeError, TypeError, SyntaxError

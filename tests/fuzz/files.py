@@ -1,12 +1,14 @@
-"""Targets for fuzzing the readers of .safetensors and .npz: seeds, and functions of bytes.
+"""Targets for fuzzing the readers of .safetensors, .npz and idx: seeds, and functions of bytes.
 
 A function returns what was read or raises ValueError; anything else is a finding.
 """
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
+import struct
 import tempfile
 import zipfile
 from pathlib import Path
@@ -26,9 +28,9 @@ TREE = {
 }  # fmt: skip
 
 
-def saved(ending, tree):
+def saved(extension, tree):
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"seed{ending}"
+        path = Path(folder) / f"seed{extension}"
         fc.save(path, tree, metadata={"epoch": "3"})
         return path.read_bytes()
 
@@ -69,16 +71,52 @@ def read_npz(data):
     return read_file(".npz", data)
 
 
-def read_file(ending, data):
-    handle, path = tempfile.mkstemp(suffix=ending, dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
+def idx_seeds():
+    """Whole idx files of several dtypes, gzipped and not."""
+    plain = [
+        b"\0\0\x08\3" + struct.pack(">3I", 2, 3, 4) + bytes(range(24)),
+        b"\0\0\x0d\1" + struct.pack(">I3f", 3, 1, 2, 3),
+        b"\0\0\x0b\2" + struct.pack(">2I4h", 2, 2, 1, 2, 3, 4),
+    ]
+    return [*plain, *(gzip.compress(data) for data in plain)]
+
+
+def read_idx(data):
+    """Read an idx file of these bytes."""
+    return in_file(".idx", data, fc.data.read_idx)
+
+
+def any_seeds():
+    """Whole files of every format, and what people take for one."""
+    return [*safetensors_seeds(), *npz_seeds(), saved(".pt", TREE), b"version https://git-lfs", b"<html>"]
+
+
+def read_any(data):
+    """Load a file whose name says nothing."""
+    return read_file(".ckpt", data)
+
+
+def read_file(extension, data):
+    """Load, mapped and read, and describe a file of these bytes."""
+
+    def everything(path):
         fc.load_metadata(path)
         describe_file(path)
         mapped = fc.load(path)
         for x in flat(mapped).values():
             x.tobytes()  # a view beyond the file would end the process here
+        repr(mapped)
         return fc.load(path, mmap=False)
+
+    return in_file(extension, data, everything)
+
+
+def in_file(extension, data, read):
+    """Read a file of these bytes, in memory where the system has such a folder."""
+    handle, path = tempfile.mkstemp(suffix=extension, dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        return read(path)
     finally:
         os.unlink(path)

@@ -7,10 +7,11 @@ import pickle
 import pickletools
 import zipfile
 
-from fconv.torch.objects import resolved
-from fconv.torch.pickles import unpickle
-from fconv.torch.storages import Storage
-from fconv.torch.vocabulary import CALLS, VALUES, storage_of
+from fconv.formats.claims import Budget
+from fconv.formats.pt.objects import resolved
+from fconv.formats.pt.pickles import unpickle
+from fconv.formats.pt.storages import Storage
+from fconv.formats.pt.vocabulary import CALLS, VALUES, storage_of
 from tests.fuzz import pt
 
 
@@ -32,9 +33,13 @@ def read(data):
     import numpy as np
 
     storages: dict[str, Storage] = {}
-    value = unpickle(data, 0, CALLS, VALUES, lambda identifier: storage_of(identifier, storages)).value
+    budget = Budget(len(data))
+    value = unpickle(
+        data, 0, CALLS, VALUES, lambda identifier: storage_of(identifier, storages),
+        budget=budget, strict=False,
+    ).value  # fmt: skip
     for storage in storages.values():
         if storage.nbytes > 1 << 20:
             raise ValueError("larger than any file of the fuzzer")
         storage.raw = np.zeros(storage.nbytes, np.uint8)
-    return resolved(value, False)
+    return resolved(value, False, budget, strict=False)

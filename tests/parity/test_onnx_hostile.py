@@ -153,7 +153,7 @@ def nested(depth):
 
 STRANGERS = {
     "nothing": (b"", "with a graph and its opsets"),
-    "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(64), "bytes that are none"),
+    "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(64), "got a PNG picture"),
     "a length of 2 GB": (b"\x3a\xff\xff\xff\xff\x07", "bytes that are none"),
     "groups without end": (b"\x0b" * 100_000, "bytes that are none"),
     "a graph in a graph": (nested(2000), "bytes that are none"),

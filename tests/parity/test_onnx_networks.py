@@ -97,6 +97,7 @@ MORE = {
     "maximum": (fc.maximum(), PAIR),
     "minimum": (fc.minimum(), PAIR),
     "matmul": (fc.matmul(), ((2, 3, 4), (4, 5))),
+    "matmul with a vector": (fc.matmul(), ((2, 3, 4), (4,))),
     "concat": (fc.concat(), ((2, 3, 4), (2, 1, 4))),
     "stack": (fc.stack(1), ((2, 3, 4), (2, 3, 4))),
 }

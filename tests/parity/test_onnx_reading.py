@@ -346,9 +346,9 @@ REFUSALS = [
     ([helper.make_node("Gather", ["x", "i"], ["y"])], {"i": np.asarray([0, 1])}, 21, "indices that are not one number"),
     ([helper.make_node("Cast", ["x"], ["y"], to=TensorProto.DOUBLE)], {}, 21, "this casts float32 to float64"),
     ([helper.make_node("Div", ["x", "c"], ["y"])], {"c": np.zeros((), np.float32)}, 21, "division by 0"),
-    ([helper.make_node("ConstantOfShape", ["s"], ["c"]), helper.make_node("Add", ["x", "c"], ["y"])], {"s": np.asarray([1 << 40])}, 21, "too large for what it is made of"),
-    ([helper.make_node("Expand", ["c", "s"], ["d"]), helper.make_node("Add", ["x", "d"], ["y"])], {"c": np.ones(1, np.float32), "s": np.asarray([1 << 20, 1 << 20])}, 21, "too large for what it is made of"),
-    ([helper.make_node("Range", ["a", "b", "one"], ["r"]), helper.make_node("Add", ["x", "r"], ["y"])], {"a": np.asarray(0.0), "b": np.asarray(1e18), "one": np.asarray(1e-3)}, 21, "too large for what it is made of"),
+    ([helper.make_node("ConstantOfShape", ["s"], ["c"]), helper.make_node("Add", ["x", "c"], ["y"])], {"s": np.asarray([1 << 40])}, 21, "would come to more than 48 MB"),
+    ([helper.make_node("Expand", ["c", "s"], ["d"]), helper.make_node("Add", ["x", "d"], ["y"])], {"c": np.ones(1, np.float32), "s": np.asarray([1 << 20, 1 << 20])}, 21, "would come to more than 48 MB"),
+    ([helper.make_node("Range", ["a", "b", "one"], ["r"]), helper.make_node("Add", ["x", "r"], ["y"])], {"a": np.asarray(0.0), "b": np.asarray(1e9), "one": np.asarray(1e-3)}, 21, "would come to more than 48 MB"),
     ([helper.make_node("Identity", ["c"], ["y"])], {"c": np.ones(3, np.float32)}, 21, "output 'y': expected a value that depends on the input"),
     ([helper.make_node("Add", ["x", "c"], ["y"])], {"c": np.ones(5, np.float32)}, 21, r"add: .*\(5,\)"),
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import collections
 import copy
 import io
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 import fconv as fc
-from fconv.torch.files import write_pt
+from fconv.formats.pt.files import write_pt
 
 WIDER = {torch.bfloat16: torch.float32, torch.complex32: torch.complex64} | {
     getattr(torch, name): torch.float32
@@ -242,8 +243,44 @@ def test_data_parallel_names(tmp_path):
 )
 @pytest.mark.parametrize("zipped", [True, False])
 def test_what_weights_only_refuses_is_refused(tmp_path, held, text, zipped):
+    torch.save(held(), tmp_path / "x.pt", _use_new_zipfile_serialization=zipped)
     with pytest.raises(ValueError, match=text):
-        saved(tmp_path, held(), zipped)
+        fc.load(tmp_path / "x.pt", strict=True)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("zipped", [True, False])
+def test_the_weights_come_out_whatever_stands_beside_them(tmp_path, zipped):
+    """As training scripts save: the module and optimizer themselves, and tensors of other kinds."""
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2))
+    opt = torch.optim.Adam(net.parameters())
+    net(torch.ones(1, 1, 5, 5)).sum().backward()
+    opt.step()
+    beside = {
+        "module": net, "optimizer": opt, "schedule": torch.optim.lr_scheduler.StepLR(opt, 2),
+        "sparse": torch.eye(2).to_sparse(), "meta": torch.empty(2, device="meta"), "function": copy.copy,
+        "random": np.random.default_rng(0), "generator": torch.get_rng_state(),
+        "old random": np.random.get_state(),  # noqa: NPY002 - as training scripts save it
+        "args": argparse.Namespace(lr=0.1, device=torch.device("cpu")), "loss": np.float32(0.5),
+    }  # fmt: skip
+    if zipped:
+        beside["quantized"] = torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)
+    torch.save(
+        {"state_dict": net.state_dict(), **beside}, tmp_path / "x.ckpt", _use_new_zipfile_serialization=zipped
+    )
+    found = fc.load(tmp_path / "x.ckpt")
+    same(fc.find_state_dict(found), net.state_dict())
+    kinds = {name for name in beside if type(found[name]) is fc.Placeholder}
+    assert kinds == set(beside) - {"generator", "loss", "old random"}
+    assert found["loss"] == 0.5
+    np.testing.assert_array_equal(found["old random"][1], beside["old random"][1])
+    assert found["args"].state == {"lr": 0.1, "device": "cpu"}
+    weight = found["module"].state["_modules"]["0"].state["_parameters"]["weight"]
+    np.testing.assert_array_equal(weight, net[0].weight.detach().numpy())
+    assert len(repr(found)) < 20_000
+    torch.save(net, tmp_path / "net.pt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match=r"it is a whole module, torch\.nn\.modules\.container\.Sequential"):
+        fc.load(tmp_path / "net.pt")
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

@@ -51,13 +51,13 @@ def _by_statistics(at: Site) -> str:
 
 
 def _affine(at: Site, *shape: int) -> tuple[str, str]:
-    """Give the scale and the shift, 1 and 0 where the layer has none."""
+    """Return the scale and the shift, 1 and 0 where the layer has none."""
     weight = at.parameter("weight", shape) if at.has("weight") else at.constant(np.ones(shape))
     return weight, at.parameter("bias", shape) if at.has("bias") else at.constant(np.zeros(shape))
 
 
 def _plain(node: Node, params: Mapping[str, tuple[int, Any]]) -> bool:
-    """Tell whether scale and shift stand there only because the operator cannot do without.
+    """Return whether scale and shift stand there only because the operator cannot do without.
 
     They change nothing, and are not named as the parameters of a module.
     """
@@ -97,10 +97,9 @@ def _over_last(node: Node, name: str) -> Value:
     for i, leaf in ((1, "weight"), (2, "bias")):
         if node.has(i):
             held = node.constant(i)
-            try:
-                params[leaf] = (i, np.broadcast_to(held, sizes).copy() if held.shape != sizes else held)
-            except ValueError:
-                raise UnfitError(f"expected input {i} of shape {sizes}, got {held.shape}") from None
+            if any(n not in (1, m) for n, m in zip(held.shape[::-1], sizes[::-1], strict=False)):
+                raise UnfitError(f"expected input {i} of shape {sizes}, got {held.shape}")
+            params[leaf] = (i, held if held.shape == sizes else node.stretched(held, sizes))
     if _plain(node, params):
         params = {}
     options = {"bias": "bias" in params} if name == "layer_norm" and params else {}
@@ -161,7 +160,7 @@ def group_norm(node: Node) -> Value:
     for i, leaf in ((1, "weight"), (2, "bias")):
         held = node.constant(i)
         if node.opset < 21 and held.shape == (groups,) and groups and channels % groups == 0:
-            held = np.repeat(held, channels // groups)
+            held = node.stretched(held[:, None], (groups, channels // groups)).reshape(-1)
         if held.shape != (channels,):
             raise UnfitError(f"expected input {i} of shape ({channels},), got {held.shape}")
         params[leaf] = (i, held)

@@ -11,25 +11,26 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from fconv.formats.claims import Budget
 from fconv.formats.mapping import map_private
-from fconv.torch.objects import resolved
-from fconv.torch.pickles import unpickle
-from fconv.torch.storages import Storage
-from fconv.torch.vocabulary import CALLS, VALUES, storage_of
+from fconv.formats.pt.objects import resolved
+from fconv.formats.pt.pickles import unpickle
+from fconv.formats.pt.storages import Storage
+from fconv.formats.pt.vocabulary import CALLS, VALUES, storage_of
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
-def read(file: BinaryIO, mmap: bool) -> Any:
+def read(file: BinaryIO, mmap: bool, strict: bool) -> Any:
     """Read the object in a file of this format."""
     memory = map_private(file) if mmap else None
     data: Any = file.read() if memory is None else memory
-    at = 0
+    at, budget = 0, Budget(len(data))
     storages: dict[str, Storage] = {}
 
     def plain() -> Any:
         nonlocal at
-        value, at = unpickle(data, at, {}, {}, _no_storage)
+        value, at = unpickle(data, at, {}, {}, _no_storage, budget=budget, strict=True)
         return value
 
     if plain() != _MAGIC:
@@ -37,7 +38,10 @@ def read(file: BinaryIO, mmap: bool) -> Any:
     protocol, system = plain(), plain()
     if protocol != _PROTOCOL or not isinstance(system, dict):
         raise ValueError(f"it begins as none of PyTorch's files does (protocol {shortened(protocol)})")
-    value, at = unpickle(data, at, CALLS, VALUES, lambda identifier: storage_of(identifier, storages))
+    value, at = unpickle(
+        data, at, CALLS, VALUES, lambda identifier: storage_of(identifier, storages),
+        budget=budget, strict=strict,
+    )  # fmt: skip
     keys = plain()
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise ValueError("its list of storages is damaged")
@@ -62,7 +66,7 @@ def read(file: BinaryIO, mmap: bool) -> Any:
         at += 8 + storage.nbytes
     if at != len(data):
         raise ValueError(f"{len(data) - at} bytes stand behind its last storage")
-    return resolved(value, swap)
+    return resolved(value, swap, budget, strict=strict)
 
 
 def _no_storage(identifier: Any) -> Any:

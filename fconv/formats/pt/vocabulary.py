@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from reprlib import repr as shortened
 from typing import Any
 
-from fconv.torch.storages import KINDS, STORAGES, Kind, Storage, Tensor
+from fconv.formats.placeholders import Placeholder
+from fconv.formats.pt.machine import ForeignError
+from fconv.formats.pt.storages import KINDS, STORAGES, Kind, Storage, Tensor
 
 
 class StorageClass(str):
@@ -30,6 +32,7 @@ def _tensor(
     storage: Any, offset: Any, size: Any, stride: Any, requires_grad: Any = False, hooks: Any = None,
     metadata: Any = None,
 ) -> Tensor:  # fmt: skip
+    _known(storage)
     _expect(isinstance(storage, Storage) and not storage.untyped, "a tensor of a storage without a dtype")
     return _window(storage, storage.kind, offset, size, stride, metadata)
 
@@ -38,6 +41,7 @@ def _tensor_of_dtype(
     storage: Any, offset: Any, size: Any, stride: Any, requires_grad: Any, hooks: Any, dtype: Any,
     metadata: Any = None,
 ) -> Tensor:  # fmt: skip
+    _known(storage)
     _expect(isinstance(storage, Storage), "a tensor without a storage")
     return _window(storage, _kind(dtype), offset, size, stride, metadata)
 
@@ -53,13 +57,16 @@ def _window(storage: Any, kind: Kind, offset: Any, size: Any, stride: Any, metad
 
 
 def _parameter(data: Any, requires_grad: Any, hooks: Any, state: Any = None) -> Tensor:
+    _known(data)
     _expect(isinstance(data, Tensor), "a parameter without a tensor")
     return data
 
 
 def _of_type(function: Any, kind: Any, arguments: Any, state: Any = None) -> Tensor:
+    _known(function)
     full = getattr(function, "full", None)
     _expect(full in REBUILDS and isinstance(arguments, tuple), "a tensor made in an unknown way")
+    _known(kind)
     _expect(getattr(kind, "full", None) in _TENSOR_CLASSES, f"a tensor of class {shortened(kind)}")
     return REBUILDS[str(full)](*arguments)
 
@@ -67,8 +74,13 @@ def _of_type(function: Any, kind: Any, arguments: Any, state: Any = None) -> Ten
 def _ordered_dict(items: Any = ()) -> dict[Any, Any]:
     _expect(isinstance(items, (list, tuple)), "an OrderedDict of what is no list")
     _expect(all(isinstance(item, (list, tuple)) and len(item) == 2 for item in items), "an odd OrderedDict")
-    _expect(all(isinstance(key, (str, int)) for key, _ in items), "an OrderedDict with odd keys")
+    _plain((key for key, _ in items), "an OrderedDict with odd keys")
     return dict(items)
+
+
+def _default_dict(factory: Any = None, items: Any = None) -> dict[Any, Any]:
+    _expect(isinstance(items or {}, dict), "a defaultdict of what is no dict")
+    return dict(items or {})
 
 
 def _counter(counts: Any = None) -> dict[Any, Any]:
@@ -78,7 +90,7 @@ def _counter(counts: Any = None) -> dict[Any, Any]:
 
 def _set(items: Any = ()) -> set[Any]:
     _expect(isinstance(items, list), "a set of what is no list")
-    _expect(all(x is None or isinstance(x, (str, int, bytes)) for x in items), "a set of odd values")
+    _plain(items, "a set of odd values")
     return set(items)
 
 
@@ -115,6 +127,20 @@ def _expect(holds: bool, what: str) -> None:
         raise ValueError(f"its pickle holds {what}")
 
 
+def _known(x: Any) -> None:
+    """Require that something is not foreign."""
+    if isinstance(x, Placeholder):
+        raise ForeignError(f"its pickle makes a tensor of {x.name[:200]!r}")
+
+
+def _plain(keys: Iterable[Any], what: str) -> None:
+    """Require keys that hash without surprises: collisions made on purpose take hours."""
+    for key in keys:
+        _expect(not isinstance(key, int) or -(1 << 63) <= key < 1 << 64, what)
+        if key is not None and not isinstance(key, (str, int, bytes)):
+            raise ForeignError(f"its pickle holds {what}")
+
+
 def _kind(dtype: Any) -> Kind:
     _expect(isinstance(dtype, str) and dtype.removeprefix("torch.") in KINDS, f"the dtype {shortened(dtype)}")
     return KINDS[dtype.removeprefix("torch.")]
@@ -143,6 +169,7 @@ CALLS: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(_TENSOR_CLASSES, _class_only),
     "collections.OrderedDict": _ordered_dict,
     "collections.Counter": _counter,
+    "collections.defaultdict": _default_dict,
     "builtins.set": _set,
     "__builtin__.set": _set,
     "builtins.bytearray": _bytes,
@@ -159,8 +186,14 @@ CALLS: dict[str, Callable[..., Any]] = {
 """Names that may be called."""
 
 
-def storage_of(identifier: Any, known: dict[str, Storage]) -> Storage:
-    """Read a persistent id: ("storage", class, key, location, count), and in older files a view of it."""
+def storage_of(identifier: Any, known: dict[str, Storage]) -> Storage | Placeholder:
+    """Read a persistent id: ("storage", class, key, location, count), and in older files a view of it.
+
+    A class of storages that is foreign, such as those of quantized tensors, stays a placeholder,
+    and so does the class of a module, which older files keep with its source.
+    """
+    if isinstance(identifier, tuple) and len(identifier) > 1 and isinstance(identifier[1], Placeholder):
+        return identifier[1] if identifier[0] == "module" else Placeholder(identifier[1].name, identifier)
     _expect(isinstance(identifier, tuple) and len(identifier) in (5, 6), "an odd persistent id")
     what, kind, key, _, count = identifier[:5]
     _expect(what == "storage", f"a persistent id of {shortened(what)}, not of a storage")

@@ -12,8 +12,8 @@ import numpy as np
 from fconv.arrays import Array, describe, is_array
 from fconv.files import atomic_write
 from fconv.formats.mapping import as_bytes
-from fconv.torch.storages import STORAGES
-from fconv.torch.zipped import TEXTS, texts_member
+from fconv.formats.pt.storages import STORAGES
+from fconv.formats.pt.zipped import TEXTS, texts_member
 
 _ALIGNMENT = 64
 _CLASSES = {dtype: name for name, dtype in STORAGES.items() if name != "UntypedStorage"}
@@ -56,7 +56,7 @@ def write_pt(path: str | os.PathLike[str], found: Any, texts: Mapping[str, str] 
     Examples
     --------
     >>> import tempfile
-    >>> from fconv.torch.files import read_pt
+    >>> from fconv.formats.pt.files import read_pt
     >>> path = tempfile.mkdtemp() + "/net.pt"
     >>> write_pt(path, {"weight": np.ones(2, np.float32), "epoch": 3})
     >>> read_pt(path)[0]
@@ -115,7 +115,7 @@ def _collect(x: Any, path: tuple[str, ...], arrays: dict[int, Array]) -> None:
 
 
 def _storages(arrays: Mapping[int, Array]) -> tuple[list[Array], dict[int, _Place]]:
-    """Give each run of memory that arrays overlap in one storage, and every other array its own."""
+    """Return each run of memory that arrays overlap in one storage, and every other array its own."""
     storages: list[Array] = []
     places: dict[int, _Place] = {}
     for group in _overlapping(arrays):

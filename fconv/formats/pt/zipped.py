@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import json
+import os
 from reprlib import repr as shortened
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from fconv.arrays import Array
-from fconv.formats.claims import MOST_TEXT, parse_json, texts_of
+from fconv.formats.claims import Budget, check_text, parse_json, texts_of
 from fconv.formats.mapping import map_private, view
+from fconv.formats.pt.objects import resolved
+from fconv.formats.pt.pickles import unpickle
+from fconv.formats.pt.storages import Storage
+from fconv.formats.pt.vocabulary import CALLS, VALUES, storage_of
 from fconv.formats.zips import Member, Unpacked, members
-from fconv.torch.objects import resolved
-from fconv.torch.pickles import unpickle
-from fconv.torch.storages import Storage
-from fconv.torch.vocabulary import CALLS, VALUES, storage_of
 
 TEXTS = "fconv.json"
 """The member that holds our texts; PyTorch passes over it."""
 
 
-def read(file: BinaryIO, mmap: bool) -> tuple[Any, dict[str, str]]:
+def read(file: BinaryIO, mmap: bool, strict: bool) -> tuple[Any, dict[str, str]]:
     """Read the object in an archive, and our texts where there are any.
 
     Storages that are stored as they are, which is how PyTorch writes them, are mapped
     copy-on-write; without `mmap` they are read, and their checksums proved.
     """
-    listed = members(file)
+    budget = Budget(os.fstat(file.fileno()).st_size)
+    listed = members(file, budget)
     if not any(member.checksum for member in listed):  # PyTorch can be told to leave them out
         listed = [member._replace(checksum=None) for member in listed]
     found = {member.name: member for member in listed}
@@ -35,20 +37,23 @@ def read(file: BinaryIO, mmap: bool) -> tuple[Any, dict[str, str]]:
     swap = _text(file, found.get(f"{folder}byteorder"), b"little") == b"big"
     storages: dict[str, Storage] = {}
     pickle = _text(file, found[f"{folder}data.pkl"])
-    value = unpickle(pickle, 0, CALLS, VALUES, lambda identifier: storage_of(identifier, storages)).value
+    value = unpickle(
+        pickle, 0, CALLS, VALUES, lambda identifier: storage_of(identifier, storages),
+        budget=budget, strict=strict,
+    ).value  # fmt: skip
     memory = map_private(file) if mmap else None
     for key, storage in storages.items():
-        member = found.get(f"{folder}data/{key}")
-        if member is None:
+        held = found.get(f"{folder}data/{key}")
+        if held is None:
             raise ValueError(f"it lacks the storage {shortened(key)}")
-        if member.size != storage.nbytes:
+        if held.size != storage.nbytes:
             raise ValueError(
-                f"the storage {shortened(key)} has {member.size} bytes, expected {storage.nbytes} "
+                f"the storage {shortened(key)} has {held.size} bytes, expected {storage.nbytes} "
                 f"for {storage.count} numbers"
             )
-        storage.raw = _bytes(file, memory, member)
+        storage.raw = _bytes(file, memory, held)
     texts = _text(file, found.get(f"{folder}{TEXTS}"), b"{}")
-    return resolved(value, swap), texts_of(parse_json(texts, depth=2))
+    return resolved(value, swap, budget, strict=strict), texts_of(parse_json(texts, depth=2))
 
 
 def _folder(found: dict[str, Member]) -> str:
@@ -68,8 +73,7 @@ def _folder(found: dict[str, Member]) -> str:
 def _text(file: BinaryIO, member: Member | None, default: bytes | None = None) -> bytes:
     if member is None:
         return default or b""
-    if member.size > MOST_TEXT:
-        raise ValueError(f"{member.name} has {member.size} bytes, expected at most {MOST_TEXT}")
+    check_text(shortened(member.name), member.size, os.fstat(file.fileno()).st_size)
     return Unpacked(file, member).read(member.size + 1)
 
 
@@ -84,5 +88,5 @@ def _bytes(file: BinaryIO, memory: Any, member: Member) -> Array:
 
 
 def texts_member(texts: dict[str, str]) -> bytes:
-    """Give the bytes of our member."""
+    """Return the bytes of our member."""
     return json.dumps(texts).encode()

@@ -9,37 +9,37 @@ from __future__ import annotations
 
 import json
 import os
-from importlib import import_module
 from typing import Any
 
 from fconv.arrays import Array, asnumpy, is_array
 from fconv.formats import Entry
-from fconv.structure import below
-
-_MOST_LETTERS = 100_000_000
+from fconv.formats.pt.files import read_pt, write_pt
+from fconv.structure import below, leaves_of
 
 STRUCTURE = "fconv.structure"
 
 
-def read(path: str | os.PathLike[str], *, mmap: bool) -> tuple[Any, dict[str, str]]:
+def read(path: str | os.PathLike[str], *, mmap: bool, strict: bool = False) -> tuple[Any, dict[str, str]]:
     """Read the arrays by name where our description of a tree is there, else the object as it is."""
-    found, texts = _files().read_pt(path, mmap=mmap)
-    return (flat(found) if STRUCTURE in texts else found), texts
+    found, texts = read_pt(path, mmap=mmap, strict=strict)
+    return (flat(found, _who(path)) if STRUCTURE in texts else found), texts
 
 
 def describe(path: str | os.PathLike[str]) -> tuple[list[Entry], dict[str, str]]:
     """Read the file and list its arrays; dtypes are those that they have here."""
-    found, texts = _files().read_pt(path)
-    return [Entry(name, x.shape, x.dtype.name, x.nbytes) for name, x in flat(found).items()], texts
+    found, texts = read_pt(path)
+    return [
+        Entry(name, x.shape, x.dtype.name, x.nbytes) for name, x in flat(found, _who(path)).items()
+    ], texts
+
+
+def _who(path: str | os.PathLike[str]) -> str:
+    return f"load: {os.fspath(path)}: "
 
 
 def write(path: str | os.PathLike[str], arrays: dict[str, Array], texts: dict[str, str]) -> None:
     """Write the object that the tree described in `texts` becomes for PyTorch."""
-    _files().write_pt(path, torch_object(json.loads(texts[STRUCTURE]), arrays), texts)
-
-
-def _files() -> Any:
-    return import_module("fconv.torch.files")
+    write_pt(path, torch_object(json.loads(texts[STRUCTURE]), arrays), texts)
 
 
 def torch_object(node: Any, arrays: dict[str, Array]) -> Any:
@@ -81,8 +81,13 @@ def _state_dict(node: Any, path: tuple[str, ...]) -> dict[str, str] | None:
     return found
 
 
-def flat(found: Any) -> dict[str, Array]:
+def flat(found: Any, who: str = "") -> dict[str, Array]:
     """List the arrays of an object by dotted name, in order.
+
+    Raises
+    ------
+    ValueError
+        Two values have one name.
 
     Examples
     --------
@@ -90,17 +95,4 @@ def flat(found: Any) -> dict[str, Array]:
     >>> flat({"state": {0: {"step": np.ones(1)}}, "lr": 0.1})
     {'state.0.step': array([1.])}
     """
-    arrays: dict[str, Array] = {}
-    pending: list[tuple[tuple[str, ...], Any]] = [((), found)]
-    letters = 0
-    while pending:  # no recursion: the depth is the file's
-        path, x = pending.pop()
-        if is_array(x):
-            letters += sum(map(len, path))
-            if letters > _MOST_LETTERS:
-                raise ValueError(f"the names of its arrays have more than {_MOST_LETTERS:,} letters")
-            arrays[".".join(path) if path else "array"] = x
-        elif isinstance(x, (dict, list, tuple)):
-            items = list(x.items() if isinstance(x, dict) else enumerate(x))
-            pending += [((*path, str(key)), child) for key, child in reversed(items)]
-    return arrays
+    return {name or "array": x for name, x in leaves_of(found, who) if is_array(x)}

@@ -6,13 +6,16 @@ import os
 from typing import Any
 
 from fconv.formats.claims import refusing
-from fconv.torch import legacy, zipped
-from fconv.torch.writing import write_pt
+from fconv.formats.placeholders import Placeholder
+from fconv.formats.pt import legacy, zipped
+from fconv.formats.pt.writing import write_pt
 
 __all__ = ["read_pt", "write_pt"]
 
 
-def read_pt(path: str | os.PathLike[str], *, mmap: bool = True) -> tuple[Any, dict[str, str]]:
+def read_pt(
+    path: str | os.PathLike[str], *, mmap: bool = True, strict: bool = False
+) -> tuple[Any, dict[str, str]]:
     """Read what torch.save or `write_pt` wrote. Nothing in the file is executed.
 
     Both of PyTorch's formats are read: the zip archive, and the single stream of before 1.6.
@@ -24,6 +27,8 @@ def read_pt(path: str | os.PathLike[str], *, mmap: bool = True) -> tuple[Any, di
     mmap : bool
         Map the arrays of the file into memory, where the system can; they may be changed, and
         the file is not. Otherwise they are read, and the checksums of the zip archive proved.
+    strict : bool
+        Refuse a file that holds more than arrays and plain values.
 
     Returns
     -------
@@ -32,27 +37,36 @@ def read_pt(path: str | os.PathLike[str], *, mmap: bool = True) -> tuple[Any, di
         arrays for tensors and parameters. bfloat16 and the eight-bit floats are widened to
         float32, complex32 to complex64. A dtype or a device is its name, such as
         ``"torch.float32"`` or ``"cuda:0"``; a torch.Size is a tuple. Tensors that share a
-        storage are views of one memory, but for widened ones.
+        storage are views of one memory, but for widened ones. NumPy's numbers and arrays are read
+        too. Any other object is a `Placeholder`, which shows what stands there.
     dict of str to str
         The texts given to `write_pt`; none for a file of PyTorch's.
 
     Raises
     ------
     ValueError
-        The file is damaged, of another format, or asks for anything but such values: a whole
-        module, a TorchScript program, a sparse or quantized tensor, any other class or function.
+        The file is damaged or of another format, is a whole module or a TorchScript program, would
+        take far more memory than its size, or, where `strict` is set, holds a NumPy number, a
+        sparse or quantized tensor or any other object.
     OSError
         The file cannot be read.
     """
     with refusing(path, "file of PyTorch's"), open(path, "rb") as file:
         start = file.read(512)
         file.seek(0)
-        if start.startswith(b"PK"):
-            return zipped.read(file, mmap)
         if start[257:262] == b"ustar":
             raise ValueError(
                 "it is a tar archive, which PyTorch wrote before 0.1.10; newer PyTorch can convert it"
             )
-        if start[:1] == b"\x80":
-            return legacy.read(file, mmap), {}
-        raise ValueError("it begins as none of PyTorch's files does")
+        if start.startswith(b"PK"):
+            value, texts = zipped.read(file, mmap, strict)
+        elif start[:1] == b"\x80":
+            value, texts = legacy.read(file, mmap, strict), {}
+        else:
+            raise ValueError("it begins as none of PyTorch's files does")
+        if isinstance(value, Placeholder) and isinstance(value.state, dict) and "_modules" in value.state:
+            raise ValueError(
+                f"it is a whole module, {value.name}, which only PyTorch with the module's own code can "
+                f"make; save its state_dict() with torch.save instead"
+            )
+        return value, texts

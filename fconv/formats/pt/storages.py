@@ -18,8 +18,6 @@ from fconv.arrays import Array
 from fconv.formats.claims import array_bytes
 from fconv.formats.floats import WIDENED, widen
 
-SPARE, _MOST_EXPANSION = 256 << 20, 200
-
 
 class Kind(NamedTuple):
     """A dtype of PyTorch's: how its numbers lie in memory, and how they become NumPy's."""
@@ -69,7 +67,7 @@ class Storage:
         return array_bytes([self.count], self.kind.stored.itemsize)
 
     def bytes(self) -> Array:
-        """Give its bytes, which must have been read."""
+        """Return its bytes, which must have been read."""
         if self.root is not None:
             size = self.kind.stored.itemsize
             return self.root.bytes()[self.start * size : (self.start + self.count) * size]
@@ -106,14 +104,25 @@ class Tensor:
                 f"a tensor of shape {self.shape}, strides {self.strides} and offset {self.offset} "
                 f"reaches beyond its storage of {room} numbers"
             )
-        if nbytes > max(SPARE, _MOST_EXPANSION * self.storage.nbytes):
-            raise ValueError(
-                f"a tensor of shape {shortened(self.shape)} repeats a storage of {room} numbers far too often"
-            )
+
+
+def memory_of(tensor: Tensor, swap: bool) -> int:
+    """Return the bytes that `array_of` takes beside the storage, about: none for a view of it."""
+    stored = tensor.kind.stored
+    same = tensor.kind.widened is None and not swap and tensor.kind.name != "bool"
+    if same and not (tensor.conjugated or tensor.negated or _overlaps(tensor)):
+        return 0
+    return 2 * array_bytes(tensor.shape, max(stored.itemsize, 4 if tensor.kind.widened else 1))
+
+
+def _overlaps(tensor: Tensor) -> bool:
+    """Return whether entries may lie upon each other, as those of an expanded tensor do."""
+    count = prod(tensor.shape)
+    return count > tensor.storage.nbytes // tensor.kind.stored.itemsize or 0 in tensor.strides
 
 
 def array_of(tensor: Tensor, swap: bool) -> Array:
-    """Give a tensor whose storage has been read as an array: a view of it where NumPy has the dtype.
+    """Return a tensor whose storage has been read as an array: a view of it where NumPy has the dtype.
 
     Where entries lie upon each other, as those of an expanded tensor do, they are copied apart.
 
@@ -133,7 +142,7 @@ def array_of(tensor: Tensor, swap: bool) -> Array:
     found: Array = np.ndarray(
         (*tensor.shape, *stored.shape), dtype, raw, tensor.offset * stored.itemsize, strides
     )
-    if prod(tensor.shape) > tensor.storage.nbytes // stored.itemsize or 0 in tensor.strides:
+    if _overlaps(tensor):
         found = found.copy()
     return _numpys(found.astype(stored.base, copy=False), tensor)
 
