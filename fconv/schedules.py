@@ -18,6 +18,14 @@ from fconv.options import nonnegative, positive, shares, whole
 Schedule: TypeAlias = Callable[[int], float]
 
 
+def _of_python_numbers(schedule: Schedule) -> Schedule:
+    """Make a schedule give the same bits for a NumPy integer as for a Python one.
+
+    NumPy computes powers by routines of its own, which differ between processors.
+    """
+    return lambda count: float(schedule(count.item() if hasattr(count, "item") else count))
+
+
 def constant(lr: float) -> Schedule:
     """Keep one rate.
 
@@ -44,7 +52,7 @@ def constant(lr: float) -> Schedule:
     0.1
     """
     (lr,) = nonnegative("constant", lr=lr)
-    return lambda count: lr
+    return _of_python_numbers(lambda count: lr)
 
 
 def step(lr: float, step_size: int, gamma: float = 0.1) -> Schedule:
@@ -78,7 +86,7 @@ def step(lr: float, step_size: int, gamma: float = 0.1) -> Schedule:
     """
     lr, gamma = nonnegative("step", lr=lr, gamma=gamma)
     step_size = whole("step", "step_size", step_size)
-    return lambda count: float(lr * gamma ** (count // step_size))
+    return _of_python_numbers(lambda count: lr * gamma ** (count // step_size))
 
 
 def multistep(lr: float, milestones: Sequence[int], gamma: float = 0.1) -> Schedule:
@@ -112,7 +120,7 @@ def multistep(lr: float, milestones: Sequence[int], gamma: float = 0.1) -> Sched
     """
     lr, gamma = nonnegative("multistep", lr=lr, gamma=gamma)
     places = sorted(_milestones("multistep", milestones, least=0))
-    return lambda count: float(lr * gamma ** bisect_right(places, count))
+    return _of_python_numbers(lambda count: lr * gamma ** bisect_right(places, count))
 
 
 def exponential(lr: float, gamma: float) -> Schedule:
@@ -143,7 +151,7 @@ def exponential(lr: float, gamma: float) -> Schedule:
     0.125
     """
     lr, gamma = nonnegative("exponential", lr=lr, gamma=gamma)
-    return lambda count: float(lr * gamma**count)
+    return _of_python_numbers(lambda count: lr * gamma**count)
 
 
 def cosine(lr: float, T_max: int, eta_min: float = 0.0) -> Schedule:
@@ -181,7 +189,7 @@ def cosine(lr: float, T_max: int, eta_min: float = 0.0) -> Schedule:
     """
     lr, eta_min = nonnegative("cosine", lr=lr, eta_min=eta_min)
     T_max = whole("cosine", "T_max", T_max)
-    return lambda count: float(_cosine(lr, eta_min, count / T_max))
+    return _of_python_numbers(lambda count: _cosine(lr, eta_min, count / T_max))
 
 
 def polynomial(lr: float, total_iters: int = 5, power: float = 1.0) -> Schedule:
@@ -215,7 +223,7 @@ def polynomial(lr: float, total_iters: int = 5, power: float = 1.0) -> Schedule:
     """
     lr, power = nonnegative("polynomial", lr=lr, power=power)
     total_iters = whole("polynomial", "total_iters", total_iters)
-    return lambda count: float(lr * (1 - min(count, total_iters) / total_iters) ** power)
+    return _of_python_numbers(lambda count: lr * (1 - min(count, total_iters) / total_iters) ** power)
 
 
 def warmup(lr: float, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5) -> Schedule:
@@ -250,7 +258,7 @@ def warmup(lr: float, start_factor: float = 1 / 3, end_factor: float = 1.0, tota
     (lr,) = nonnegative("warmup", lr=lr)
     start, end = shares("warmup", start_factor=start_factor, end_factor=end_factor)
     total_iters = whole("warmup", "total_iters", total_iters)
-    return lambda count: float(lr * _linear(start, end, min(count, total_iters) / total_iters))
+    return _of_python_numbers(lambda count: lr * _linear(start, end, min(count, total_iters) / total_iters))
 
 
 def one_cycle(
@@ -324,9 +332,9 @@ def one_cycle(
             start, begin = end, rate
         else:
             end, rate = phases[-1]
-        return float(anneal(begin, rate, (count - start) / (end - start) if end > start else 1.0))
+        return anneal(begin, rate, (count - start) / (end - start) if end > start else 1.0)
 
-    return schedule
+    return _of_python_numbers(schedule)
 
 
 def join(schedules: Sequence[Schedule], milestones: Sequence[int]) -> Schedule:
@@ -371,9 +379,9 @@ def join(schedules: Sequence[Schedule], milestones: Sequence[int]) -> Schedule:
 
     def schedule(count: int) -> float:
         at = bisect_right(starts, count) - 1
-        return float(parts[at](count - starts[at]))
+        return parts[at](count - starts[at])
 
-    return schedule
+    return _of_python_numbers(schedule)
 
 
 def _milestones(name: str, milestones: Sequence[int], least: int) -> list[int]:
