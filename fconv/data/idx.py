@@ -13,6 +13,7 @@ from typing import BinaryIO, NamedTuple, cast
 import numpy as np
 
 from fconv.arrays import Array
+from fconv.files import open_regular
 
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
@@ -54,7 +55,7 @@ def read_idx(path: str | os.PathLike[str]) -> Array:
     >>> read_idx(path)
     array([5, 7], dtype=uint8)
     """
-    with open(path, "rb") as raw:
+    with open_regular(path, "read_idx") as raw:
         gzipped = raw.read(2) == b"\x1f\x8b"
     opened = gzip.open(path, "rb") if gzipped else open(path, "rb")  # noqa: SIM115
     with cast(BinaryIO, opened) as file:

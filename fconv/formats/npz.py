@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from fconv.arrays import Array, Shape, asnumpy
-from fconv.files import atomic_write
+from fconv.files import atomic_write, open_regular
 from fconv.formats import Entry
 from fconv.formats.claims import MOST_TEXT, array_bytes, parse_json, refusing, texts_of
 from fconv.formats.mapping import map_private, native, view
@@ -45,7 +45,7 @@ def read(path: str | os.PathLike[str], *, mmap: bool) -> tuple[dict[str, Array],
     """Read the arrays, proving their checksums, or map them."""
     arrays: dict[str, Array] = {}
     texts: dict[str, str] = {}
-    with open(path, "rb") as file, refusing(path, _KIND):
+    with open_regular(path, "load") as file, refusing(path, _KIND):
         found = _named(members(file))
         memory = map_private(file) if mmap else None
         for name, member in found.items():
@@ -61,7 +61,7 @@ def describe(path: str | os.PathLike[str]) -> tuple[list[Entry], dict[str, str]]
     """Read the headers of the entries alone."""
     entries: list[Entry] = []
     texts: dict[str, str] = {}
-    with open(path, "rb") as file, refusing(path, _KIND):
+    with open_regular(path, "load") as file, refusing(path, _KIND):
         for name, member in _named(members(file)).items():
             with _naming(name):
                 if name == _METADATA:

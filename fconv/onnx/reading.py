@@ -10,6 +10,7 @@ import numpy as np
 
 from fconv.arrays import Array
 from fconv.calls import parameter
+from fconv.files import open_regular
 from fconv.layer import Layer, Params
 from fconv.layers import identity
 from fconv.networks import graph
@@ -84,7 +85,7 @@ def parsed(path: str | os.PathLike[str]) -> Any:
     onnx = library("from_onnx")
     from google.protobuf.message import DecodeError
 
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         data = file.read()
     try:
         model = onnx.ModelProto.FromString(data)

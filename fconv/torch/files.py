@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from fconv.files import open_regular
 from fconv.formats.claims import refusing
 from fconv.torch import legacy, zipped
 from fconv.torch.writing import write_pt
@@ -44,7 +45,7 @@ def read_pt(path: str | os.PathLike[str], *, mmap: bool = True) -> tuple[Any, di
     OSError
         The file cannot be read.
     """
-    with refusing(path, "file of PyTorch's"), open(path, "rb") as file:
+    with open_regular(path, "load") as file, refusing(path, "file of PyTorch's"):
         start = file.read(512)
         file.seek(0)
         if start.startswith(b"PK"):

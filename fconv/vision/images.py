@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fconv.arrays import Array
-from fconv.files import atomic_write
+from fconv.files import atomic_write, open_regular
 
 __all__ = [
     "Picture",
@@ -74,7 +74,7 @@ def read_image(path: str | os.PathLike[str]) -> Picture:
     """
     image_module, ops = _pillow("read_image", "Image"), _pillow("read_image", "ImageOps")
     shown = os.fspath(path)
-    with open(path, "rb") as file, _naming(shown):
+    with open_regular(path, "read_image") as file, _naming(shown):
         image = image_module.open(file)
         if getattr(image, "n_frames", 1) > 1:
             raise ValueError(f"expected one picture, got {image.n_frames} of them")
