@@ -8,6 +8,7 @@ network with relu; and its parameters go to PyTorch, where the same network is b
 installed, and give the same answers.
 
 Into --out go curves.png, steepness.png, results.json and own_layer.pt, which torch.load reads.
+Both runs can be stopped and resumed.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from digits import load_data, predict
+from digits import Data, load_data, predict, shuffled, steps_of_epoch
 from hypothesis import given, settings
 from support import flags, plots, results
-from tqdm import tqdm
+from support.training import Run, train
 
 import fconv as fc
 from fconv.testing import check_layer
@@ -70,30 +71,38 @@ def proved() -> str:
     raise RuntimeError("the check has not found the mistake")
 
 
-def network(activation: Any) -> fc.Layer:
+def network(activation: Any, classes: int) -> fc.Layer:
     """Two convolution blocks and a linear layer."""
     return fc.compose(
         fc.conv2d(16, 3, padding=1), activation(), fc.max_pool2d(2),
         fc.conv2d(32, 3, padding=1), activation(), fc.max_pool2d(2),
-        fc.flatten(), fc.linear(10),
+        fc.flatten(), fc.linear(classes),
     )  # fmt: skip
 
 
-def learn(net: fc.Layer, data: Any, args: argparse.Namespace, title: str) -> tuple[Any, list[float]]:
-    """Train; give the parameters and the accuracy after each epoch."""
-    opt = fc.adam(lr=args.lr)
-    state = fc.train_state(net, opt, fc.random.key(args.seed), (args.batch_size, *data.train_x.shape[1:]))
-    step = fc.train_step(net, fc.cross_entropy_loss(), opt)
-    accuracies = []
-    with tqdm(range(args.epochs), desc=title, unit=" epochs", dynamic_ncols=True) as bar:
-        for epoch in bar:
-            order = fc.random.fold_in(fc.random.key(args.seed), epoch)
-            for x, t in fc.data.batches(data.train_x, data.train_t, batch_size=args.batch_size, key=order):
-                state, metrics = step(state, x, t)
-            answers = predict(net, state.params, data.test_x, "cpu")
-            accuracies.append(float(np.mean(answers == data.test_t)))
-            bar.set_postfix(loss=f"{float(metrics['loss']):.4f}", accuracy=f"{accuracies[-1]:.4f}")
-    return state.params, accuracies
+def learn(title: str, net: fc.Layer, data: Data, args: argparse.Namespace) -> Run:
+    """Train in a folder of the activation's name; the accuracy is measured after each epoch."""
+    of_epoch = steps_of_epoch(data, args)
+
+    def measure(params: Any) -> dict[str, float]:
+        answers = predict(net, params, data.test_x, args.device)
+        return {"accuracy": float(np.mean(answers == data.test_t))}
+
+    print(f"with {title}:")
+    return train(
+        net,
+        fc.cross_entropy_loss(),
+        fc.adam(lr=args.lr),
+        (args.batch_size, *data.train_x.shape[1:]),
+        shuffled(data, args),
+        measure,
+        argparse.Namespace(**{**vars(args), "out": args.out / title}),
+        network=title,
+        data=(data.train_x, data.train_t),
+        steps=args.epochs * of_epoch,
+        measure_every=of_epoch,
+        samples=args.epochs * len(data.train_x),
+    )
 
 
 def in_torch(params: Any, x: Any) -> Any:
@@ -112,21 +121,22 @@ def in_torch(params: Any, x: Any) -> Any:
     module = nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1), Swish(16), nn.MaxPool2d(2),
         nn.Conv2d(16, 32, 3, padding=1), Swish(32), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(128, 10),
+        nn.Flatten(), nn.Linear(*reversed(params[7]["weight"].shape)),
     )  # fmt: skip
     module.load_state_dict(fc.to_torch(params))  # the names are 0.weight, 1.beta, ... in both
     with torch.no_grad():
         return module(torch.from_numpy(x)).numpy()
 
 
-def plot_curves(path: Path, accuracies: dict[str, list[float]]) -> None:
+def plot_curves(path: Path, runs: dict[str, Run]) -> None:
     """Draw the accuracy after each epoch."""
     plt = plots.pyplot()
     figure, axes = plt.subplots(figsize=(6, 3.8), layout="constrained")
-    for title, values in accuracies.items():
+    for title, run in runs.items():
+        values = run.scores["accuracy"]
         label = f"{title}: {values[-1]:.4f} in the end"
-        axes.plot(range(1, len(values) + 1), values, marker="o", markersize=4, label=label)
-    axes.set(xlabel="epoch", ylabel="share of test digits read rightly", title="the same network twice")
+        axes.plot(run.scores["step"], values, marker="o", markersize=4, label=label)
+    axes.set(xlabel="step", ylabel="share of test digits read rightly", title="the same network twice")
     axes.legend(loc="lower right")
     axes.grid(alpha=0.3)
     plots.save(figure, path)
@@ -151,44 +161,45 @@ def plot_steepness(path: Path, params: Any) -> None:
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="own_layer", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--epochs", type=flags.at_least_one, default=15, metavar="N", help="(default: 15)")
-    add("--batch-size", type=flags.at_least_one, default=64, metavar="N", help="(default: 64)")
-    add("--lr", type=flags.at_least_zero, default=3e-3, metavar="RATE", help="of Adam (default: 0.003)")
-    add("--seed", type=int, default=0, metavar="N", help="everything random follows from it (default: 0)")
-    add("--out", type=Path, default=Path("out/own_layer"), metavar="DIR",
-        help="folder for results (default: out/own_layer)")  # fmt: skip
-    return parser.parse_args(argv)
+    return flags.parser(
+        __doc__, "own_layer", data="MNIST-format folder (default: scikit-learn's digits)",
+        steps=15, batch_size=64, lr=3e-3, samples="pictures", epochs=True, rate="of Adam",
+    ).parse_args(argv)  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Prove, train, export; give the test accuracies."""
     args = arguments(argv)
     with results.in_one_line("own_layer"):
-        results.prepare(args.out)
-        data = load_data(None)
-    said = proved()
-    print("the gradient holds for every input that was drawn; of the wrong one the check says:")
-    print("\n".join(f"    {line}" for line in said.splitlines()[:8]))
+        results.prepare(args.out, args.device)
+        data = load_data(args.data)
+        said = proved()
+        print("the gradient holds for every input that was drawn; of the wrong one the check says:")
+        print("\n".join(f"    {line}" for line in said.splitlines()[:8]))
 
-    params, accuracies = {}, {}
-    for title, activation in (("swish", swish), ("relu", fc.relu)):
-        params[title], accuracies[title] = learn(network(activation), data, args, title)
-    plot_curves(args.out / "curves.png", accuracies)
-    plot_steepness(args.out / "steepness.png", params["swish"])
-    fc.save(args.out / "own_layer.pt", params["swish"])
-    figures = {f"{title}_accuracy": values[-1] for title, values in accuracies.items()}
-    if find_spec("torch"):
-        x = data.test_x
-        y = network(swish).apply(params["swish"], x)
-        figures["torch_differs_by"] = float(np.abs(y - in_torch(params["swish"], x)).max())
-        print(f"PyTorch's answers differ by at most {figures['torch_differs_by']:.1e}")
-    results.write_json(args.out / "results.json", "own_layer", args, {**figures, "accuracies": accuracies})
-    print(f"saved curves.png, steepness.png, results.json and own_layer.pt in {args.out}")
-    print(f"test accuracy: swish {accuracies['swish'][-1]:.3f}, relu {accuracies['relu'][-1]:.3f}")
+        runs: dict[str, Run] = {}
+        for title, activation in (("swish", swish), ("relu", fc.relu)):
+            if not any(run.stopped for run in runs.values()):
+                runs[title] = learn(title, network(activation, len(data.names)), data, args)
+        params = fc.to_device(runs["swish"].params, "cpu")
+        fc.save(args.out / "own_layer.pt", params)
+        plot_curves(args.out / "curves.png", runs)
+        plot_steepness(args.out / "steepness.png", params)
+        figures = {f"{title}_accuracy": run.scores["accuracy"][-1] for title, run in runs.items()}
+        if find_spec("torch"):
+            x = data.test_x
+            y = network(swish, len(data.names)).apply(params, x)
+            figures["torch_differs_by"] = float(np.abs(y - in_torch(params, x)).max())
+            print(f"PyTorch's answers differ by at most {figures['torch_differs_by']:.1e}")
+        results.write_json(
+            args.out / "results.json", "own_layer", args,
+            {**figures, "stopped": any(run.stopped for run in runs.values()),
+             "runs": {title: run.summary() for title, run in runs.items()}},
+        )  # fmt: skip
+        print(f"saved curves.png, steepness.png, results.json and own_layer.pt in {args.out}")
+        print(
+            "test accuracy: " + ", ".join(f"{t} {run.scores['accuracy'][-1]:.3f}" for t, run in runs.items())
+        )
     return figures
 
 

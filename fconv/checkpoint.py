@@ -43,7 +43,7 @@ def save(path: str | os.PathLike[str], tree: Any, metadata: Mapping[str, str] | 
     ----------
     path : str or path-like
         A name ending in ``.safetensors``, ``.npz``, or, for PyTorch, ``.pt``, ``.pth``,
-        ``.th`` or ``.tar``. The file is written under a temporary name and renamed.
+        ``.th`` or ``.tar``. The file appears under its name when it is complete.
     tree : pytree
         Parameters, or a whole training state. Arrays are stored under their dotted names, so
         that other programs read them as a state dict; numbers, strings and None, and the
@@ -55,12 +55,12 @@ def save(path: str | os.PathLike[str], tree: Any, metadata: Mapping[str, str] | 
     Raises
     ------
     ValueError
-        An unknown extension, two entries of one name, a name or a dtype that the format lacks, or
-        a tree nested deeper than 100 levels.
+        A name of a folder, FIFO, socket or device, an unknown extension, two entries of one name, a
+        name or a dtype that the format lacks, or a tree nested deeper than 100 levels.
     TypeError
         A leaf that cannot be stored, or metadata that is not text.
     OSError
-        The file cannot be written.
+        The file cannot be written, or its folder cannot be flushed to the disk.
 
     Notes
     -----
@@ -123,8 +123,9 @@ def load(path: str | os.PathLike[str], *, mmap: bool = True, strict: bool = Fals
     Raises
     ------
     ValueError
-        The file is truncated, damaged, of another format, or would take far more memory than its
-        size; with `strict`, it holds objects that are neither arrays nor plain values.
+        The file is truncated, damaged, of another format, no regular file but a folder, FIFO, socket
+        or device, or would take far more memory than its size; with `strict`, it holds objects that
+        are neither arrays nor plain values.
     OSError
         The file cannot be read.
     """

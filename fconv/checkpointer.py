@@ -10,7 +10,7 @@ from typing import Any
 
 from fconv import locks
 from fconv.checkpoint import load, save
-from fconv.files import remove_leftovers, sync_folder
+from fconv.files import make_folder, remove_leftovers
 from fconv.formats import extension
 from fconv.options import whole
 
@@ -24,8 +24,7 @@ class Checkpointer:
         The folder of the run. It is made at the first save. Files of other names in it are left
         alone.
     keep : int
-        How many of the newest checkpoints are kept; at least 1. Older ones are removed only when
-        the new one is on the disk, so that the disk must have room for ``keep + 1``.
+        How many of the newest checkpoints are kept; at least 1. See Notes.
     every : int
         `save` saves the steps that are divisible by this.
     keep_every : int, optional
@@ -40,6 +39,12 @@ class Checkpointer:
 
     Notes
     -----
+    After `save` there are exactly the `keep` newest checkpoints, or all where fewer were saved. At any
+    other moment, also after any number of crashes, there are at most ``keep + 1``, the one that is
+    being written included: the oldest is removed when the new one is on the disk, and what a crash
+    left to remove is removed before the next one is written. Not counted are those of
+    `keep_every` and those found to be damaged, which stay.
+
     The first save takes a lock on the folder, which the system gives back however the process
     ends; a second process that saves there is refused. Reading needs no lock. Of several
     processes that train together, let one save.
@@ -77,7 +82,7 @@ class Checkpointer:
         self._suffix = extension("Checkpointer", f"step{suffix}")
         self._names = re.compile(rf"step-(\d{{8,}}){re.escape(self._suffix)}")
         self._lock: locks.Lock | None = None
-        self._damaged: set[int] = set()
+        self._whole: dict[int, bool] = {}  # what is known of the files by now
 
     def __repr__(self) -> str:
         return f"Checkpointer({self._folder!r}, keep={self._keep}, every={self._every})"
@@ -113,23 +118,21 @@ class Checkpointer:
         BlockingIOError
             Another process saves there.
         OSError
-            The file cannot be written. What was there is there still.
+            The file cannot be written, or the folder not be flushed to the disk. What was there is
+            there still.
         """
         number = whole("Checkpointer.save", "step", step, least=0)
         if number % self._every and not force:
             return None
-        if not os.path.isdir(self._folder):
-            os.makedirs(self._folder, exist_ok=True)
-            sync_folder(os.path.dirname(self._folder))
-        if self._lock is None or self._lock.owner != os.getpid():
-            self._lock = locks.lock("Checkpointer", self._folder)
+        make_folder(self._folder)
+        before, self._lock = self._lock, locks.lock("Checkpointer", self._folder)
+        if self._lock is not before:
             remove_leftovers(self._folder, self._names)
-        else:
-            self._lock.renew("Checkpointer", self._folder)
         self._refuse_the_past(number)
+        self._prune(number)
         path = self.path(number)
         save(path, state, metadata)
-        self._damaged.discard(number)
+        self._whole[number] = True
         self._prune(number)
         return path
 
@@ -179,15 +182,20 @@ class Checkpointer:
         ------
         ValueError
             There are checkpoints, and none is whole: to begin anew is for you to decide.
+        OSError
+            One cannot be read, which does not mean that it is damaged: the system may have run out of
+            handles, or its disk have failed for a moment.
         """
         reasons: list[str] = []
         for step in reversed(self.steps()):
             try:
-                return step, self.restore(step)
+                state = self.restore(step)
+                self._whole[step] = True
+                return step, state
             except FileNotFoundError:  # a run that goes on has just removed it
                 continue
-            except (ValueError, OSError) as error:
-                self._damaged.add(step)
+            except ValueError as error:
+                self._whole[step] = False
                 reasons.append(f"{self.path(step)} is passed over: {error}")
                 warnings.warn(f"Checkpointer: {reasons[-1]}", RuntimeWarning, stacklevel=2)
         if reasons:
@@ -199,23 +207,34 @@ class Checkpointer:
 
     def _refuse_the_past(self, step: int) -> None:
         """Refuse to save before a later whole checkpoint; damaged ones are no obstacle."""
-        for later in reversed([other for other in self.steps() if other > step]):
-            if later in self._damaged:
-                continue
-            try:
-                self.restore(later)
-            except (ValueError, OSError):
-                self._damaged.add(later)
-                continue
+        later = [other for other in self.steps() if other > step and self._is_whole(other)]
+        if later:
             raise ValueError(
-                f"Checkpointer: cannot save step {step}: {self._folder} has a checkpoint of step {later}. "
-                f"Resume from it, remove the later ones, or use another folder"
+                f"Checkpointer: cannot save step {step}: {self._folder} has a checkpoint "
+                f"of step {later[-1]}. Resume from it, remove the later ones, or use another folder"
             )
 
+    def _is_whole(self, step: int) -> bool:
+        """Read a step's file, once, to learn whether it is whole."""
+        if step not in self._whole:
+            try:
+                self.restore(step)
+                self._whole[step] = True
+            except FileNotFoundError:
+                return False
+            except ValueError:
+                self._whole[step] = False
+        return self._whole[step]
+
     def _prune(self, newest: int) -> None:
-        whole_ones = [step for step in self.steps() if step <= newest and step not in self._damaged]
-        old = whole_ones[: -self._keep]
-        for step in old:
+        """Remove what is older than the ones to keep, of which the newest must be whole."""
+        found = [step for step in self.steps() if step <= newest and self._whole.get(step, True)]
+        try:
+            while len(found) > self._keep and not self._is_whole(found[-1]):
+                found.pop()
+        except OSError:  # not known: the next save will prune
+            return
+        for step in found[: -self._keep]:
             if self._keep_every is not None and step % self._keep_every == 0:
                 continue
             try:

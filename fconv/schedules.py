@@ -19,6 +19,14 @@ from fconv.options import nonnegative, positive, shares, whole
 Schedule: TypeAlias = Callable[[int], float]
 
 
+def _of_python_numbers(schedule: Schedule) -> Schedule:
+    """Make a schedule give the same bits for a NumPy integer as for a Python one.
+
+    NumPy computes powers by routines of its own, which differ between processors.
+    """
+    return lambda count: float(schedule(count.item() if hasattr(count, "item") else count))
+
+
 @constructor
 def constant(lr: float) -> Schedule:
     """Keep one rate.
@@ -46,7 +54,7 @@ def constant(lr: float) -> Schedule:
     0.1
     """
     (lr,) = nonnegative("constant", lr=lr)
-    return lambda count: lr
+    return _of_python_numbers(lambda count: lr)
 
 
 @constructor
@@ -81,7 +89,7 @@ def step(lr: float, step_size: int, gamma: float = 0.1) -> Schedule:
     """
     lr, gamma = nonnegative("step", lr=lr, gamma=gamma)
     step_size = whole("step", "step_size", step_size)
-    return lambda count: float(lr * gamma ** (count // step_size))
+    return _of_python_numbers(lambda count: lr * gamma ** (count // step_size))
 
 
 @constructor
@@ -116,7 +124,7 @@ def multistep(lr: float, milestones: Sequence[int], gamma: float = 0.1) -> Sched
     """
     lr, gamma = nonnegative("multistep", lr=lr, gamma=gamma)
     places = sorted(_milestones("multistep", milestones, least=0))
-    return lambda count: float(lr * gamma ** bisect_right(places, count))
+    return _of_python_numbers(lambda count: lr * gamma ** bisect_right(places, count))
 
 
 @constructor
@@ -148,7 +156,7 @@ def exponential(lr: float, gamma: float) -> Schedule:
     0.125
     """
     lr, gamma = nonnegative("exponential", lr=lr, gamma=gamma)
-    return lambda count: float(lr * gamma**count)
+    return _of_python_numbers(lambda count: lr * gamma**count)
 
 
 @constructor
@@ -187,7 +195,7 @@ def cosine(lr: float, T_max: int, eta_min: float = 0.0) -> Schedule:
     """
     lr, eta_min = nonnegative("cosine", lr=lr, eta_min=eta_min)
     T_max = whole("cosine", "T_max", T_max)
-    return lambda count: float(_cosine(lr, eta_min, count / T_max))
+    return _of_python_numbers(lambda count: _cosine(lr, eta_min, count / T_max))
 
 
 @constructor
@@ -222,7 +230,7 @@ def polynomial(lr: float, total_iters: int = 5, power: float = 1.0) -> Schedule:
     """
     lr, power = nonnegative("polynomial", lr=lr, power=power)
     total_iters = whole("polynomial", "total_iters", total_iters)
-    return lambda count: float(lr * (1 - min(count, total_iters) / total_iters) ** power)
+    return _of_python_numbers(lambda count: lr * (1 - min(count, total_iters) / total_iters) ** power)
 
 
 @constructor
@@ -258,7 +266,7 @@ def warmup(lr: float, start_factor: float = 1 / 3, end_factor: float = 1.0, tota
     (lr,) = nonnegative("warmup", lr=lr)
     start, end = shares("warmup", start_factor=start_factor, end_factor=end_factor)
     total_iters = whole("warmup", "total_iters", total_iters)
-    return lambda count: float(lr * _linear(start, end, min(count, total_iters) / total_iters))
+    return _of_python_numbers(lambda count: lr * _linear(start, end, min(count, total_iters) / total_iters))
 
 
 @constructor
@@ -333,9 +341,9 @@ def one_cycle(
             start, begin = end, rate
         else:
             end, rate = phases[-1]
-        return float(anneal(begin, rate, (count - start) / (end - start) if end > start else 1.0))
+        return anneal(begin, rate, (count - start) / (end - start) if end > start else 1.0)
 
-    return schedule
+    return _of_python_numbers(schedule)
 
 
 @constructor
@@ -381,9 +389,9 @@ def join(schedules: Sequence[Schedule], milestones: Sequence[int]) -> Schedule:
 
     def schedule(count: int) -> float:
         at = bisect_right(starts, count) - 1
-        return float(parts[at](count - starts[at]))
+        return parts[at](count - starts[at])
 
-    return schedule
+    return _of_python_numbers(schedule)
 
 
 def _milestones(name: str, milestones: Sequence[int], least: int) -> list[int]:

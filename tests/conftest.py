@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 
 import numpy as np
@@ -28,7 +29,9 @@ def run(tmp_path, monkeypatch):
     from fconv.cli import main
 
     monkeypatch.chdir(tmp_path)
-    runner = CliRunner()
+    # Until 8.2, click mixed stderr into stdout unless told otherwise.
+    old = "mix_stderr" in inspect.signature(CliRunner).parameters
+    runner = CliRunner(**({"mix_stderr": False} if old else {}))
     return lambda *args: runner.invoke(main, [str(arg) for arg in args], prog_name="fconv")
 
 

@@ -2,8 +2,10 @@
 
 ``python -m tests.crash --kills 200``: a child process trains a small network; the parent sends it
 SIGKILL while it imports, loads, computes or, mostly, saves. After each kill the newest checkpoint
-must load and be, byte for byte, the one that an uninterrupted run wrote at that step; the run is
-then resumed. Every run that reaches its end must leave the very files of the uninterrupted one.
+must load and be, byte for byte, the one that an uninterrupted run wrote at that step, and there must
+be no more files than the Checkpointer promises: those to keep between two saves, one more during a
+save. The run is then resumed. Every run that reaches its end must leave the very files of the
+uninterrupted one.
 """
 
 from __future__ import annotations
@@ -129,7 +131,7 @@ def check_folder(folder, record):
     assert step == state.step
     for kept in checkpoints.steps():
         assert digest(folder / "run" / f"step-{kept:08d}.safetensors") == record[kept], kept
-    assert len(checkpoints.steps()) <= KEEP + 1
+    assert len(checkpoints.steps()) + leftovers(folder) <= KEEP + 1
     return step
 
 
@@ -175,6 +177,9 @@ def run(folder, kills, seed, report=lambda text: None):
             )
             _, errors = process.communicate()
             newest = check_folder(chain, record)
+            at, saved = progress.get()
+            if at == COMPUTES and saved > before:  # between two saves there are exactly those to keep
+                assert len(os.listdir(chain / "run")) == 1 + min(saved, KEEP)
             assert newest >= progress.get()[1] >= before, "a checkpoint that was saved is lost"
             if phase is None:
                 assert process.returncode == 0, errors

@@ -107,16 +107,20 @@ class TestProcesses:
         process.stderr.close()
         assert (process.wait(), errors) == (141, "")
 
-    def test_an_interrupt_ends_with_130_and_no_traceback(self, tmp_path):
+    @pytest.mark.parametrize(
+        ("sent", "status", "text"),
+        [(signal.SIGINT, 130, "fconv: interrupted\n"), (signal.SIGTERM, 143, "fconv: terminated\n")],
+    )
+    def test_a_signal_ends_without_a_traceback(self, tmp_path, sent, status, text):
         (tmp_path / "slow.py").write_text(
             "import sys, time\ndef net():\n    print('here', flush=True)\n    time.sleep(60)\n",
         )
         process = started("summary", "slow:net", "--shape", "1,1", cwd=tmp_path)
         assert process.stdout.readline() == "here\n"
         time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sent)
         _, errors = process.communicate(timeout=30)
-        assert (process.returncode, errors) == (130, "fconv: interrupted\n")
+        assert (process.returncode, errors) == (status, text)
 
     def test_exit_statuses_reach_the_shell(self, tmp_path):
         fc.save(tmp_path / "a.npz", {"w": np.zeros(2)})

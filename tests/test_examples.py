@@ -4,55 +4,25 @@ from __future__ import annotations
 
 import gzip
 import importlib
-import json
+import os
 import re
 import signal
 import struct
 import subprocess
 import sys
 import time
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import fconv as fc
-
-EXAMPLES = Path(__file__).parents[1] / "examples"
-TRAINING = ["digits", "noise2noise", "super_resolution"]
-COMMON = ["--data", "--batch-size", "--lr", "--seed", "--out", "--device", "--resume", "--checkpoint-every"]
-
-
-class Done(NamedTuple):
-    """What a run has left."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def command(name, *flags):
-    return [sys.executable, str(EXAMPLES / f"{name}.py"), *map(str, flags)]
+from tests.examples import TRAINING, command, final_states, results, runner, short
 
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """Run an example in this process, as its command line would."""
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-
-    def call(name, *flags):
-        code = 0
-        try:
-            importlib.import_module(name).main([str(flag) for flag in flags])
-        except SystemExit as end:  # as Python ends a script: with a number, or by saying why
-            code = end.code if isinstance(end.code, int) else 1
-            if isinstance(end.code, str):
-                print(end.code, file=sys.stderr)
-        return Done(code, *capsys.readouterr())
-
-    return call
+    return runner(monkeypatch, capsys)
 
 
 def check_png(path):
@@ -60,18 +30,6 @@ def check_png(path):
         image.load()
         assert min(image.size) > 150
     assert path.stat().st_size > 5000
-
-
-def results(folder):
-    return json.loads((folder / "results.json").read_text())
-
-
-def short(name, *flags, data=None):
-    """Flags of a run of a few seconds; `data` is a folder of small pictures."""
-    if name == "digits":
-        return ["--epochs", 2, "--checkpoint-every", 10, *flags]
-    few = ["--steps", 12, "--batch-size", 2, "--checkpoint-every", 5, "--data", data]
-    return [*few, *(["--crop", 16] if name == "noise2noise" else ["--crop", 8]), *flags]
 
 
 def test_digits_learns_and_leaves_its_results(run, tmp_path):
@@ -240,22 +198,32 @@ def test_own_layer_is_proved_and_learns(run, tmp_path):
     assert "the gradient holds for every input that was drawn" in done.stdout
     assert "of the wrong one the check says:\n    " in done.stdout
     assert results(tmp_path)["swish_accuracy"] > 0.85
+    assert results(tmp_path)["runs"]["relu"]["steps"] == 3 * 23
     assert fc.load(tmp_path / "own_layer.pt")[1]["beta"].shape == (16,)
     for picture in ("curves", "steepness"):
         check_png(tmp_path / f"{picture}.png")
 
 
-def final_state(folder):
-    return max((folder / "checkpoints").glob("step-*.safetensors")).read_bytes()
+@pytest.fixture(scope="module")
+def wholes():
+    """Keep what uninterrupted runs left, by example."""
+    return {}
 
 
-@pytest.mark.parametrize("name", TRAINING)
+STOPS = {
+    signal.SIGINT: TRAINING,
+    signal.SIGTERM: [*TRAINING, "own_layer"],
+    signal.SIGKILL: ["super_resolution"],
+}
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_a_stopped_run_goes_on_bit_for_bit(run, tmp_path, photos, name, sent):
-    count = ["--epochs", 5] if name == "digits" else ["--steps", 100]
-    flags = [*short(name, data=photos), *count]
-    whole = run(name, *flags, "--out", tmp_path / "whole")
+@pytest.mark.parametrize(("name", "sent"), [(name, sent) for sent, names in STOPS.items() for name in names])
+def test_a_stopped_run_goes_on_bit_for_bit(run, tmp_path, photos, wholes, name, sent):
+    flags = [*short(name, data=photos), *(["--steps", 100] if name in TRAINING[1:] else ["--epochs", 3])]
+    if name not in wholes:
+        wholes[name] = tmp_path / "whole", run(name, *flags, "--out", tmp_path / "whole")
+    uninterrupted, whole = wholes[name]
     assert whole.returncode == 0, whole.stderr
 
     part = tmp_path / "part"
@@ -263,12 +231,13 @@ def test_a_stopped_run_goes_on_bit_for_bit(run, tmp_path, photos, name, sent):
         command(name, *flags, "--out", part), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 60
-    while not list((part / "checkpoints").glob("step-*")) and time.monotonic() < deadline:
+    while not list(part.rglob("step-*")) and time.monotonic() < deadline:
         time.sleep(0.005)
     process.send_signal(sent)
     out, err = process.communicate(timeout=120)
-    if sent == signal.SIGINT:
+    if sent != signal.SIGKILL:
         assert process.returncode == 0, err
+        assert "Traceback" not in err
         assert re.search(r"stopped after step \d+ of \d+; --resume goes on from there", err)
         assert results(part)["stopped"] is True
         assert "saved" in out
@@ -278,23 +247,80 @@ def test_a_stopped_run_goes_on_bit_for_bit(run, tmp_path, photos, name, sent):
 
     resumed = run(name, *flags, "--out", part, "--resume")
     assert resumed.returncode == 0, resumed.stderr
-    assert final_state(part) == final_state(tmp_path / "whole")
-    assert results(part)["losses"] == results(tmp_path / "whole")["losses"]
+    assert final_states(part) == final_states(uninterrupted)
+    same = "losses" if name in TRAINING else "swish_accuracy"
+    assert results(part)[same] == results(uninterrupted)[same]
     assert resumed.stdout.splitlines()[-1] == whole.stdout.splitlines()[-1]
 
 
-def test_resuming_refuses_another_network_and_other_flags(run, tmp_path, photos):
-    flags = short("noise2noise", "--out", tmp_path, "--network", "report2", data=photos)
-    assert run("noise2noise", *flags).returncode == 0
-    other = run("noise2noise", *flags, "--resume", "--network", "shallow")
-    assert other.returncode == 1
-    assert "5.bias" in other.stderr
-    changed = run("noise2noise", *flags, "--resume", "--seed", 1, "--batch-size", 3)
-    assert changed.returncode == 1
-    assert "made with other flags: --batch-size 3 (was 2), --seed 1 (was 0)" in changed.stderr
-    longer = run("noise2noise", *flags, "--resume", "--steps", 14)
-    assert longer.returncode == 0, longer.stderr
-    assert results(tmp_path)["steps"] == 14
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("where", ["save", "step", "evaluation"])
+def test_signals_end_a_run_after_the_step_and_cut_no_save_short(
+    run, monkeypatch, tmp_path, photos, sent, where
+):
+    """They come at any place, and again while the last state is saved."""
+    saved = []
+
+    def struck(function, at, signals=1):
+        calls = iter(range(1, 1000))
+
+        def strike(*args, **options):
+            if next(calls) == at:
+                for _ in range(signals):
+                    os.kill(os.getpid(), sent)
+            return function(*args, **options)
+
+        return strike
+
+    def save(self, step, *args, **options):
+        os.kill(os.getpid(), sent)
+        saved.append(step)
+        return real(self, step, *args, **options)
+
+    real, made = fc.Checkpointer.save, fc.train_step
+    monkeypatch.setattr(fc.Checkpointer, "save", save)
+    if where == "step":
+        monkeypatch.setattr(fc, "train_step", lambda *args: struck(made(*args), 3))
+    elif where == "evaluation":
+        module = importlib.import_module("noise2noise")
+        monkeypatch.setattr(module, "denoised", struck(module.denoised, 7))
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    done = run("noise2noise", *short("noise2noise", "--network", "report2", "--out", tmp_path, data=photos))
+    assert done.returncode == 0, done.stderr
+    last = 5 if where == "save" else 3  # --checkpoint-every 5
+    assert f"stopped after step {last} of 12" in done.stderr
+    assert set(saved) == {last}
+    assert len(results(tmp_path)["losses"]) == last
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
+def test_a_second_signal_does_not_wait_for_the_step(run):
+    stopping = importlib.import_module("support.stopping")
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with stopping.Stop() as stop:
+            os.kill(os.getpid(), signal.SIGTERM)  # ignored as before
+            assert stop.asked == 0
+            stop.patience = 1
+            os.kill(os.getpid(), signal.SIGINT)
+            assert stop.asked == 1
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)  # what cleans up is not cut short
+            assert stop.asked == 3
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def test_ctrl_c_while_data_are_read_is_said_in_one_line(run, monkeypatch, tmp_path):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib.import_module("digits"), "load_data", interrupted)
+    done = run("digits", "--out", tmp_path)
+    assert (done.returncode, done.stderr) == (130, "digits: interrupted\n")
 
 
 @pytest.fixture
@@ -336,73 +362,7 @@ def test_ctrl_c_in_an_evaluation_is_made_up_for(run, interrupted, monkeypatch, t
         assert done.returncode == 0, done.stderr
         assert results(tmp_path / "part")["stopped"]
     assert run("noise2noise", *flags, "--out", tmp_path / "part", "--resume").returncode == 0
-    assert final_state(tmp_path / "part") == final_state(tmp_path / "whole")
+    assert final_states(tmp_path / "part") == final_states(tmp_path / "whole")
     assert results(tmp_path / "part")["scores"] == results(tmp_path / "whole")["scores"]
     again = run("noise2noise", *flags, "--out", tmp_path / "part")  # it has come to its end
     assert again.returncode == 0, again.stderr
-
-
-def test_what_fails_to_start_leaves_a_finished_run_alone(run, tmp_path, photos):
-    flags = short("noise2noise", "--network", "report2", "--out", tmp_path, data=photos)
-    assert run("noise2noise", *flags).returncode == 0
-    kept = final_state(tmp_path)
-    for more in (["--crop", 400], ["--lr", 1e30], ["--device", "cuda"]):
-        assert run("noise2noise", *flags, *more).returncode == 1
-        assert final_state(tmp_path) == kept
-    fewer = run("noise2noise", *flags, "--resume", "--steps", 3)
-    assert "the checkpoint is of step 12, beyond the 3 asked for" in fewer.stderr
-    copied = tmp_path / "others"
-    copied.mkdir()
-    for i, path in enumerate(sorted(photos.glob("p*.png"), reverse=True)):
-        (copied / f"{i}.png").write_bytes(path.read_bytes())
-    changed = run("noise2noise", *flags, "--resume", "--data", copied)
-    assert "the checkpoint was made with other data than --data gives" in changed.stderr
-
-
-def test_a_run_that_diverges_keeps_its_last_sound_checkpoint(run, tmp_path, photos):
-    flags = ["--network", "report2", "--lr", 1e30, "--out", tmp_path, "--checkpoint-every", 100]
-    done = run("noise2noise", *short("noise2noise", data=photos), *flags)
-    assert "try a lower --lr and another --out" in done.stderr
-    assert not list(tmp_path.glob("checkpoints/step-*"))
-
-
-@pytest.mark.parametrize("name", TRAINING)
-@pytest.mark.parametrize(
-    ("flags", "text"),
-    [
-        (["--data", "nowhere"], "nowhere is not a folder"),
-        (["--batch-size", "0"], "expected a whole number from 1 up, got 0"),
-        (["--checkpoint-every", "x"], "expected a whole number from 1 up, got x"),
-        (["--device", "tpu"], 'to_device: expected "cpu", "cuda" or "cuda:N", got \'tpu\''),
-        (["--out", "/proc/nowhere"], ": "),
-        (["--lr", "-1"], "argument --lr: expected a number of 0 or more, got -1"),
-        (["--lr", "1e30"], "the loss is "),
-        (["--network", "none"], "invalid choice: 'none'"),
-    ],
-)
-def test_bad_flags_are_refused_in_one_line(run, tmp_path, photos, name, flags, text):
-    out = [] if "--out" in flags else ["--out", tmp_path]
-    done = run(name, *short(name, data=photos), *out, *flags)
-    assert done.returncode != 0
-    assert text in done.stderr
-    assert "Traceback" not in done.stderr
-    assert f"{name}: " in done.stderr
-
-
-def test_pictures_smaller_than_a_crop_are_said(run, tmp_path, photos):
-    done = run("noise2noise", *short("noise2noise", data=photos), "--crop", 400, "--out", tmp_path)
-    assert done.returncode == 1
-    assert "none of the 7 pictures in" in done.stderr
-    assert "at least 400 are needed on each side" in done.stderr
-    done = run("digits", "--network", "notebook", "--out", tmp_path)
-    assert done.returncode == 1
-    assert "digits: compose" in done.stderr
-
-
-@pytest.mark.parametrize("name", [*TRAINING, "image_filters", "pretrained", "own_layer"])
-def test_help_says_what_every_flag_does(name):
-    done = subprocess.run(command(name, "--help"), capture_output=True, text=True, timeout=120, check=True)
-    text = done.stdout
-    for flag in COMMON if name in TRAINING else ["--out"]:
-        assert flag in text
-    assert len(text) > 600

@@ -296,8 +296,9 @@ SCHEDULES = [
 def test_schedules_give_plain_floats(schedule):
     for count in range(15):
         assert type(schedule(count)) is float
-        assert type(schedule(np.int64(count))) is float
-        assert schedule(np.int64(count)) == schedule(count)
+        for same in (np.int64(count), np.int32(count), np.array(count)):
+            assert type(schedule(same)) is float
+            assert schedule(same) == schedule(count)
         assert 0 <= schedule(count) <= 0.1 * (1 + 1e-15)
 
 

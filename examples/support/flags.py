@@ -7,7 +7,8 @@ from pathlib import Path
 
 
 def parser(doc: str | None, name: str, *, data: str, steps: int, batch_size: int, lr: float, samples: str,
-           epochs: bool = False) -> argparse.ArgumentParser:  # fmt: skip
+           epochs: bool = False, rate: str = "highest learning rate; it rises to this and falls to 0",
+           ) -> argparse.ArgumentParser:  # fmt: skip
     """Make the parser of an example: `doc` is its docstring, the rest are defaults and what they count."""
     made = argparse.ArgumentParser(
         prog=name, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -21,10 +22,7 @@ def parser(doc: str | None, name: str, *, data: str, steps: int, batch_size: int
         "--batch-size", type=at_least_one, default=batch_size, metavar="N",
         help=f"{samples} of a step (default: {batch_size})",
     )  # fmt: skip
-    add(
-        "--lr", type=at_least_zero, default=lr, metavar="RATE",
-        help=f"highest learning rate; it rises to this and falls to 0 (default: {lr:g})",
-    )  # fmt: skip
+    add("--lr", type=at_least_zero, default=lr, metavar="RATE", help=f"{rate} (default: {lr:g})")
     add("--seed", type=int, default=0, metavar="N", help="everything random follows from it (default: 0)")
     out = Path("out") / name
     add("--out", type=Path, default=out, metavar="DIR", help=f"folder for results (default: {out})")

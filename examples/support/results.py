@@ -22,9 +22,12 @@ from support import plots
 
 @contextmanager
 def in_one_line(name: str) -> Iterator[None]:
-    """End with one line where the user's input is at fault."""
+    """End with one line where the user's input is at fault, and after Ctrl-C."""
     try:
         yield
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        sys.exit(130)  # 128 and the number of the signal, as shells count
     except (OSError, ValueError, TypeError, ImportError) as error:
         sys.exit(f"{name}: {error}")
 

@@ -1,4 +1,4 @@
-"""The loop around a training step: progress, checkpoints, Ctrl-C and going on again.
+"""The loop around a training step: progress, checkpoints, stopping and going on again.
 
 The step itself is the library's: ``fc.train_step(net, loss, opt)`` makes the pure function
 ``(state, x, target) -> (state, metrics)``. Since batches are a function of the step's number, and
@@ -12,13 +12,11 @@ import argparse
 import json
 import math
 import os
-import signal
 import sys
-import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 import fconv as fc
+from support.stopping import Stop
 
 Stream = Callable[[int], Iterator[tuple[Any, ...]]]
 """Gives the batches from a step on."""
@@ -80,7 +79,7 @@ def train(
     measure_every: int,
     samples: int | None = None,
 ) -> Run:
-    """Train, or go on with training; Ctrl-C ends after the step at hand, which is saved.
+    """Train, or go on with training; Ctrl-C and SIGTERM end after the step at hand, which is saved.
 
     `data` are the arrays that are trained on: a run goes on with no others. `samples` is the number
     that all steps take together, if not all batches are of one size.
@@ -105,7 +104,10 @@ def train(
         return run.state.step % measure_every == 0 or run.state.step == steps
 
     def note() -> None:
-        for name, value in {"step": run.state.step, **measure(run.params)}.items():
+        stop.patience = 0  # an evaluation may take long, and one that is cut short is made up for
+        measured = {"step": run.state.step, **measure(run.params)}
+        stop.patience = math.inf
+        for name, value in measured.items():
             run.scores.setdefault(name, []).append(value)
 
     def save() -> None:
@@ -122,62 +124,56 @@ def train(
         total=total, initial=begun * total // steps, unit=" images", unit_scale=True,
         dynamic_ncols=True, mininterval=0.2,
     )  # fmt: skip
-    sound, unsaved = True, False
-    try:
-        if due() and not run.measured():
-            note()
-            unsaved = run.state.step > 0
-        while run.state.step < steps:
-            x, target = fc.to_device(next(batches), args.device)
-            start = time.perf_counter()
-            state, metrics = step(run.state, x, target)
-            value = float(metrics["loss"])
-            if not math.isfinite(value):
-                sound = False
-                raise ValueError(
-                    f"the loss is {value} at step {run.state.step}; try a lower --lr and another --out"
-                )
-            run.seconds += time.perf_counter() - start
-            run.samples += len(x)
-            run.losses.append(value)
-            run.state, unsaved = state, True
-            if due():
+    with Stop() as stop:
+        sound, unsaved = True, False
+        try:
+            if due() and not run.measured():
                 note()
-            if state.step % args.checkpoint_every == 0 and state.step < steps:
-                save()
-                unsaved = False
-            shown = {name: f"{values[-1]:.4g}" for name, values in run.scores.items() if name != "step"}
-            bar.set_postfix(loss=f"{np.mean(run.losses[-20:]):.4f}", **shown)
-            bar.update(len(x))
-    except KeyboardInterrupt:
-        run.stopped = True
-    finally:
-        with undisturbed():
+                unsaved = run.state.step > 0
+            while run.state.step < steps and not stop.asked:
+                stop.patience = 1  # who asks twice does not wait for the step's end
+                x, target = fc.to_device(next(batches), args.device)
+                start = time.perf_counter()
+                state, metrics = step(run.state, x, target)
+                value = float(metrics["loss"])
+                stop.patience = math.inf
+                if not math.isfinite(value):
+                    sound = False
+                    raise ValueError(
+                        f"the loss is {value} at step {run.state.step}; try a lower --lr and another --out"
+                    )
+                run.seconds += time.perf_counter() - start
+                run.samples += len(x)
+                run.losses.append(value)
+                run.state, unsaved = state, True
+                if due() and not stop.asked:
+                    note()
+                if state.step % args.checkpoint_every == 0 and state.step < steps:
+                    save()
+                    unsaved = False
+                shown = {name: f"{values[-1]:.4g}" for name, values in run.scores.items() if name != "step"}
+                bar.set_postfix(loss=f"{np.mean(run.losses[-20:]):.4f}", **shown)
+                bar.update(len(x))
+        except KeyboardInterrupt:
+            stop.asked += 1
+        finally:
+            stop.patience = math.inf
             if sound and unsaved:
                 save()
             batches.close()
             bar.close()
-    if run.stopped:
-        if not run.scores:
-            sys.exit("stopped before the first step; nothing is left to show")
-        print(f"stopped after step {run.state.step} of {steps}; --resume goes on from there", file=sys.stderr)
-        if not run.measured():
-            with suppress(KeyboardInterrupt):
-                note()  # to be shown, not kept: a run that goes on measures at its own steps
+        run.stopped = bool(stop.asked) and not (run.state.step == steps and run.measured())
+        if run.stopped:
+            if not run.scores:
+                sys.exit("stopped before the first step; nothing is left to show")
+            print(
+                f"stopped after step {run.state.step} of {steps}; --resume goes on from there",
+                file=sys.stderr,
+            )
+            if not run.measured():
+                with suppress(KeyboardInterrupt):
+                    note()  # to be shown, not kept: a run that goes on measures at its own steps
     return run
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Let Ctrl-C wait for the end of what must not be cut short."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def finished_steps(saver: fc.Checkpointer, args: argparse.Namespace) -> list[int]:

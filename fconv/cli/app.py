@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -23,7 +27,7 @@ from fconv.text import printable
 from fconv.version import __version__
 
 _LONGEST_ERROR = 1000
-_INTERRUPTED, _PIPE_CLOSED = 130, 141  # 128 and the number of the signal, as shells count
+_INTERRUPTED, _PIPE_CLOSED, _TERMINATED = 130, 141, 143  # 128 and the number of the signal, as shells count
 
 
 class _Trouble(click.ClickException):
@@ -39,12 +43,34 @@ class _NoComparison(_Trouble):
     exit_code = 2
 
 
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does: what it has half written is removed."""
+
+
+def _terminate(number: int, frame: Any) -> None:
+    raise _TerminatedError
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    main_thread = threading.current_thread() is threading.main_thread()
+    if not main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 class _Group(click.Group):
     """A group whose commands end without a traceback, whatever they meet."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            result = super().invoke(ctx)
+            with _terminable():
+                result = super().invoke(ctx)
             sys.stdout.flush()  # a closed pipe shows here, not after the interpreter's end
             return result
         except BrokenPipeError:
@@ -55,9 +81,10 @@ class _Group(click.Group):
         except click.ClickException as error:  # it may speak of a file's name
             error.message = printable(error.message)  # type: ignore[misc]
             raise
-        except KeyboardInterrupt:
-            click.echo("fconv: interrupted", err=True)
-            ctx.exit(_INTERRUPTED)
+        except KeyboardInterrupt as stop:
+            terminated = isinstance(stop, _TerminatedError)
+            click.echo(f"fconv: {'terminated' if terminated else 'interrupted'}", err=True)
+            ctx.exit(_TERMINATED if terminated else _INTERRUPTED)
         except (ValueError, TypeError, OSError, ImportError, MemoryError, ArithmeticError) as error:
             if ctx.params.get("traceback"):
                 echo(*traceback.format_exc().rstrip().split("\n"), err=True)

@@ -12,6 +12,7 @@ from typing import BinaryIO, NamedTuple, cast
 import numpy as np
 
 from fconv.arrays import Array
+from fconv.files import open_regular
 from fconv.formats.claims import Budget, array_bytes
 from fconv.formats.contents import head, stranger
 from fconv.formats.mapping import as_bytes
@@ -57,7 +58,7 @@ def read_idx(path: str | os.PathLike[str]) -> Array:
     >>> read_idx(path)
     array([5, 7], dtype=uint8)
     """
-    with open(path, "rb") as raw:
+    with open_regular(path, "read_idx") as raw:
         gzipped = raw.read(2) == b"\x1f\x8b"
     opened = gzip.open(path, "rb") if gzipped else open(path, "rb")  # noqa: SIM115
     with cast(BinaryIO, opened) as file:

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from fconv.arrays import Array, Shape, asnumpy
-from fconv.files import atomic_write
+from fconv.files import atomic_write, open_regular
 from fconv.formats import Entry
 from fconv.formats.claims import Budget, array_bytes, check_text, parse_json, refusing, texts_of
 from fconv.formats.mapping import map_private, native, view
@@ -47,7 +47,7 @@ def read(
     """Read the arrays, proving their checksums, or map them."""
     arrays: dict[str, Array] = {}
     texts: dict[str, str] = {}
-    with open(path, "rb") as file, refusing(path, _KIND):
+    with open_regular(path, "load") as file, refusing(path, _KIND):
         found = _named(members(file, _budget(file)))
         memory = map_private(file) if mmap else None
         for name, member in found.items():
@@ -63,7 +63,7 @@ def describe(path: str | os.PathLike[str]) -> tuple[list[Entry], dict[str, str]]
     """Read the headers of the entries alone."""
     entries: list[Entry] = []
     texts: dict[str, str] = {}
-    with open(path, "rb") as file, refusing(path, _KIND):
+    with open_regular(path, "load") as file, refusing(path, _KIND):
         for name, member in _named(members(file, _budget(file))).items():
             with _naming(name):
                 if name == _METADATA:

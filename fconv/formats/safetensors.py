@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from fconv.arrays import Array, Shape, asnumpy
-from fconv.files import atomic_write
+from fconv.files import atomic_write, open_regular
 from fconv.formats import Entry
 from fconv.formats.claims import MOST_TEXT, array_bytes, parse_json, refusing, texts_of
 from fconv.formats.floats import WIDENED, widen
@@ -52,7 +52,7 @@ def read(
     path: str | os.PathLike[str], *, mmap: bool, strict: bool = False
 ) -> tuple[dict[str, Array], dict[str, str]]:
     """Read the arrays, or map them; where all is read, the checksum is proved too."""
-    with open(path, "rb") as file, refusing(path, ".safetensors file"):
+    with open_regular(path, "load") as file, refusing(path, ".safetensors file"):
         header = _read_header(file)
         memory = map_private(file) if mmap else None
         arrays = _read_arrays(file, header) if memory is None else _map_arrays(memory, file, header)
@@ -61,7 +61,7 @@ def read(
 
 def describe(path: str | os.PathLike[str]) -> tuple[list[Entry], dict[str, str]]:
     """Read the header alone."""
-    with open(path, "rb") as file, refusing(path, ".safetensors file"):
+    with open_regular(path, "load") as file, refusing(path, ".safetensors file"):
         header = _read_header(file)
     return [
         Entry(p.name, p.shape, WIDENED[p.code][0] if p.code in WIDENED else np.dtype(_DTYPES[p.code]).name,

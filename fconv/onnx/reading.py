@@ -10,6 +10,7 @@ import numpy as np
 
 from fconv.arrays import Array
 from fconv.calls import parameter
+from fconv.files import open_regular
 from fconv.formats.claims import Budget
 from fconv.formats.contents import stranger
 from fconv.layer import Layer, Params
@@ -92,7 +93,7 @@ def parsed(path: str | os.PathLike[str]) -> Any:
     onnx = library("from_onnx")
     from google.protobuf.message import DecodeError
 
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         data = file.read()
     try:
         model = onnx.ModelProto.FromString(data)

@@ -11,6 +11,7 @@ import numpy as np
 
 from fconv import functional as F
 from fconv.arrays import Array, Shape
+from fconv.files import open_regular
 from fconv.vision.images import Picture, resized
 
 __all__ = ["Prepared", "class_names", "most_likely", "prepare", "settings"]
@@ -152,8 +153,8 @@ def class_names(path: str | os.PathLike[str]) -> list[str]:
     """
     shown = os.fspath(path)
     try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
+        with open_regular(path, "class_names") as file:
+            text = file.read().decode()
         if text.lstrip()[:1] not in ("{", "["):
             return [line.strip() for line in text.splitlines() if line.strip()]
         found = json.loads(text)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fconv.arrays import Array
-from fconv.files import atomic_write
+from fconv.files import atomic_write, open_regular
 from fconv.formats.contents import head, stranger
 
 __all__ = [
@@ -84,7 +84,7 @@ def read_image(path: str | os.PathLike[str]) -> Picture:
     """
     image_module, ops = _pillow("read_image", "Image"), _pillow("read_image", "ImageOps")
     shown = os.fspath(path)
-    with open(path, "rb") as opened, _naming(shown):
+    with open_regular(path, "read_image") as opened, _naming(shown):
         data = opened.read()
         file = io.BytesIO(data)  # where Pillow asks for as much as a chunk claims, it gets what there is
         image = image_module.open(file, formats=_READ)

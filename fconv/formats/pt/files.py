@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from fconv.files import open_regular
 from fconv.formats.claims import refusing
 from fconv.formats.placeholders import Placeholder
 from fconv.formats.pt import legacy, zipped
@@ -51,7 +52,7 @@ def read_pt(
     OSError
         The file cannot be read.
     """
-    with refusing(path, "file of PyTorch's"), open(path, "rb") as file:
+    with open_regular(path, "load") as file, refusing(path, "file of PyTorch's"):
         start = file.read(512)
         file.seek(0)
         if start[257:262] == b"ustar":
