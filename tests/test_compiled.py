@@ -1,4 +1,4 @@
-"""The compiled engine's own promises: threads, fork, broken installations. Values: test_engine, test_memory_order."""
+"""The compiled engine's own promises: threads, fork, broken installations."""
 
 import os
 import subprocess

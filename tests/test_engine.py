@@ -26,7 +26,7 @@ f32 = np.float32
 
 
 @pytest.fixture(params=["compiled", "numpy"], scope="module", autouse=True)
-def _engine(request):
+def engine(request):
     """Compute with each of the engines for the CPU."""
     if request.param == "compiled" and compiled.problem():
         pytest.skip(compiled.problem())
@@ -188,15 +188,15 @@ def test_every_case_by_every_algorithm(name, algorithm):
             close(a, b)
 
 
-def test_the_table_chooses(_engine):
+def test_the_table_chooses(engine):
     def chosen(name, dtype=f32):
         x_shape, weight_shape, options = CASES[name]
         return plans.algorithm_for(x_shape, weight_shape, dtype=dtype, **options)
 
     for name in CASES:
-        assert chosen(name) == f"{'winograd' if name == 'winograd' else 'direct'} ({_engine})"
-    assert chosen("winograd", np.float64) == f"direct ({_engine})"
-    assert chosen("winograd", np.float16) == f"winograd ({_engine})"  # computed in float32
+        assert chosen(name) == f"{'winograd' if name == 'winograd' else 'direct'} ({engine})"
+    assert chosen("winograd", np.float64) == f"direct ({engine})"
+    assert chosen("winograd", np.float16) == f"winograd ({engine})"  # computed in float32
     assert plans.algorithm_for((0, 3, 8, 8), (4, 3, 3, 3)) == "reference (numpy)"
 
 

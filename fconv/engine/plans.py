@@ -1,4 +1,4 @@
-"""The place where a convolution chooses how it is computed: once for a shape, from one ordered table of offers."""
+"""How a convolution is computed: chosen once for a shape, from one ordered table of offers."""
 
 from __future__ import annotations
 

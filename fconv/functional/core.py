@@ -280,7 +280,7 @@ _LIKE = {dtype: np.empty(0, dtype) for dtype in (np.dtype(np.float32), np.dtype(
 
 
 def _plain(found: dict[str, Any]) -> Array | None:
-    """Return an empty array like all of `found`, if they are what mostly comes: NumPy's, of one common dtype."""
+    """Return an empty array like all of `found`, if they are what mostly comes: NumPy's, of one dtype."""
     dtype = None
     for x in found.values():
         if x is not None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from fconv import functional as F
 from fconv.arrays import Shape
 from fconv.constructors import constructor

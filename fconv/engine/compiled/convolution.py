@@ -14,7 +14,8 @@ from fconv.engine.compiled.correlate import Correlation, Shape, Tap
 from fconv.engine.compiled.llvm import machine
 from fconv.engine.compiled.planes import Planes
 from fconv.engine.compiled.weights import WeightGradient
-from fconv.engine.compiled.winograd import PRODUCTS, STEP, Winograd
+from fconv.engine.compiled.winograd import PRODUCTS, Winograd
+from fconv.engine.winograd_matrices import STEP
 from fconv.geometry import ConvGeometry
 
 
@@ -35,7 +36,7 @@ def _last(shape: tuple[int, ...], dtype: Any) -> Array:
 
 @dataclass(frozen=True)
 class Phase:
-    """The input positions of one remainder: where they are, and the correlation of the gradient that gives them."""
+    """The input positions of one remainder, and the correlation of the gradient that gives them."""
 
     where: tuple[slice, ...]
     shape: Shape | None
@@ -175,10 +176,10 @@ class CompiledConvolution:
         return dx.reshape(self.geometry.in_shape) if dx.ndim != len(self.geometry.in_shape) else dx
 
     def _planned(self) -> list[tuple[Phase, Pass | None]]:
-        """Divide the input positions by their remainder: each sees the gradient through entries of its own."""
+        """Divide the input positions by their remainder: each meets entries of its own."""
         kernel, stride, dilation, pads = self._in
         s = self.shape
-        found = []
+        found: list[tuple[Phase, Pass | None]] = []
         for offsets in product(*map(range, stride)):
             size = tuple(max(0, -(-(n - a) // t)) for n, a, t in zip(s.in_size, offsets, stride, strict=True))
             if not all(size):

@@ -1,7 +1,8 @@
 """Correlation of pictures with filters, direct: what the forward pass and the input gradient consist of.
 
-Each task takes a strip of the output of some pictures. It copies the box of input that the strip sees, zeros
-included, unless the input can be read where it lies, and contracts it with one block of filters after another.
+Each task takes a strip of the output of some pictures. It copies the box of input that the strip sees,
+zeros included, unless the input can be read where it lies, and contracts it with one block of filters after
+another.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Fields:
         return self._f.value(f"load i64, ptr {place.name}", INT)
 
     def pointer(self, name: str) -> Value:
+        """Return a field that is an address."""
         place = self._address + 8 * self._names.index(name)
         return self._f.value(f"load ptr, ptr {place.name}", POINTER)
 
@@ -52,7 +54,8 @@ class Fields:
 def kernel_of(module: Module) -> tuple[Function, Value, Value, Value]:
     """Begin a kernel; return it with its task, its arguments' address and the number of the thread."""
     f = Function(module, "kernel", [INT, POINTER, INT], exported=True)
-    return f, *f.arguments
+    task, arguments, thread = f.arguments
+    return f, task, arguments, thread
 
 
 def sizes_of(rows: int, *lengths: int) -> tuple[int, ...]:
@@ -185,7 +188,7 @@ FILTER_FIELDS = (
 
 
 def vectors_for(outer: int, lanes: int) -> int:
-    """Choose the vectors of a block, for so many outputs of a group: little is left over, and loads are few."""
+    """Choose the vectors of a block for so many outputs of a group: few idle lanes, few loads."""
     whole = -(-outer // lanes)
     most = 6 if machine().embedded else 3
     cost = {v: -(-whole // v) * v * (1 + (v + most_rows(v)) / (v * most_rows(v))) for v in range(1, most + 1)}
@@ -194,7 +197,7 @@ def vectors_for(outer: int, lanes: int) -> int:
 
 @dataclass(frozen=True)
 class Tap:
-    """An entry of the kernel: where it looks, relative to the first input position of an output, and its place."""
+    """An entry of the kernel: its place, and where it looks from the first input position of an output."""
 
     shift: tuple[int, int, int]
     place: tuple[int, int, int]
@@ -241,6 +244,7 @@ class Shape:
 
     @property
     def multiply_adds(self) -> int:
+        """Multiplications that the definition takes."""
         return self.images * prod(self.out_size) * len(self.taps) * self.groups * self.inner * self.outer
 
 
@@ -301,7 +305,7 @@ class Correlation:
         self.tasks = strips * self.parts
 
     def lay(self, weight: Any) -> Any:
-        """Lay filters out, (blocks, taps, inner, width), from (groups, outer, inner, D, H, W) in any memory order."""
+        """Lay filters (groups, outer, inner, D, H, W) in any order out as (blocks, taps, inner, width)."""
         launch = self._launches.get(weight.strides)
         if launch is None:
             launch = self._launches[weight.strides] = self._lay(*weight.strides)
@@ -344,19 +348,21 @@ class Correlation:
         table, entries, count, count_block = self._table(*pitch)
         size = aligned(self.strip[0] * prod(self.box) * pixel) if packed else 0
         arguments = (
-            *(0,) * 7, image, channel, *steps, address(table), entries, count, count_block, *s.in_size, *s.step,
+            *(0,) * 7, image, channel, *steps, address(table), entries, count, count_block, *s.in_size,
+            *s.step,
             *s.low, *s.out_size, s.images, *self.strip, self.parts, *self.box, self.channels,
             1 if self.elementwise else s.inner, self.outer, self.blocks, self.all_blocks, self.block_bytes,
             packing.compiled_box(self.dtype) if packed else 0, size, 0,
         )  # fmt: skip
         kernel = _kernel(
-            self.dtype, Block(self.rows, self.vectors), self.sizes, s.step[2] * pixel, self.y_row, item, packed,
+            self.dtype, Block(self.rows, self.vectors), self.sizes, s.step[2] * pixel, self.y_row, item,
+            packed,
             self.elementwise,
         )  # fmt: skip
         return Launch(kernel, arguments, self.tasks, size, keep=(table,))
 
     def _table(self, *pitch: int) -> tuple[Any, int, int, int]:
-        """Work out where the kernel's entries lie in the input and among the filters; rows of it join into one."""
+        """Return where the kernel's entries lie in the input and among the filters; rows of it join."""
         s = self.shape
         inner = 1 if self.elementwise else s.inner
         row = self.width * self.itemsize * inner

@@ -1,7 +1,7 @@
 """LLVM IR as text, built by Python functions that read like the loops they emit, and its compilation.
 
-A kernel is a `Function`; integers, addresses and vectors in it are `Value`\\ s with Python's operators. What is
-an `int` or a `float` of Python while a kernel is built is a constant of the kernel.
+A kernel is a `Function`; integers, addresses and vectors in it are a `Value` with Python's operators.
+What is an `int` or a `float` of Python while a kernel is built is a constant of the kernel.
 """
 
 from __future__ import annotations
@@ -75,9 +75,11 @@ class Variable:
         self.set(initial)
 
     def get(self) -> Value:
+        """Read it."""
         return self._function.value(f"load {self._type}, ptr {self._place}", self._type)
 
     def set(self, value: Any) -> None:
+        """Write to it."""
         f = self._function
         f.emit(f"store {self._type} {f.constant(value, self._type).name}, ptr {self._place}")
 
@@ -105,19 +107,23 @@ class Function:
         return f"{prefix}{self._count}"
 
     def value(self, text: str, type: str) -> Value:
+        """Emit an instruction that has a result."""
         name = self._name("%v")
         self.emit(f"{name} = {text}")
         return Value(self, name, type)
 
     def emit(self, text: str) -> None:
+        """Emit a line."""
         self._lines.append(text)
 
     def allocate(self, type: str) -> str:
+        """Reserve a place on the stack."""
         name = self._name("%m")
         self._places.append(f"{name} = alloca {type}")
         return name
 
     def variable(self, type: str, initial: Any) -> Variable:
+        """Make a variable."""
         return Variable(self, type, initial)
 
     def constant(self, value: Any, type: str) -> Value:
@@ -172,19 +178,24 @@ class Function:
         self._lines.append(f"{then}:")
 
     def select(self, condition: Value, then: Number, otherwise: Number) -> Value:
+        """Choose one of two integers."""
         a, b = self.constant(then, INT), self.constant(otherwise, INT)
         return self.value(f"select i1 {condition.name}, i64 {a.name}, i64 {b.name}", INT)
 
     def all_of(self, a: Value, b: Value) -> Value:
+        """Return whether both conditions hold."""
         return self.value(f"and i1 {a.name}, {b.name}", "i1")
 
     def negation(self, a: Value) -> Value:
+        """Return whether a condition does not hold."""
         return self.value(f"xor i1 {a.name}, true", "i1")
 
     def least(self, a: Value, b: Number) -> Value:
+        """Return the smaller of two integers."""
         return self.select(a < b, a, b)
 
     def most(self, a: Value, b: Number) -> Value:
+        """Return the larger of two integers."""
         return self.select(a > b, a, b)
 
     def call(self, function: Function | str, *arguments: Any, result: str = "void") -> Any:
@@ -206,9 +217,11 @@ class Function:
         self.emit(f"call void {function.name}({', '.join(f'{a.type} {a.name}' for a in given)})")
 
     def finish(self, result: Value | None = None) -> None:
+        """Return from the function."""
         self.emit("ret void" if result is None else f"ret {result.type} {result.name}")
 
     def text(self) -> str:
+        """Return its IR."""
         arguments = ", ".join(f"{a.type} {a.name}" for a in self.arguments)
         lines = "\n".join([*self._places, *self._lines])
         linkage = "" if self.exported else "internal "
@@ -232,9 +245,11 @@ class Numbers:
         return self.lanes * self.itemsize
 
     def zero(self) -> Variable:
+        """Make a variable vector that begins as 0."""
         return self.f.variable(self.vector, 0.0)
 
     def load(self, address: Value, mask: Value | None = None) -> Value:
+        """Load a vector, or the lanes of it that a mask names and 0 in the others."""
         if mask is None:
             return self.f.value(f"load {self.vector}, ptr {address.name}, align {self.itemsize}", self.vector)
         align = Value(self.f, str(self.itemsize), "i32")
@@ -244,6 +259,7 @@ class Numbers:
         )
 
     def store(self, value: Value, address: Value, mask: Value | None = None) -> None:
+        """Store a vector, or the lanes of it that a mask names."""
         if mask is None:
             self.f.emit(f"store {self.vector} {value.name}, ptr {address.name}, align {self.itemsize}")
             return
@@ -310,6 +326,7 @@ class Module:
         self.declarations: dict[str, str] = {}
 
     def text(self) -> str:
+        """Return its IR."""
         functions = [f.text() for f in self.functions]
         attributes = 'attributes #0 = { nounwind "prefer-vector-width"="512" }'
         return "\n".join([*self.declarations.values(), *functions, attributes])

@@ -2,10 +2,10 @@
 
     y[r, v] (+)= sum over t, k of  x[x_offset[t] + k * x_step + r * x_row] * w[w_offset[t] + k * w_step + v]
 
-v runs over vectors of neighbouring numbers, r over rows whose numbers are repeated in all lanes. R rows by V
-vectors of sums stay in registers for the whole sum over t and k. Which arrays stand for x and w, and what r and v
-run over, is the caller's choice: output positions and channels, channels and positions, or input and output
-channels.
+v runs over vectors of neighbouring numbers, r over rows whose numbers are repeated in all lanes. R rows by
+V vectors of sums stay in registers for the whole sum over t and k. Which arrays stand for x and w, and what
+r and v run over, is the caller's choice: output positions and channels, channels and positions, or input
+and output channels.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Numbers, Value, machine
+from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Numbers, machine
 
 PAIR = 16  # bytes of an entry of a table: an offset into x and one into w
 STRIDES = ("x_step", "x_row", "w_step", "y_row")
@@ -92,8 +92,9 @@ def contraction(
     Returns
     -------
     Function
-        Of x, w, table, its entries t, the number of k, y, what the sums start from (V vectors, or a
-        number for each row), how many columns there are, whether to add to y instead, groups, and the strides that are no constants.
+        Of x, w, table, its entries t, the number of k, y, what the sums start from (V vectors, or a number
+        for each row), how many columns there are, whether to add to y instead, groups, and the strides that
+        are no constants.
     """
     name = f"contract{len(module.functions)}"
     unknown = [stride for stride in STRIDES if strides[stride] is None]

@@ -9,6 +9,7 @@ from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Number, N
 
 
 def copy(f: Function, target: Value, source: Value, size: Number) -> None:
+    """Copy bytes."""
     f.call("llvm.memcpy.p0.p0.i64", target, source, f.constant(size, INT), Value(f, "false", "i1"))
 
 

@@ -1,8 +1,8 @@
 """Correlation to few channels: the vectors run along rows of pictures, and the filters' entries are repeated.
 
-With fewer output channels in a group than a vector has lanes, most lanes would be idle. Here the box that a strip
-of the output sees is copied channels-first, a stride's columns dealt out, so that the entries which neighbouring
-windows share a place in are neighbours. The output is channels-first.
+With fewer output channels in a group than a vector has lanes, most lanes would be idle. Here the box that a
+strip of the output sees is copied channels-first, a stride's columns dealt out, so that the entries which
+neighbouring windows share a place in are neighbours. The output is channels-first.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from fconv.engine.compiled.pool import Launch, address, aligned, pool
 
 FIELDS = (
     "x", "w", "start", "y", "x_image", "x_channel", "x_d", "x_h", "x_w", "y_image", "y_channel", "y_d", "y_h",
-    "table", "entries", "in_d", "in_h", "in_w", "step_d", "step_h", "step_w", "low_d", "low_h", "low_w", "out_d",
-    "out_h", "out_w", "strip_h", "box_d", "box_h", "box_w", "channels", "groups", "inner", "outer", "group_bytes",
+    "table", "entries", "in_d", "in_h", "in_w", "step_d", "step_h", "step_w", "low_d", "low_h", "low_w",
+    "out_d",
+    "out_h", "out_w", "strip_h", "box_d", "box_h", "box_w", "channels", "groups", "inner", "outer",
+    "group_bytes",
     "pack", "scratch_size", "scratch",
 )  # fmt: skip
 
@@ -45,7 +47,8 @@ def _kernel(dtype: str, block: Block, sizes: tuple[int, ...], x_step: int, items
     seen = a.pointer("scratch") + worker * a.scratch_size
     f.call_address(
         a.pack, seen, a.pointer("x") + n * a.x_image, a.box_d, a.box_h, a.box_w, d * a.step_d + a.low_d,
-        h0 * a.step_h + a.low_h, a.low_w, a.in_d, a.in_h, a.in_w, a.channels, a.x_channel, a.x_d, a.x_h, a.x_w,
+        h0 * a.step_h + a.low_h, a.low_w, a.in_d, a.in_h, a.in_w, a.channels, a.x_channel, a.x_d, a.x_h,
+        a.x_w,
     )  # fmt: skip
     line = a.box_w * itemsize
     plane = a.box_d * a.box_h * line
@@ -106,7 +109,7 @@ class Planes:
         ], np.int64)  # fmt: skip
 
     def lay(self, weight: Any) -> Any:
-        """Lay filters out as (groups, taps, inner, outer), from (groups, outer, inner, D, H, W) in any memory order."""
+        """Lay filters (groups, outer, inner, D, H, W) in any order out as (groups, taps, inner, outer)."""
         taps = [weight[(..., *tap.place)] for tap in self.shape.taps]
         return np.ascontiguousarray(np.stack(taps, 1).swapaxes(2, 3))
 
@@ -123,7 +126,8 @@ class Planes:
         # A row's last vectors may be read behind its end, and what they hold there is not stored.
         size = aligned(self.channels * prod(self.box) * item + self.vectors * machine().vector_bytes)
         arguments = (
-            *(0,) * 4, *x, *y[:4], address(self.table), len(self.table), *s.in_size, *s.step, *s.low, *s.out_size,
+            *(0,) * 4, *x, *y[:4], address(self.table), len(self.table), *s.in_size, *s.step, *s.low,
+            *s.out_size,
             self.strip, *self.box, self.channels, s.groups, s.inner, s.outer,
             len(s.taps) * s.inner * s.outer * item, packing.compiled_planes(self.dtype, s.step[2]), size, 0,
         )  # fmt: skip

@@ -1,8 +1,9 @@
 """Compiled kernels on several threads, launched in a few microseconds.
 
-The workers are the Python threads of `fconv.threads`. After a job they spin outside of the GIL, in compiled code,
-for a fraction of a millisecond, and a kernel that is launched meanwhile begins at once. A launch, its own share of
-the work and the wait for the workers are one call of compiled code: Ctrl-C cannot come in between.
+The workers are the Python threads of `fconv.threads`. After a job they spin outside of the GIL, in compiled
+code, for a fraction of a millisecond, and a kernel that is launched meanwhile begins at once. A launch, its
+own share of the work and the wait for the workers are one call of compiled code: Ctrl-C cannot come in
+between.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from fconv import threads
 from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Value, callable_at, machine
 
-# The mailbox: one cache line a field, so that threads that read one are not slowed by those that write another.
+# The mailbox has one cache line a field: who reads one is not slowed by who writes another.
 _FIELDS = ("busy", "job", "kernel", "arguments", "tasks", "next", "inside", "threads", "recalled")
 _PLACE = {name: 64 * i for i, name in enumerate(_FIELDS)}
 _SPINS = 1 << 14  # rounds before a worker sleeps
@@ -36,9 +37,11 @@ class _Mailbox:
         return (self._address + _PLACE[field]).name
 
     def get(self, field: str) -> Value:
+        """Read a field."""
         return self._f.value(f"load atomic i64, ptr {self._at(field)} seq_cst, align 8", INT)
 
     def set(self, field: str, value: Any) -> None:
+        """Write a field."""
         given = self._f.constant(value, INT).name
         self._f.emit(f"store atomic i64 {given}, ptr {self._at(field)} seq_cst, align 8")
 
@@ -226,7 +229,7 @@ def pool() -> Pool:
 
 
 class Scratch(threading.local):
-    """Memory to work in, kept by each thread from call to call: fresh memory costs a page fault for every 4 kB."""
+    """Memory to work in, kept by each thread: fresh memory costs a page fault for every 4 kB."""
 
     LARGEST = 16 << 20
     """Bytes; what is larger is given back when the call ends."""
@@ -250,7 +253,7 @@ scratch = Scratch()
 
 def address(x: np.ndarray[Any, Any]) -> int:
     """Return where the first entry of an array lies."""
-    return x.__array_interface__["data"][0]  # type: ignore[no-any-return]
+    return x.__array_interface__["data"][0]
 
 
 def aligned(size: int) -> int:

@@ -2,13 +2,14 @@
 
     dw[tap, c, o] = sum over n, i, j of  x[n, i * stride + tap ..., c] * g[n, i, j, o]
 
-The rows of a block are entries of a row of the kernel with their input channels, which in a channels-last box are
-neighbours, and its vectors output channels; where there are few of those, the other way round.
+The rows of a block are entries of a row of the kernel with their input channels, which in a channels-last
+box are neighbours, and its vectors output channels; where there are few of those, the other way round.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -30,18 +31,20 @@ PART_BYTES = 12 << 20
 """What they may take together."""
 
 FIELDS = (
-    "x", "g", "sums", "x_image", "x_channel", "x_d", "x_h", "x_w", "g_image", "g_channel", "g_d", "g_h", "g_w",
+    "x", "g", "sums", "x_image", "x_channel", "x_d", "x_h", "x_w", "g_image", "g_channel", "g_d", "g_h",
+    "g_w",
     "part_bytes", "table", "taps", "tap_count", "in_d", "in_h", "in_w", "step_d", "step_h", "step_w", "low_d",
     "low_h", "low_w", "out_d", "out_h", "out_w", "images", "strip_h", "strip_w", "parts", "shares", "box_d",
     "box_h", "box_w", "channels", "out_channels", "inner", "outer", "rows", "vectors", "blocks", "all_blocks",
     "zeros", "g_scratch", "pack", "scratch_size", "scratch",
 )  # fmt: skip
-"""`rows` and `vectors` are what a group's rows and vectors run over, `blocks` how many blocks the vectors make."""
+"""`rows` and `vectors` are what a group's rows and vectors run over; the vectors make `blocks` blocks."""
 
 
 @lru_cache(maxsize=256)
 def _kernel(
-    dtype: str, block: Block, sizes: tuple[int, ...], x_steps: tuple[int, int], g_step: int, y_row: int, itemsize: int, packed: tuple[bool, bool],
+    dtype: str, block: Block, sizes: tuple[int, ...], x_steps: tuple[int, int], g_step: int, y_row: int,
+    itemsize: int, packed: tuple[bool, bool],
     turned: bool, elementwise: bool, ends: bool,
 ) -> int:  # fmt: skip
     module = Module()
@@ -108,7 +111,8 @@ def _kernel(
                     right = right + first * itemsize
                 for size, groups in cover(f, a.rows, block.rows, sizes):
                     f.call(
-                        micro[size], left, right, a.pointer("table"), lines, columns, y, a.pointer("zeros"), there,
+                        micro[size], left, right, a.pointer("table"), lines, columns, y,
+                        a.pointer("zeros"), there,
                         add, groups,
                     )  # fmt: skip
                     left = left + groups * (size * strides["x_row"])
@@ -118,14 +122,15 @@ def _kernel(
 
 
 FINISH_FIELDS = (
-    "sums", "part_bytes", "parts", "dw", "dw_outer", "dw_inner", "dw_group", "inner", "outer", "blocks", "taps",
+    "sums", "part_bytes", "parts", "dw", "dw_outer", "dw_inner", "dw_group", "inner", "outer", "blocks",
+    "taps",
     "pieces",
 )  # fmt: skip
 
 
 @lru_cache(maxsize=64)
 def _finish_kernel(dtype: str, width: int, itemsize: int) -> int:
-    """Compile the sum of the parts and their way into the weight's memory order; a task takes some channels."""
+    """Compile the sum of the parts, into the weight's memory order; a task takes some channels."""
     module = Module()
     transposing = packing.transpose(module, dtype)
     f, task, address, _ = kernel_of(module)
@@ -167,7 +172,7 @@ class WeightGradient:
         self.elementwise = s.inner == 1 and s.groups > 1 and s.outer == 1
         self.channels, self.out_channels = s.groups * s.inner, s.groups * s.outer
         across = [tap.shift[2] for tap in s.taps if tap.place[:2] == s.taps[0].place[:2]]
-        dense = all(b - a == 1 for a, b in zip(across, across[1:], strict=False))
+        dense = all(b - a == 1 for a, b in pairwise(across))
         self.joined = len(across) if s.groups == 1 and dense else 1
         run = s.inner * self.joined
         cost = -(-s.outer // lanes) * run, -(-run // lanes) * s.outer
@@ -206,7 +211,7 @@ class WeightGradient:
         self.shares = min(self.groups * self.blocks, -(-PARTS // self.parts))
 
     def run(self, g: Any, x: Any, like: Any) -> Any:
-        """Return the gradient, (O, C/groups, D, H, W), from g (N, O, ...) and x (N, C, ...) in any memory order."""
+        """Return the gradient, (O, C/groups, D, H, W), from g (N, O, ...) and x (N, C, ...) in any order."""
         key = x.strides + g.strides
         launch = self._launches.get(key)
         if launch is None:
@@ -236,15 +241,19 @@ class WeightGradient:
         size_x = aligned(prod(self.box) * pixel)
         size = aligned(size_x + prod(self.strip) * out_pixel)
         arguments = (
-            0, 0, 0, *x, *g, self.part_bytes, address(table), address(taps), len(taps), *s.in_size, *s.step, *s.low,
-            *s.out_size, s.images, *self.strip, self.parts, self.shares, *self.box, self.channels, self.out_channels,
-            s.inner, s.outer, self.rows, self.across, self.blocks, self.groups * self.blocks, address(zeros), size_x,
+            0, 0, 0, *x, *g, self.part_bytes, address(table), address(taps), len(taps), *s.in_size,
+            *s.step, *s.low,
+            *s.out_size, s.images, *self.strip, self.parts, self.shares, *self.box, self.channels,
+            self.out_channels,
+            s.inner, s.outer, self.rows, self.across, self.blocks, self.groups * self.blocks,
+            address(zeros), size_x,
             packing.compiled_box(self.dtype), size, 0,
         )  # fmt: skip
         across = sorted({tap.shift[2] for tap in s.taps})
         x_row = (across[1] - across[0]) * pixel if self.elementwise and len(across) > 1 else item
         kernel = _kernel(
-            self.dtype, self.block, sizes_of(self.block.rows, self.rows), (s.step[2] * pixel, x_row), out_pixel,
+            self.dtype, self.block, sizes_of(self.block.rows, self.rows), (s.step[2] * pixel, x_row),
+            out_pixel,
             self.blocks * self.width * item, item, (pack_x, pack_g), self.turned, self.elementwise,
             self.across % self.width != 0,
         )  # fmt: skip

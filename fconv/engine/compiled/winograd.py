@@ -1,9 +1,9 @@
 """Winograd's minimal filtering F(4x4, 3x3): a quarter of the multiplications of a 3x3 convolution.
 
 A 6x6 piece d of the input gives 4x4 outputs ``A^T [(G w G^T) * (B^T d B)] A``, summed over the channels in
-between, which makes 36 products of pieces by channels. A task transforms some pieces, in registers; what they
-become stays in the L2 cache for the products and the transform back. The weight gradient takes the same pieces
-and those of the gradient, ``G^T [(B^T d B)^T (A g A^T)] G`` summed over the pieces.
+between, which makes 36 products of pieces by channels. A task transforms some pieces, in registers; what
+they become stays in the L2 cache for the products and the transform back. The weight gradient takes the
+same pieces and those of the gradient, ``G^T [(B^T d B)^T (A g A^T)] G`` summed over the pieces.
 
 References
 ----------
@@ -22,7 +22,7 @@ import numpy as np
 
 from fconv.engine.compiled import packing
 from fconv.engine.compiled.correlate import Correlation, Fields, Shape, cover, kernel_of, sizes_of
-from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Number, Numbers, Value, machine
+from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Numbers, Value, machine
 from fconv.engine.compiled.micro import Block, contraction, even, most_rows
 from fconv.engine.compiled.pool import Launch, address, aligned, pool
 from fconv.engine.winograd_matrices import FILTER, IN, OUT, SIDE, STEP
@@ -35,8 +35,13 @@ PART_BYTES = 20 << 20
 """What the partial sums of a weight gradient may take together."""
 
 
+def _equal(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:
+    """Return whether two rows are equal up to their sign."""
+    return bool((a == b).all() or (a == -b).all())
+
+
 def _combined(n: Numbers, matrix: np.ndarray[Any, Any], values: Sequence[Value]) -> list[Value]:
-    """Multiply a matrix by a column of vectors; rows of two opposite points share their even and odd parts."""
+    """Multiply a matrix by a column of vectors; rows of opposite points share even and odd parts."""
 
     def total(row: Any, places: range) -> Value | None:
         found = None
@@ -55,8 +60,8 @@ def _combined(n: Numbers, matrix: np.ndarray[Any, Any], values: Sequence[Value])
     for i, row in enumerate(matrix):
         if rows[i] is not None:
             continue
-        twin = next((j for j in range(i + 1, len(matrix)) if np.abs(matrix[j]).tolist() == np.abs(row).tolist()
-                     and any((matrix[j] == s * signs * row).all() for s in (1, -1))), None)  # fmt: skip
+        opposite = [j for j in range(i + 1, len(matrix)) if _equal(matrix[j], signs * row)]
+        twin = opposite[0] if opposite else None
         even_part, odd_part = total(row, range(0, size, 2)), total(row, range(1, size, 2))
         if even_part is None or odd_part is None:
             rows[i] = even_part or odd_part
@@ -100,7 +105,8 @@ def _transform(
         columns = [
             _combined(
                 n, matrix,
-                [n.load(begin + s_row * i + s_column * j, mask if ends == "load" else None) for i in range(inner)],
+                [n.load(begin + s_row * i + s_column * j,
+                mask if ends == "load" else None) for i in range(inner)],
             )
             for j in range(inner)
         ]  # fmt: skip
@@ -138,14 +144,14 @@ class _Pieces:
         a: Fields,
         base: Value,
         strides: Sequence[Value],
-        place: Sequence[Number],
+        place: Sequence[Value],
         size: int,
         full: Sequence[Value],
         channels: Value,
         room: Value,
         use: Any,
     ) -> None:
-        """Call `use` with the address and steps of a piece: in the picture itself, or copied with zeros around."""
+        """Call `use` with the address and steps of a piece, in the picture or copied with zeros around."""
         h, w = place
         inside = f.all_of(
             f.all_of(h > -1, h + (size - 1) < full[0]), f.all_of(w > -1, w + (size - 1) < full[1])
@@ -221,7 +227,8 @@ def _forward(dtype: str, block: Block, sizes: tuple[int, ...], inner_row: int, o
         weights = a.pointer("w") + (i * a.blocks + b) * a.inner * (width * item)
         for size, groups in cover(f, count, block.rows, sizes):
             f.call(
-                micro[size], x, weights, a.pointer("table"), f.constant(1, INT), a.inner, y, a.pointer("zeros"),
+                micro[size], x, weights, a.pointer("table"), f.constant(1, INT), a.inner, y,
+                a.pointer("zeros"),
                 f.constant(width, INT), f.constant(0, INT), groups,
             )  # fmt: skip
             x, y = x + groups * (size * inner_row), y + groups * (size * outer_row)
@@ -247,7 +254,7 @@ def _forward(dtype: str, block: Block, sizes: tuple[int, ...], inner_row: int, o
 
 @lru_cache(maxsize=16)
 def _filter_transform(dtype: str, width: int) -> int:
-    """Compile ``G w G^T`` of filters laid out as (blocks, 9, inner, width): a task takes some inner channels."""
+    """Compile ``G w G^T`` of filters (blocks, 9, inner, width); a task takes some inner channels."""
     module = Module()
     transform = _transform(module, dtype, FILTER, ends="none")
     f, task, address, _ = kernel_of(module)

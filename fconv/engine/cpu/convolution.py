@@ -94,7 +94,7 @@ def offer(geometry: ConvGeometry, dtype: str, device: str, algorithm: str) -> Nu
 def _phases(
     geometry: ConvGeometry, dtype: np.dtype[np.generic], algorithm: str
 ) -> list[tuple[tuple[slice, ...], tuple[slice, ...], Correlation | None, str]]:
-    """Divide the input positions by their remainder: where they are, their filter entries, windows, algorithm."""
+    """Divide the input positions by their remainder: place, filter entries, windows, algorithm."""
     w = geometry.windows
     lows = tuple(lo for lo, _ in w.padding)
     found: list[tuple[tuple[slice, ...], tuple[slice, ...], Correlation | None, str]] = []
@@ -126,7 +126,7 @@ def _phases(
 def _correlate(
     name: str, x: Array, weight: Array, groups: int, at: Correlation, y: Array, bias: Array | None
 ) -> list[direct.Job]:
-    """Correlate by the algorithm `name` channels-last `x` with `weight` (O, C/groups, *kernel) into channels-last `y`.
+    """Correlate channels-last `x` with `weight` (O, C/groups, *kernel) into `y`, by the algorithm `name`.
 
     What is left to do is returned, so that the jobs of several correlations share the threads.
     """
