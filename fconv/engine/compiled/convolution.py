@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from math import prod
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from fconv.arrays import Array
-from fconv.engine.compiled.correlate import Correlation, Shape, Tap
-from fconv.engine.compiled.llvm import machine
+from fconv.engine.compiled.correlate import Correlation, Fields, Shape, Tap, kernel_of
+from fconv.engine.compiled.llvm import INT, Module, machine
+from fconv.engine.compiled.packing import compiled_box
 from fconv.engine.compiled.planes import Planes
+from fconv.engine.compiled.pool import Launch, address, pool, scratch
 from fconv.engine.compiled.weights import WeightGradient
 from fconv.engine.compiled.winograd import PRODUCTS, Winograd
 from fconv.engine.winograd_matrices import STEP
@@ -46,7 +49,7 @@ class Pass:
     """A correlation by whichever kernel suits its shape."""
 
     def __init__(self, shape: Shape, dtype: str, algorithm: str, stride: int = 1) -> None:
-        self.shape = shape
+        self.shape, self.dtype = shape, dtype
         lanes = machine().vector_bytes // (4 if dtype == "float32" else 8)
         elementwise = shape.inner == shape.outer == 1 and shape.groups > 1
         wide = shape.out_size[2] / (-(-shape.out_size[2] // lanes) * lanes)
@@ -78,18 +81,48 @@ class Pass:
         laid = self.direct.lay(weight)
         start = self.direct.start(bias, y.dtype)
         if self.winograd is not None:
-            self.winograd.run(channels_last(x), self.winograd.transformed(laid), start, y)
+            w = self.winograd.transformed(laid)
+            self.winograd.run(channels_last(x, self.dtype), w, start, y)
+            scratch.give_back(w)
         else:
             self.direct.run(x, laid, start, y)
+        scratch.give_back(laid)
 
 
-def channels_last(x: Array) -> Array:
-    """Return (N, C, D, H, W) with neighbouring channels, itself if they are."""
+def channels_last(x: Array, dtype: str) -> Array:
+    """Return (N, C, 1, H, W) with neighbouring channels, itself if they are."""
     if x.strides[1] == x.itemsize or x.shape[1] == 1:
         return x
     out = _last(x.shape, x.dtype)
-    out[...] = x
+    n, c, _, h, w = x.shape
+    image, channel, _, row, column = x.strides
+    rows = max(1, h // 8)
+    pieces = -(-h // rows)
+    arguments = (
+        address(x), address(out), out.strides[0], out.strides[3], image, channel, row, column, c, h, w,
+        rows, pieces,
+        compiled_box(dtype),
+    )  # fmt: skip
+    pool().run(Launch(_last_kernel(dtype), arguments, n * pieces), ())
     return out
+
+
+@lru_cache(maxsize=4)
+def _last_kernel(dtype: str) -> int:
+    """Compile the copy of pictures to channels-last; a task takes some rows of one."""
+    f, task, address, _ = kernel_of(Module())
+    names = ["x", "y", "y_image", "y_row", "image", "channel", "row", "column", "channels", "high", "wide", "rows", "pieces", "box"]
+    a = Fields(f, address, names)
+    n, first = task // a.pieces, task % a.pieces * a.rows
+    target = a.pointer("y") + n * a.y_image + first * a.y_row
+    zero, one = f.constant(0, INT), f.constant(1, INT)
+    f.call_address(
+        a.box, target, a.pointer("x") + n * a.image, one, f.least(a.high - first, a.rows), a.wide, zero,
+        first, zero,
+        one, a.high, a.wide, a.channels, a.channel, zero, a.row, a.column,
+    )  # fmt: skip
+    f.finish()
+    return machine().compile(f.module)[0]
 
 
 def winograd_pays(shape: Shape, dtype: str) -> bool:
@@ -211,7 +244,9 @@ class CompiledConvolution:
                 self.forward.winograd if self.forward.winograd and wide else WeightGradient(s, self.dtype)
             )
         if isinstance(self._weights, Winograd):
-            dw = self._weights.weight_gradient(channels_last(_deep(g)), channels_last(_deep(x)), deep)
+            dw = self._weights.weight_gradient(
+                channels_last(_deep(g), self.dtype), channels_last(_deep(x), self.dtype), deep
+            )
         else:
             dw = self._weights.run(_deep(g), _deep(x), deep)
         return dw.reshape(self.geometry.weight_shape)

@@ -19,7 +19,7 @@ import numpy as np
 from fconv.engine.compiled import packing
 from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Value, machine
 from fconv.engine.compiled.micro import Block, contraction, even, most_rows
-from fconv.engine.compiled.pool import Launch, address, aligned, pool
+from fconv.engine.compiled.pool import Launch, address, aligned, pool, scratch
 
 BOX_BYTES = 384 << 10
 """What the box of a task may take: with a block of filters it stays in the L2 cache."""
@@ -305,11 +305,14 @@ class Correlation:
         self.tasks = strips * self.parts
 
     def lay(self, weight: Any) -> Any:
-        """Lay filters (groups, outer, inner, D, H, W) in any order out as (blocks, taps, inner, width)."""
+        """Lay filters (groups, outer, inner, D, H, W) in any order out as (blocks, taps, inner, width).
+
+        The result is scratch memory, to be given back.
+        """
         launch = self._launches.get(weight.strides)
         if launch is None:
             launch = self._launches[weight.strides] = self._lay(*weight.strides)
-        w = np.empty(self.all_blocks * self.block_bytes // self.itemsize, weight.dtype)
+        w = scratch.array(self.all_blocks * self.block_bytes // self.itemsize, weight.dtype)
         pool().run(launch, (w, weight))
         return w
 

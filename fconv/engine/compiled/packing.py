@@ -193,8 +193,12 @@ def filters(module: Module, dtype: Any, width: int, transposing: Function) -> Fu
     single = f.all_of(f.negation(side), f.all_of(inner.equals(n.itemsize), taps.equals(1)))
     with f.when(side), f.loop(taps) as t, f.loop(count) as k:
         copy(f, target + (t * count + k) * row, tap(t) + k * inner, there * n.itemsize)
-    with f.when(dense), f.loop(count) as k:
-        f.call(transposing, target + k * row, count * row, first + k * inner, outer, there, taps)
+    # A square of rows at a time: their cache lines, far apart in memory, then serve several inner entries.
+    with f.when(dense), f.loop(there, step=n.lanes) as v, f.loop(count) as k:
+        f.call(
+            transposing, target + k * row + v * n.itemsize, count * row, first + k * inner + v * outer, outer,
+            f.least(there - v, n.lanes), taps,
+        )  # fmt: skip
     with f.when(single):
         f.call(transposing, target, f.constant(row, INT), first, outer, there, count)
     rest = f.all_of(f.all_of(f.negation(side), f.negation(dense)), f.negation(single))

@@ -211,13 +211,13 @@ class Pool:
         memory = None
         if launch.scratch:
             memory = scratch.take(launch.scratch * wanted)
-            base = memory.__array_interface__["data"][0]
+            base = address(memory)
             arguments[-1] = base + -base % 64
-        address = arguments.__array_interface__["data"][0]
+        place = address(arguments)
         if wanted > 1:
             threads.rouse(wanted - 1)
-        if wanted == 1 or self._post(self._address, launch.kernel, address, launch.tasks, wanted):
-            self._alone(launch.kernel, address, launch.tasks)
+        if wanted == 1 or self._post(self._address, launch.kernel, place, launch.tasks, wanted):
+            self._alone(launch.kernel, place, launch.tasks)
         if memory is not None:
             scratch.give_back(memory)
 
@@ -231,21 +231,33 @@ def pool() -> Pool:
 class Scratch(threading.local):
     """Memory to work in, kept by each thread: fresh memory costs a page fault for every 4 kB."""
 
-    LARGEST = 16 << 20
-    """Bytes; what is larger is given back when the call ends."""
+    MOST = 32 << 20
+    """Bytes that a thread keeps; the oldest are freed."""
 
     def __init__(self) -> None:
-        self._kept: np.ndarray[Any, Any] | None = None
+        self._free: list[np.ndarray[Any, Any]] = []
 
     def take(self, size: int) -> np.ndarray[Any, Any]:
-        """Take at least `size` bytes; a signal's handler that computes meanwhile takes others."""
-        kept, self._kept = self._kept, None
-        return kept if kept is not None and kept.size >= size else np.empty(size + 64, np.uint8)
+        """Take at least `size` bytes, which nobody else has until they are given back."""
+        fits = [i for i, memory in enumerate(self._free) if memory.size >= size + 64]
+        if not fits:
+            return np.empty(size + 64, np.uint8)
+        return self._free.pop(min(fits, key=lambda i: self._free[i].size))
+
+    def array(self, count: int, dtype: Any) -> np.ndarray[Any, Any]:
+        """Take a one-dimensional array, aligned to cache lines."""
+        size = count * np.dtype(dtype).itemsize
+        memory = self.take(size)
+        start = -address(memory) % 64
+        return memory[start : start + size].view(dtype)
 
     def give_back(self, memory: np.ndarray[Any, Any]) -> None:
-        """Keep memory for the next call."""
-        if memory.size <= self.LARGEST:
-            self._kept = memory
+        """Keep memory for later calls."""
+        whole = memory if memory.base is None else memory.base
+        if isinstance(whole, np.ndarray) and whole.size <= self.MOST:
+            self._free.append(whole)
+            while sum(each.size for each in self._free) > self.MOST:
+                self._free.pop(0)
 
 
 scratch = Scratch()

@@ -8,6 +8,7 @@ box are neighbours, and its vectors output channels; where there are few of thos
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
 from math import prod
@@ -19,7 +20,7 @@ from fconv.engine.compiled import packing
 from fconv.engine.compiled.correlate import Fields, Shape, cover, kernel_of, sizes_of, vectors_for
 from fconv.engine.compiled.llvm import Module, Numbers, machine
 from fconv.engine.compiled.micro import Block, contraction, even, most_rows
-from fconv.engine.compiled.pool import Launch, address, aligned, pool
+from fconv.engine.compiled.pool import Launch, address, aligned, pool, scratch
 
 BOX_BYTES = 192 << 10
 """What the boxes of x and of g may take, each."""
@@ -216,9 +217,11 @@ class WeightGradient:
         launch = self._launches.get(key)
         if launch is None:
             launch = self._launches[key] = self._run(x.strides, g.strides)
-        sums = np.empty(self.parts * self.part_bytes // self.itemsize, x.dtype)
+        sums = scratch.array(self.parts * self.part_bytes // self.itemsize, x.dtype)
         pool().run(launch, (x, g, sums))
-        return self._finished(sums, like)
+        dw = self._finished(sums, like)
+        scratch.give_back(sums)
+        return dw
 
     def _run(self, x: tuple[int, ...], g: tuple[int, ...]) -> Launch:
         s, item = self.shape, self.itemsize
@@ -260,32 +263,13 @@ class WeightGradient:
         return Launch(kernel, arguments, self.parts * self.shares, size, keep=(table, taps, zeros))
 
     def _finished(self, sums: Any, like: Any) -> Any:
-        s, item = self.shape, self.itemsize
+        s = self.shape
         dw = np.empty_like(like)
-        kernel = like.shape[2:]
-        natural = all(a.place <= b.place for a, b in zip(s.taps, s.taps[1:], strict=False)) and len(
-            s.taps
-        ) == prod(kernel)
-        k = dw.strides[2:]
-        dense = k[2] == item and k[1] == kernel[2] * item and k[0] == kernel[1] * kernel[2] * item
-        laid = dw.strides[0] == item and (k[2], k[1], k[0]) == (
-            dw.strides[1] * s.inner,
-            dw.strides[1] * s.inner * kernel[2],
-            dw.strides[1] * s.inner * kernel[2] * kernel[1],
-        )
-        if self.turned or self.elementwise or not natural or not (dense or laid):
-            total = sums.reshape(self.parts, self.groups, len(self.taps), self.rows, -1)[
-                ..., : self.across
-            ].sum(axis=0)
-            return self._by_numpy(total, dw)
-        pieces = max(1, min(8 // (self.groups * self.blocks), s.inner // 8))
-        arguments = (
-            address(sums), self.part_bytes, self.parts, address(dw), dw.strides[0], dw.strides[1],
-            dw.strides[0] * s.outer, s.inner, s.outer, self.blocks, len(s.taps), pieces,
-        )  # fmt: skip
-        tasks = self.groups * self.blocks * pieces
-        pool().run(Launch(_finish_kernel(self.dtype, self.width, item), arguments, tasks), ())
-        return dw
+        plain = not self.turned and not self.elementwise
+        if plain and into_weight(sums, self.part_bytes, self.parts, dw, s, self.dtype, self.width):
+            return dw
+        whole = sums.reshape(self.parts, self.groups, len(self.taps), self.rows, -1)[..., : self.across]
+        return self._by_numpy(whole.sum(axis=0), dw)
 
     def _by_numpy(self, total: Any, dw: Any) -> Any:
         s = self.shape
@@ -300,3 +284,42 @@ class WeightGradient:
         for i, tap in enumerate(s.taps):
             dw[(slice(None), slice(None), *tap.place)] = found[..., i]
         return dw
+
+
+def into_weight(
+    sums: Any, part_bytes: int, parts: int, dw: Any, shape: Shape, dtype: str, width: int
+) -> bool:
+    """Add up parts (groups, taps, inner, blocks * width) into the gradient of a weight.
+
+    Returns
+    -------
+    bool
+        Whether its memory order is one of the two that this is for: of neighbouring kernel entries, or of
+        neighbouring output channels; else nothing is done.
+    """
+    item, (outer, inner, *kernel) = dw.itemsize, dw.strides
+    if not (
+        _dense(kernel, dw.shape[2:], item)
+        or (outer == item
+        and _dense(kernel, dw.shape[2:], inner * shape.inner))
+    ):
+        return False
+    blocks = -(-shape.outer // width)
+    pieces = max(1, min(8 // (shape.groups * blocks), shape.inner // 8))
+    arguments = (
+        address(sums), part_bytes, parts, address(dw), outer, inner, outer * shape.outer, shape.inner,
+        shape.outer,
+        blocks, len(shape.taps), pieces,
+    )  # fmt: skip
+    tasks = shape.groups * blocks * pieces
+    pool().run(Launch(_finish_kernel(dtype, width, item), arguments, tasks), ())
+    return True
+
+
+def _dense(strides: Sequence[int], sizes: Sequence[int], unit: int) -> bool:
+    """Return whether axes lie in C order with `unit` bytes from entry to entry."""
+    for stride, size in zip(reversed(strides), reversed(sizes), strict=True):
+        if size > 1 and stride != unit:
+            return False
+        unit *= size
+    return True

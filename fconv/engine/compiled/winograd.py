@@ -24,7 +24,8 @@ from fconv.engine.compiled import packing
 from fconv.engine.compiled.correlate import Correlation, Fields, Shape, cover, kernel_of, sizes_of
 from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Numbers, Value, machine
 from fconv.engine.compiled.micro import Block, contraction, even, most_rows
-from fconv.engine.compiled.pool import Launch, address, aligned, pool
+from fconv.engine.compiled.pool import Launch, address, aligned, pool, scratch
+from fconv.engine.compiled.weights import into_weight
 from fconv.engine.winograd_matrices import FILTER, IN, OUT, SIDE, STEP
 
 PRODUCTS = SIDE * SIDE
@@ -388,7 +389,7 @@ class Winograd:
 
     def transformed(self, laid: Any) -> Any:
         """Transform filters that `Correlation.lay` laid out."""
-        w = np.empty(PRODUCTS * self.blocks * self.shape.inner * self.width, laid.dtype)
+        w = scratch.array(PRODUCTS * self.blocks * self.shape.inner * self.width, laid.dtype)
         pool().run(self._filters, (w, laid))
         return w
 
@@ -425,10 +426,14 @@ class Winograd:
     def weight_gradient(self, g: Any, x: Any, like: Any) -> Any:
         """Return the gradient of the weight (O, C, 1, 3, 3) from channels-last g and x."""
         s = self.shape
-        sums = np.empty(self.parts * self.part // self.itemsize, x.dtype)
+        sums = scratch.array(self.parts * self.part // self.itemsize, x.dtype)
         pool().run(self._planned(x, g, True), (x, x, x, g, sums))
-        dw = np.empty((3, 3, s.inner, self.outer_row // self.itemsize), x.dtype)
-        pool().run(self._sums, (sums, dw))
-        out = np.empty_like(like)
-        out[...] = dw[..., : s.outer].transpose(3, 2, 0, 1)[:, :, None]
-        return out
+        rows = scratch.array(9 * self.part // PRODUCTS // self.itemsize, x.dtype)
+        pool().run(self._sums, (sums, rows))
+        dw = np.empty_like(like)
+        if not into_weight(rows, 0, 1, dw, s, self.dtype, self.width):
+            found = rows.reshape(3, 3, s.inner, -1)[..., : s.outer]
+            dw[...] = found.transpose(3, 2, 0, 1)[:, :, None]
+        for memory in (sums, rows):
+            scratch.give_back(memory)
+        return dw
