@@ -20,7 +20,7 @@ class Conv:
     channels: int
     size: int | tuple[int, ...]
     out: int
-    kernel: int
+    kernel: int | tuple[int, ...]
     stride: int
     padding: int
     groups: int = 1
@@ -34,7 +34,8 @@ class Conv:
         """The notation of the tables."""
         size = self.size if isinstance(self.size, int) else "x".join(map(str, self.size))
         size = f"{size}^3" if self.ndim == 3 else size
-        numbers = (self.batch, self.channels, size, self.out, self.kernel, self.stride, self.padding)
+        kernel = self.kernel if isinstance(self.kernel, int) else "x".join(map(str, self.kernel))
+        numbers = (self.batch, self.channels, size, self.out, kernel, self.stride, self.padding)
         text = ",".join(map(str, numbers))
         text += f",groups={self.groups}" if self.groups != 1 else ""
         text += f",dilation={self.dilation}" if self.dilation != 1 else ""
@@ -47,12 +48,21 @@ class Conv:
         return (self.size,) * self.ndim if isinstance(self.size, int) else self.size
 
     @property
+    def kernel_size(self) -> tuple[int, ...]:
+        """Spatial size of the filters."""
+        return (self.kernel,) * self.ndim if isinstance(self.kernel, int) else self.kernel
+
+    @property
     def out_size(self) -> tuple[int, ...]:
         """Spatial size of the output."""
-        reach = self.dilation * (self.kernel - 1)
-        if self.transposed:
-            return tuple((n - 1) * self.stride - 2 * self.padding + reach + 1 for n in self.in_size)
-        return tuple((n + 2 * self.padding - reach - 1) // self.stride + 1 for n in self.in_size)
+        found = []
+        for n, k in zip(self.in_size, self.kernel_size, strict=True):
+            reach = self.dilation * (k - 1)
+            if self.transposed:
+                found.append((n - 1) * self.stride - 2 * self.padding + reach + 1)
+            else:
+                found.append((n + 2 * self.padding - reach - 1) // self.stride + 1)
+        return tuple(found)
 
     @property
     def out_shape(self) -> tuple[int, ...]:
@@ -63,7 +73,7 @@ class Conv:
     def weight_shape(self) -> tuple[int, ...]:
         """Shape of the weight, as PyTorch has it."""
         first, second = (self.channels, self.out) if self.transposed else (self.out, self.channels)
-        return (first, second // self.groups, *(self.kernel,) * self.ndim)
+        return (first, second // self.groups, *self.kernel_size)
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Make the input, weight, bias and gradient of the output."""
@@ -73,7 +83,7 @@ class Conv:
             return draw.standard_normal(shape, np.dtype(self.dtype).type)
 
         x = normal(self.batch, self.channels, *self.in_size)
-        scale = np.sqrt(self.channels // self.groups * self.kernel**self.ndim).astype(self.dtype)
+        scale = np.sqrt(self.channels // self.groups * prod(self.kernel_size)).astype(self.dtype)
         return x, normal(*self.weight_shape) / scale, normal(self.out), normal(*self.out_shape)
 
     def results_bytes(self, what: str) -> int:

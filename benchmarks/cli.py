@@ -116,7 +116,9 @@ def _check(reader: argparse.ArgumentParser, options: argparse.Namespace) -> None
     known = [part for part in PARTS if options.device == "cpu" or part != "memory"]
     if unknown := [part for part in options.parts if part not in known]:
         reader.error(f"{unknown[0]}: measures the host's memory, not a GPU's")
-    options.parts = [part for part in known if part in options.parts] or known
+    options.parts = [part for part in known if part in options.parts] or [
+        part for part in known if part != "random"
+    ]
     try:
         re.compile(options.only)
     except re.error as error:

@@ -25,7 +25,7 @@ def draw(results: dict[str, dict[str, Any]], folder: Path) -> dict[str, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
     for part, content in results.items():
-        make = {"scaling": _scaling, "memory": _memory}.get(part, _ratios)
+        make = {"scaling": _scaling, "memory": _memory, "random": _random}.get(part, _ratios)
         records = content["records"]
         if part == "passes":
             records = [{**r, "case": f"{r['case']}, {r['what']}"} for r in records]
@@ -47,6 +47,26 @@ def _figure(*args: Any, **options: Any) -> Any:
     import matplotlib.pyplot as plt
 
     return plt.subplots(*args, layout="constrained", **options)
+
+
+def _random(part: str, records: list[Record]) -> Any:
+    """Draw the ratios of all random shapes, sorted."""
+    figure, ax = _figure(figsize=(7, 4))
+    for what, colour in (("forward", "#0072b2"), ("vjp", "#d55e00")):
+        ratios = Lines([r for r in records if r["what"] == what]).ratios("fconv", "torch")
+        if ratios:
+            shares = [100 * (i + 1) / len(ratios) for i in range(len(ratios))]
+            ax.plot(
+                shares, sorted(ratios.values()), color=colour, label="gradients" if what == "vjp" else what
+            )
+    if not ax.lines:
+        return None
+    ax.axhline(1, color="#999999", linewidth=0.8)
+    ax.set(xlabel="percent of the shapes", ylabel="fconv's time over PyTorch's", yscale="log", xlim=(0, 100))
+    ax.set_yticks([0.1, 0.2, 0.5, 1, 2], ["0.1", "0.2", "0.5", "1", "2"])
+    ax.grid(alpha=0.3)
+    ax.legend()
+    return figure
 
 
 def _ratios(part: str, records: list[Record]) -> Any:

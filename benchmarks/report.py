@@ -15,6 +15,7 @@ TITLES = {
     "conv": "Convolution, forward",
     "vjp": "Convolution, all gradients",
     "weight": "Convolution, gradient of the weight",
+    "random": "Convolution, random shapes",
     "steps": "Training steps",
     "inference": "Inference",
     "passes": "Passes over memory",
@@ -33,7 +34,8 @@ def markdown(results: dict[str, dict[str, Any]], plots: dict[str, str] | None = 
         pieces.append(f"## {TITLES[part]}")
         if part in plots:
             pieces.append(f"![{TITLES[part]}]({plots[part]})")
-        write = {"scaling": _scaling, "memory": _memory, "passes": _passes}.get(part, _timed)
+        writers = {"scaling": _scaling, "memory": _memory, "passes": _passes, "random": _random}
+        write = writers.get(part, _timed)
         pieces += write(content["records"])
         pieces += _troubles(content["records"])
     return "\n\n".join(pieces) + "\n"
@@ -190,6 +192,23 @@ def _best(records: list[Record], record: Record, library: str) -> bool:
         and "seconds" in r
     ]
     return record["library"] == library and record.get("seconds") == min(same, default=None) and bool(same)
+
+
+def _random(records: list[Record]) -> list[str]:
+    """Write how the ratios are distributed, and the shapes that lie furthest behind."""
+    rows, worst = [], []
+    for what in dict.fromkeys(r["what"] for r in records):
+        ratios = Lines([r for r in records if r["what"] == what]).ratios("fconv", "torch")
+        ordered = sorted(ratios.values())
+        if not ordered:
+            continue
+        at = [ordered[int(q * (len(ordered) - 1))] for q in (0.1, 0.5, 0.9, 0.98, 1)]
+        above = [f"{sum(r > bound for r in ordered)} of {len(ordered)}" for bound in (1.3, 2)]
+        rows.append([what, number(mean(ratios)), *map(number, at), *above])
+        last = sorted(ratios, key=ratios.__getitem__)[-10:]
+        worst += [[f"`{case}`, {what}", number(ratios[case])] for case in reversed(last)]
+    titles = ["fconv / PyTorch, better order each", "mean", "10 %", "median", "90 %", "98 %", "most"]
+    return [table([*titles, "above 1.3", "above 2"], rows), table(["furthest behind", "ratio"], worst)]
 
 
 def _scaling(records: list[Record]) -> list[str]:

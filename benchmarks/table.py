@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
+from math import prod
 
 from benchmarks.cases import PASSES, WHATS, Conv, Inference, Job, Pass, Step
 
@@ -10,6 +12,7 @@ PARTS = {
     "conv": "forward of every shape",
     "vjp": "gradients of input, weight and bias together, of every shape",
     "weight": "gradient of the weight alone, of every shape",
+    "random": "500 random shapes, forward and gradients, fconv and PyTorch alone (only when asked for)",
     "steps": "training steps: forward, loss, backward, SGD with momentum",
     "inference": "networks applied to pictures",
     "passes": "elementwise functions, batch norm and max pooling beside a copy",
@@ -81,6 +84,34 @@ BATCHES = [Conv(n, 32, 56, 32, 3, 1, 1) for n in (8, 16, 32, 64, 128, 256)]
 SIDES = [Conv(1, 16, n, 16, 3, 1, 1) for n in (64, 128, 256, 512, 1024)]
 
 
+def random_shapes(count: int = 500, seed: int = 0) -> list[Conv]:
+    """Draw shapes of all kinds, each of at most 3e9 operations and 64 MB of arrays."""
+    draw, found = random.Random(seed), {}
+    some = [1, 1, 2, 3, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512]
+    while len(found) < count:
+        ndim = draw.choice([1, 2, 2, 2, 2, 2, 3])
+        groups = draw.choice([1, 1, 1, 1, 2, 4])
+        channels, out = groups * draw.choice(some), groups * draw.choice(some)
+        if draw.random() < 0.1:
+            groups = channels = out = draw.choice(some[3:])  # depthwise
+        kernel: int | tuple[int, ...] = draw.choice([1, 1, 2, 3, 3, 3, 3, 5, 7, 9, 11])
+        if ndim == 2 and draw.random() < 0.1:
+            k = draw.choice([3, 5, 7])
+            kernel = draw.choice([(1, k), (k, 1)])
+        dilation = draw.choice([1, 1, 1, 1, 2, 3])
+        side = draw.choice([3, 5, 7, 7, 8, 14, 16, 28, 32, 56, 64, 100, 112, 128, 200, 224, 256])
+        case = Conv(
+            draw.choice([1, 1, 2, 4, 8, 16, 32, 64]), channels, side ** (2 if ndim == 1 else 1), out, kernel,
+            draw.choice([1, 1, 1, 2, 3]), draw.choice([0, 1, 2]), groups, dilation, ndim=ndim,
+        )  # fmt: skip
+        if min(case.out_size) < 1 or case.operations("forward") > 3e9:
+            continue
+        x = case.batch * channels * prod(case.in_size)
+        if 4 * (x + prod(case.out_shape) + prod(case.weight_shape)) <= 64 << 20:
+            found[case.name] = case
+    return list(found.values())
+
+
 PASSING = [Pass(function, (32, 64, 56, 56)) for function in PASSES]
 
 
@@ -96,6 +127,8 @@ def jobs(part: str, quick: bool = False, device: str = "cpu") -> list[Job]:
         what = "forward" if part == "conv" else part
         large = LARGE if device == "cuda" and not quick else []  # small, they would be the same
         return [Job(part, case, what) for case in small(SHAPES + large + FLOAT64)]
+    if part == "random":
+        return [Job(part, case, what) for case in random_shapes(6 if quick else 500) for what in WHATS[:2]]
     if part == "steps":
         large_steps = LARGE_STEPS if device == "cuda" else []
         return [Job(part, case, "step") for case in small(STEPS + large_steps)]

@@ -39,6 +39,15 @@ def test_haswell_kernels_on_an_avx512_processor():
     assert "export OPENBLAS_CORETYPE=SkylakeX: 220 -> 430 GFLOP/s" in said
 
 
+def test_the_engine_and_what_it_would_gain():
+    lacking = replace(XEON, not_compiled="llvmlite is not there (No module named 'llvmlite')")
+    assert dict(facts(lacking, Diagnosis(200.0, (), ())))["convolutions"] == "by NumPy"
+    said = "\n".join(conclusions(Diagnosis(200.0, (), ()), lacking))
+    assert "computed in NumPy: llvmlite is not there" in said
+    assert "compiled" in dict(facts(XEON, Diagnosis(200.0, (), ())))["convolutions"]
+    assert "NumPy" not in "\n".join(conclusions(Diagnosis(200.0, (), ()), XEON))
+
+
 def test_what_gains_nothing_is_not_advised_but_told():
     found = diagnose(XEON, measuring(OPENBLAS_CORETYPE=230.0)[0])
     assert found.advice == ()

@@ -21,6 +21,9 @@ _SHOWN = (
 )  # fmt: skip
 
 
+_COMPILED_SHARE = "a half"
+
+
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(as_json: bool) -> None:
@@ -40,7 +43,7 @@ def doctor(as_json: bool) -> None:
     for title, value in facts(machine, found):
         echo(f"{title:<16}{value}")
     echo("")
-    for line in conclusions(found):
+    for line in conclusions(found, machine):
         echo(line)
 
 
@@ -69,12 +72,16 @@ def facts(machine: Machine, found: Diagnosis) -> Iterator[tuple[str, str]]:
     if machine.gpus and not machine.packages.get("cupy"):
         major = (machine.cuda_driver or "12").partition(".")[0]
         yield "", f"fconv uses it through CuPy, which is not installed (extra cuda{min(int(major), 13)})"
+    yield "convolutions", "by NumPy" if machine.not_compiled else "compiled for this processor (llvmlite)"
     speed = "could not be measured" if found.speed is None else f"{found.speed:.0f} GFLOP/s"
     yield "float32 product", speed
 
 
-def conclusions(found: Diagnosis) -> Iterator[str]:
+def conclusions(found: Diagnosis, machine: Machine | None = None) -> Iterator[str]:
     """Return what to change, and what was tried in vain."""
+    if machine is not None and machine.not_compiled:
+        yield f"Convolutions are computed in NumPy: {machine.not_compiled}."
+        yield f"  Compiled ones take about {_COMPILED_SHARE} of the time (docs/benchmarks.md)."
     if found.speed is None:
         yield "Nothing could be measured, so there is nothing to advise."
         return

@@ -12,6 +12,7 @@ from math import ceil
 from typing import Any
 
 from fconv.diagnosis import linux
+from fconv.engine import compiled
 
 THREAD_VARIABLES = {
     "openblas": "OPENBLAS_NUM_THREADS", "mkl": "MKL_NUM_THREADS", "blis": "BLIS_NUM_THREADS",
@@ -75,6 +76,8 @@ class Machine:
         Names of the CUDA devices.
     cuda_driver : str or None
         The newest CUDA that the driver knows.
+    not_compiled : str or None
+        Why convolutions on the CPU are computed in NumPy; None where they are compiled.
     """
 
     system: str
@@ -91,6 +94,7 @@ class Machine:
     variables: Mapping[str, str] = field(default_factory=dict)
     gpus: tuple[str, ...] = ()
     cuda_driver: str | None = None
+    not_compiled: str | None = None
 
     @property
     def usable(self) -> int:
@@ -131,6 +135,7 @@ def examine() -> Machine:
         variables={name: os.environ[name] for name in _VARIABLES if name in os.environ},
         gpus=gpus,
         cuda_driver=driver,
+        not_compiled=compiled.problem() if compiled.wished() else "FCONV_JIT=0 forbids it",
     )
 
 

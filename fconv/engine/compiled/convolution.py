@@ -111,7 +111,22 @@ def channels_last(x: Array, dtype: str) -> Array:
 def _last_kernel(dtype: str) -> int:
     """Compile the copy of pictures to channels-last; a task takes some rows of one."""
     f, task, address, _ = kernel_of(Module())
-    names = ["x", "y", "y_image", "y_row", "image", "channel", "row", "column", "channels", "high", "wide", "rows", "pieces", "box"]
+    names = [
+        "x",
+        "y",
+        "y_image",
+        "y_row",
+        "image",
+        "channel",
+        "row",
+        "column",
+        "channels",
+        "high",
+        "wide",
+        "rows",
+        "pieces",
+        "box",
+    ]
     a = Fields(f, address, names)
     n, first = task // a.pieces, task % a.pieces * a.rows
     target = a.pointer("y") + n * a.y_image + first * a.y_row

@@ -300,8 +300,7 @@ def into_weight(
     item, (outer, inner, *kernel) = dw.itemsize, dw.strides
     if not (
         _dense(kernel, dw.shape[2:], item)
-        or (outer == item
-        and _dense(kernel, dw.shape[2:], inner * shape.inner))
+        or (outer == item and _dense(kernel, dw.shape[2:], inner * shape.inner))
     ):
         return False
     blocks = -(-shape.outer // width)
