@@ -40,7 +40,7 @@ def pool():
 @pytest.fixture(scope="module")
 def counting():
     """The address of a kernel that adds 1 to the entry of its task."""
-    from fconv.engine.compiled.correlate import kernel_of
+    from fconv.engine.compiled.pool import kernel_of
     from fconv.engine.compiled.llvm import Module, machine
 
     module = Module()
@@ -166,7 +166,7 @@ def test_nothing_is_read_or_written_outside_of_the_arrays():
 
 @pytest.mark.parametrize("size", [7, 56, 100, 1, 2, 15])
 def test_rows_are_covered_once(size):
-    from fconv.engine.compiled.correlate import sizes_of
+    from fconv.engine.compiled.micro import sizes_of
     from fconv.engine.compiled.micro import even
 
     for most in range(1, 15):

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from fconv.arrays import Array
-from fconv.engine.compiled.correlate import Correlation, Fields, Shape, Tap, kernel_of
+from fconv.engine.compiled.correlate import Correlation, Shape, Tap
 from fconv.engine.compiled.llvm import INT, Module, machine
 from fconv.engine.compiled.packing import compiled_box
 from fconv.engine.compiled.planes import Planes
-from fconv.engine.compiled.pool import Launch, address, pool, scratch
+from fconv.engine.compiled.pool import Fields, Launch, address, kernel_of, pool, scratch
 from fconv.engine.compiled.weights import WeightGradient
 from fconv.engine.compiled.winograd import PRODUCTS, Winograd
 from fconv.engine.winograd_matrices import STEP

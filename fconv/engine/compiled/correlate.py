@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from fconv.engine.compiled import packing
-from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Value, machine
-from fconv.engine.compiled.micro import Block, contraction, even, most_rows
-from fconv.engine.compiled.pool import Launch, address, aligned, pool, scratch
+from fconv.engine.compiled.llvm import POINTER, Module, itemsize_of, machine
+from fconv.engine.compiled.micro import MICRO, contract, even, micro, most_rows
+from fconv.engine.compiled.pool import Fields, Launch, address, aligned, kernel_of, pool, scratch
 
 BOX_BYTES = 384 << 10
 """What the box of a task may take: with a block of filters it stays in the L2 cache."""
@@ -30,96 +30,15 @@ FIELDS = (
     "x", "w", "start", "y", "y_image", "y_d", "y_h", "x_image", "x_channel", "x_d", "x_h", "x_w", "table",
     "entries", "count", "count_block", "in_d", "in_h", "in_w", "step_d", "step_h", "step_w", "low_d", "low_h",
     "low_w", "out_d", "out_h", "out_w", "images", "strip_n", "strip_h", "strip_w", "parts", "box_d", "box_h",
-    "box_w", "channels", "inner", "outer", "blocks", "all_blocks", "block_bytes", "pack", "scratch_size",
-    "scratch",
+    "box_w", "channels", "inner", "outer", "blocks", "all_blocks", "block_bytes", "width", "elementwise", "line",
+    "image", "x_row", "y_row", *MICRO, "pack", "scratch_size", "scratch",
 )  # fmt: skip
 
 
-class Fields:
-    """The arguments of a kernel, by name, in a function that is being written."""
-
-    def __init__(self, function: Function, address: Value, names: Sequence[str] = FIELDS) -> None:
-        self._f, self._address, self._names = function, address, names
-
-    def __getattr__(self, name: str) -> Value:
-        place = self._address + 8 * self._names.index(name)
-        return self._f.value(f"load i64, ptr {place.name}", INT)
-
-    def pointer(self, name: str) -> Value:
-        """Return a field that is an address."""
-        place = self._address + 8 * self._names.index(name)
-        return self._f.value(f"load ptr, ptr {place.name}", POINTER)
-
-
-def kernel_of(module: Module) -> tuple[Function, Value, Value, Value]:
-    """Begin a kernel; return it with its task, its arguments' address and the number of the thread."""
-    f = Function(module, "kernel", [INT, POINTER, INT], exported=True)
-    task, arguments, thread = f.arguments
-    return f, task, arguments, thread
-
-
-def sizes_of(rows: int, *lengths: int) -> tuple[int, ...]:
-    """Return which sizes of blocks `cover` takes for rows of these lengths.
-
-    Examples
-    --------
-    >>> sizes_of(7, 56), sizes_of(7, 27), sizes_of(4, 5)
-    ((7,), (7, 6), (4, 1))
-    """
-    found = set()
-    for length in lengths:
-        fewer = -(-length // rows) * rows - length
-        if fewer <= -(-length // rows):
-            found |= {rows} if -(-length // rows) > fewer else set()
-            found |= {rows - 1} if fewer else set()
-        else:
-            found |= ({rows} if length >= rows else set()) | {1}
-    return tuple(sorted(found, reverse=True))
-
-
-def cover(f: Function, columns: Value, rows: int, sizes: Sequence[int]) -> list[tuple[int, Value]]:
-    """Cover `columns` positions by blocks of `rows` and of one less, or where that fails of one.
-
-    Returns
-    -------
-    list of (int, Value)
-        The size of blocks, and how many of them come, in this order.
-    """
-    count = (columns + (rows - 1)) // rows
-    fewer = count * rows - columns
-    fits = f.negation(fewer > count)
-    many, less = f.select(fits, count - fewer, columns // rows), f.select(fits, fewer, 0)
-    rest = columns - many * rows - less * (rows - 1)
-    counts = {1: rest, rows: many} if rows < 3 else {rows: many, rows - 1: less, 1: rest}
-    if rows == 2:
-        counts = {2: many, 1: columns - many * 2}
-    if rows == 1:
-        counts = {1: columns}
-    return [(size, counts[size]) for size in sizes]
-
-
-@lru_cache(maxsize=256)
-def _kernel(
-    dtype: str,
-    block: Block,
-    sizes: tuple[int, ...],
-    x_row: int,
-    y_row: int,
-    itemsize: int,
-    packed: bool,
-    elementwise: bool,
-) -> int:
-    module = Module()
-    lanes = machine().vector_bytes // itemsize
-    width = block.vectors * lanes
-    strides = {"x_step": itemsize, "x_row": x_row, "w_step": width * itemsize, "y_row": y_row}
-    micro = {
-        size: contraction(module, dtype, Block(size, block.vectors), strides, elementwise=elementwise)
-        for size in sizes
-    }
-    f, task, address, worker = kernel_of(module)
-    a = Fields(f, address)
-
+@lru_cache(maxsize=4)
+def _kernel(dtype: str) -> int:
+    f, task, address, worker = kernel_of(Module())
+    a, item = Fields(f, address, FIELDS), itemsize_of(dtype)
     part, rest = task % a.parts, task // a.parts
     across, down = (a.out_w + a.strip_w - 1) // a.strip_w, (a.out_h + a.strip_h - 1) // a.strip_h
     w0, rest = rest % across * a.strip_w, rest // across
@@ -128,54 +47,48 @@ def _kernel(
     columns, lines = f.least(a.out_w - w0, a.strip_w), f.least(a.out_h - h0, a.strip_h)
     images = f.least(a.images - n0, a.strip_n)
     begin = (d * a.step_d + a.low_d, h0 * a.step_h + a.low_h, w0 * a.step_w + a.low_w)
-    if packed:
-        pixel = a.channels * itemsize
-        line, image = a.step_h * a.box_w * pixel, a.box_d * a.box_h * a.box_w * pixel
-        seen = a.pointer("scratch") + worker * a.scratch_size
+    where = a.pointer("x") + n0 * a.x_image + begin[0] * a.x_d + begin[1] * a.x_h + begin[2] * a.x_w
+    seen = f.variable(POINTER, where)
+    with f.when(a.pack > 0):
+        box = a.pointer("scratch") + worker * a.scratch_size
+        seen.set(box)
         with f.loop(images) as n:
             f.call_address(
-                a.pack, seen + n * image, a.pointer("x") + (n0 + n) * a.x_image, a.box_d, a.box_h, a.box_w,
+                a.pack, box + n * a.image, a.pointer("x") + (n0 + n) * a.x_image, a.box_d, a.box_h, a.box_w,
                 *begin, a.in_d, a.in_h, a.in_w, a.channels, a.x_channel, a.x_d, a.x_h, a.x_w,
             )  # fmt: skip
-    else:
-        line, image = a.step_h * a.x_h, a.x_image
-        seen = a.pointer("x") + n0 * image + begin[0] * a.x_d + begin[1] * a.x_h + begin[2] * a.x_w
-    out = a.pointer("y") + n0 * a.y_image + d * a.y_d + h0 * a.y_h + w0 * y_row
-    blocks = cover(f, columns, block.rows, sizes)
-
+    out = a.pointer("y") + n0 * a.y_image + d * a.y_d + h0 * a.y_h + w0 * a.y_row
+    row = a.width * item
     with f.loop((part + 1) * a.all_blocks // a.parts, part * a.all_blocks // a.parts) as b:
-        group, first = b // a.blocks, b % a.blocks * width
-        there = f.least(a.outer - first, width)
-        place = (group * a.outer + first) * itemsize
-        channel = first if elementwise else group * a.inner
+        group, first = b // a.blocks, b % a.blocks * a.width
+        there = f.least(a.outer - first, a.width)
+        channel = f.select(a.elementwise > 0, first, group * a.inner)
         with f.loop(a.count, step=a.count_block) as c:
-            weights = a.pointer("w") + b * a.block_bytes + c * (width * itemsize)
+            weights = a.pointer("w") + b * a.block_bytes + c * row
             count = f.least(a.count - c, a.count_block)
+            start = a.pointer("start") + b * row
             with f.loop(images) as n, f.loop(lines) as h:
-                x = seen + n * image + h * line + (channel + c) * itemsize
-                y = out + n * a.y_image + h * a.y_h + place
-                for size, groups in blocks:
-                    f.call(
-                        micro[size], x, weights, a.pointer("table"), a.entries, count, y,
-                        a.pointer("start") + b * (width * itemsize), there, c, groups,
-                    )  # fmt: skip
-                    x, y = x + groups * (size * x_row), y + groups * (size * y_row)
+                x = seen.get() + n * a.image + h * a.line + (channel + c) * item
+                y = out + n * a.y_image + h * a.y_h + (group * a.outer + first) * item
+                rest = (weights, a.pointer("table"), a.entries, count, start, there, c)
+                contract(f, a, columns, x, y, rest, (item, a.x_row, row, a.y_row))
     f.finish()
-    return machine().compile(module)[0]
+    return machine().compile(f.module)[0]
 
 
-@lru_cache(maxsize=64)
-def _filter_kernel(dtype: str, width: int) -> int:
+@lru_cache(maxsize=4)
+def _filter_kernel(dtype: str) -> int:
     """Compile the layout of filters: a task lays out one block."""
     module = Module()
-    lay = packing.filters(module, dtype, width, packing.transpose(module, dtype))
+    lay = packing.filters(module, dtype, packing.transpose(module, dtype))
     f, task, address, _ = kernel_of(module)
     a = Fields(f, address, FILTER_FIELDS)
-    group, first = task // a.blocks, task % a.blocks * width
+    group, first = task // a.blocks, task % a.blocks * a.width
     f.call(
         lay, a.pointer("w") + task * a.block_bytes,
         a.pointer("weight") + group * a.weight_group + first * a.weight_outer, a.weight_outer,
-        f.least(a.outer - first, width), a.weight_inner, a.inner, a.pointer("table"), a.taps, a.neighbours,
+        f.least(a.outer - first, a.width), a.weight_inner, a.inner, a.pointer("table"), a.taps, a.neighbours,
+        a.width,
     )  # fmt: skip
     f.finish()
     return machine().compile(module)[0]
@@ -183,7 +96,7 @@ def _filter_kernel(dtype: str, width: int) -> int:
 
 FILTER_FIELDS = (
     "w", "weight", "weight_group", "weight_outer", "weight_inner", "outer", "inner", "blocks", "block_bytes",
-    "table", "taps", "neighbours",
+    "table", "taps", "neighbours", "width",
 )  # fmt: skip
 
 
@@ -253,7 +166,7 @@ class Correlation:
 
     def __init__(self, shape: Shape, dtype: str, y_row: int) -> None:
         self.shape, self.dtype = shape, dtype
-        self.itemsize = 4 if dtype == "float32" else 8
+        self.itemsize = itemsize_of(dtype)
         lanes = machine().vector_bytes // self.itemsize
         self.elementwise = shape.inner == 1 and shape.groups > 1 and shape.outer == 1
         s = shape
@@ -272,9 +185,6 @@ class Correlation:
         self._launches: dict[tuple[int, ...], Launch] = {}
         self._strip()
         self.rows = even(self.strip[2], min(rows, self.strip[2]))
-        self.sizes = sizes_of(
-            self.rows, self.strip[2], s.out_size[2] - (s.out_size[2] - 1) // self.strip[2] * self.strip[2]
-        )
         self.block_bytes = len(s.taps) * (1 if self.elementwise else s.inner) * self.width * self.itemsize
 
     def _strip(self) -> None:
@@ -324,9 +234,9 @@ class Correlation:
         neighbours = all(b - a == self.itemsize for a, b in pairwise(places))
         arguments = (
             0, 0, group, outer, inner, self.outer, 1 if self.elementwise else self.shape.inner, self.blocks,
-            self.block_bytes, address(table), len(table), neighbours,
+            self.block_bytes, address(table), len(table), neighbours, self.width,
         )  # fmt: skip
-        return Launch(_filter_kernel(self.dtype, self.width), arguments, self.all_blocks, keep=(table,))
+        return Launch(_filter_kernel(self.dtype), arguments, self.all_blocks, keep=(table,))
 
     def start(self, bias: Any, dtype: Any) -> Any:
         """Lay out what the sums begin with."""
@@ -350,19 +260,18 @@ class Correlation:
         pitch = (self.box[1] * self.box[2] * pixel, self.box[2] * pixel, pixel) if packed else steps
         table, entries, count, count_block = self._table(*pitch)
         size = aligned(self.strip[0] * prod(self.box) * pixel) if packed else 0
+        x_row = s.step[2] * pixel
+        lengths = (self.strip[2], s.out_size[2] - (s.out_size[2] - 1) // self.strip[2] * self.strip[2])
         arguments = (
-            *(0,) * 7, image, channel, *steps, address(table), entries, count, count_block, *s.in_size,
-            *s.step,
+            *(0,) * 7, image, channel, *steps, address(table), entries, count, count_block, *s.in_size, *s.step,
             *s.low, *s.out_size, s.images, *self.strip, self.parts, *self.box, self.channels,
             1 if self.elementwise else s.inner, self.outer, self.blocks, self.all_blocks, self.block_bytes,
+            self.width, self.elementwise, s.step[1] * pitch[1],
+            self.box[0] * self.box[1] * self.box[2] * pixel if packed else image, x_row, self.y_row,
+            *micro(self.dtype, self.rows, self.vectors, lengths, elementwise=self.elementwise),
             packing.compiled_box(self.dtype) if packed else 0, size, 0,
         )  # fmt: skip
-        kernel = _kernel(
-            self.dtype, Block(self.rows, self.vectors), self.sizes, s.step[2] * pixel, self.y_row, item,
-            packed,
-            self.elementwise,
-        )  # fmt: skip
-        return Launch(kernel, arguments, self.tasks, size, keep=(table,))
+        return Launch(_kernel(self.dtype), arguments, self.tasks, size, keep=(table,))
 
     def _table(self, *pitch: int) -> tuple[Any, int, int, int]:
         """Return where the kernel's entries lie in the input and among the filters; rows of it join."""

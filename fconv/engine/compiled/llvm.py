@@ -378,6 +378,11 @@ def machine() -> Machine:
     return Machine()
 
 
+def itemsize_of(dtype: str) -> int:
+    """Return the bytes of a number."""
+    return 4 if dtype == "float32" else 8
+
+
 def callable_at(address: int, arguments: int, result: bool = False) -> Any:
     """Return compiled code as a function of integers that runs without the GIL."""
     return ctypes.CFUNCTYPE(ctypes.c_int64 if result else None, *[ctypes.c_int64] * arguments)(address)

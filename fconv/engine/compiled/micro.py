@@ -10,28 +10,14 @@ and output channels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
 
-from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Numbers, machine
+from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Number, Numbers, Value, machine
+from fconv.engine.compiled.pool import Fields
 
 PAIR = 16  # bytes of an entry of a table: an offset into x and one into w
-STRIDES = ("x_step", "x_row", "w_step", "y_row")
-
-
-@dataclass(frozen=True)
-class Block:
-    """Sums that are made in registers at once.
-
-    Attributes
-    ----------
-    rows, vectors : int
-        R and V.
-    """
-
-    rows: int
-    vectors: int
+MICRO = ("rows", "many", "fewer", "single")
+"""Fields of a kernel that contracts: rows of a block, and addresses for blocks of so many, one less, and one."""
 
 
 def most_rows(vectors: int) -> int:
@@ -59,31 +45,25 @@ def even(count: int, most: int) -> int:
     return -(-count // max(1, -(-count // most)))
 
 
+@lru_cache(maxsize=512)
 def contraction(
-    module: Module,
-    dtype: Any,
-    block: Block,
-    strides: Mapping[str, int | None],
-    *,
+    dtype: str,
+    rows: int,
+    vectors: int,
     elementwise: bool = False,
     ends: bool = False,
     start_by_row: bool = False,
-) -> Function:
-    """Emit the contraction of `groups` times R rows, one group after another.
+) -> int:
+    """Compile the contraction of some groups of R rows, one group after another.
 
     Parameters
     ----------
-    module : Module
-        Where to.
     dtype : str
         "float32" or "float64".
-    block : Block
+    rows, vectors : int
         R and V.
-    strides : mapping
-        Bytes of each of `STRIDES`; None makes it an argument.
     elementwise : bool
-        x has a vector for each vector of w instead of a number for all: r, v and k as before, but
-        ``x[... + r * x_row + v]``.
+        x has a vector for each vector of w instead of a number for all: ``x[... + r * x_row + v]``.
     ends : bool
         Nothing may be read behind the last lane of w.
     start_by_row : bool
@@ -91,32 +71,30 @@ def contraction(
 
     Returns
     -------
-    Function
-        Of x, w, table, its entries t, the number of k, y, what the sums start from (V vectors, or a number
-        for each row), how many columns there are, whether to add to y instead, groups, and the strides that
-        are no constants.
+    int
+        Address of a function of x, w, table, its entries t, the number of k, y, what the sums start from
+        (V vectors, or a number for each row), how many columns there are, whether to add to y instead,
+        groups, and the bytes of x_step, x_row, w_step and y_row.
     """
-    name = f"contract{len(module.functions)}"
-    unknown = [stride for stride in STRIDES if strides[stride] is None]
-    f = Function(module, name, [*[POINTER] * 3, INT, INT, POINTER, POINTER, *[INT] * (3 + len(unknown))])
-    x, w, table, entries, count, y, start, there, add, groups = f.arguments[:10]
-    given: dict[str, Any] = {**strides, **dict(zip(unknown, f.arguments[10:], strict=True))}
-    n, rows, vectors = Numbers(f, dtype), range(block.rows), range(block.vectors)
-    masks = [n.mask(there - v * n.lanes) for v in vectors]
-
-    sums = [[n.zero() for _ in vectors] for _ in rows]
-    shifts = [f.constant(given["x_row"], INT) * r for r in rows]
+    f = Function(
+        Module(), "contract", [*[POINTER] * 3, INT, INT, POINTER, POINTER, *[INT] * 7], exported=True
+    )
+    x, w, table, entries, count, y, start, there, add, groups, x_step, x_row, w_step, y_row = f.arguments
+    n, every, across = Numbers(f, dtype), range(rows), range(vectors)
+    masks = [n.mask(there - v * n.lanes) for v in across]
+    sums = [[n.zero() for _ in across] for _ in every]
+    shifts = [x_row * r for r in every]
     with f.loop(groups) as group:
-        x0, y0 = x + group * given["x_row"] * block.rows, y + group * given["y_row"] * block.rows
-        targets = [[y0 + f.constant(given["y_row"], INT) * r + v * n.bytes for v in vectors] for r in rows]
-        for r in rows:
-            for v in vectors:
+        x0, y0 = x + group * x_row * rows, y + group * y_row * rows
+        targets = [[y0 + y_row * r + v * n.bytes for v in across] for r in every]
+        for r in every:
+            for v in across:
                 sums[r][v].set(0.0)
         with f.when(add.equals(0)):
-            for v in vectors:
+            for v in across:
                 first = None if start_by_row else n.load(start + v * n.bytes)
-                for r in rows:
-                    place = start + (group * block.rows + r) * n.itemsize
+                for r in every:
+                    place = start + (group * rows + r) * n.itemsize
                     sums[r][v].set(n.spread(n.number(place)) if first is None else first)
         with f.loop(entries) as t:
             pair = table + t * PAIR
@@ -124,22 +102,97 @@ def contraction(
             second = pair + 8
             wt = w + f.value(f"load i64, ptr {second.name}", INT)
             with f.loop(count) as k:
-                xk, wk = xt + k * given["x_step"], wt + k * given["w_step"]
-                right = [n.load(wk + v * n.bytes, masks[v] if ends else None) for v in vectors]
-                for r in rows:
+                xk, wk = xt + k * x_step, wt + k * w_step
+                right = [n.load(wk + v * n.bytes, masks[v] if ends else None) for v in across]
+                for r in every:
                     place = xk + shifts[r]
                     if elementwise:
-                        left = [n.load(place + v * n.bytes, masks[v]) for v in vectors]
+                        left = [n.load(place + v * n.bytes, masks[v]) for v in across]
                     else:
-                        left = [n.spread(n.number(place))] * block.vectors
-                    for v in vectors:
+                        left = [n.spread(n.number(place))] * vectors
+                    for v in across:
                         sums[r][v].set(n.fma(left[v], right[v], sums[r][v].get()))
         with f.when(add > 0):  # last, so that no long sum is added to number by number
-            for r in rows:
-                for v in vectors:
+            for r in every:
+                for v in across:
                     sums[r][v].set(sums[r][v].get() + n.load(targets[r][v], masks[v]))
-        for r in rows:
-            for v in vectors:
+        for r in every:
+            for v in across:
                 n.store(sums[r][v].get(), targets[r][v], masks[v])
     f.finish()
-    return f
+    return machine().compile(f.module)[0]
+
+
+def sizes_of(rows: int, *lengths: int) -> tuple[int, ...]:
+    """Return which sizes of blocks `contract` takes for rows of these lengths.
+
+    Examples
+    --------
+    >>> sizes_of(7, 56), sizes_of(7, 27), sizes_of(4, 5)
+    ((7,), (7, 6), (4, 1))
+    """
+    found = set()
+    for length in lengths:
+        fewer = -(-length // rows) * rows - length
+        if fewer <= -(-length // rows):
+            found |= {rows} if -(-length // rows) > fewer else set()
+            found |= {rows - 1} if fewer else set()
+        else:
+            found |= ({rows} if length >= rows else set()) | {1}
+    return tuple(sorted(found, reverse=True))
+
+
+def micro(
+    dtype: str, rows: int, vectors: int, lengths: tuple[int, ...], **options: bool
+) -> tuple[int, int, int, int]:
+    """Return the values of the fields `MICRO`, for runs of rows of these lengths."""
+    sizes = sizes_of(rows, *lengths)
+
+    def one(size: int) -> int:
+        return contraction(dtype, size, vectors, **options) if size in sizes else 0
+
+    return rows, one(rows), one(rows - 1), one(1)
+
+
+def contract(
+    f: Function,
+    a: Fields,
+    length: Value,
+    x: Value,
+    y: Value,
+    rest: tuple[Number, ...],
+    steps: tuple[Number, Number, Number, Number],
+    start_step: int = 0,
+) -> None:
+    """Contract `length` rows, by blocks of R rows and of one less, or where that fails of one.
+
+    Parameters
+    ----------
+    f, a
+        The kernel, and its fields, `MICRO` among them.
+    length : Value
+        How many rows.
+    x, y : Value
+        Where the first row is.
+    rest : tuple
+        w, table, its entries, the number of k, what the sums start from, the columns, whether to add.
+    steps : tuple
+        Bytes of x_step, x_row, w_step and y_row.
+    start_step : int
+        Bytes that the start of the sums moves from row to row.
+    """
+    w, table, entries, count, start, there, add = rest
+    rows = a.rows
+    blocks = (length + rows - 1) // rows
+    fewer = blocks * rows - length
+    fits = f.negation(fewer > blocks)
+    many, less = f.select(fits, blocks - fewer, length // rows), f.select(fits, fewer, 0)
+    single = length - many * rows - less * (rows - 1)
+    one = f.constant(1, INT)
+    for kernel, size, groups in ((a.many, rows, many), (a.fewer, rows - 1, less), (a.single, one, single)):
+        with f.when(groups > 0):
+            f.call_address(kernel, x, w, table, entries, count, y, start, there, add, groups, *steps)
+        done = groups * size
+        x, y = x + done * steps[1], y + done * steps[3]
+        if start_step:
+            start = start + done * start_step  # type: ignore[operator]

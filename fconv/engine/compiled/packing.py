@@ -166,7 +166,7 @@ def planes(module: Module, dtype: Any, transposing: Function, stride: int) -> Fu
     return f
 
 
-def filters(module: Module, dtype: Any, width: int, transposing: Function) -> Function:
+def filters(module: Module, dtype: Any, transposing: Function) -> Function:
     """Emit the layout of one block of filters, (taps, inner, width), from a weight in any memory order.
 
     Returns
@@ -174,10 +174,10 @@ def filters(module: Module, dtype: Any, width: int, transposing: Function) -> Fu
     Function
         Of the target, the weight, the bytes from one of `width` to the next, how many of them there
         are (the rest are zeros), the bytes along the inner axis and its length, a table of the taps'
-        offsets in bytes and their number, and whether they are neighbours.
+        offsets in bytes and their number, whether they are neighbours, and the width of a block.
     """
-    f = Function(module, "filters", [POINTER, POINTER, INT, INT, INT, INT, POINTER, INT, INT])
-    target, weight, outer, there, inner, count, table, taps, neighbours = f.arguments
+    f = Function(module, "filters", [POINTER, POINTER, INT, INT, INT, INT, POINTER, INT, INT, INT])
+    target, weight, outer, there, inner, count, table, taps, neighbours, width = f.arguments
     n = Numbers(f, dtype)
     row = width * n.itemsize
     with f.when(there < width):
@@ -200,7 +200,7 @@ def filters(module: Module, dtype: Any, width: int, transposing: Function) -> Fu
             f.least(there - v, n.lanes), taps,
         )  # fmt: skip
     with f.when(single):
-        f.call(transposing, target, f.constant(row, INT), first, outer, there, count)
+        f.call(transposing, target, row, first, outer, there, count)
     rest = f.all_of(f.all_of(f.negation(side), f.negation(dense)), f.negation(single))
     with f.when(rest), f.loop(taps) as t, f.loop(count) as k, f.loop(there) as v:
         n.put(n.number(tap(t) + k * inner + v * outer), target + (t * count + k) * row + v * n.itemsize)

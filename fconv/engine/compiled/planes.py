@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from fconv.engine.compiled import packing
-from fconv.engine.compiled.correlate import BOX_BYTES, LEAST_TASKS, Fields, Shape, cover, kernel_of, sizes_of
-from fconv.engine.compiled.llvm import Module, machine
-from fconv.engine.compiled.micro import Block, contraction, even
-from fconv.engine.compiled.pool import Launch, address, aligned, pool
+from fconv.engine.compiled.correlate import BOX_BYTES, LEAST_TASKS, Shape
+from fconv.engine.compiled.llvm import Module, itemsize_of, machine
+from fconv.engine.compiled.micro import MICRO, contract, even, micro
+from fconv.engine.compiled.pool import Fields, Launch, address, aligned, kernel_of, pool
 
 FIELDS = (
     "x", "w", "start", "y", "x_image", "x_channel", "x_d", "x_h", "x_w", "y_image", "y_channel", "y_d", "y_h",
@@ -25,21 +25,14 @@ FIELDS = (
     "out_d",
     "out_h", "out_w", "strip_h", "box_d", "box_h", "box_w", "channels", "groups", "inner", "outer",
     "group_bytes",
-    "pack", "scratch_size", "scratch",
+    "width", *MICRO, "pack", "scratch_size", "scratch",
 )  # fmt: skip
 
 
-@lru_cache(maxsize=128)
-def _kernel(dtype: str, block: Block, sizes: tuple[int, ...], x_step: int, itemsize: int) -> int:
-    module = Module()
-    lanes = machine().vector_bytes // itemsize
-    strides = {"x_step": x_step, "x_row": itemsize, "w_step": None, "y_row": None}
-    micro = {
-        size: contraction(module, dtype, Block(size, block.vectors), strides, start_by_row=True)
-        for size in sizes
-    }
-    f, task, address, worker = kernel_of(module)
-    a = Fields(f, address, FIELDS)
+@lru_cache(maxsize=4)
+def _kernel(dtype: str) -> int:
+    f, task, address, worker = kernel_of(Module())
+    a, item = Fields(f, address, FIELDS), itemsize_of(dtype)
     down = (a.out_h + a.strip_h - 1) // a.strip_h
     h0, rest = task % down * a.strip_h, task // down
     d, n = rest % a.out_d, rest // a.out_d
@@ -47,30 +40,20 @@ def _kernel(dtype: str, block: Block, sizes: tuple[int, ...], x_step: int, items
     seen = a.pointer("scratch") + worker * a.scratch_size
     f.call_address(
         a.pack, seen, a.pointer("x") + n * a.x_image, a.box_d, a.box_h, a.box_w, d * a.step_d + a.low_d,
-        h0 * a.step_h + a.low_h, a.low_w, a.in_d, a.in_h, a.in_w, a.channels, a.x_channel, a.x_d, a.x_h,
-        a.x_w,
+        h0 * a.step_h + a.low_h, a.low_w, a.in_d, a.in_h, a.in_w, a.channels, a.x_channel, a.x_d, a.x_h, a.x_w,
     )  # fmt: skip
-    line = a.box_w * itemsize
+    line = a.box_w * item
     plane = a.box_d * a.box_h * line
-    width = block.vectors * lanes
     out = a.pointer("y") + n * a.y_image + d * a.y_d + h0 * a.y_h
-    with f.loop(a.groups) as group, f.loop(lines) as h, f.loop(a.out_w, step=width) as w:
-        filters, start = (
-            a.pointer("w") + group * a.group_bytes,
-            a.pointer("start") + group * a.outer * itemsize,
-        )
-        vectors = seen + group * a.inner * plane + h * a.step_h * line + w * itemsize
-        y = out + group * a.outer * a.y_channel + h * a.y_h + w * itemsize
-        there = f.least(a.out_w - w, width)
-        for size, groups in cover(f, a.outer, block.rows, sizes):
-            f.call(
-                micro[size], filters, vectors, a.pointer("table"), a.entries, a.inner, y, start, there,
-                f.constant(0, "i64"), groups, plane, a.y_channel,
-            )  # fmt: skip
-            done = groups * size
-            filters, start, y = filters + done * itemsize, start + done * itemsize, y + done * a.y_channel
+    with f.loop(a.groups) as group, f.loop(lines) as h, f.loop(a.out_w, step=a.width) as w:
+        filters, start = a.pointer("w") + group * a.group_bytes, a.pointer("start") + group * a.outer * item
+        vectors = seen + group * a.inner * plane + h * a.step_h * line + w * item
+        y = out + group * a.outer * a.y_channel + h * a.y_h + w * item
+        there = f.least(a.out_w - w, a.width)
+        rest = (vectors, a.pointer("table"), a.entries, a.inner, start, there, 0)
+        contract(f, a, a.outer, filters, y, rest, (a.outer * item, item, plane, a.y_channel), start_step=item)
     f.finish()
-    return machine().compile(module)[0]
+    return machine().compile(f.module)[0]
 
 
 class Planes:
@@ -79,7 +62,7 @@ class Planes:
     def __init__(self, shape: Shape, dtype: str) -> None:
         self.shape, self.dtype = shape, dtype
         self._launches: dict[tuple[int, ...], Launch] = {}
-        self.itemsize = 4 if dtype == "float32" else 8
+        self.itemsize = itemsize_of(dtype)
         s, lanes = shape, machine().vector_bytes // self.itemsize
         self.rows = even(s.outer, min(s.outer, 8))
         spare = machine().registers - (1 if machine().embedded else 2)
@@ -129,9 +112,8 @@ class Planes:
             *(0,) * 4, *x, *y[:4], address(self.table), len(self.table), *s.in_size, *s.step, *s.low,
             *s.out_size,
             self.strip, *self.box, self.channels, s.groups, s.inner, s.outer,
-            len(s.taps) * s.inner * s.outer * item, packing.compiled_planes(self.dtype, s.step[2]), size, 0,
+            len(s.taps) * s.inner * s.outer * item, self.vectors * machine().vector_bytes // item,
+            *micro(self.dtype, self.rows, self.vectors, (s.outer,), start_by_row=True),
+            packing.compiled_planes(self.dtype, s.step[2]), size, 0,
         )  # fmt: skip
-        kernel = _kernel(
-            self.dtype, Block(self.rows, self.vectors), sizes_of(self.rows, s.outer), s.outer * item, item
-        )
-        return Launch(kernel, arguments, self.tasks, size)
+        return Launch(_kernel(self.dtype), arguments, self.tasks, size)

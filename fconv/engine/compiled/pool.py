@@ -138,6 +138,29 @@ def _recall(module: Module) -> None:
     f.finish()
 
 
+class Fields:
+    """The arguments of a kernel, by name, in a function that is being written."""
+
+    def __init__(self, function: Function, address: Value, names: Sequence[str]) -> None:
+        self._f, self._address, self._names = function, address, names
+
+    def __getattr__(self, name: str) -> Value:
+        place = self._address + 8 * self._names.index(name)
+        return self._f.value(f"load i64, ptr {place.name}", INT)
+
+    def pointer(self, name: str) -> Value:
+        """Return a field that is an address."""
+        place = self._address + 8 * self._names.index(name)
+        return self._f.value(f"load ptr, ptr {place.name}", POINTER)
+
+
+def kernel_of(module: Module) -> tuple[Function, Value, Value, Value]:
+    """Begin a kernel; return it with its task, its arguments' address and the number of the thread."""
+    f = Function(module, "kernel", [INT, POINTER, INT], exported=True)
+    task, arguments, thread = f.arguments
+    return f, task, arguments, thread
+
+
 class Launch:
     """A kernel with the arguments that its shapes decide.
 

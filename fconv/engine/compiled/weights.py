@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from fconv.engine.compiled import packing
-from fconv.engine.compiled.correlate import Fields, Shape, cover, kernel_of, sizes_of, vectors_for
-from fconv.engine.compiled.llvm import Module, Numbers, machine
-from fconv.engine.compiled.micro import Block, contraction, even, most_rows
-from fconv.engine.compiled.pool import Launch, address, aligned, pool, scratch
+from fconv.engine.compiled.correlate import Shape, vectors_for
+from fconv.engine.compiled.llvm import INT, POINTER, Module, Numbers, itemsize_of, machine
+from fconv.engine.compiled.micro import MICRO, contract, even, micro, most_rows
+from fconv.engine.compiled.pool import Fields, Launch, address, aligned, kernel_of, pool, scratch
 
 BOX_BYTES = 192 << 10
 """What the boxes of x and of g may take, each."""
@@ -36,120 +36,96 @@ FIELDS = (
     "g_w",
     "part_bytes", "table", "taps", "tap_count", "in_d", "in_h", "in_w", "step_d", "step_h", "step_w", "low_d",
     "low_h", "low_w", "out_d", "out_h", "out_w", "images", "strip_h", "strip_w", "parts", "shares", "box_d",
-    "box_h", "box_w", "channels", "out_channels", "inner", "outer", "rows", "vectors", "blocks", "all_blocks",
-    "zeros", "g_scratch", "pack", "scratch_size", "scratch",
+    "box_h", "box_w", "channels", "out_channels", "inner", "outer", "rows_all", "vectors", "blocks",
+    "all_blocks", "zeros", "width", "elementwise", "x_step", "x_row", "g_step", *MICRO, "g_scratch", "pack_x",
+    "pack_g", "scratch_size", "scratch",
 )  # fmt: skip
-"""`rows` and `vectors` are what a group's rows and vectors run over; the vectors make `blocks` blocks."""
+"""`rows_all` and `vectors` are what a group's rows and vectors run over; the vectors make `blocks` blocks."""
 
 
-@lru_cache(maxsize=256)
-def _kernel(
-    dtype: str, block: Block, sizes: tuple[int, ...], x_steps: tuple[int, int], g_step: int, y_row: int,
-    itemsize: int, packed: tuple[bool, bool],
-    turned: bool, elementwise: bool, ends: bool,
-) -> int:  # fmt: skip
-    module = Module()
-    lanes = machine().vector_bytes // itemsize
-    width = block.vectors * lanes
-    x_step, x_row = x_steps
-    if turned:
-        strides = {"x_step": g_step, "x_row": itemsize, "w_step": x_step, "y_row": y_row}
-    else:
-        strides = {"x_step": x_step, "x_row": x_row, "w_step": g_step, "y_row": y_row}
-    micro = {
-        size: contraction(
-            module, dtype, Block(size, block.vectors), strides, elementwise=elementwise, ends=ends
-        )
-        for size in sizes
-    }
-    f, task, address, worker = kernel_of(module)
-    a = Fields(f, address, FIELDS)
+@lru_cache(maxsize=8)
+def _kernel(dtype: str, turned: bool) -> int:
+    f, task, address, worker = kernel_of(Module())
+    a, item = Fields(f, address, FIELDS), itemsize_of(dtype)
     part, share = task // a.shares, task % a.shares
     across, down = (a.out_w + a.strip_w - 1) // a.strip_w, (a.out_h + a.strip_h - 1) // a.strip_h
     boxes = a.images * a.out_d * down * across
     sums = a.pointer("sums") + part * a.part_bytes
     memory = a.pointer("scratch") + worker * a.scratch_size
     first_box = part * boxes // a.parts
+    elementwise, row = a.elementwise > 0, a.width * item
     with f.loop((part + 1) * boxes // a.parts, first_box) as index:
         w0, rest = index % across * a.strip_w, index // across
         h0, rest = rest % down * a.strip_h, rest // down
         d, n = rest % a.out_d, rest // a.out_d
         columns, lines = f.least(a.out_w - w0, a.strip_w), f.least(a.out_h - h0, a.strip_h)
         begin = (d * a.step_d + a.low_d, h0 * a.step_h + a.low_h, w0 * a.step_w + a.low_w)
-        x = a.pointer("x") + n * a.x_image
-        if packed[0]:
+        picture, gradient = a.pointer("x") + n * a.x_image, a.pointer("g") + n * a.g_image
+        x = f.variable(POINTER, picture + begin[0] * a.x_d + begin[1] * a.x_h + begin[2] * a.x_w)
+        with f.when(a.pack_x > 0):
+            x.set(memory)
             f.call_address(
-                a.pack, memory, x, a.box_d, a.box_h, a.box_w, *begin, a.in_d, a.in_h, a.in_w, a.channels,
+                a.pack_x, memory, picture, a.box_d, a.box_h, a.box_w, *begin, a.in_d, a.in_h, a.in_w, a.channels,
                 a.x_channel, a.x_d, a.x_h, a.x_w,
             )  # fmt: skip
-            x = memory
-        else:
-            x = x + begin[0] * a.x_d + begin[1] * a.x_h + begin[2] * a.x_w
-        g = a.pointer("g") + n * a.g_image
-        if packed[1]:
-            ones = f.constant(1, "i64")
+        g = f.variable(POINTER, gradient + d * a.g_d + h0 * a.g_h + w0 * a.g_w)
+        with f.when(a.pack_g > 0):
+            g.set(memory + a.g_scratch)
             f.call_address(
-                a.pack, memory + a.g_scratch, g, ones, lines, columns, d, h0, w0, a.out_d, a.out_h, a.out_w,
+                a.pack_g, memory + a.g_scratch, gradient, 1, lines, columns, d, h0, w0, a.out_d, a.out_h, a.out_w,
                 a.out_channels, a.g_channel, a.g_d, a.g_h, a.g_w,
             )  # fmt: skip
-            g = memory + a.g_scratch
-        else:
-            g = g + d * a.g_d + h0 * a.g_h + w0 * a.g_w
         add = f.select(index > first_box, 1, 0)
         with f.loop((share + 1) * a.all_blocks // a.shares, share * a.all_blocks // a.shares) as b:
-            group, first = b // a.blocks, b % a.blocks * width
-            there = f.least(a.vectors - first, width)
-            xs = x + (first if elementwise else group * a.inner) * itemsize
-            gs = g + (first if elementwise else group * a.outer) * itemsize
+            group, first = b // a.blocks, b % a.blocks * a.width
+            there = f.least(a.vectors - first, a.width)
+            xs = x.get() + f.select(elementwise, first, group * a.inner) * item
+            gs = g.get() + f.select(elementwise, first, group * a.outer) * item
             with f.loop(a.tap_count) as tap:
                 place = a.pointer("taps") + tap * 8
-                xt = xs + f.value(f"load i64, ptr {place.name}", "i64")
-                y = sums + ((group * a.tap_count + tap) * a.rows * a.blocks + b % a.blocks) * (
-                    width * itemsize
-                )
-                left, right = (gs, xt + first * itemsize) if turned else (xt, gs)
-                if not turned and not elementwise:
-                    right = right + first * itemsize
-                for size, groups in cover(f, a.rows, block.rows, sizes):
-                    f.call(
-                        micro[size], left, right, a.pointer("table"), lines, columns, y,
-                        a.pointer("zeros"), there,
-                        add, groups,
-                    )  # fmt: skip
-                    left = left + groups * (size * strides["x_row"])
-                    y = y + groups * (size * y_row)
+                xt = xs + f.value(f"load i64, ptr {place.name}", INT)
+                y = sums + ((group * a.tap_count + tap) * a.rows_all * a.blocks + b % a.blocks) * row
+                if turned:
+                    left, right, steps = gs, xt + first * item, (a.g_step, item, a.x_step, a.blocks * row)
+                else:
+                    left, right = xt, gs + f.select(elementwise, 0, first) * item
+                    steps = (a.x_step, a.x_row, a.g_step, a.blocks * row)
+                rest = (right, a.pointer("table"), lines, columns, a.pointer("zeros"), there, add)
+                contract(f, a, a.rows_all, left, y, rest, steps)
     f.finish()
-    return machine().compile(module)[0]
+    return machine().compile(f.module)[0]
 
 
 FINISH_FIELDS = (
     "sums", "part_bytes", "parts", "dw", "dw_outer", "dw_inner", "dw_group", "inner", "outer", "blocks",
     "taps",
-    "pieces",
+    "pieces", "width",
 )  # fmt: skip
 
 
-@lru_cache(maxsize=64)
-def _finish_kernel(dtype: str, width: int, itemsize: int) -> int:
+@lru_cache(maxsize=4)
+def _finish_kernel(dtype: str) -> int:
     """Compile the sum of the parts, into the weight's memory order; a task takes some channels."""
     module = Module()
     transposing = packing.transpose(module, dtype)
     f, task, address, _ = kernel_of(module)
     a, n = Fields(f, address, FINISH_FIELDS), Numbers(f, dtype)
     piece, b = task % a.pieces, task // a.pieces
-    group, first = b // a.blocks, b % a.blocks * width
-    there = f.least(a.outer - first, width)
-    line = a.blocks * (width * itemsize)
+    group, first = b // a.blocks, b % a.blocks * a.width
+    there = f.least(a.outer - first, a.width)
+    itemsize, row = n.itemsize, a.width * n.itemsize
+    line = a.blocks * row
     low, high = piece * a.inner // a.pieces, (piece + 1) * a.inner // a.pieces
-    sums = a.pointer("sums") + group * a.taps * a.inner * line + b % a.blocks * (width * itemsize)
+    sums = a.pointer("sums") + group * a.taps * a.inner * line + b % a.blocks * row
     dw = a.pointer("dw") + group * a.dw_group + first * a.dw_outer
     with f.loop(a.taps) as t, f.loop(high, low) as c:
-        place = sums + (t * a.inner + c) * line
-        for v in range(width // n.lanes):
-            total = f.variable(n.vector, n.load(place + v * n.bytes))
+        begin = sums + (t * a.inner + c) * line
+        with f.when(a.parts > 1), f.loop(row, step=n.bytes) as v:
+            place = begin + v
+            total = f.variable(n.vector, n.load(place))
             with f.loop(a.parts, 1) as p:
-                total.set(total.get() + n.load(place + p * a.part_bytes + v * n.bytes))
-            n.store(total.get(), place + v * n.bytes)
+                total.set(total.get() + n.load(place + p * a.part_bytes))
+            n.store(total.get(), place)
     side, single = a.dw_outer.equals(itemsize), a.taps.equals(1)
     with f.when(side), f.loop(a.taps) as t, f.loop(high, low) as c:
         target = dw + t * a.inner * a.dw_inner + c * a.dw_inner
@@ -168,7 +144,7 @@ class WeightGradient:
 
     def __init__(self, shape: Shape, dtype: str) -> None:
         self.shape, self.dtype = shape, dtype
-        self.itemsize = 4 if dtype == "float32" else 8
+        self.itemsize = itemsize_of(dtype)
         s, lanes = shape, machine().vector_bytes // self.itemsize
         self.elementwise = s.inner == 1 and s.groups > 1 and s.outer == 1
         self.channels, self.out_channels = s.groups * s.inner, s.groups * s.outer
@@ -187,7 +163,7 @@ class WeightGradient:
             self.rows, self.across = (s.outer, run) if self.turned else (run, s.outer)
             vectors = vectors_for(self.across, lanes)
             most = most_rows(vectors)
-        self.block = Block(even(self.rows, min(most, self.rows)), vectors)
+        self.block_rows, self.vectors = even(self.rows, min(most, self.rows)), vectors
         self.width = vectors * lanes
         self.blocks = -(-self.across // self.width)
         self.taps = s.taps[:: self.joined]
@@ -240,7 +216,9 @@ class WeightGradient:
             ],
             np.int64,
         )
-        zeros = np.zeros(self.width, self.dtype)
+        zeros, box = np.zeros(self.width, self.dtype), packing.compiled_box(self.dtype)
+        across = sorted({tap.shift[2] for tap in s.taps})
+        x_row = (across[1] - across[0]) * pixel if self.elementwise and len(across) > 1 else item
         size_x = aligned(prod(self.box) * pixel)
         size = aligned(size_x + prod(self.strip) * out_pixel)
         arguments = (
@@ -249,17 +227,15 @@ class WeightGradient:
             *s.out_size, s.images, *self.strip, self.parts, self.shares, *self.box, self.channels,
             self.out_channels,
             s.inner, s.outer, self.rows, self.across, self.blocks, self.groups * self.blocks,
-            address(zeros), size_x,
-            packing.compiled_box(self.dtype), size, 0,
+            address(zeros), self.width,
+            self.elementwise, s.step[2] * pixel, x_row, out_pixel,
+            *micro(
+                self.dtype, self.block_rows, self.vectors, (self.rows,), elementwise=self.elementwise,
+                ends=self.across % self.width != 0,
+            ),
+            size_x, box if pack_x else 0, box if pack_g else 0, size, 0,
         )  # fmt: skip
-        across = sorted({tap.shift[2] for tap in s.taps})
-        x_row = (across[1] - across[0]) * pixel if self.elementwise and len(across) > 1 else item
-        kernel = _kernel(
-            self.dtype, self.block, sizes_of(self.block.rows, self.rows), (s.step[2] * pixel, x_row),
-            out_pixel,
-            self.blocks * self.width * item, item, (pack_x, pack_g), self.turned, self.elementwise,
-            self.across % self.width != 0,
-        )  # fmt: skip
+        kernel = _kernel(self.dtype, self.turned)
         return Launch(kernel, arguments, self.parts * self.shares, size, keep=(table, taps, zeros))
 
     def _finished(self, sums: Any, like: Any) -> Any:
@@ -308,10 +284,10 @@ def into_weight(
     arguments = (
         address(sums), part_bytes, parts, address(dw), outer, inner, outer * shape.outer, shape.inner,
         shape.outer,
-        blocks, len(shape.taps), pieces,
+        blocks, len(shape.taps), pieces, width,
     )  # fmt: skip
     tasks = shape.groups * blocks * pieces
-    pool().run(Launch(_finish_kernel(dtype, width, item), arguments, tasks), ())
+    pool().run(Launch(_finish_kernel(dtype), arguments, tasks), ())
     return True
 
 

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 
 from fconv.engine.compiled import packing
-from fconv.engine.compiled.correlate import Correlation, Fields, Shape, cover, kernel_of, sizes_of
-from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Numbers, Value, machine
-from fconv.engine.compiled.micro import Block, contraction, even, most_rows
-from fconv.engine.compiled.pool import Launch, address, aligned, pool, scratch
+from fconv.engine.compiled.correlate import Correlation, Shape
+from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Numbers, Value, itemsize_of, machine
+from fconv.engine.compiled.micro import MICRO, contract, even, micro, most_rows
+from fconv.engine.compiled.pool import Fields, Launch, address, aligned, kernel_of, pool, scratch
 from fconv.engine.compiled.weights import into_weight
 from fconv.engine.winograd_matrices import FILTER, IN, OUT, SIDE, STEP
 
@@ -123,7 +123,8 @@ def _transform(
 FIELDS = (
     "x", "w", "start", "y", "sums", "x_image", "x_h", "x_w", "y_image", "y_h", "y_w", "in_h", "in_w", "low_h",
     "low_w", "out_h", "out_w", "high", "wide", "total", "chunk", "inner", "outer", "inner_row", "outer_row",
-    "blocks", "table", "parts", "part_bytes", "zeros", "pack", "scratch_size", "scratch",
+    "blocks", "table", "parts", "part_bytes", "zeros", "width", *MICRO, "pack", "scratch_size",
+    "scratch",
 )  # fmt: skip
 
 
@@ -131,7 +132,7 @@ class _Pieces:
     """Emits what the kernels share: where pieces lie, and how they are transformed."""
 
     def __init__(self, module: Module, dtype: str) -> None:
-        self.itemsize = 4 if dtype == "float32" else 8
+        self.itemsize = itemsize_of(dtype)
         self.to_input = _transform(module, dtype, IN, ends="load")
 
     def corner(self, a: Fields, q: Value) -> tuple[Value, Value, Value]:
@@ -194,49 +195,30 @@ class _Pieces:
             )
 
 
-def _micro(
-    module: Module, dtype: str, vectors: int, sizes: Sequence[int], strides: dict[str, int | None]
-) -> dict[int, Function]:
-    return {size: contraction(module, dtype, Block(size, vectors), strides) for size in sizes}
-
-
-@lru_cache(maxsize=128)
-def _forward(dtype: str, block: Block, sizes: tuple[int, ...], inner_row: int, outer_row: int) -> int:
+@lru_cache(maxsize=4)
+def _forward(dtype: str) -> int:
     module = Module()
     pieces = _Pieces(module, dtype)
     item = pieces.itemsize
-    lanes = machine().vector_bytes // item
-    width = block.vectors * lanes
-    micro = _micro(
-        module,
-        dtype,
-        block.vectors,
-        sizes,
-        {"x_step": item, "x_row": inner_row, "w_step": width * item, "y_row": outer_row},
-    )
     to_output = _transform(module, dtype, OUT, ends="store", shifted=True)
     f, task, address, worker = kernel_of(module)
     a = Fields(f, address, FIELDS)
     u = a.pointer("scratch") + worker * a.scratch_size
-    p = u + a.chunk * (PRODUCTS * inner_row)
-    room = p + a.chunk * (PRODUCTS * outer_row)
+    p = u + a.chunk * a.inner_row * PRODUCTS
+    room = p + a.chunk * a.outer_row * PRODUCTS
     first = task * a.chunk
     count = f.least(a.total - first, a.chunk)
     pieces.spread(f, a, first, count, u, room)
+    row = a.width * item
     with f.loop(PRODUCTS) as i, f.loop(a.blocks) as b:
-        x, y = u + i * a.chunk * inner_row, p + i * a.chunk * outer_row + b * (width * item)
-        weights = a.pointer("w") + (i * a.blocks + b) * a.inner * (width * item)
-        for size, groups in cover(f, count, block.rows, sizes):
-            f.call(
-                micro[size], x, weights, a.pointer("table"), f.constant(1, INT), a.inner, y,
-                a.pointer("zeros"),
-                f.constant(width, INT), f.constant(0, INT), groups,
-            )  # fmt: skip
-            x, y = x + groups * (size * inner_row), y + groups * (size * outer_row)
-    step = a.chunk * outer_row
+        x, y = u + i * a.chunk * a.inner_row, p + i * a.chunk * a.outer_row + b * row
+        weights = a.pointer("w") + (i * a.blocks + b) * a.inner * row
+        rest = (weights, a.pointer("table"), 1, a.inner, a.pointer("zeros"), a.width, 0)
+        contract(f, a, count, x, y, rest, (item, a.inner_row, row, a.outer_row))
+    step = a.chunk * a.outer_row
     with f.loop(count) as t:
         image, i, j = pieces.corner(a, first + t)
-        source = p + t * outer_row
+        source = p + t * a.outer_row
         target = a.pointer("y") + image * a.y_image + i * a.y_h + j * a.y_w
         whole = f.all_of(i + (STEP - 1) < a.out_h, j + (STEP - 1) < a.out_w)
         with f.when(whole):
@@ -253,46 +235,38 @@ def _forward(dtype: str, block: Block, sizes: tuple[int, ...], inner_row: int, o
     return machine().compile(module)[0]
 
 
-@lru_cache(maxsize=16)
-def _filter_transform(dtype: str, width: int) -> int:
+@lru_cache(maxsize=4)
+def _filter_transform(dtype: str) -> int:
     """Compile ``G w G^T`` of filters (blocks, 9, inner, width); a task takes some inner channels."""
     module = Module()
     transform = _transform(module, dtype, FILTER, ends="none")
     f, task, address, _ = kernel_of(module)
-    a = Fields(f, address, ("w", "laid", "blocks", "inner", "pieces"))
-    row = width * (4 if dtype == "float32" else 8)
+    a = Fields(f, address, ("w", "laid", "blocks", "inner", "pieces", "width"))
+    row = a.width * itemsize_of(dtype)
     b, piece = task // a.pieces, task % a.pieces
     step = a.blocks * a.inner * row
     with f.loop((piece + 1) * a.inner // a.pieces, piece * a.inner // a.pieces) as c:
         source = a.pointer("laid") + (b * 9 * a.inner + c) * row
         target = a.pointer("w") + (b * a.inner + c) * row
         f.call(
-            transform, source, a.inner * (3 * row), a.inner * row, target, step * SIDE, step,
-            f.constant(width, INT), source,
+            transform, source, a.inner * row * 3, a.inner * row, target, step * SIDE, step,
+            a.width, source,
         )  # fmt: skip
     f.finish()
     return machine().compile(module)[0]
 
 
-@lru_cache(maxsize=128)
-def _weights(dtype: str, block: Block, sizes: tuple[int, ...], inner_row: int, outer_row: int) -> int:
+@lru_cache(maxsize=4)
+def _weights(dtype: str) -> int:
     module = Module()
     pieces = _Pieces(module, dtype)
     item = pieces.itemsize
-    width = block.vectors * (machine().vector_bytes // item)
-    micro = _micro(
-        module,
-        dtype,
-        block.vectors,
-        sizes,
-        {"x_step": inner_row, "x_row": item, "w_step": outer_row, "y_row": outer_row},
-    )
     to_gradient = _transform(module, dtype, OUT.T, ends="load")
     f, task, address, worker = kernel_of(module)
     a = Fields(f, address, FIELDS)
     u = a.pointer("scratch") + worker * a.scratch_size
-    q = u + a.chunk * (PRODUCTS * inner_row)
-    room = q + a.chunk * (PRODUCTS * outer_row)
+    q = u + a.chunk * a.inner_row * PRODUCTS
+    room = q + a.chunk * a.outer_row * PRODUCTS
     sums = a.pointer("sums") + task * a.part_bytes
     chunks = (a.total + a.chunk - 1) // a.chunk
     begin = task * chunks // a.parts
@@ -300,30 +274,27 @@ def _weights(dtype: str, block: Block, sizes: tuple[int, ...], inner_row: int, o
         first = index * a.chunk
         count = f.least(a.total - first, a.chunk)
         pieces.spread(f, a, first, count, u, room)
-        step = a.chunk * outer_row
+        step = a.chunk * a.outer_row
         with f.loop(count) as t:
             image, i, j = pieces.corner(a, first + t)
 
             def use(source: Value, row: Value, column: Value, t: Value = t) -> None:
-                f.call(to_gradient, source, row, column, q + t * outer_row, step * SIDE, step, a.outer, q)
+                f.call(to_gradient, source, row, column, q + t * a.outer_row, step * SIDE, step, a.outer, q)
 
             base = a.pointer("y") + image * a.y_image
             pieces.part(f, a, base, (a.y_h, a.y_w), (i, j), STEP, (a.out_h, a.out_w), a.outer, room, use)
         add = f.select(index > begin, 1, 0)
+        row = a.width * item
         with f.loop(PRODUCTS) as i, f.loop(a.blocks) as b:
-            x, g = u + i * a.chunk * inner_row, q + i * a.chunk * outer_row + b * (width * item)
-            y = sums + i * a.inner * outer_row + b * (width * item)
-            for size, groups in cover(f, a.inner, block.rows, sizes):
-                f.call(
-                    micro[size], x, g, a.pointer("table"), f.constant(1, INT), count, y, a.pointer("zeros"),
-                    f.constant(width, INT), add, groups,
-                )  # fmt: skip
-                x, y = x + groups * (size * item), y + groups * (size * outer_row)
+            x, g = u + i * a.chunk * a.inner_row, q + i * a.chunk * a.outer_row + b * row
+            y = sums + i * a.inner * a.outer_row + b * row
+            rest = (g, a.pointer("table"), 1, count, a.pointer("zeros"), a.width, add)
+            contract(f, a, a.inner, x, y, rest, (a.inner_row, item, a.outer_row, a.outer_row))
     f.finish()
     return machine().compile(module)[0]
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)
 def _back(dtype: str) -> int:
     """Compile the sum over parts and ``G^T S G``: a task takes some input channels."""
     module = Module()
@@ -355,7 +326,7 @@ class Winograd:
 
     def __init__(self, shape: Shape, dtype: str) -> None:
         self.shape, self.dtype = shape, dtype
-        self.itemsize = 4 if dtype == "float32" else 8
+        self.itemsize = itemsize_of(dtype)
         self.lanes = machine().vector_bytes // self.itemsize
         self.direct = Correlation(shape, dtype, shape.outer * self.itemsize)
         self.vectors = self.direct.vectors
@@ -376,8 +347,7 @@ class Winograd:
         self._launches: dict[tuple[int, ...], Launch] = {}
         pieces = max(1, min(s.inner // 8, 8 // self.blocks))
         self._filters = Launch(
-            _filter_transform(self.dtype, self.width),
-            (0, 0, self.blocks, s.inner, pieces),
+            _filter_transform(self.dtype), (0, 0, self.blocks, s.inner, pieces, self.width),
             self.blocks * pieces,
         )
 
@@ -399,22 +369,16 @@ class Winograd:
         if key in self._launches:
             return self._launches[key]
         s, table, zeros = self.shape, np.zeros(2, np.int64), np.zeros(self.width, self.dtype)
-        arguments = (
-            *(0,) * 5, x.strides[0], *x.strides[3:], y.strides[0], *y.strides[3:], *s.in_size[1:], *s.low[1:],
-            *s.out_size[1:], self.high, self.wide, self.total, self.chunk, s.inner, s.outer, self.inner_row,
-            self.outer_row, self.blocks, address(table), self.parts, self.part, address(zeros),
-            packing.compiled_box(self.dtype), self.size, 0,
-        )  # fmt: skip
         length = s.inner if gradient else self.chunk
         rest = length if gradient else self.total - (self.total - 1) // length * length
         rows = even(length, min(most_rows(self.vectors), length))
-        kernel = (_weights if gradient else _forward)(
-            self.dtype,
-            Block(rows, self.vectors),
-            sizes_of(rows, length, rest),
-            self.inner_row,
-            self.outer_row,
-        )
+        arguments = (
+            *(0,) * 5, x.strides[0], *x.strides[3:], y.strides[0], *y.strides[3:], *s.in_size[1:], *s.low[1:],
+            *s.out_size[1:], self.high, self.wide, self.total, self.chunk, s.inner, s.outer, self.inner_row,
+            self.outer_row, self.blocks, address(table), self.parts, self.part, address(zeros), self.width,
+            *micro(self.dtype, rows, self.vectors, (length, rest)), packing.compiled_box(self.dtype), self.size, 0,
+        )  # fmt: skip
+        kernel = (_weights if gradient else _forward)(self.dtype)
         tasks = self.parts if gradient else -(-self.total // self.chunk)
         launch = self._launches[key] = Launch(kernel, arguments, tasks, self.size, keep=(table, zeros))
         return launch
