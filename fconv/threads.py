@@ -112,13 +112,16 @@ def join_in(spin: Callable[[int], object], recall: Callable[[], object]) -> None
     _state.spin, _state.recall = spin, recall
 
 
-def rouse(workers: int) -> None:
-    """Have so many workers or more, none of them asleep for long."""
+def rouse(tasks: int) -> int:
+    """Wake the workers that sleep if there are tasks for them; return how many threads may share those."""
     state = _state
-    if state.workers < workers:
-        state.hire(workers)
-    for _ in range(len(state.asleep)):
-        state.jobs.put(None)
+    wanted = min(state.threads, tasks)
+    if wanted > 1:
+        if state.workers < wanted - 1:
+            state.hire(wanted - 1)
+        for _ in range(len(state.asleep)):
+            state.jobs.put(None)
+    return wanted
 
 
 class _Local(threading.local):

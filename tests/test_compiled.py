@@ -1,6 +1,7 @@
 """The compiled engine's own promises: threads, fork, broken installations."""
 
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -40,8 +41,8 @@ def pool():
 @pytest.fixture(scope="module")
 def counting():
     """The address of a kernel that adds 1 to the entry of its task."""
-    from fconv.engine.compiled.pool import kernel_of
     from fconv.engine.compiled.llvm import Module, machine
+    from fconv.engine.compiled.pool import kernel_of
 
     module = Module()
     f, task, address, _ = kernel_of(module)
@@ -166,8 +167,7 @@ def test_nothing_is_read_or_written_outside_of_the_arrays():
 
 @pytest.mark.parametrize("size", [7, 56, 100, 1, 2, 15])
 def test_rows_are_covered_once(size):
-    from fconv.engine.compiled.micro import sizes_of
-    from fconv.engine.compiled.micro import even
+    from fconv.engine.compiled.micro import even, sizes_of
 
     for most in range(1, 15):
         rows = even(size, most)
@@ -175,3 +175,59 @@ def test_rows_are_covered_once(size):
         sizes = sizes_of(rows, size)
         assert set(sizes) <= {rows, rows - 1, 1}
         assert min(sizes) >= 1
+
+
+NARROWER = """
+import llvmlite.binding as llvm
+features = llvm.get_host_cpu_features()
+dropped = {dropped!r}
+
+
+class Fewer(dict):
+    def flatten(self):
+        return ",".join(("+" if there else "-") + name for name, there in self.items())
+
+
+fewer = Fewer({{name: there and not name.startswith(dropped) for name, there in features.items()}})
+llvm.get_host_cpu_features, llvm.get_host_cpu_name = lambda: fewer, lambda: {cpu!r}
+
+import numpy as np
+from fconv.engine import plans, reference
+from fconv.engine.compiled.llvm import machine
+from fconv.geometry import conv_geometry
+
+assert machine().vector_bytes == {vector_bytes}
+for x, w, options in [
+    ((2, 20, 9, 9), (24, 20, 3, 3), (1, 1, 1, 1)), ((2, 3, 12, 11), (5, 3, 5, 5), (2, 2, 1, 1)),
+    ((1, 8, 9, 9), (8, 1, 3, 3), (1, 1, 1, 8)), ((2, 12, 15), (20, 6, 3), (2, 1, 2, 2)),
+]:
+    geometry = conv_geometry("conv", len(x) - 2, x, w, None, *options)
+    draw = np.random.default_rng(0)
+    x, w, g = (draw.standard_normal(shape) for shape in (x, w, geometry.out_shape))
+    plan = plans.plan(geometry, "float64")
+    assert plan.engine == "compiled"
+    for found, expected in (
+        (plan.convolve(x, w, None), reference.convolve(x, w, geometry)),
+        (plan.input_gradient(g, w), reference.input_gradient(g, w, geometry)),
+        (plan.weight_gradient(g, x, w), reference.weight_gradient(g, x, geometry)),
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
+print("agree")
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the features are those of x86-64")
+@pytest.mark.parametrize(
+    ("cpu", "vector_bytes", "dropped"),
+    [
+        ("haswell", 32, ("avx512", "avx10", "evex", "amx")),
+        ("x86-64", 16, ("avx", "evex", "amx", "fma", "f16c", "vaes", "vpclmul", "xop")),
+    ],
+)
+def test_kernels_for_narrower_vectors(cpu, vector_bytes, dropped):
+    from fconv.engine.compiled.llvm import machine
+
+    if machine().vector_bytes < vector_bytes:
+        pytest.skip("this processor's vectors are narrower still")
+    found = python(NARROWER.format(cpu=cpu, vector_bytes=vector_bytes, dropped=dropped))
+    assert found.stdout.strip() == "agree", found.stderr[-2000:]

@@ -7,7 +7,6 @@ another.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
@@ -30,7 +29,8 @@ FIELDS = (
     "x", "w", "start", "y", "y_image", "y_d", "y_h", "x_image", "x_channel", "x_d", "x_h", "x_w", "table",
     "entries", "count", "count_block", "in_d", "in_h", "in_w", "step_d", "step_h", "step_w", "low_d", "low_h",
     "low_w", "out_d", "out_h", "out_w", "images", "strip_n", "strip_h", "strip_w", "parts", "box_d", "box_h",
-    "box_w", "channels", "inner", "outer", "blocks", "all_blocks", "block_bytes", "width", "elementwise", "line",
+    "box_w", "channels", "inner", "outer", "blocks", "all_blocks", "block_bytes", "width", "elementwise",
+    "line",
     "image", "x_row", "y_row", *MICRO, "pack", "scratch_size", "scratch",
 )  # fmt: skip
 
@@ -70,8 +70,8 @@ def _kernel(dtype: str) -> int:
             with f.loop(images) as n, f.loop(lines) as h:
                 x = seen.get() + n * a.image + h * a.line + (channel + c) * item
                 y = out + n * a.y_image + h * a.y_h + (group * a.outer + first) * item
-                rest = (weights, a.pointer("table"), a.entries, count, start, there, c)
-                contract(f, a, columns, x, y, rest, (item, a.x_row, row, a.y_row))
+                operands = (weights, a.pointer("table"), a.entries, count, start, there, c)
+                contract(f, a, columns, x, y, operands, (item, a.x_row, row, a.y_row))
     f.finish()
     return machine().compile(f.module)[0]
 
@@ -263,7 +263,8 @@ class Correlation:
         x_row = s.step[2] * pixel
         lengths = (self.strip[2], s.out_size[2] - (s.out_size[2] - 1) // self.strip[2] * self.strip[2])
         arguments = (
-            *(0,) * 7, image, channel, *steps, address(table), entries, count, count_block, *s.in_size, *s.step,
+            *(0,) * 7, image, channel, *steps, address(table), entries, count, count_block, *s.in_size,
+            *s.step,
             *s.low, *s.out_size, s.images, *self.strip, self.parts, *self.box, self.channels,
             1 if self.elementwise else s.inner, self.outer, self.blocks, self.all_blocks, self.block_bytes,
             self.width, self.elementwise, s.step[1] * pitch[1],

@@ -17,7 +17,7 @@ from fconv.engine.compiled.pool import Fields
 
 PAIR = 16  # bytes of an entry of a table: an offset into x and one into w
 MICRO = ("rows", "many", "fewer", "single")
-"""Fields of a kernel that contracts: rows of a block, and addresses for blocks of so many, one less, and one."""
+"""Fields of a kernel that contracts: rows of a block; addresses for as many rows, one less, and one."""
 
 
 def most_rows(vectors: int) -> int:
@@ -195,4 +195,4 @@ def contract(
         done = groups * size
         x, y = x + done * steps[1], y + done * steps[3]
         if start_step:
-            start = start + done * start_step  # type: ignore[operator]
+            start = start + done * start_step

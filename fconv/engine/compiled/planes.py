@@ -40,7 +40,8 @@ def _kernel(dtype: str) -> int:
     seen = a.pointer("scratch") + worker * a.scratch_size
     f.call_address(
         a.pack, seen, a.pointer("x") + n * a.x_image, a.box_d, a.box_h, a.box_w, d * a.step_d + a.low_d,
-        h0 * a.step_h + a.low_h, a.low_w, a.in_d, a.in_h, a.in_w, a.channels, a.x_channel, a.x_d, a.x_h, a.x_w,
+        h0 * a.step_h + a.low_h, a.low_w, a.in_d, a.in_h, a.in_w, a.channels, a.x_channel, a.x_d, a.x_h,
+        a.x_w,
     )  # fmt: skip
     line = a.box_w * item
     plane = a.box_d * a.box_h * line
@@ -50,8 +51,10 @@ def _kernel(dtype: str) -> int:
         vectors = seen + group * a.inner * plane + h * a.step_h * line + w * item
         y = out + group * a.outer * a.y_channel + h * a.y_h + w * item
         there = f.least(a.out_w - w, a.width)
-        rest = (vectors, a.pointer("table"), a.entries, a.inner, start, there, 0)
-        contract(f, a, a.outer, filters, y, rest, (a.outer * item, item, plane, a.y_channel), start_step=item)
+        operands = (vectors, a.pointer("table"), a.entries, a.inner, start, there, 0)
+        contract(
+            f, a, a.outer, filters, y, operands, (a.outer * item, item, plane, a.y_channel), start_step=item
+        )
     f.finish()
     return machine().compile(f.module)[0]
 

@@ -230,15 +230,13 @@ class Pool:
         arguments = launch.arguments.copy()
         given = [x.__array_interface__["data"][0] for x in arrays]
         arguments[: len(given) + len(values)] = (*given, *values)
-        wanted = min(threads.get_num_threads(), launch.tasks)
+        wanted = threads.rouse(launch.tasks)
         memory = None
         if launch.scratch:
             memory = scratch.take(launch.scratch * wanted)
             base = address(memory)
             arguments[-1] = base + -base % 64
         place = address(arguments)
-        if wanted > 1:
-            threads.rouse(wanted - 1)
         if wanted == 1 or self._post(self._address, launch.kernel, place, launch.tasks, wanted):
             self._alone(launch.kernel, place, launch.tasks)
         if memory is not None:
@@ -252,20 +250,27 @@ def pool() -> Pool:
 
 
 class Scratch(threading.local):
-    """Memory to work in, kept by each thread: fresh memory costs a page fault for every 4 kB."""
+    """Memory to work in, kept by each thread: fresh memory costs a page fault for every 4 kB.
 
-    MOST = 32 << 20
-    """Bytes that a thread keeps; the oldest are freed."""
+    It comes in powers of two, so that what is given back fits many later calls; pages that nobody
+    touches take no memory.
+    """
+
+    MOST = 64 << 20
+    """Bytes that a thread keeps."""
 
     def __init__(self) -> None:
-        self._free: list[np.ndarray[Any, Any]] = []
+        self._free: dict[int, list[np.ndarray[Any, Any]]] = {}
+        self._kept = 0
 
     def take(self, size: int) -> np.ndarray[Any, Any]:
-        """Take at least `size` bytes, which nobody else has until they are given back."""
-        fits = [i for i, memory in enumerate(self._free) if memory.size >= size + 64]
-        if not fits:
-            return np.empty(size + 64, np.uint8)
-        return self._free.pop(min(fits, key=lambda i: self._free[i].size))
+        """Take at least `size` bytes and 64 more, which nobody else has until they are given back."""
+        whole = 1 << (size + 63).bit_length()
+        free = self._free.get(whole)
+        if not free:
+            return np.empty(whole, np.uint8)
+        self._kept -= whole
+        return free.pop()
 
     def array(self, count: int, dtype: Any) -> np.ndarray[Any, Any]:
         """Take a one-dimensional array, aligned to cache lines."""
@@ -276,11 +281,10 @@ class Scratch(threading.local):
 
     def give_back(self, memory: np.ndarray[Any, Any]) -> None:
         """Keep memory for later calls."""
-        whole = memory if memory.base is None else memory.base
-        if isinstance(whole, np.ndarray) and whole.size <= self.MOST:
-            self._free.append(whole)
-            while sum(each.size for each in self._free) > self.MOST:
-                self._free.pop(0)
+        whole: Any = memory if memory.base is None else memory.base
+        if self._kept + whole.size <= self.MOST:
+            self._free.setdefault(whole.size, []).append(whole)
+            self._kept += whole.size
 
 
 scratch = Scratch()

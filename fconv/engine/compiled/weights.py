@@ -18,7 +18,7 @@ import numpy as np
 
 from fconv.engine.compiled import packing
 from fconv.engine.compiled.correlate import Shape, vectors_for
-from fconv.engine.compiled.llvm import INT, POINTER, Module, Numbers, itemsize_of, machine
+from fconv.engine.compiled.llvm import INT, POINTER, Module, Number, Numbers, itemsize_of, machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro, most_rows
 from fconv.engine.compiled.pool import Fields, Launch, address, aligned, kernel_of, pool, scratch
 
@@ -65,14 +65,16 @@ def _kernel(dtype: str, turned: bool) -> int:
         with f.when(a.pack_x > 0):
             x.set(memory)
             f.call_address(
-                a.pack_x, memory, picture, a.box_d, a.box_h, a.box_w, *begin, a.in_d, a.in_h, a.in_w, a.channels,
+                a.pack_x, memory, picture, a.box_d, a.box_h, a.box_w, *begin, a.in_d, a.in_h, a.in_w,
+                a.channels,
                 a.x_channel, a.x_d, a.x_h, a.x_w,
             )  # fmt: skip
         g = f.variable(POINTER, gradient + d * a.g_d + h0 * a.g_h + w0 * a.g_w)
         with f.when(a.pack_g > 0):
             g.set(memory + a.g_scratch)
             f.call_address(
-                a.pack_g, memory + a.g_scratch, gradient, 1, lines, columns, d, h0, w0, a.out_d, a.out_h, a.out_w,
+                a.pack_g, memory + a.g_scratch, gradient, 1, lines, columns, d, h0, w0, a.out_d, a.out_h,
+                a.out_w,
                 a.out_channels, a.g_channel, a.g_d, a.g_h, a.g_w,
             )  # fmt: skip
         add = f.select(index > first_box, 1, 0)
@@ -85,13 +87,14 @@ def _kernel(dtype: str, turned: bool) -> int:
                 place = a.pointer("taps") + tap * 8
                 xt = xs + f.value(f"load i64, ptr {place.name}", INT)
                 y = sums + ((group * a.tap_count + tap) * a.rows_all * a.blocks + b % a.blocks) * row
+                steps: tuple[Number, Number, Number, Number]
                 if turned:
                     left, right, steps = gs, xt + first * item, (a.g_step, item, a.x_step, a.blocks * row)
                 else:
                     left, right = xt, gs + f.select(elementwise, 0, first) * item
                     steps = (a.x_step, a.x_row, a.g_step, a.blocks * row)
-                rest = (right, a.pointer("table"), lines, columns, a.pointer("zeros"), there, add)
-                contract(f, a, a.rows_all, left, y, rest, steps)
+                operands = (right, a.pointer("table"), lines, columns, a.pointer("zeros"), there, add)
+                contract(f, a, a.rows_all, left, y, operands, steps)
     f.finish()
     return machine().compile(f.module)[0]
 

@@ -347,7 +347,8 @@ class Winograd:
         self._launches: dict[tuple[int, ...], Launch] = {}
         pieces = max(1, min(s.inner // 8, 8 // self.blocks))
         self._filters = Launch(
-            _filter_transform(self.dtype), (0, 0, self.blocks, s.inner, pieces, self.width),
+            _filter_transform(self.dtype),
+            (0, 0, self.blocks, s.inner, pieces, self.width),
             self.blocks * pieces,
         )
 
@@ -376,7 +377,8 @@ class Winograd:
             *(0,) * 5, x.strides[0], *x.strides[3:], y.strides[0], *y.strides[3:], *s.in_size[1:], *s.low[1:],
             *s.out_size[1:], self.high, self.wide, self.total, self.chunk, s.inner, s.outer, self.inner_row,
             self.outer_row, self.blocks, address(table), self.parts, self.part, address(zeros), self.width,
-            *micro(self.dtype, rows, self.vectors, (length, rest)), packing.compiled_box(self.dtype), self.size, 0,
+            *micro(self.dtype, rows, self.vectors, (length, rest)), packing.compiled_box(self.dtype),
+            self.size, 0,
         )  # fmt: skip
         kernel = (_weights if gradient else _forward)(self.dtype)
         tasks = self.parts if gradient else -(-self.total // self.chunk)
