@@ -12,6 +12,7 @@ import numpy as np
 
 from fconv.arrays import Array
 from fconv.engine.compiled.correlate import Correlation, Shape, Tap
+from fconv.engine.compiled.few import FewWeights
 from fconv.engine.compiled.llvm import INT, Module, machine
 from fconv.engine.compiled.packing import compiled_box
 from fconv.engine.compiled.planes import Planes
@@ -189,7 +190,7 @@ class CompiledConvolution:
         self.forward = Pass(self.shape, dtype, algorithm)
         self.algorithm = "winograd" if self.forward.winograd else "direct"
         self._phases: list[tuple[Phase, Pass | None]] | None = None
-        self._weights: WeightGradient | Winograd | None = None
+        self._weights: WeightGradient | FewWeights | Winograd | None = None
         self._in = (kernel, stride, dilation, pads)
 
     def convolve(self, x: Array, weight: Array, bias: Array | None) -> Array:
@@ -247,17 +248,22 @@ class CompiledConvolution:
             found.append((Phase(where, shape), Pass(shape, self.dtype, algorithm, stride[2])))
         return found
 
+    def _weight_pass(self) -> WeightGradient | FewWeights | Winograd:
+        s = self.shape
+        small = 4 * PRODUCTS * s.inner * s.outer <= 4 << 20 or self._wanted == "winograd"
+        if self.forward.winograd and small:
+            return self.forward.winograd
+        direct = WeightGradient(s, self.dtype)
+        few = not direct.elementwise and FewWeights.pays(s, self.dtype, direct.products)
+        return FewWeights(s, self.dtype, direct) if few else direct
+
     def weight_gradient(self, g: Array, x: Array, like: Array | None = None) -> Array:
         """Return the gradient of the weight, (O, C/groups, *kernel), in the memory order of `like`."""
         if like is None:
             like = np.empty(self.geometry.weight_shape, g.dtype)
         deep = _deep(like)
         if self._weights is None:
-            s = self.shape
-            wide = 4 * PRODUCTS * s.inner * s.outer <= 4 << 20 or self._wanted == "winograd"
-            self._weights = (
-                self.forward.winograd if self.forward.winograd and wide else WeightGradient(s, self.dtype)
-            )
+            self._weights = self._weight_pass()
         if isinstance(self._weights, Winograd):
             dw = self._weights.weight_gradient(
                 channels_last(_deep(g), self.dtype), channels_last(_deep(x), self.dtype), deep

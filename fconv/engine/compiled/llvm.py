@@ -285,6 +285,14 @@ class Numbers:
         places = ", ".join(f"i64 {i}" for i in range(self.lanes))
         return f.value(f"icmp slt <{self.lanes} x i64> <{places}>, {counts.name}", f"<{self.lanes} x i1>")
 
+    def between(self, first: Number, last: Number) -> Value:
+        """Return a mask of the lanes from `first` to before `last`."""
+        type = f"<{self.lanes} x i1>"
+        below, above = self.mask(first), self.mask(last)
+        ones = ", ".join(["i1 true"] * self.lanes)
+        inside = self.f.value(f"xor {type} {below.name}, <{ones}>", type)
+        return self.f.value(f"and {type} {inside.name}, {above.name}", type)
+
     def fma(self, a: Value, b: Value, c: Value) -> Value:
         """Return a * b + c, rounded once."""
         return self.f.call(f"llvm.fma.{self._suffix}", a, b, c, result=self.vector)

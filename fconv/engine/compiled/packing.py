@@ -142,20 +142,22 @@ def planes(module: Module, dtype: Any, transposing: Function, stride: int) -> Fu
         first, last = f.select(inside, low, size[2]), f.select(inside, high, size[2])
         source = picture + d * steps[0] + h * steps[1] + start[2] * steps[2]
         if stride == 1:
-            with f.loop(channels) as c:
-                to = row + c * plane
-                _clear(f, to, first * n.itemsize)
-                _clear(f, to + last * n.itemsize, width - last * n.itemsize)
-            count, begin = last - first, source + first * steps[2]
             by_channel, by_position = channel.equals(n.itemsize), steps[2].equals(n.itemsize)
-            to = row + first * n.itemsize
-            with f.when(f.all_of(by_position, last > first)), f.loop(channels) as c:
-                copy(f, to + c * plane, begin + c * channel, count * n.itemsize)
-            rest = f.all_of(f.negation(by_position), last > first)
-            with f.when(f.all_of(by_channel, rest)):
-                f.call(transposing, to, plane, begin, steps[2], count, channels)
-            with f.when(f.all_of(f.negation(by_channel), rest)), f.loop(channels) as c, f.loop(count) as k:
-                n.put(n.number(begin + c * channel + k * steps[2]), to + c * plane + k * n.itemsize)
+            # Rows are mostly short: a load of the lanes inside fills the others with zeros.
+            with f.when(by_position), f.loop(channels) as c, f.loop(size[2], step=n.lanes) as k:
+                value = n.load(source + c * channel + k * n.itemsize, n.between(first - k, last - k))
+                n.store(value, row + c * plane + k * n.itemsize, n.mask(size[2] - k))
+            with f.when(f.negation(by_position)):
+                with f.loop(channels) as c:
+                    to = row + c * plane
+                    _clear(f, to, first * n.itemsize)
+                    _clear(f, to + last * n.itemsize, width - last * n.itemsize)
+                count, begin, to = last - first, source + first * steps[2], row + first * n.itemsize
+                rest = f.all_of(f.negation(by_channel), last > first)
+                with f.when(f.all_of(by_channel, last > first)):
+                    f.call(transposing, to, plane, begin, steps[2], count, channels)
+                with f.when(rest), f.loop(channels) as c, f.loop(count) as k:
+                    n.put(n.number(begin + c * channel + k * steps[2]), to + c * plane + k * n.itemsize)
         else:
             with f.loop(channels) as c:
                 _clear(f, row + c * plane, width)

@@ -170,6 +170,7 @@ class WeightGradient:
         self.width = vectors * lanes
         self.blocks = -(-self.across // self.width)
         self.taps = s.taps[:: self.joined]
+        self.products = min(cost) * len(self.taps) * self.groups
         self._launches: dict[tuple[int, ...], Launch] = {}
         self._strip()
 
