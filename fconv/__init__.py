@@ -34,6 +34,7 @@ from fconv.version import __version__
 
 if TYPE_CHECKING:
     from fconv import data, models
+    from fconv.cli.doctor import report as doctor
     from fconv.onnx import from_onnx, to_onnx
 
 
@@ -43,6 +44,8 @@ def __getattr__(name: str) -> Any:
         return import_module(f"fconv.{name}")
     if name in ("from_onnx", "to_onnx"):
         return getattr(import_module("fconv.onnx"), name)
+    if name == "doctor":
+        return import_module("fconv.cli.doctor").report
     raise AttributeError(f"module 'fconv' has no attribute {name!r}")
 
 
@@ -55,6 +58,7 @@ __all__ = [
     "call",
     "data",
     "depthwise_separable_conv2d",
+    "doctor",
     "find_state_dict",
     "from_onnx",
     "from_state_dict",

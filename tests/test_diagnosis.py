@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+import fconv as fc
 from fconv.cli.doctor import conclusions, facts
 from fconv.diagnosis import Advice, Blas, Diagnosis, Machine, diagnose, examine, linux
 from fconv.diagnosis.advice import better_kernels
@@ -46,6 +47,13 @@ def test_the_engine_and_what_it_would_gain():
     assert "computed in NumPy: llvmlite is not there" in said
     assert "compiled" in dict(facts(XEON, Diagnosis(200.0, (), ())))["convolutions"]
     assert "NumPy" not in "\n".join(conclusions(Diagnosis(200.0, (), ()), XEON))
+
+
+def test_the_doctor_is_a_function_too(capsys):
+    fc.doctor()
+    said = capsys.readouterr().out
+    assert "convolutions" in said
+    assert "float32 product" in said
 
 
 def test_what_gains_nothing_is_not_advised_but_told():

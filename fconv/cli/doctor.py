@@ -39,7 +39,22 @@ def doctor(as_json: bool) -> None:
     found = diagnose(machine)
     if as_json:
         show_json({"machine": asdict(machine), "diagnosis": asdict(found)})
-        return
+    else:
+        _show(machine, found)
+
+
+def report() -> None:
+    """Print what this machine offers, what fconv uses of it, and what to change, as the command does.
+
+    Takes one to three seconds, in which matrix products are timed.
+    """
+    from fconv.diagnosis import diagnose, examine
+
+    machine = examine()
+    _show(machine, diagnose(machine))
+
+
+def _show(machine: Machine, found: Diagnosis) -> None:
     for title, value in facts(machine, found):
         echo(f"{title:<16}{value}")
     echo("")
