@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from functools import lru_cache
 from math import prod
 
 from benchmarks.cases import PASSES, WHATS, Conv, Inference, Job, Pass, Step
@@ -84,6 +85,7 @@ BATCHES = [Conv(n, 32, 56, 32, 3, 1, 1) for n in (8, 16, 32, 64, 128, 256)]
 SIDES = [Conv(1, 16, n, 16, 3, 1, 1) for n in (64, 128, 256, 512, 1024)]
 
 
+@lru_cache(maxsize=2)
 def random_shapes(count: int = 500, seed: int = 0) -> list[Conv]:
     """Draw shapes of all kinds, each of at most 3e9 operations and 64 MB of arrays."""
     draw, found = random.Random(seed), {}
