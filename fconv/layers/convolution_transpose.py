@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from fconv import functional as F
 from fconv.arrays import Shape
 from fconv.constructors import constructor
@@ -96,13 +94,13 @@ def _conv_transpose(
 def conv_transpose2d(
     out_channels: int,
     kernel_size: Size,
+    *,
     stride: Size = 1,
     padding: Size = 0,
     output_padding: Size = 0,
     groups: int = 1,
     bias: bool = True,
     dilation: Size = 1,
-    *,
     weight_init: Initializer | None = None,
     bias_init: Initializer | None = None,
     algorithm: str = "auto",
@@ -148,13 +146,13 @@ def conv_transpose2d(
 def conv_transpose1d(
     out_channels: int,
     kernel_size: Size,
+    *,
     stride: Size = 1,
     padding: Size = 0,
     output_padding: Size = 0,
     groups: int = 1,
     bias: bool = True,
     dilation: Size = 1,
-    *,
     weight_init: Initializer | None = None,
     bias_init: Initializer | None = None,
     algorithm: str = "auto",
@@ -167,13 +165,13 @@ def conv_transpose1d(
 def conv_transpose3d(
     out_channels: int,
     kernel_size: Size,
+    *,
     stride: Size = 1,
     padding: Size = 0,
     output_padding: Size = 0,
     groups: int = 1,
     bias: bool = True,
     dilation: Size = 1,
-    *,
     weight_init: Initializer | None = None,
     bias_init: Initializer | None = None,
     algorithm: str = "auto",
