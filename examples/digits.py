@@ -61,14 +61,14 @@ def resnet(classes: int) -> fc.Layer:
 
     def block(channels: int, stride: int) -> fc.Layer:
         body = fc.compose(
-            fc.conv2d(channels, 3, stride, 1, bias=False), fc.batch_norm(), fc.relu(),
-            fc.conv2d(channels, 3, 1, 1, bias=False), fc.batch_norm(),
+            fc.conv2d(channels, 3, stride=stride, padding=1, bias=False), fc.batch_norm(), fc.relu(),
+            fc.conv2d(channels, 3, stride=1, padding=1, bias=False), fc.batch_norm(),
         )  # fmt: skip
-        shortcut = fc.compose(fc.conv2d(channels, 1, stride, bias=False), fc.batch_norm())
+        shortcut = fc.compose(fc.conv2d(channels, 1, stride=stride, bias=False), fc.batch_norm())
         return fc.compose(fc.residual(body, shortcut if stride > 1 else None), fc.relu())
 
     return fc.compose(
-        fc.conv2d(16, 3, 1, 1, bias=False), fc.batch_norm(), fc.relu(),
+        fc.conv2d(16, 3, stride=1, padding=1, bias=False), fc.batch_norm(), fc.relu(),
         block(16, 1), block(32, 2), block(64, 2),
         fc.adaptive_avg_pool2d(1), fc.flatten(), fc.linear(classes),
     )  # fmt: skip

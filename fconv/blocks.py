@@ -24,11 +24,11 @@ __all__ = ["depthwise_separable_conv2d", "squeeze_excitation"]
 def depthwise_separable_conv2d(
     out_channels: int,
     kernel_size: Size,
+    *,
     stride: Size = 1,
     padding: Padding = 0,
     dilation: Size = 1,
     bias: bool = True,
-    *,
     depth_multiplier: int = 1,
     between: Layer | None = None,
 ) -> Layer:
@@ -78,7 +78,9 @@ def depthwise_separable_conv2d(
 
     def build(channels: int) -> Layer:
         wide = multiplier * channels
-        depthwise = conv2d(wide, kernel_size, stride, padding, dilation, channels, bias)
+        depthwise = conv2d(
+            wide, kernel_size, stride=stride, padding=padding, dilation=dilation, groups=channels, bias=bias
+        )
         return compose(depthwise=depthwise, **middle, pointwise=conv2d(out_channels, 1, bias=bias))
 
     return _by_channels(
@@ -100,6 +102,7 @@ def depthwise_separable_conv2d(
 @constructor
 def squeeze_excitation(
     reduction: int = 16,
+    *,
     squeeze_channels: int | None = None,
     activation: Layer | None = None,
     scale_activation: Layer | None = None,

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 import numpy as np
 
 from fconv import trees
+from fconv.arguments import misfit, require_flags
 from fconv.arrays import asnumpy, is_array, library_of
 
 P = ParamSpec("P")
@@ -115,7 +116,9 @@ def constructor(function: Callable[P, T]) -> Callable[P, T]:
     Returns
     -------
     callable
-        The same function, whose results are equal, hash, print and pickle by its arguments.
+        The same function, whose results are equal, hash, print and pickle by its arguments. A call that
+        does not fit its signature, or something else where it is annotated with bool, is a TypeError that
+        says what to write.
 
     Examples
     --------
@@ -128,8 +131,15 @@ def constructor(function: Callable[P, T]) -> Callable[P, T]:
     True
     """
 
+    signature = inspect.signature(function)
+
     @functools.wraps(function)
     def construct(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError:
+            raise TypeError(misfit(function.__name__, signature, args, kwargs)) from None
+        require_flags(function.__name__, signature, bound.arguments)
         call = _Call(construct, _owned(args), _owned(kwargs))
         made = function(*call.args, **call.kwargs)
         remembering = made if isinstance(made, Constructed) else Function(cast("Callable[..., Any]", made))

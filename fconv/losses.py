@@ -109,7 +109,7 @@ def _from_function(function: Differentiable[...], *inputs: str, **options: Any) 
 
 
 @constructor
-def mse_loss(reduction: Reduction = "mean") -> Loss:
+def mse_loss(*, reduction: Reduction = "mean") -> Loss:
     """Squared difference; see `fconv.functional.mse_loss`.
 
     Examples
@@ -125,14 +125,14 @@ def mse_loss(reduction: Reduction = "mean") -> Loss:
 
 
 @constructor
-def l1_loss(reduction: Reduction = "mean") -> Loss:
+def l1_loss(*, reduction: Reduction = "mean") -> Loss:
     """Absolute difference; see `fconv.functional.l1_loss`."""
     check_reduction("l1_loss", reduction)
     return _from_function(F.l1_loss, reduction=reduction)
 
 
 @constructor
-def smooth_l1_loss(reduction: Reduction = "mean", beta: float = 1.0) -> Loss:
+def smooth_l1_loss(*, reduction: Reduction = "mean", beta: float = 1.0) -> Loss:
     """Absolute difference, a parabola below `beta`; see `fconv.functional.smooth_l1_loss`."""
     check_reduction("smooth_l1_loss", reduction)
     number("smooth_l1_loss", "beta", beta, 0)
@@ -140,13 +140,13 @@ def smooth_l1_loss(reduction: Reduction = "mean", beta: float = 1.0) -> Loss:
 
 
 @constructor
-def huber_loss(reduction: Reduction = "mean", delta: float = 1.0) -> Loss:
+def huber_loss(*, reduction: Reduction = "mean", delta: float = 1.0) -> Loss:
     """Half the squared difference, a line above `delta`; see `fconv.functional.huber_loss`.
 
     Examples
     --------
     >>> import numpy as np
-    >>> huber_loss("sum").vjp(np.array([0.5, 3.0]), np.zeros(2))
+    >>> huber_loss(reduction="sum").vjp(np.array([0.5, 3.0]), np.zeros(2))
     array([0.5, 1. ])
     """
     check_reduction("huber_loss", reduction)
@@ -156,7 +156,7 @@ def huber_loss(reduction: Reduction = "mean", delta: float = 1.0) -> Loss:
 
 @constructor
 def poisson_nll_loss(
-    log_input: bool = True, full: bool = False, eps: float = 1e-8, reduction: Reduction = "mean"
+    *, log_input: bool = True, full: bool = False, eps: float = 1e-8, reduction: Reduction = "mean"
 ) -> Loss:
     """Negative log-likelihood of counts; see `fconv.functional.poisson_nll_loss`."""
     check_reduction("poisson_nll_loss", reduction)
@@ -183,7 +183,7 @@ def gaussian_nll_loss(*, full: bool = False, eps: float = 1e-6, reduction: Reduc
 
 
 @constructor
-def bce_loss(weight: Array | None = None, reduction: Reduction = "mean") -> Loss:
+def bce_loss(*, weight: Array | None = None, reduction: Reduction = "mean") -> Loss:
     """Cross-entropy of probabilities; see `fconv.functional.binary_cross_entropy`."""
     check_reduction("bce_loss", reduction)
     return _from_function(F.binary_cross_entropy, weight=weight, reduction=reduction)
@@ -191,7 +191,7 @@ def bce_loss(weight: Array | None = None, reduction: Reduction = "mean") -> Loss
 
 @constructor
 def bce_with_logits_loss(
-    weight: Array | None = None, reduction: Reduction = "mean", pos_weight: Array | None = None
+    *, weight: Array | None = None, reduction: Reduction = "mean", pos_weight: Array | None = None
 ) -> Loss:
     """Cross-entropy of logits; see `fconv.functional.binary_cross_entropy_with_logits`.
 
@@ -208,7 +208,7 @@ def bce_with_logits_loss(
 
 
 @constructor
-def nll_loss(weight: Array | None = None, ignore_index: int = -100, reduction: Reduction = "mean") -> Loss:
+def nll_loss(*, weight: Array | None = None, ignore_index: int = -100, reduction: Reduction = "mean") -> Loss:
     """Negative log-likelihood of log-probabilities; see `fconv.functional.nll_loss`.
 
     Examples
@@ -218,11 +218,13 @@ def nll_loss(weight: Array | None = None, ignore_index: int = -100, reduction: R
     array([[-0., -1., -0.]])
     """
     check_reduction("nll_loss", reduction)
+    whole("nll_loss", "ignore_index", ignore_index, -(1 << 62))
     return _from_function(F.nll_loss, weight=weight, ignore_index=ignore_index, reduction=reduction)
 
 
 @constructor
 def cross_entropy_loss(
+    *,
     weight: Array | None = None,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
@@ -237,6 +239,7 @@ def cross_entropy_loss(
     array([[ 0.5, -0.5]])
     """
     check_reduction("cross_entropy_loss", reduction)
+    whole("cross_entropy_loss", "ignore_index", ignore_index, -(1 << 62))
     number("cross_entropy_loss", "label_smoothing", label_smoothing, 0, most=1)
     return _from_function(
         F.cross_entropy,
@@ -248,20 +251,20 @@ def cross_entropy_loss(
 
 
 @constructor
-def kl_div_loss(reduction: BatchReduction = "mean", log_target: bool = False) -> Loss:
+def kl_div_loss(*, reduction: BatchReduction = "mean", log_target: bool = False) -> Loss:
     """Divergence of log-probabilities from a target; see `fconv.functional.kl_div`."""
     check_reduction("kl_div_loss", reduction, batch=True)
     return _from_function(F.kl_div, reduction=reduction, log_target=log_target)
 
 
 @constructor
-def hinge_embedding_loss(margin: float = 1.0, reduction: Reduction = "mean") -> Loss:
+def hinge_embedding_loss(*, margin: float = 1.0, reduction: Reduction = "mean") -> Loss:
     """Distances of like and unlike pairs; see `fconv.functional.hinge_embedding_loss`."""
     return _with_margin(F.hinge_embedding_loss, margin, reduction)
 
 
 @constructor
-def margin_ranking_loss(margin: float = 0.0, reduction: Reduction = "mean") -> Loss:
+def margin_ranking_loss(*, margin: float = 0.0, reduction: Reduction = "mean") -> Loss:
     """Order of two scores; see `fconv.functional.margin_ranking_loss`.
 
     `y` is the tuple (x1, x2) of scores, and so is its gradient.
@@ -276,7 +279,7 @@ def margin_ranking_loss(margin: float = 0.0, reduction: Reduction = "mean") -> L
 
 
 @constructor
-def soft_margin_loss(reduction: Reduction = "mean") -> Loss:
+def soft_margin_loss(*, reduction: Reduction = "mean") -> Loss:
     """Logistic loss of labels 1 and -1; see `fconv.functional.soft_margin_loss`."""
     check_reduction("soft_margin_loss", reduction)
     return _from_function(F.soft_margin_loss, reduction=reduction)
@@ -284,6 +287,7 @@ def soft_margin_loss(reduction: Reduction = "mean") -> Loss:
 
 @constructor
 def triplet_margin_loss(
+    *,
     margin: float = 1.0,
     p: float = 2.0,
     eps: float = 1e-6,
@@ -311,7 +315,7 @@ def triplet_margin_loss(
 
 
 @constructor
-def cosine_embedding_loss(margin: float = 0.0, reduction: Reduction = "mean") -> Loss:
+def cosine_embedding_loss(*, margin: float = 0.0, reduction: Reduction = "mean") -> Loss:
     """Angles of like and unlike vectors; see `fconv.functional.cosine_embedding_loss`.
 
     `y` is the tuple (x1, x2) of vectors, and so is its gradient.
@@ -328,7 +332,7 @@ def _with_margin(
 
 
 @constructor
-def total_variation_loss(reduction: Reduction = "mean") -> Loss:
+def total_variation_loss(*, reduction: Reduction = "mean") -> Loss:
     """Differences of neighbouring pixels; see `fconv.functional.total_variation`.
 
     There is no target: it is passed over, and may be None.
@@ -345,6 +349,7 @@ def total_variation_loss(reduction: Reduction = "mean") -> Loss:
 
 @constructor
 def ssim_loss(
+    *,
     data_range: float = 1.0,
     kernel_size: int = 11,
     sigma: float = 1.5,

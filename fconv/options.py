@@ -1,4 +1,4 @@
-"""Checks of options: whole numbers, and real ones."""
+"""Checks of options: integers and real numbers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import operator
 from math import inf
 from numbers import Real
 from typing import Any
+
+from fconv.arguments import shown
 
 
 def nonnegative(name: str, **options: Any) -> list[float]:
@@ -53,7 +55,7 @@ def shares(name: str, **options: Any) -> list[float]:
 def decays(name: str, values: Any) -> list[float]:
     """Require two decay rates from 0 to below 1, which optimizers call betas."""
     if not isinstance(values, (tuple, list)) or len(values) != 2:
-        raise TypeError(f"{name}: expected betas to be two numbers, got {values!r}")
+        raise TypeError(f"{name}: expected betas to be two numbers, got {shown(values)}")
     found = [number(name, f"betas[{i}]", value, least=0) for i, value in enumerate(values)]
     for i, value in enumerate(found):
         if not value < 1:
@@ -75,7 +77,7 @@ def whole(name: str, what: str, value: object, least: int = 1) -> int:
     try:
         found = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        raise TypeError(f"{name}: {what} must be an integer, got {value!r}") from None
+        raise TypeError(f"{name}: {what} must be an integer, got {shown(value)}") from None
     if found < least:
         raise ValueError(f"{name}: {what} must be at least {least}, got {found}")
     return found
@@ -90,7 +92,7 @@ def number(
     to float64.
     """
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name}: expected {what} to be a number, got {value!r}")
+        raise TypeError(f"{name}: expected {what} to be a number, got {shown(value)}")
     found = float(value)
     low = found > least if above else found >= least
     if not (low and found <= most) and not (least == -inf and most == inf):

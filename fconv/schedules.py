@@ -58,7 +58,7 @@ def constant(lr: float) -> Schedule:
 
 
 @constructor
-def step(lr: float, step_size: int, gamma: float = 0.1) -> Schedule:
+def step(lr: float, step_size: int, *, gamma: float = 0.1) -> Schedule:
     """Multiply the rate by `gamma` every `step_size` steps, as StepLR.
 
     ``lr * gamma ** (count // step_size)``.
@@ -84,7 +84,7 @@ def step(lr: float, step_size: int, gamma: float = 0.1) -> Schedule:
 
     Examples
     --------
-    >>> [step(1.0, 2, 0.5)(count) for count in range(5)]
+    >>> [step(1.0, 2, gamma=0.5)(count) for count in range(5)]
     [1.0, 1.0, 0.5, 0.5, 0.25]
     """
     lr, gamma = nonnegative("step", lr=lr, gamma=gamma)
@@ -93,7 +93,7 @@ def step(lr: float, step_size: int, gamma: float = 0.1) -> Schedule:
 
 
 @constructor
-def multistep(lr: float, milestones: Sequence[int], gamma: float = 0.1) -> Schedule:
+def multistep(lr: float, milestones: Sequence[int], *, gamma: float = 0.1) -> Schedule:
     """Multiply the rate by `gamma` at each milestone, as MultiStepLR.
 
     ``lr * gamma ** (number of milestones up to count)``.
@@ -119,7 +119,7 @@ def multistep(lr: float, milestones: Sequence[int], gamma: float = 0.1) -> Sched
 
     Examples
     --------
-    >>> [multistep(1.0, [1, 3], 0.5)(count) for count in range(5)]
+    >>> [multistep(1.0, [1, 3], gamma=0.5)(count) for count in range(5)]
     [1.0, 0.5, 0.5, 0.25, 0.25]
     """
     lr, gamma = nonnegative("multistep", lr=lr, gamma=gamma)
@@ -160,7 +160,7 @@ def exponential(lr: float, gamma: float) -> Schedule:
 
 
 @constructor
-def cosine(lr: float, T_max: int, eta_min: float = 0.0) -> Schedule:
+def cosine(lr: float, T_max: int, *, eta_min: float = 0.0) -> Schedule:
     """Go down along half a cosine, as CosineAnnealingLR.
 
     ``eta_min + (lr - eta_min) * (1 + cos(pi * count / T_max)) / 2``.
@@ -234,7 +234,9 @@ def polynomial(lr: float, total_iters: int = 5, power: float = 1.0) -> Schedule:
 
 
 @constructor
-def warmup(lr: float, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5) -> Schedule:
+def warmup(
+    lr: float, *, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5
+) -> Schedule:
     """Go along a straight line from one share of the rate to another, as LinearLR.
 
     ``lr * (start_factor + (end_factor - start_factor) * min(count, total_iters) / total_iters)``.
@@ -273,6 +275,7 @@ def warmup(lr: float, start_factor: float = 1 / 3, end_factor: float = 1.0, tota
 def one_cycle(
     max_lr: float,
     total_steps: int,
+    *,
     pct_start: float = 0.3,
     anneal_strategy: Literal["cos", "linear"] = "cos",
     div_factor: float = 25.0,

@@ -22,7 +22,13 @@ BLOCKS = {
     ),
     "depthwise_separable_conv2d": fc.depthwise_separable_conv2d(3, 3, padding=1),
     "depthwise_separable_conv2d as in MobileNet": fc.depthwise_separable_conv2d(
-        3, 3, 2, 1, bias=False, depth_multiplier=2, between=fc.compose(fc.batch_norm(), fc.tanh())
+        3,
+        3,
+        stride=2,
+        padding=1,
+        bias=False,
+        depth_multiplier=2,
+        between=fc.compose(fc.batch_norm(), fc.tanh()),
     ),
 }
 
@@ -59,7 +65,7 @@ def test_squeeze_excitation_is_its_definition():
 
 
 def test_depthwise_separable_convolution_is_two_convolutions():
-    layer = fc.depthwise_separable_conv2d(3, (3, 2), 2, 1, depth_multiplier=2)
+    layer = fc.depthwise_separable_conv2d(3, (3, 2), stride=2, padding=1, depth_multiplier=2)
     params = layer.init(KEY, X.shape)
     first, second = params["depthwise"], params["pointwise"]
     assert first["weight"].shape == (8, 1, 3, 2)

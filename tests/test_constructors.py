@@ -65,7 +65,7 @@ LAYERS = {
     "fc.conv2d(2, 3, algorithm='direct')": (2, 3, 5, 5), "fc.conv3d(2, 2)": (1, 2, 3, 3, 3),
     "fc.conv_transpose1d(2, 3)": (2, 3, 5), "fc.conv_transpose2d(2, 3, stride=2)": (2, 3, 5, 5),
     "fc.conv_transpose3d(2, 2)": (1, 2, 3, 3, 3), "fc.max_pool1d(2)": (2, 3, 6), "fc.max_pool2d(2)": (2, 3, 6, 6),
-    "fc.max_pool2d(3, 2)": (2, 3, 6, 6), "fc.max_pool3d(2)": (1, 2, 4, 4, 4), "fc.avg_pool1d(2)": (2, 3, 6),
+    "fc.max_pool2d(3, stride=2)": (2, 3, 6, 6), "fc.max_pool3d(2)": (1, 2, 4, 4, 4), "fc.avg_pool1d(2)": (2, 3, 6),
     "fc.avg_pool2d(2)": (2, 3, 6, 6), "fc.avg_pool3d(2)": (1, 2, 4, 4, 4), "fc.lp_pool1d(2, 2)": (2, 3, 6),
     "fc.lp_pool2d(2, 2)": (2, 3, 6, 6), "fc.lp_pool3d(2, 2)": (1, 2, 4, 4, 4),
     "fc.adaptive_avg_pool1d(2)": (2, 3, 5), "fc.adaptive_avg_pool2d(2)": (2, 3, 5, 5),
@@ -83,8 +83,8 @@ LAYERS = {
     "fc.embedding(5, 2)": (2, 3), "fc.embedding(5, 2, padding_idx=1)": (2, 3), "fc.bilinear(2)": ((2, 3), (2, 4)),
     "fc.identity()": (2, 3), "fc.flatten()": (2, 3, 4), "fc.reshape(2, -1)": (2, 3, 4),
     "fc.layers.view(2, 12)": (2, 3, 4), "fc.layers.unflatten(1, (2, -1))": (2, 4),
-    "fc.layers.narrow(1, 0, 2)": (2, 3), "fc.layers.slice_along(1, 0, 2)": (2, 3), "fc.layers.chunk(2, 0, 1)": (2, 4),
-    "fc.layers.split(2, 0, 1)": (2, 4), "fc.layers.permute(0, 2, 1)": (2, 3, 4),
+    "fc.layers.narrow(1, 0, 2)": (2, 3), "fc.layers.slice_along(1, 0, 2)": (2, 3), "fc.layers.chunk(2, 0, dim=1)": (2, 4),
+    "fc.layers.split(2, 0, dim=1)": (2, 4), "fc.layers.permute(0, 2, 1)": (2, 3, 4),
     "fc.layers.transpose(1, 2)": (2, 3, 4), "fc.layers.squeeze(1)": (2, 1, 4), "fc.layers.unsqueeze(1)": (2, 3),
     "fc.layers.mean(1)": (2, 3), "fc.layers.sum(1)": (2, 3), "fc.layers.amax(1)": (2, 3),
     "fc.add()": ((2, 3), (2, 3)), "fc.add(stretch=False)": ((2, 3), (2, 3)), "fc.subtract()": ((2, 3), (2, 3)),
@@ -95,7 +95,7 @@ LAYERS = {
     "fc.call('conv2d', padding=1)": ((1, 2, 4, 4), (3, 2, 3, 3)),
     "fc.call('l1_loss', ['x', 'target'])": ((2, 3), (2, 3)),
     "fc.squeeze_excitation(2)": (2, 4, 3, 3), "fc.squeeze_excitation(squeeze_channels=2)": (2, 4, 3, 3),
-    "fc.squeeze_excitation(2, activation=fc.silu())": (2, 4, 3, 3),
+    "fc.squeeze_excitation(reduction=2, activation=fc.silu())": (2, 4, 3, 3),
     "fc.depthwise_separable_conv2d(2, 3)": (2, 3, 5, 5),
     "fc.depthwise_separable_conv2d(2, 3, between=fc.relu())": (2, 3, 5, 5),
     "fc.compose()": (2, 3), "fc.compose(fc.linear(3), fc.relu())": (2, 3), "fc.compose(fc.relu(), fc.linear(3))": (2, 3),
@@ -125,12 +125,12 @@ OTHERS = [
         "mse", "l1", "smooth_l1", "huber", "poisson_nll", "gaussian_nll", "bce", "bce_with_logits", "nll",
         "cross_entropy", "kl_div", "hinge_embedding", "margin_ranking", "soft_margin", "triplet_margin",
         "cosine_embedding", "ssim", "total_variation")),
-    "fc.mse_loss('sum')", "fc.bce_loss(np.array([1.0, 2.0]))", "fc.bce_loss(np.array([1.0, 3.0]))",
-    "fc.bce_loss(np.array([1.0, 2.0], np.float32))", "fc.bce_loss(np.array([1.0, np.nan]))",
+    "fc.mse_loss(reduction='sum')", "fc.bce_loss(weight=np.array([1.0, 2.0]))", "fc.bce_loss(weight=np.array([1.0, 3.0]))",
+    "fc.bce_loss(weight=np.array([1.0, 2.0], np.float32))", "fc.bce_loss(weight=np.array([1.0, np.nan]))",
     *(f"fc.{name}()" for name in ("sgd", "lion", "adam", "adamw", "nadam", "rmsprop", "adagrad", "adadelta")),
     "fc.sgd(0.1)", "fc.sgd(0.1, momentum=0.9)", "fc.sgd(schedules.step(0.1, 3))", "fc.sgd(halving)",
     "fc.clip_by_global_norm(fc.sgd(), 1.0)", "fc.clip_by_global_norm(fc.adam(), 1.0)", "fc.clip_by_value(fc.sgd(), 1.0)",
-    "fc.accumulate_gradients(fc.sgd(), 4)", "fc.ema(fc.sgd())", "fc.ema(fc.sgd(), 0.9)", "fc.mixed_precision(fc.sgd())",
+    "fc.accumulate_gradients(fc.sgd(), 4)", "fc.ema(fc.sgd())", "fc.ema(fc.sgd(), decay=0.9)", "fc.mixed_precision(fc.sgd())",
     "fc.ema(fc.clip_by_value(fc.sgd(schedules.cosine(0.1, 5)), 2.0))",
     "schedules.constant(0.1)", "schedules.step(0.1, 3)", "schedules.multistep(0.1, [2, 4])",
     "schedules.exponential(0.1, 0.9)", "schedules.cosine(0.1, 10)", "schedules.cosine(0.1, 11)",
@@ -192,14 +192,14 @@ def test_arguments_that_mean_the_same_are_equal():
     assert fc.reshape(2, -1) == fc.reshape((2, -1))
     assert fc.sgd(lr=1) == fc.sgd(1.0, momentum=0)
     assert schedules.join(iter([halving, halving]), [3]) == schedules.join((halving, halving), (3,))
-    assert fc.bce_loss(np.array([1.0, np.nan])) == fc.bce_loss(np.array([1.0, np.nan]))
+    assert fc.bce_loss(weight=np.array([1.0, np.nan])) == fc.bce_loss(weight=np.array([1.0, np.nan]))
     assert len({fc.relu(), fc.relu(), fc.relu6()}) == 2
 
 
 def test_what_is_made_is_its_own_whatever_becomes_of_the_arguments():
     weight, nodes, milestones = np.array([1.0, 2.0, 3.0]), {"a": [fc.relu(), "x"]}, [2, 4]
     makers = [
-        lambda: fc.cross_entropy_loss(weight), lambda: fc.graph(nodes), lambda: fc.graph(nodes, inputs="x"),
+        lambda: fc.cross_entropy_loss(weight=weight), lambda: fc.graph(nodes), lambda: fc.graph(nodes, inputs="x"),
         lambda: schedules.multistep(0.1, milestones),
     ]  # fmt: skip
     before = [make() for make in makers]
@@ -209,7 +209,9 @@ def test_what_is_made_is_its_own_whatever_becomes_of_the_arguments():
     assert before == alike
     assert not any(one == other for one, other in zip(before, after, strict=True))
     y, target = np.zeros((3, 3)), np.array([0, 1, 2])
-    assert before[0].apply(y, target) == fc.cross_entropy_loss(np.array([1.0, 2.0, 3.0])).apply(y, target)
+    assert before[0].apply(y, target) == fc.cross_entropy_loss(weight=np.array([1.0, 2.0, 3.0])).apply(
+        y, target
+    )
     x = np.array([2.0])
     assert before[1].apply({"a": ()}, x) == 2.0
     assert pickle.loads(pickle.dumps(before[1])).apply({"a": ()}, x) == 2.0

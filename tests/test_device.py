@@ -39,7 +39,7 @@ OPTIMIZERS = {
     "clip_by_global_norm": lambda: fc.clip_by_global_norm(fc.sgd(0.1), 0.5),
     "clip_by_value": lambda: fc.clip_by_value(fc.sgd(0.1), 0.5),
     "accumulate_gradients": lambda: fc.accumulate_gradients(fc.sgd(0.1), 2),
-    "ema": lambda: fc.ema(fc.sgd(0.1), 0.9),
+    "ema": lambda: fc.ema(fc.sgd(0.1), decay=0.9),
 }
 
 

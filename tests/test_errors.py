@@ -120,7 +120,7 @@ LAYERS = [
     (lambda: fc.compose(fc.relu()).init(0, X.shape), TypeError, "compose.init: expected a key"),
     (lambda: fc.value_and_grad(fc.relu(), fc.mse_loss), TypeError, "value_and_grad: expected a loss with apply and vjp"),
     (lambda: fc.value_and_grad(fc.relu, fc.mse_loss()), TypeError, "value_and_grad: expected a layer, got function relu"),
-    (lambda: fc.mse_loss("average"), ValueError, "mse_loss: expected reduction"),
+    (lambda: fc.mse_loss(reduction="average"), ValueError, "mse_loss: expected reduction"),
     (lambda: fc.sgd(-1), ValueError, "sgd: expected lr of 0 or more, got -1"),
     (lambda: fc.sgd(1, momentum=-1), ValueError, "sgd: expected momentum of 0 or more"),
     (lambda: fc.sgd(1, nesterov=True), ValueError, "sgd: nesterov needs a momentum and no dampening"),

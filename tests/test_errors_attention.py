@@ -41,7 +41,7 @@ CASES = [
     (lambda: F.embedding(np.array([0]), T, 5), ValueError, "embedding: expected a padding_idx from -5 to 4, got 5"),
     (lambda: F.embedding(np.array([0]), T.astype(int)), TypeError, "embedding: weight must be a real floating-point"),
     (lambda: fc.embedding(0, 2), ValueError, "embedding: num_embeddings must be at least 1"),
-    (lambda: fc.embedding(3, 2, -4), ValueError, "embedding: padding_idx must be at least -3, got -4"),
+    (lambda: fc.embedding(3, 2, padding_idx=-4), ValueError, "embedding: padding_idx must be at least -3, got -4"),
     (lambda: F.bilinear(T, T[:, :1], W), ValueError, "bilinear: expected 2 and 3 input features on the last axes"),
     (lambda: F.bilinear(T, T[:3], W), ValueError, "bilinear: expected two inputs of shapes (..., in1_features)"),
     (lambda: F.bilinear(T, T, W[0]), ValueError, "bilinear: expected a weight of shape (out_features, in1_features"),

@@ -35,7 +35,7 @@ REFUSED = [
     (lambda: F.pad(X, (0, 9, 0, 0), "circular"), "pad: widths 0 and 9 do not fit an axis of 8"),
     (lambda: F.pad(X, (-5, -4)), "pad: widths -5 and -4 do not fit an axis of 8 with mode 'constant'"),
     (lambda: F.pad(X, (1, 1, 1, 1), "reflect", 1.0), 'pad: only mode "constant" takes a value'),
-    (lambda: fc.pad((1, 1), "mirror"), "pad: expected a mode of constant"),
+    (lambda: fc.pad((1, 1), mode="mirror"), "pad: expected a mode of constant"),
     (lambda: fc.conv2d(4, 3, padding_mode="constant"), "conv2d: expected a padding_mode of zeros, reflect"),
     (
         lambda: fc.conv2d(4, 3, padding=8, padding_mode="reflect").init(fc.random.key(0), X.shape),
@@ -90,8 +90,11 @@ REFUSED = [
         "interpolate: align_corners goes with the modes linear",
     ),
     (lambda: F.interpolate(X, 3, recompute_scale_factor=True), "interpolate: recompute_scale_factor goes"),
-    (lambda: fc.upsample(3, mode="cubist"), "upsample: expected mode nearest, nearest-exact, area, linear"),
-    (lambda: fc.upsample(3, align_corners=False), "upsample: align_corners goes with the modes linear"),
+    (
+        lambda: fc.upsample(size=3, mode="cubist"),
+        "upsample: expected mode nearest, nearest-exact, area, linear",
+    ),
+    (lambda: fc.upsample(size=3, align_corners=False), "upsample: align_corners goes with the modes linear"),
     (lambda: F.channel_shuffle(X, 2), "channel_shuffle: groups must divide the channels, got groups=2 and 3"),
     (
         lambda: F.channel_shuffle(X[0, 0], 2),

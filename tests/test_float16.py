@@ -241,7 +241,7 @@ def test_gradients_of_many_calls():
 
 
 def test_the_average_of_many_parameters():
-    opt = fc.ema(fc.sgd(lr=0.0), 0.999)
+    opt = fc.ema(fc.sgd(lr=0.0), decay=0.999)
     state = opt.init(ones(1))
     for _ in range(3000):
         _, state = opt.step(ones(1, scale=2), ones(1), state)

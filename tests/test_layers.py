@@ -178,7 +178,7 @@ def test_numpy_numbers_as_options_leave_float32_alone(kind):
         fc.leaky_relu(half), fc.elu(half), fc.celu(half), fc.softplus(half), fc.hardtanh(-half, half),
         fc.threshold(half, half), fc.softshrink(half), fc.batch_norm(eps=half, momentum=half),
         fc.instance_norm(eps=half), fc.layer_norm(last_axes=1, eps=half), fc.group_norm(2, eps=half),
-        fc.local_response_norm(3, half, half, half), fc.dropout(half), fc.dropout2d(half),
+        fc.local_response_norm(3, alpha=half, beta=half, k=half), fc.dropout(half), fc.dropout2d(half),
         fc.alpha_dropout(half),
         fc.lp_pool2d(kind(2.0), 2), fc.upsample(scale_factor=kind(2.0)), fc.pad((1, 1), value=half),
     ]  # fmt: skip
@@ -200,7 +200,7 @@ def test_a_loss_keeps_its_weights_when_the_callers_array_changes():
 
 def test_numpy_integers_serve_as_sizes():
     two = np.int64(2)
-    assert fc.max_pool2d(two, two).out_shape((1, 3, 8, 8)) == (1, 3, 4, 4)
+    assert fc.max_pool2d(two, stride=two).out_shape((1, 3, 8, 8)) == (1, 3, 4, 4)
     assert F.avg_pool2d(np.ones((1, 3, 8, 8)), two, two).shape == (1, 3, 4, 4)
     assert F.normalize(np.ones((2, 3), np.float32), p=np.float32(2)).dtype == np.float32
 

@@ -108,7 +108,7 @@ def test_three_arrays_are_stretched_too():
         (lambda: fc.stack(3).out_shape(((3, 4), (3, 4))), "stack: expected a place among the axes"),
         (lambda: fc.stack().out_shape(((3, 4), (3, 5))), "stack: expected inputs of one shape"),
         (lambda: fc.chunk(2, 2).out_shape((2, 3)), "chunk: an axis of 2 has no piece 2 of 2"),
-        (lambda: fc.split((1, 2), 0, 1).out_shape((2, 4)), r"split: expected sizes that sum to the axis, 4, got \(1, 2\)"),
+        (lambda: fc.split((1, 2), 0, dim=1).out_shape((2, 4)), r"split: expected sizes that sum to the axis, 4, got \(1, 2\)"),
         (lambda: fc.split((1, 2), 2), "split: expected an index below 2, got 2"),
         (lambda: fc.narrow(1, 2, 3).out_shape((2, 4)), "narrow: expected a part of axis 1"),
         (lambda: fc.permute(0, 0).out_shape((2, 4)), "permute: expected every axis"),

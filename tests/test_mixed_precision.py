@@ -58,7 +58,7 @@ def test_small_steps_and_gradients_are_not_lost():
 
 
 def test_the_scale_falls_at_an_overflow_and_rises_after_a_while():
-    opt = fc.mixed_precision(fc.sgd(0.1, momentum=0.9), 16.0, growth_interval=3)
+    opt = fc.mixed_precision(fc.sgd(0.1, momentum=0.9), init_scale=16.0, growth_interval=3)
     params = {"w": np.ones(2, np.float16), "stat": np.zeros(2, np.float16)}
     state = opt.init(params)
     good, bad = ({"w": np.full(2, g, np.float16), "stat": None} for g in (16.0, np.nan))

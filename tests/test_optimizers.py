@@ -46,7 +46,7 @@ FULL = [
 WRAPPED = [
     *FULL,
     fc.clip_by_global_norm(fc.adam(), 0.5), fc.clip_by_value(fc.adam(), 0.5),
-    fc.accumulate_gradients(fc.nadam(schedules.cosine(0.1, 9)), 3), fc.ema(fc.sgd(0.1, momentum=0.9), 0.9),
+    fc.accumulate_gradients(fc.nadam(schedules.cosine(0.1, 9)), 3), fc.ema(fc.sgd(0.1, momentum=0.9), decay=0.9),
     fc.accumulate_gradients(fc.ema(fc.clip_by_global_norm(fc.adam(), 1.0)), 2),
 ]  # fmt: skip
 
@@ -205,7 +205,7 @@ def test_accumulated_gradients_are_one_step_with_their_mean():
 
 
 def test_averages_follow_the_parameters():
-    opt = fc.ema(fc.sgd(1.0), 0.75)
+    opt = fc.ema(fc.sgd(1.0), decay=0.75)
     params = {"w": np.array([1.0]), "stat": np.array([0.5])}
     state = opt.init(params)
     average = params["w"]
@@ -257,7 +257,7 @@ BAD = [
     (lambda: fc.clip_by_value(3, 1), TypeError, "clip_by_value: expected an optimizer, got int"),
     (lambda: fc.accumulate_gradients(fc.sgd(), 0), ValueError, "accumulate_gradients: every must be at least 1, got 0"),
     (lambda: fc.accumulate_gradients(fc.sgd(), 1.5), TypeError, "accumulate_gradients: every must be an integer, got 1.5"),
-    (lambda: fc.ema(fc.sgd(), 1.5), ValueError, "ema: expected decay from 0 to 1, got 1.5"),
+    (lambda: fc.ema(fc.sgd(), decay=1.5), ValueError, "ema: expected decay from 0 to 1, got 1.5"),
     (lambda: fc.ema(fc.sgd), TypeError, "ema: expected an optimizer, got function sgd"),
     (lambda: fc.ema_params(STATE), ValueError, "ema_params: expected the state of an optimizer that ema made"),
     (lambda: schedules.constant(-1), ValueError, "constant: expected lr of 0 or more, got -1"),
@@ -266,10 +266,10 @@ BAD = [
     (lambda: schedules.multistep(1, 3), TypeError, "multistep: expected milestones to be a sequence of integers, got 3"),
     (lambda: schedules.multistep(1, [3, -1]), ValueError, "multistep: milestones[1] must be at least 0, got -1"),
     (lambda: schedules.exponential(1, -0.5), ValueError, "exponential: expected gamma of 0 or more, got -0.5"),
-    (lambda: schedules.cosine(1, 10, -1), ValueError, "cosine: expected eta_min of 0 or more"),
+    (lambda: schedules.cosine(1, 10, eta_min=-1), ValueError, "cosine: expected eta_min of 0 or more"),
     (lambda: schedules.polynomial(1, 10, None), TypeError, "polynomial: expected power to be a number"),
-    (lambda: schedules.warmup(1, 2), ValueError, "warmup: expected start_factor from 0 to 1, got 2"),
-    (lambda: schedules.one_cycle(1, 10, 1.5), ValueError, "one_cycle: expected pct_start from 0 to 1, got 1.5"),
+    (lambda: schedules.warmup(1, start_factor=2), ValueError, "warmup: expected start_factor from 0 to 1, got 2"),
+    (lambda: schedules.one_cycle(1, 10, pct_start=1.5), ValueError, "one_cycle: expected pct_start from 0 to 1, got 1.5"),
     (lambda: schedules.one_cycle(1, 10, anneal_strategy="sin"), ValueError, "one_cycle: expected anneal_strategy \"cos\" or \"linear\", got 'sin'"),
     (lambda: schedules.one_cycle(1, 10, div_factor=0), ValueError, "one_cycle: expected div_factor above 0, got 0"),
     (lambda: schedules.join([schedules.constant(1)], []), ValueError, "join: expected two schedules or more and one milestone fewer, got 1 schedules and 0 milestones"),

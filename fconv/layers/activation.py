@@ -72,7 +72,7 @@ def leaky_relu(negative_slope: float = 0.01) -> Layer:
 
 
 @constructor
-def prelu(num_parameters: int = 1, init: float = 0.25) -> Layer:
+def prelu(num_parameters: int = 1, *, init: float = 0.25) -> Layer:
     """Leaky rectified linear unit with learnt slopes; see `fconv.functional.prelu`.
 
     Parameters
@@ -150,7 +150,7 @@ def mish() -> Layer:
 
 
 @constructor
-def softplus(beta: float = 1.0, threshold: float = 20.0) -> Layer:
+def softplus(beta: float = 1.0, *, threshold: float = 20.0) -> Layer:
     """Smooth rectified linear unit; see `fconv.functional.softplus`."""
     return of_each(F.softplus, beta=beta, threshold=threshold)
 

@@ -24,8 +24,8 @@ __all__ = ["bilinear", "embedding"]
 def embedding(
     num_embeddings: int,
     embedding_dim: int,
-    padding_idx: int | None = None,
     *,
+    padding_idx: int | None = None,
     scale_grad_by_freq: bool = False,
     weight_init: Initializer | None = None,
 ) -> Layer:
@@ -84,8 +84,8 @@ def embedding(
 @constructor
 def bilinear(
     out_features: int,
-    bias: bool = True,
     *,
+    bias: bool = True,
     weight_init: Initializer | None = None,
     bias_init: Initializer | None = None,
 ) -> Layer:

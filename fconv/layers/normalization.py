@@ -23,6 +23,7 @@ __all__ = ["batch_norm", "instance_norm"]
 
 @constructor
 def batch_norm(
+    *,
     eps: float = 1e-5,
     momentum: float | None = 0.1,
     affine: bool = True,
@@ -33,9 +34,9 @@ def batch_norm(
     Parameters
     ----------
     eps : float
-        Added to the variance.
+        Added to the variance, from 0 to 1.
     momentum : float or None
-        Share of a new batch in the running statistics; None for their plain average.
+        Share of a new batch in the running statistics, from 0 to 1; None for their plain average.
     affine : bool
         Scale and shift each channel.
     track_running_stats : bool
@@ -70,11 +71,11 @@ def batch_norm(
 
 @constructor
 def instance_norm(
+    *,
     eps: float = 1e-5,
     momentum: float | None = 0.1,
     affine: bool = False,
     track_running_stats: bool = False,
-    *,
     ndim: int | None = None,
 ) -> Layer:
     """Instance normalisation of (N, C, L), (N, C, H, W) or (N, C, D, H, W).
@@ -82,9 +83,9 @@ def instance_norm(
     Parameters
     ----------
     eps : float
-        Added to the variance.
+        Added to the variance, from 0 to 1.
     momentum : float or None
-        Share of a new batch in the running statistics; None leaves them as they are.
+        Share of a new batch in the running statistics, from 0 to 1; None leaves them as they are.
     affine : bool
         Scale and shift each channel.
     track_running_stats : bool
@@ -125,8 +126,8 @@ def instance_norm(
 def _options(
     name: str, eps: float, momentum: float | None, affine: bool, track_running_stats: bool
 ) -> dict[str, Any]:
-    eps = number(name, "eps", eps, least=0)
-    momentum = None if momentum is None else number(name, "momentum", momentum)
+    eps = number(name, "eps", eps, least=0, most=1)
+    momentum = None if momentum is None else number(name, "momentum", momentum, least=0, most=1)
     return {"eps": eps, "momentum": momentum, "affine": affine, "track_running_stats": track_running_stats}
 
 

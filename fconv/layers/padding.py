@@ -17,7 +17,7 @@ __all__ = ["fold", "pad", "unfold"]
 
 
 @constructor
-def pad(pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Layer:
+def pad(pad: Sequence[int], *, mode: str = "constant", value: float | None = None) -> Layer:
     """Widen or crop the last axes; see `fconv.functional.pad`.
 
     Examples
@@ -35,7 +35,7 @@ def pad(pad: Sequence[int], mode: str = "constant", value: float | None = None) 
 
 
 @constructor
-def unfold(kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1) -> Layer:
+def unfold(kernel_size: Size, *, dilation: Size = 1, padding: Size = 0, stride: Size = 1) -> Layer:
     """Lay windows out as columns; see `fconv.functional.unfold`.
 
     Examples
@@ -55,7 +55,7 @@ def unfold(kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Siz
 
 @constructor
 def fold(
-    output_size: Size, kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1
+    output_size: Size, kernel_size: Size, *, dilation: Size = 1, padding: Size = 0, stride: Size = 1
 ) -> Layer:
     """Add columns back to a picture; see `fconv.functional.fold`.
 

@@ -51,6 +51,7 @@ def _pool(function: Differentiable[...], ndim: int, **call: Any) -> Layer:
 @constructor
 def max_pool1d(
     kernel_size: Size,
+    *,
     stride: Size | None = None,
     padding: Size = 0,
     dilation: Size = 1,
@@ -71,6 +72,7 @@ def max_pool1d(
 @constructor
 def max_pool2d(
     kernel_size: Size,
+    *,
     stride: Size | None = None,
     padding: Size = 0,
     dilation: Size = 1,
@@ -97,6 +99,7 @@ def max_pool2d(
 @constructor
 def max_pool3d(
     kernel_size: Size,
+    *,
     stride: Size | None = None,
     padding: Size = 0,
     dilation: Size = 1,
@@ -117,6 +120,7 @@ def max_pool3d(
 @constructor
 def avg_pool1d(
     kernel_size: Size,
+    *,
     stride: Size | None = None,
     padding: Size = 0,
     ceil_mode: bool = False,
@@ -137,6 +141,7 @@ def avg_pool1d(
 @constructor
 def avg_pool2d(
     kernel_size: Size,
+    *,
     stride: Size | None = None,
     padding: Size = 0,
     ceil_mode: bool = False,
@@ -165,6 +170,7 @@ def avg_pool2d(
 @constructor
 def avg_pool3d(
     kernel_size: Size,
+    *,
     stride: Size | None = None,
     padding: Size = 0,
     ceil_mode: bool = False,
@@ -186,7 +192,7 @@ def avg_pool3d(
 
 @constructor
 def lp_pool1d(
-    norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
+    norm_type: float, kernel_size: Size, *, stride: Size | None = None, ceil_mode: bool = False
 ) -> Layer:
     """Power mean over windows of one spatial axis; see `fconv.functional.lp_pool1d`."""
     check_norm_type("lp_pool1d", norm_type)
@@ -202,7 +208,7 @@ def lp_pool1d(
 
 @constructor
 def lp_pool2d(
-    norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
+    norm_type: float, kernel_size: Size, *, stride: Size | None = None, ceil_mode: bool = False
 ) -> Layer:
     """Power mean over windows of two spatial axes; see `fconv.functional.lp_pool2d`."""
     check_norm_type("lp_pool2d", norm_type)
@@ -218,7 +224,7 @@ def lp_pool2d(
 
 @constructor
 def lp_pool3d(
-    norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
+    norm_type: float, kernel_size: Size, *, stride: Size | None = None, ceil_mode: bool = False
 ) -> Layer:
     """Power mean over windows of three spatial axes; see `fconv.functional.lp_pool3d`."""
     check_norm_type("lp_pool3d", norm_type)

@@ -24,7 +24,7 @@ def _over(function: Differentiable[...], dim: int | Sequence[int] | None, keepdi
 
 
 @constructor
-def mean(dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Layer:
+def mean(dim: int | Sequence[int] | None = None, *, keepdim: bool = False) -> Layer:
     """Average along axes, batch axis included; see `fconv.functional.mean`.
 
     Examples
@@ -36,7 +36,7 @@ def mean(dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Layer
 
 
 @constructor
-def sum(dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Layer:
+def sum(dim: int | Sequence[int] | None = None, *, keepdim: bool = False) -> Layer:
     """Add along axes, batch axis included; see `fconv.functional.sum`.
 
     Examples
@@ -48,7 +48,7 @@ def sum(dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Layer:
 
 
 @constructor
-def amax(dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Layer:
+def amax(dim: int | Sequence[int] | None = None, *, keepdim: bool = False) -> Layer:
     """Give the largest entry along axes, batch axis included; see `fconv.functional.amax`.
 
     Examples

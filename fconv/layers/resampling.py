@@ -19,6 +19,7 @@ __all__ = ["channel_shuffle", "pixel_shuffle", "pixel_unshuffle", "upsample"]
 
 @constructor
 def upsample(
+    *,
     size: int | Sequence[int] | None = None,
     scale_factor: float | Sequence[float] | None = None,
     mode: str = "nearest",

@@ -22,10 +22,10 @@ __all__ = ["group_norm", "layer_norm", "local_response_norm", "rms_norm"]
 @constructor
 def layer_norm(
     normalized_shape: int | Sequence[int] | None = None,
+    *,
     eps: float = 1e-5,
     elementwise_affine: bool = True,
     bias: bool = True,
-    *,
     last_axes: int = 1,
 ) -> Layer:
     """Normalise over the last axes of each sample; see `fconv.functional.layer_norm`.
@@ -70,9 +70,9 @@ def layer_norm(
 @constructor
 def rms_norm(
     normalized_shape: int | Sequence[int] | None = None,
+    *,
     eps: float | None = None,
     elementwise_affine: bool = True,
-    *,
     last_axes: int = 1,
 ) -> Layer:
     """Divide by the root mean square over the last axes; see `fconv.functional.rms_norm`.
@@ -100,7 +100,7 @@ def _over_last(
     options: dict[str, Any],
 ) -> Layer:
     name = function.__name__
-    eps = None if eps is None else number(name, "eps", eps, 0)
+    eps = None if eps is None else number(name, "eps", eps, 0, most=1)
     last_axes = whole(name, "last_axes", last_axes, 1)
     if normalized_shape is not None:
         given = normalized_shape if isinstance(normalized_shape, Sequence) else (normalized_shape,)
@@ -135,7 +135,7 @@ def _over_last(
 
 
 @constructor
-def group_norm(num_groups: int, eps: float = 1e-5, affine: bool = True) -> Layer:
+def group_norm(num_groups: int, *, eps: float = 1e-5, affine: bool = True) -> Layer:
     """Normalise groups of channels; see `fconv.functional.group_norm`.
 
     Parameters
@@ -163,7 +163,7 @@ def group_norm(num_groups: int, eps: float = 1e-5, affine: bool = True) -> Layer
     group_norm(num_groups=4, eps=1e-05, affine=True)
     """
     num_groups = whole("group_norm", "num_groups", num_groups, 1)
-    call = {"num_groups": num_groups, "eps": number("group_norm", "eps", eps, 0)}
+    call = {"num_groups": num_groups, "eps": number("group_norm", "eps", eps, 0, most=1)}
 
     def out_shape(shape: Shape) -> Shape:
         check_group_shape("group_norm", shape, num_groups)
@@ -183,7 +183,7 @@ def group_norm(num_groups: int, eps: float = 1e-5, affine: bool = True) -> Layer
 
 
 @constructor
-def local_response_norm(size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Layer:
+def local_response_norm(size: int, *, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Layer:
     """Divide by the squares of neighbouring channels; see `fconv.functional.local_response_norm`.
 
     Examples

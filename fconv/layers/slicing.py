@@ -57,7 +57,7 @@ def slice_along(dim: int, start: int | None = None, end: int | None = None, step
 
 
 @constructor
-def chunk(chunks: int, index: int, dim: int = 0) -> Layer:
+def chunk(chunks: int, index: int, *, dim: int = 0) -> Layer:
     """Give one of the pieces that torch.chunk divides an axis into.
 
     Parameters
@@ -97,7 +97,7 @@ def chunk(chunks: int, index: int, dim: int = 0) -> Layer:
 
 
 @constructor
-def split(sizes: int | Sequence[int], index: int, dim: int = 0) -> Layer:
+def split(sizes: int | Sequence[int], index: int, *, dim: int = 0) -> Layer:
     """Give one of the pieces that torch.split divides an axis into.
 
     Parameters

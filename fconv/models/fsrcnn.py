@@ -54,7 +54,7 @@ def fsrcnn(scale_factor: int = 3, num_channels: int = 1, *, d: int = 56, s: int 
         middle += [he_conv(s, 3, bias=True), prelu(s)]
     middle += [he_conv(d, 1, bias=True), prelu(d)]
     enlarge = conv_transpose2d(
-        num_channels, 9, scale, 4, output_padding=scale - 1,
+        num_channels, 9, stride=scale, padding=4, output_padding=scale - 1,
         weight_init=normal(std=0.001), bias_init=zeros(),
     )  # fmt: skip
     return compose(

@@ -104,7 +104,7 @@ def noise2noise_shallow(channels: int = 3) -> Layer:
     """
 
     def conv(out: int, stride: int) -> Layer:
-        return conv2d(out, 3, stride, 1, weight_init=kaiming_uniform())
+        return conv2d(out, 3, stride=stride, padding=1, weight_init=kaiming_uniform())
 
     return compose(
         conv(16, 2), relu(), conv(32, 2), relu(), upsample(scale_factor=4), conv(channels, 1), sigmoid()

@@ -13,7 +13,7 @@ def he_conv(
 ) -> Layer:
     """Convolve with padding that keeps the size, weights drawn by He's rule over fan_out, biases 0."""
     return conv2d(
-        channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=bias,
+        channels, kernel_size, stride=stride, padding=kernel_size // 2, groups=groups, bias=bias,
         weight_init=kaiming_normal(mode="fan_out"), bias_init=zeros(),
     )  # fmt: skip
 

@@ -112,7 +112,7 @@ def _resnet(block: _Block, depths: tuple[int, ...], num_classes: int) -> Layer:
         blocks = [block(64 * 2**i, stride if j == 0 else 1, j == 0) for j in range(depth)]
         stages[f"layer{i + 1}"] = compose(*blocks)
     return compose(
-        conv1=he_conv(64, 7, 2), bn1=batch_norm(), relu=relu(), maxpool=max_pool2d(3, 2, 1),
+        conv1=he_conv(64, 7, 2), bn1=batch_norm(), relu=relu(), maxpool=max_pool2d(3, stride=2, padding=1),
         **stages,
         avgpool=adaptive_avg_pool2d(1), flatten=flatten(), fc=linear(num_classes),
     )  # fmt: skip

@@ -81,7 +81,7 @@ def _resnet(depth: int, num_classes: int) -> Layer:
 
 
 def _conv(channels: int, stride: int = 1) -> Layer:
-    return conv2d(channels, 3, stride, 1, bias=False, weight_init=kaiming_normal())
+    return conv2d(channels, 3, stride=stride, padding=1, bias=False, weight_init=kaiming_normal())
 
 
 def _block(channels: int, halved: bool) -> Layer:

@@ -12,12 +12,12 @@ from fconv.schedules import Schedule
 @constructor
 def rmsprop(
     lr: float | Schedule = 1e-2,
+    *,
     alpha: float = 0.99,
     eps: float = 1e-8,
     weight_decay: float = 0.0,
     momentum: float = 0.0,
     centered: bool = False,
-    *,
     maximize: bool = False,
 ) -> Optimizer:
     """RMSprop, as torch.optim.RMSprop.
@@ -62,7 +62,8 @@ def rmsprop(
     >>> opt.step(p, np.array([0.1, -3.0]), opt.init(p))[0]
     array([0., 3.])
     """
-    alpha, eps, momentum = nonnegative("rmsprop", alpha=alpha, eps=eps, momentum=momentum)
+    alpha, momentum = shares("rmsprop", alpha=alpha, momentum=momentum)
+    (eps,) = nonnegative("rmsprop", eps=eps)
 
     def rule(p: Array, g: Array, own: Own, lr: float) -> tuple[Array, Own]:
         variance = own["square_avg"] * alpha + (1 - alpha) * (g * g)
@@ -82,11 +83,11 @@ def rmsprop(
 @constructor
 def adagrad(
     lr: float | Schedule = 1e-2,
+    *,
     lr_decay: float = 0.0,
     weight_decay: float = 0.0,
     initial_accumulator_value: float = 0.0,
     eps: float = 1e-10,
-    *,
     maximize: bool = False,
 ) -> Optimizer:
     """Adagrad, as torch.optim.Adagrad.
@@ -142,10 +143,10 @@ def adagrad(
 @constructor
 def adadelta(
     lr: float | Schedule = 1.0,
+    *,
     rho: float = 0.9,
     eps: float = 1e-6,
     weight_decay: float = 0.0,
-    *,
     maximize: bool = False,
 ) -> Optimizer:
     """Adadelta, as torch.optim.Adadelta.

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fconv import trees
+from fconv.arguments import shown
 from fconv.arrays import Array, check_floating, is_array, namespace, narrowed, native, widened, xp_of
 from fconv.constructors import Constructed, constructor
 from fconv.options import nonnegative
@@ -117,6 +118,11 @@ def leafwise(
         An option is no number, or negative.
     """
     if not callable(lr):
+        if trees.children(lr):
+            raise TypeError(
+                f"{name}: expected lr to be a number or a schedule, got {shown(lr)}; write "
+                f"opt = {name}(lr=0.01) and opt.init(params)"
+            )
         (lr,) = nonnegative(name, lr=lr)
     (weight_decay,) = nonnegative(name, weight_decay=weight_decay)
     kept = {"step": 0, **(numbers or {})}

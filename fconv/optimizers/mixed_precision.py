@@ -20,6 +20,7 @@ _LARGEST_SCALE, _LEAST_SCALE = 2.0**24, 2.0**-14
 @constructor
 def mixed_precision(
     opt: Optimizer,
+    *,
     init_scale: float = 2.0**15,
     growth_factor: float = 2.0,
     backoff_factor: float = 0.5,

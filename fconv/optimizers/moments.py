@@ -12,11 +12,11 @@ from fconv.schedules import Schedule
 @constructor
 def adam(
     lr: float | Schedule = 1e-3,
+    *,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float = 0.0,
     amsgrad: bool = False,
-    *,
     maximize: bool = False,
 ) -> Optimizer:
     """Adam, as torch.optim.Adam.
@@ -67,11 +67,11 @@ def adam(
 @constructor
 def adamw(
     lr: float | Schedule = 1e-3,
+    *,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float = 1e-2,
     amsgrad: bool = False,
-    *,
     maximize: bool = False,
 ) -> Optimizer:
     """Adam with decoupled weight decay, as torch.optim.AdamW.
@@ -131,12 +131,12 @@ def _adam(
 @constructor
 def nadam(
     lr: float | Schedule = 2e-3,
+    *,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float = 0.0,
     momentum_decay: float = 4e-3,
     decoupled_weight_decay: bool = False,
-    *,
     maximize: bool = False,
 ) -> Optimizer:
     """Adam with Nesterov's momentum, as torch.optim.NAdam.

@@ -5,18 +5,18 @@ from __future__ import annotations
 from fconv.arrays import Array, xp_of
 from fconv.constructors import constructor
 from fconv.optimizers.base import Optimizer, Own, leafwise, lerp, zeros
-from fconv.options import decays, nonnegative
+from fconv.options import decays, shares
 from fconv.schedules import Schedule
 
 
 @constructor
 def sgd(
     lr: float | Schedule = 1e-3,
+    *,
     momentum: float = 0.0,
     dampening: float = 0.0,
     weight_decay: float = 0.0,
     nesterov: bool = False,
-    *,
     maximize: bool = False,
 ) -> Optimizer:
     """Stochastic gradient descent, as torch.optim.SGD.
@@ -66,7 +66,7 @@ def sgd(
     >>> params["w"], state["step"]
     (array([-0.45]), 2)
     """
-    momentum, dampening = nonnegative("sgd", momentum=momentum, dampening=dampening)
+    momentum, dampening = shares("sgd", momentum=momentum, dampening=dampening)
     if nesterov and (momentum == 0 or dampening != 0):
         raise ValueError(
             f"sgd: nesterov needs a momentum and no dampening, got momentum={momentum}, dampening={dampening}"
@@ -94,9 +94,9 @@ def sgd(
 @constructor
 def lion(
     lr: float | Schedule = 1e-4,
+    *,
     betas: tuple[float, float] = (0.9, 0.99),
     weight_decay: float = 0.0,
-    *,
     maximize: bool = False,
 ) -> Optimizer:
     """Lion: steps of one size along the sign of an average.

@@ -274,7 +274,7 @@ def _reduction(name: str) -> None:
     def handler(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
         if dtype is not None:
             raise UnfitError(f"dtype={dtype} has no layer")
-        return make(name, tuple(dim) if isinstance(dim, (list, tuple)) else dim, keepdim), input
+        return make(name, tuple(dim) if isinstance(dim, (list, tuple)) else dim, keepdim=bool(keepdim)), input
 
     FUNCTIONS[name] = handler
 

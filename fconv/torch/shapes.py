@@ -133,7 +133,7 @@ def pad(input: Any, pad: Any, mode: str = "constant", value: float | None = None
     """Widen or crop the last axes."""
     if not any(pad):
         return make("identity"), input
-    return make("pad", tuple(pad), mode, value), input
+    return make("pad", tuple(pad), mode=mode, value=value), input
 
 
 @function
@@ -144,7 +144,7 @@ def chunk(input: Any, chunks: int, dim: int = 0) -> Pieces:
         size = input.shape[dim]
         each = -(-size // chunks) or 1
         count = -(-size // each)
-    return Pieces(lambda i: (make("chunk", chunks, i % count, dim), input), count)
+    return Pieces(lambda i: (make("chunk", chunks, i % count, dim=dim), input), count)
 
 
 @function
@@ -154,7 +154,7 @@ def split(input: Any, split_size_or_sections: Any = None, dim: int = 0, **named:
     if isinstance(sizes, (tuple, list)):
         sections = tuple(sizes)
         return Pieces(
-            lambda i: (make("split", sections, i % len(sections), dim), input), len(sections)
+            lambda i: (make("split", sections, i % len(sections), dim=dim), input), len(sections)
         )  # fmt: skip
     known = isinstance(input, Value) and input.shapes is not None
     count = -(-input.shape[dim] // sizes) if known else None

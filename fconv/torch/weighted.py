@@ -41,7 +41,10 @@ def _conv(d: int) -> Callable[..., Weighted]:
         params = _own(weight=weight, bias=bias)
         out, _, *kernel = weight.tensor.shape
         make = getattr(layers, f"conv{d}d")
-        layer = make(out, tuple(kernel), stride, padding, dilation, groups, bias is not None)
+        layer = make(
+            out, tuple(kernel), stride=stride, padding=padding, dilation=dilation, groups=groups,
+            bias=bias is not None,
+        )  # fmt: skip
         return Weighted(layer, (input,), params)
 
     return handler
@@ -56,8 +59,9 @@ def _conv_transpose(d: int) -> Callable[..., Weighted]:
         _, out, *kernel = weight.tensor.shape
         make = getattr(layers, f"conv_transpose{d}d")
         layer = make(
-            out * groups, tuple(kernel), stride, padding, output_padding, groups, bias is not None, dilation
-        )
+            out * groups, tuple(kernel), stride=stride, padding=padding, output_padding=output_padding,
+            groups=groups, bias=bias is not None, dilation=dilation,
+        )  # fmt: skip
         return Weighted(layer, (input,), params)
 
     return handler
@@ -66,13 +70,13 @@ def _conv_transpose(d: int) -> Callable[..., Weighted]:
 def linear(input: Any, weight: Any, bias: Any = None) -> Weighted:
     """Affine map."""
     params = _own(weight=weight, bias=bias)
-    return Weighted(layers.linear(weight.tensor.shape[0], bias is not None), (input,), params)
+    return Weighted(layers.linear(weight.tensor.shape[0], bias=bias is not None), (input,), params)
 
 
 def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Weighted:
     """Affine in each of two inputs."""
     params = _own(weight=weight, bias=bias)
-    return Weighted(layers.bilinear(weight.tensor.shape[0], bias is not None), (input1, input2), params)
+    return Weighted(layers.bilinear(weight.tensor.shape[0], bias=bias is not None), (input1, input2), params)
 
 
 def embedding(
@@ -85,7 +89,9 @@ def embedding(
     params = _own(weight=weight)
     rows, columns = weight.tensor.shape
     return Weighted(
-        layers.embedding(rows, columns, padding_idx, scale_grad_by_freq=scale_grad_by_freq), (input,), params
+        layers.embedding(rows, columns, padding_idx=padding_idx, scale_grad_by_freq=scale_grad_by_freq),
+        (input,),
+        params,
     )
 
 
@@ -103,14 +109,20 @@ def layer_norm(
     if bias is not None and weight is None:
         raise UnfitError("a bias without a weight has no layer")
     params = _own(weight=weight, bias=bias)
-    layer = layers.layer_norm(tuple(normalized_shape), eps, weight is not None, bias is not None)
+    layer = layers.layer_norm(
+        tuple(normalized_shape), eps=eps, elementwise_affine=weight is not None, bias=bias is not None
+    )
     return Weighted(layer, (input,), params)
 
 
 def rms_norm(input: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Weighted:
     """Divide by the root mean square over the last axes."""
     params = _own(weight=weight)
-    return Weighted(layers.rms_norm(tuple(normalized_shape), eps, weight is not None), (input,), params)
+    return Weighted(
+        layers.rms_norm(tuple(normalized_shape), eps=eps, elementwise_affine=weight is not None),
+        (input,),
+        params,
+    )
 
 
 def group_norm(
@@ -120,7 +132,7 @@ def group_norm(
     if (bias is None) != (weight is None):
         raise UnfitError("of weight and bias, one alone has no layer")
     params = _own(weight=weight, bias=bias)
-    return Weighted(layers.group_norm(num_groups, eps, weight is not None), (input,), params)
+    return Weighted(layers.group_norm(num_groups, eps=eps, affine=weight is not None), (input,), params)
 
 
 def _running(name: str, by_input: str) -> Callable[..., Weighted]:
@@ -139,7 +151,7 @@ def _running(name: str, by_input: str) -> Callable[..., Weighted]:
             raise UnfitError("of weight and bias, one alone has no layer")
         params = _own(weight=weight, bias=bias)
         layer = getattr(layers, name)(
-            options.get("eps", 1e-5), affine=weight is not None, track_running_stats=False
+            eps=options.get("eps", 1e-5), affine=weight is not None, track_running_stats=False
         )
         return Weighted(layer, (input,), params)
 

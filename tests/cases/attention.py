@@ -110,7 +110,7 @@ LAYERS = {
     "bilinear": (halved(fc.bilinear(3)), (4, 5)),
     "bilinear without bias": (halved(fc.bilinear(2, bias=False)), (2, 3, 4)),
     "embedding": (fc.embedding(4, 3), (5, 2)),
-    "embedding with padding": (fc.embedding(6, 3, -1), (7,)),
+    "embedding with padding": (fc.embedding(6, 3, padding_idx=-1), (7,)),
 }
 
 CALLS = [

@@ -38,7 +38,7 @@ CASES = {
 
 LAYERS = {
     "conv_transpose1d": (fc.conv_transpose1d(4, 3, stride=2, padding=1), (2, 3, 5)),
-    "conv_transpose2d": (fc.conv_transpose2d(4, 3, 2, 1, output_padding=(1, 0)), (2, 3, 4, 3)),
+    "conv_transpose2d": (fc.conv_transpose2d(4, 3, stride=2, padding=1, output_padding=(1, 0)), (2, 3, 4, 3)),
     "conv_transpose2d grouped": (fc.conv_transpose2d(4, 2, groups=2, dilation=2, bias=False), (2, 6, 3, 2)),
     "conv_transpose3d": (fc.conv_transpose3d(2, 2, padding=1), (2, 2, 3, 4, 3)),
 }

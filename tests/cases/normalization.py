@@ -100,16 +100,19 @@ LAYERS = {
     "batch_norm cumulative": (fc.batch_norm(momentum=None), (3, 2, 4)),
     "batch_norm plain": (fc.batch_norm(affine=False, track_running_stats=False), (3, 2, 4)),
     "instance_norm": (fc.instance_norm(), (3, 2, 4, 3)),
-    "instance_norm all": (fc.instance_norm(1e-3, 0.3, affine=True, track_running_stats=True), (3, 2, 4)),
+    "instance_norm all": (
+        fc.instance_norm(eps=1e-3, momentum=0.3, affine=True, track_running_stats=True),
+        (3, 2, 4),
+    ),
     "instance_norm sample": (fc.instance_norm(affine=True, ndim=2), (3, 4, 2)),
     "layer_norm": (fc.layer_norm(), (3, 2, 5)),
     "layer_norm of two axes": (fc.layer_norm(last_axes=2, eps=1e-3), (3, 2, 5)),
     "layer_norm without bias": (fc.layer_norm((2, 5), bias=False), (3, 2, 5)),
     "layer_norm plain": (fc.layer_norm(5, elementwise_affine=False), (3, 5)),
     "group_norm": (fc.group_norm(2), (3, 4, 3)),
-    "group_norm plain": (fc.group_norm(2, 1e-3, affine=False), (3, 4, 3, 2)),
+    "group_norm plain": (fc.group_norm(2, eps=1e-3, affine=False), (3, 4, 3, 2)),
     "rms_norm": (fc.rms_norm(), (3, 2, 5)),
-    "rms_norm plain": (fc.rms_norm((2, 5), 1e-3, False), (3, 2, 5)),
+    "rms_norm plain": (fc.rms_norm((2, 5), eps=1e-3, elementwise_affine=False), (3, 2, 5)),
     "local_response_norm": (fc.local_response_norm(3, alpha=0.5), (3, 4, 3)),
 }
 

@@ -99,7 +99,7 @@ def test_embedding_starts_as_pytorchs():
     assert abs(weight.mean()) < 0.02
     assert (weight[-1] == 0).all()
     assert weight.dtype == np.float32
-    own = fc.embedding(3, 2, 1, weight_init=fc.initializers.ones()).init(KEY, (3,))["weight"]
+    own = fc.embedding(3, 2, padding_idx=1, weight_init=fc.initializers.ones()).init(KEY, (3,))["weight"]
     np.testing.assert_array_equal(own, [[1, 1], [0, 0], [1, 1]])
 
 

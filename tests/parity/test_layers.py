@@ -37,13 +37,17 @@ TWINS = [
         (fc.conv3d(3, 3, padding=1, padding_mode=m), nn.Conv3d(2, 3, 3, padding=1, padding_mode=m), VOLUME)
         for m in MODES
     ),
-    (fc.conv_transpose1d(6, 3, 2, 1, 1), nn.ConvTranspose1d(4, 6, 3, 2, 1, 1), LINE),
     (
-        fc.conv_transpose2d(6, (3, 2), (2, 3), 1, (1, 2), groups=2, dilation=2),
+        fc.conv_transpose1d(6, 3, stride=2, padding=1, output_padding=1),
+        nn.ConvTranspose1d(4, 6, 3, 2, 1, 1),
+        LINE,
+    ),
+    (
+        fc.conv_transpose2d(6, (3, 2), stride=(2, 3), padding=1, output_padding=(1, 2), groups=2, dilation=2),
         nn.ConvTranspose2d(4, 6, (3, 2), (2, 3), 1, (1, 2), groups=2, dilation=2),
         PICTURE,
     ),
-    (fc.conv_transpose3d(3, 2, 2, bias=False), nn.ConvTranspose3d(2, 3, 2, 2, bias=False), VOLUME),
+    (fc.conv_transpose3d(3, 2, stride=2, bias=False), nn.ConvTranspose3d(2, 3, 2, 2, bias=False), VOLUME),
     (fc.linear(5), nn.Linear(8, 5), PICTURE),
     (fc.batch_norm(momentum=0.3), nn.BatchNorm2d(4, momentum=0.3), PICTURE),
     (fc.batch_norm(momentum=None), nn.BatchNorm1d(4, momentum=None), LINE),
@@ -65,8 +69,12 @@ TWINS = [
     (fc.glu(1), nn.GLU(1), PICTURE),
     (fc.softmin(1), nn.Softmin(1), PICTURE),
     (fc.log_sigmoid(), nn.LogSigmoid(), PICTURE),
-    (fc.max_pool2d(3, 2, 1, ceil_mode=True), nn.MaxPool2d(3, 2, 1, ceil_mode=True), PICTURE),
-    (fc.avg_pool2d(3, 2, 1, True, False), nn.AvgPool2d(3, 2, 1, True, False), PICTURE),
+    (fc.max_pool2d(3, stride=2, padding=1, ceil_mode=True), nn.MaxPool2d(3, 2, 1, ceil_mode=True), PICTURE),
+    (
+        fc.avg_pool2d(3, stride=2, padding=1, ceil_mode=True, count_include_pad=False),
+        nn.AvgPool2d(3, 2, 1, True, False),
+        PICTURE,
+    ),
     (fc.lp_pool2d(3, 2), nn.LPPool2d(3, 2), PICTURE),
     (fc.adaptive_avg_pool2d((3, 5)), nn.AdaptiveAvgPool2d((3, 5)), PICTURE),
     (fc.adaptive_max_pool2d((3, None)), nn.AdaptiveMaxPool2d((3, None)), PICTURE),

@@ -51,7 +51,7 @@ def inception():
         one=conv(2, 1),
         three=fc.compose(conv(3, 1), fc.relu(), conv(4)),
         five=fc.compose(conv(2, 1), fc.relu(), conv(3, 5)),
-        pool=fc.compose(fc.max_pool2d(3, 1, 1), conv(2, 1)),
+        pool=fc.compose(fc.max_pool2d(3, stride=1, padding=1), conv(2, 1)),
     )
 
 

@@ -43,7 +43,11 @@ def check_running(layer, module, shapes):
 def test_batch_norm_is_pytorchs(ndim, momentum, affine, track):
     module = getattr(torch.nn, f"BatchNorm{ndim}d")(3, 1e-3, momentum, affine, track)
     shape = SHAPES[ndim]
-    check_running(fc.batch_norm(1e-3, momentum, affine, track), module, [shape, (2, *shape[1:]), shape])
+    check_running(
+        fc.batch_norm(eps=1e-3, momentum=momentum, affine=affine, track_running_stats=track),
+        module,
+        [shape, (2, *shape[1:]), shape],
+    )
 
 
 def test_batch_norm_of_features_is_pytorchs():
@@ -58,7 +62,7 @@ def test_instance_norm_is_pytorchs(ndim, momentum, affine, track):
     make = getattr(torch.nn, f"InstanceNorm{ndim}d")
     shape = SHAPES[ndim]
     shapes = [shape, (1, *shape[1:]), shape[1:]]
-    layer = fc.instance_norm(1e-3, momentum, affine, track, ndim=ndim)
+    layer = fc.instance_norm(eps=1e-3, momentum=momentum, affine=affine, track_running_stats=track, ndim=ndim)
     check_running(layer, make(3, 1e-3, momentum, affine, track), shapes)
     check_running(layer, make(3, 1e-3, momentum, affine, track), shapes[::-1])
 
@@ -67,13 +71,13 @@ def test_instance_norm_is_pytorchs(ndim, momentum, affine, track):
     ("layer", "module"),
     [
         (fc.layer_norm(), torch.nn.LayerNorm(5)),
-        (fc.layer_norm((2, 5), 1e-2, bias=False), torch.nn.LayerNorm((2, 5), 1e-2, bias=False)),
-        (fc.layer_norm(5, 1e-2, False), torch.nn.LayerNorm(5, 1e-2, False)),
+        (fc.layer_norm((2, 5), eps=1e-2, bias=False), torch.nn.LayerNorm((2, 5), 1e-2, bias=False)),
+        (fc.layer_norm(5, eps=1e-2, elementwise_affine=False), torch.nn.LayerNorm(5, 1e-2, False)),
         (fc.rms_norm(last_axes=2), torch.nn.RMSNorm((2, 5))),
-        (fc.rms_norm(5, 1e-2, False), torch.nn.RMSNorm(5, 1e-2, False)),
+        (fc.rms_norm(5, eps=1e-2, elementwise_affine=False), torch.nn.RMSNorm(5, 1e-2, False)),
         (fc.group_norm(3), torch.nn.GroupNorm(3, 3)),
-        (fc.group_norm(1, 1e-2, False), torch.nn.GroupNorm(1, 3, 1e-2, False)),
-        (fc.local_response_norm(2, 0.3, 0.5, 2.0), torch.nn.LocalResponseNorm(2, 0.3, 0.5, 2.0)),
+        (fc.group_norm(1, eps=1e-2, affine=False), torch.nn.GroupNorm(1, 3, 1e-2, False)),
+        (fc.local_response_norm(2, alpha=0.3, beta=0.5, k=2.0), torch.nn.LocalResponseNorm(2, 0.3, 0.5, 2.0)),
     ],
 )
 def test_sample_norms_are_pytorchs(layer, module):

@@ -60,13 +60,16 @@ MORE = {
     "adaptive_avg_pool2d to one": (fc.adaptive_avg_pool2d(1), (2, 3, 4, 5)),
     "lp_pool1d of even power": (fc.lp_pool1d(4, 3, stride=2), (2, 3, 7)),
     "lp_pool3d of even power": (fc.lp_pool3d(2, 2), (2, 1, 5, 4, 3)),
-    "avg_pool3d plain": (fc.avg_pool3d(3, 2, 1, ceil_mode=True, count_include_pad=False), (2, 3, 5, 6, 7)),
-    "upsample by whole areas": (fc.upsample((2, 5), mode="area"), (2, 3, 4, 5)),
+    "avg_pool3d plain": (
+        fc.avg_pool3d(3, stride=2, padding=1, ceil_mode=True, count_include_pad=False),
+        (2, 3, 5, 6, 7),
+    ),
+    "upsample by whole areas": (fc.upsample(size=(2, 5), mode="area"), (2, 3, 4, 5)),
     "upsample exactly": (fc.upsample(scale_factor=1.5, mode="nearest-exact"), (2, 3, 4, 6)),
-    "upsample by corners": (fc.upsample((7, 9), mode="bilinear", align_corners=True), (2, 3, 4, 5)),
+    "upsample by corners": (fc.upsample(size=(7, 9), mode="bilinear", align_corners=True), (2, 3, 4, 5)),
     "upsample in three axes": (fc.upsample(scale_factor=(2.0, 1.5, 0.5), mode="trilinear"), (2, 3, 4, 4, 4)),
     "conv2d without padding, by rows": (
-        fc.conv2d(4, (3, 1), (2, 1), (1, 0), (1, 2), bias=False),
+        fc.conv2d(4, (3, 1), stride=(2, 1), padding=(1, 0), dilation=(1, 2), bias=False),
         (2, 3, 9, 8),
     ),
     "softplus plain": (fc.softplus(), (2, 3)),
@@ -79,9 +82,9 @@ MORE = {
     "sqrt": (fc.compose(fc.abs(), fc.sqrt()), (2, 3)),
     "reciprocal": (fc.reciprocal(), (2, 3)),
     "scale alone": (fc.scale_shift(2.0), (2, 3)),
-    "split into sizes": (fc.split((1, 2, 1), 1, 1), (2, 4, 3)),
-    "split by one size": (fc.split(3, 1, 1), (2, 4, 3)),
-    "chunk": (fc.chunk(3, 1, -1), (2, 4, 8)),
+    "split into sizes": (fc.split((1, 2, 1), 1, dim=1), (2, 4, 3)),
+    "split by one size": (fc.split(3, 1, dim=1), (2, 4, 3)),
+    "chunk": (fc.chunk(3, 1, dim=-1), (2, 4, 8)),
     "slice by steps": (fc.slice_along(1, -5, None, 2), (2, 6, 3)),
     "slice of the batch": (fc.slice_along(0, 1), (3, 2)),
     "squeeze some": (fc.squeeze((1, -1)), (2, 1, 3, 1)),
@@ -89,7 +92,7 @@ MORE = {
     "unflatten": (fc.unflatten(1, (2, -1)), (2, 6, 3)),
     "flatten all": (fc.flatten(0), (2, 4, 3)),
     "mean of all": (fc.mean(), (2, 4, 3)),
-    "amax kept": (fc.amax((1, 2), True), (2, 4, 3)),
+    "amax kept": (fc.amax((1, 2), keepdim=True), (2, 4, 3)),
     "add": (fc.add(), (*PAIR, (5,))),
     "subtract": (fc.subtract(), PAIR),
     "multiply": (fc.multiply(), PAIR),
@@ -188,9 +191,12 @@ def test_every_layer_that_is_written_is_tested():
 
 def residual():
     body = fc.compose(
-        fc.conv2d(6, 3, 2, 1, bias=False), fc.batch_norm(), fc.relu(), fc.conv2d(6, 3, 1, 1, bias=False)
+        fc.conv2d(6, 3, stride=2, padding=1, bias=False),
+        fc.batch_norm(),
+        fc.relu(),
+        fc.conv2d(6, 3, stride=1, padding=1, bias=False),
     )
-    return fc.residual(body, fc.conv2d(6, 1, 2, bias=False))
+    return fc.residual(body, fc.conv2d(6, 1, stride=2, bias=False))
 
 
 def unet():
@@ -198,7 +204,7 @@ def unet():
         {
             "stem": (fc.conv2d(5, 3, padding=1), "x"),
             "mix": (fc.compose(fc.conv2d(5, 3, padding=1), fc.tanh()), "stem"),
-            "down": (fc.conv2d(5, 3, 2, 1), "mix"),
+            "down": (fc.conv2d(5, 3, stride=2, padding=1), "mix"),
             "bottom": ("mix", "down"),
             "up": (fc.upsample(scale_factor=2), "bottom"),
             "cat": (fc.concat(), "up", "mix"),
@@ -212,8 +218,8 @@ def gated():
     return fc.graph(
         {
             "wide": (fc.conv2d(8, 1), "x"),
-            "a": (fc.chunk(2, 0, 1), "wide"),
-            "b": (fc.chunk(2, 1, 1), "wide"),
+            "a": (fc.chunk(2, 0, dim=1), "wide"),
+            "b": (fc.chunk(2, 1, dim=1), "wide"),
             "gate": (fc.sigmoid(), "b"),
             "product": (fc.multiply(), "a", "gate"),
             "layer.scale": (fc.parameter(4, 1, 1, init=fc.initializers.uniform(0.5, 2)),),

@@ -171,7 +171,7 @@ def test_averages_are_torchs(decay):
     layer = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
     net = fc.compose(fc.linear(2), fc.batch_norm())
     params = fc.from_state_dict(net.init(fc.random.key(0), (4, 3), np.float64), layer.state_dict())
-    opt = fc.ema(fc.sgd(0.1), decay)
+    opt = fc.ema(fc.sgd(0.1), decay=decay)
     state, optimizer = opt.init(params), torch.optim.SGD(layer.parameters(), lr=0.1)
     average = AveragedModel(layer, avg_fn=get_ema_avg_fn(decay))
     average.update_parameters(layer)  # its first call copies
@@ -197,18 +197,18 @@ CYCLES = [
     )
 ]  # fmt: skip
 SCHEDULES = [
-    *((schedules.step(0.3, n, g), lambda o, n=n, g=g: S.StepLR(o, n, g)) for n in (1, 7) for g in (0.1, 0.5)),
-    *((schedules.multistep(0.3, m, g), lambda o, m=m, g=g: S.MultiStepLR(o, m, g))
+    *((schedules.step(0.3, n, gamma=g), lambda o, n=n, g=g: S.StepLR(o, n, g)) for n in (1, 7) for g in (0.1, 0.5)),
+    *((schedules.multistep(0.3, m, gamma=g), lambda o, m=m, g=g: S.MultiStepLR(o, m, g))
       for m in ([5, 30], [9, 9, 2], []) for g in (0.1, 0.5)),
     *((schedules.exponential(0.3, g), lambda o, g=g: S.ExponentialLR(o, g)) for g in (0.9, 1.0)),
-    *((schedules.cosine(0.3, n, m), lambda o, n=n, m=m: S.CosineAnnealingLR(o, n, m))
+    *((schedules.cosine(0.3, n, eta_min=m), lambda o, n=n, m=m: S.CosineAnnealingLR(o, n, m))
       for n in (60, 17, 1) for m in (0.0, 0.01)),
     *((schedules.polynomial(0.3, n, p), lambda o, n=n, p=p: S.PolynomialLR(o, n, p))
       for n in (60, 5) for p in (0.5, 1.0, 2)),
-    *((schedules.warmup(0.3, a, b, n), lambda o, a=a, b=b, n=n: S.LinearLR(o, a, b, n))
+    *((schedules.warmup(0.3, start_factor=a, end_factor=b, total_iters=n), lambda o, a=a, b=b, n=n: S.LinearLR(o, a, b, n))
       for a in (1 / 3, 1.0) for b in (1.0, 0.2) for n in (5, 60)),
     *((schedules.one_cycle(0.3, 60, **c), lambda o, c=c: S.OneCycleLR(o, 0.3, 60, **c)) for c in CYCLES),
-    (schedules.join([schedules.warmup(0.3, 0.1, 1.0, 10), schedules.cosine(0.3, 50)], [10]),
+    (schedules.join([schedules.warmup(0.3, start_factor=0.1, end_factor=1.0, total_iters=10), schedules.cosine(0.3, 50)], [10]),
      lambda o: S.SequentialLR(o, [S.LinearLR(o, 0.1, 1.0, 10), S.CosineAnnealingLR(o, 50)], [10])),
     (schedules.join([schedules.constant(0.3), schedules.exponential(0.3, 0.9), schedules.step(0.3, 4)], [3, 20]),
      lambda o: S.SequentialLR(o, [S.ConstantLR(o, 1.0), S.ExponentialLR(o, 0.9), S.StepLR(o, 4)], [3, 20])),

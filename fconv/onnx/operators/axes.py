@@ -201,7 +201,7 @@ def reduction(node: Node) -> Value:
     if not axes and node.flag("noop_with_empty_axes"):
         return node.same(x)
     axes = tuple(sorted(x.axis(a) for a in axes)) if axes else tuple(range(x.rank))
-    return node.layer(make(name, axes, node.flag("keepdims", True)), x)
+    return node.layer(make(name, axes, keepdim=node.flag("keepdims", True)), x)
 
 
 @writes("mean", "sum", "amax", operators="ReduceMean, ReduceSum, ReduceMax")

@@ -41,11 +41,11 @@ def conv(node: Node) -> Value:
         f"conv{at.ndim}d",
         weight.shape[0],
         at.kernel,
-        at.stride,
-        padding,
-        at.dilation,
-        groups,
-        "bias" in params,
+        stride=at.stride,
+        padding=padding,
+        dilation=at.dilation,
+        groups=groups,
+        bias="bias" in params,
     )
     return node.layer(layer, x, params=params)
 
@@ -97,8 +97,8 @@ def conv_transpose(node: Node) -> Value:
     at, extra = _transposed(node, x, weight.shape[2:])
     low = tuple(min(pair) for pair in at.pairs)
     layer = make(
-        f"conv_transpose{at.ndim}d", channels, at.kernel, at.stride, low, extra, groups, "bias" in params,
-        at.dilation,
+        f"conv_transpose{at.ndim}d", channels, at.kernel, stride=at.stride, padding=low, output_padding=extra,
+        groups=groups, bias="bias" in params, dilation=at.dilation,
     )  # fmt: skip
     if at.symmetric:
         return node.layer(layer, x, params=params)
@@ -157,7 +157,7 @@ def _linear(node: Node, x: Value, weight: Any, bias: Any, bias_index: int = 2) -
     params = {"weight": (1, np.ascontiguousarray(weight))}
     if bias is not None:
         params["bias"] = (bias_index, bias)
-    return node.layer(make("linear", weight.shape[0], bias is not None), x, params=params)
+    return node.layer(make("linear", weight.shape[0], bias=bias is not None), x, params=params)
 
 
 @reads("Gemm", becomes="linear", refused="transA; a weight or bias that is computed, or a bias for each row")

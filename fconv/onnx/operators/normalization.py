@@ -28,7 +28,9 @@ def batch_norm(node: Node) -> Value:
     params["num_batches_tracked"] = (-1, np.zeros((), np.int64))
     # ONNX's momentum is the share of the old statistics.
     momentum = round(1 - node.number("momentum", 0.9), 7)
-    return node.layer(make("batch_norm", node.number("epsilon", 1e-5), momentum), x, params=params)
+    return node.layer(
+        make("batch_norm", eps=node.number("epsilon", 1e-5), momentum=momentum), x, params=params
+    )
 
 
 @writes("batch_norm", operators="BatchNormalization", refused="track_running_stats=False")
@@ -74,7 +76,7 @@ def instance_norm(node: Node) -> Value:
     x = node.value()
     params = {leaf: (i, node.channelled(i, x.size(1))) for i, leaf in enumerate(("weight", "bias"), start=1)}
     plain = _plain(node, params)
-    layer = make("instance_norm", node.number("epsilon", 1e-5), affine=not plain, ndim=x.rank - 2)
+    layer = make("instance_norm", eps=node.number("epsilon", 1e-5), affine=not plain, ndim=x.rank - 2)
     return node.layer(layer, x, params={} if plain else params)
 
 
@@ -103,7 +105,9 @@ def _over_last(node: Node, name: str) -> Value:
     if _plain(node, params):
         params = {}
     options = {"bias": "bias" in params} if name == "layer_norm" and params else {}
-    layer = make(name, sizes, node.number("epsilon", 1e-5), "weight" in params, **options)
+    layer = make(
+        name, sizes, eps=node.number("epsilon", 1e-5), elementwise_affine="weight" in params, **options
+    )
     return node.layer(layer, x, params=params)
 
 
@@ -165,7 +169,7 @@ def group_norm(node: Node) -> Value:
             raise UnfitError(f"expected input {i} of shape ({channels},), got {held.shape}")
         params[leaf] = (i, held)
     plain = _plain(node, params)
-    layer = make("group_norm", groups, node.number("epsilon", 1e-5), not plain)
+    layer = make("group_norm", groups, eps=node.number("epsilon", 1e-5), affine=not plain)
     return node.layer(layer, x, params={} if plain else params)
 
 
@@ -187,8 +191,10 @@ def lrn(node: Node) -> Value:
     size = node.integer("size", 0)
     if size % 2 == 0:
         raise UnfitError(EVEN)
-    numbers = (node.number("alpha", 1e-4), node.number("beta", 0.75), node.number("bias", 1.0))
-    return node.layer(make("local_response_norm", size, *numbers), node.value())
+    numbers = {
+        "alpha": node.number("alpha", 1e-4), "beta": node.number("beta", 0.75), "k": node.number("bias", 1.0)
+    }  # fmt: skip
+    return node.layer(make("local_response_norm", size, **numbers), node.value())
 
 
 @writes(

@@ -38,7 +38,17 @@ def max_pool(node: Node) -> Value:
     x, ceil = node.value(), node.flag("ceil_mode")
     at = window(node, x, None)
     x, padding = _padded(node, x, at, ceil, -np.inf)
-    return node.layer(make(f"max_pool{at.ndim}d", at.kernel, at.stride, padding, at.dilation, ceil), x)
+    return node.layer(
+        make(
+            f"max_pool{at.ndim}d",
+            at.kernel,
+            stride=at.stride,
+            padding=padding,
+            dilation=at.dilation,
+            ceil_mode=ceil,
+        ),
+        x,
+    )
 
 
 @reads(
@@ -55,7 +65,17 @@ def avg_pool(node: Node) -> Value:
     if not _slight(at) and not counted:
         raise UnfitError(f"pads {at.pairs} that do not count in the mean have no layer")
     x, padding = _padded(node, x, at, ceil, 0.0)
-    return node.layer(make(f"avg_pool{at.ndim}d", at.kernel, at.stride, padding, ceil, counted), x)
+    return node.layer(
+        make(
+            f"avg_pool{at.ndim}d",
+            at.kernel,
+            stride=at.stride,
+            padding=padding,
+            ceil_mode=ceil,
+            count_include_pad=counted,
+        ),
+        x,
+    )
 
 
 @reads(
@@ -73,7 +93,7 @@ def lp_pool(node: Node) -> Value:
         raise UnfitError("ceil_mode, under which PyTorch's layer weighs the windows that hang over the edge")
     x = x if p % 2 == 0 else node.step(make("abs"), x)
     x = widened(node, x, at.pairs)
-    return node.layer(make(f"lp_pool{at.ndim}d", p, at.kernel, at.stride), x)
+    return node.layer(make(f"lp_pool{at.ndim}d", p, at.kernel, stride=at.stride), x)
 
 
 @reads("GlobalAveragePool", becomes="global_avg_pool")

@@ -161,7 +161,9 @@ def pad(node: Node) -> Value:
     if first is None:
         return node.same(x)
     widths = [width for axis in range(x.rank - 1, first - 1, -1) for width in by_axis.get(axis, (0, 0))]
-    return node.layer(make("pad", tuple(widths), ours, fill if ours == "constant" and fill else None), x)
+    return node.layer(
+        make("pad", tuple(widths), mode=ours, value=fill if ours == "constant" and fill else None), x
+    )
 
 
 @writes("pad", operators="Pad")
@@ -194,7 +196,12 @@ def col2im(node: Node) -> Value:
     if len(image) != 2 or len(block) != 2 or pads is None or pads[:2] != pads[2:]:
         raise UnfitError("three spatial axes, or pads that differ before and after an axis, have no layer")
     layer = make(
-        "fold", image, block, node.integers("dilations", (1, 1)), pads[:2], node.integers("strides", (1, 1))
+        "fold",
+        image,
+        block,
+        dilation=node.integers("dilations", (1, 1)),
+        padding=pads[:2],
+        stride=node.integers("strides", (1, 1)),
     )
     return node.layer(layer, node.value())
 
