@@ -43,10 +43,14 @@ class Vjp(Protocol):
 
 
 class LayerPullback(Protocol):
-    """``pullback(g, input_grad=True) -> (dparams, dx)``."""
+    """``pullback(g, input_grad=True) -> (dparams, dx)``.
+
+    One that can compute the gradients of some parameters alone takes the keyword-only option ``wrt``
+    too, a set of their names, or None for all.
+    """
 
     def __call__(self, g: Any, input_grad: bool = True) -> tuple[Params, Any]:
-        """Give the gradients; dx is None where `input_grad` is False."""
+        """Return the gradients; dx is None where `input_grad` is False."""
         ...
 
 
@@ -86,6 +90,17 @@ class Wiring(NamedTuple):
     outputs: tuple[str, ...]
     lone_input: bool = True
     lone_output: bool = True
+
+
+class Rebuilding(NamedTuple):
+    """How a network is made anew of other layers.
+
+    ``of(f)`` is the network in which ``f(path, layer)`` stands for each layer, with the path to its
+    parameters within the network's. It holds for a network whose `forward` is this one.
+    """
+
+    forward: Forward
+    of: Callable[[Callable[[tuple[str, ...], Layer], Layer]], Layer]
 
 
 def _no_wiring(shape: Any) -> None:
@@ -135,6 +150,10 @@ class Layer(Constructed):
         parameters that are one array.
     multiply_adds : callable
         ``multiply_adds(shape) -> int``, what one call costs.
+    rebuilding : Rebuilding, optional
+        How a network is made anew of other layers.
+    trained : bool
+        Otherwise all its parameters are frozen: their gradients are None.
 
     Examples
     --------
@@ -163,6 +182,8 @@ class Layer(Constructed):
     wiring: Callable[[Any], Wiring | None] = _no_wiring
     buffers: frozenset[str] = frozenset()
     multiply_adds: Callable[[Any], int] = _no_cost
+    rebuilding: Rebuilding | None = None
+    trained: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
@@ -256,8 +277,26 @@ def buffers_of(layer: Layer) -> frozenset[str]:
     return layer.buffers.union(*(buffers_of(child) for child in layer.children.values()))
 
 
+def has_trained(layer: Layer, params: Params) -> bool:
+    """Tell whether a layer has parameters that are not frozen."""
+    return layer.trained and bool(trees.leaves(params))
+
+
+def params_at(params: Params, path: tuple[str, ...] | None) -> Params:
+    """Return the part of a network's parameters that a step of its wiring uses.
+
+    Examples
+    --------
+    >>> params_at(({"weight": 1}, ()), ("0",))
+    {'weight': 1}
+    """
+    for name in path or ():
+        params = dict(trees.children(params) or ())[name]
+    return () if path is None else params
+
+
 def no_gradient(params: Params) -> Params:
-    """Give the gradient of parameters that are not trained: their structure with None for leaves."""
+    """Return the gradient of parameters that are not trained: their structure with None for leaves."""
     return trees.map(lambda _: None, params)
 
 

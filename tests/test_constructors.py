@@ -130,6 +130,7 @@ OTHERS = [
     *(f"fc.{name}()" for name in ("sgd", "lion", "adam", "adamw", "nadam", "rmsprop", "adagrad", "adadelta")),
     "fc.sgd(0.1)", "fc.sgd(0.1, momentum=0.9)", "fc.sgd(schedules.step(0.1, 3))", "fc.sgd(halving)",
     "fc.clip_by_global_norm(fc.sgd(), 1.0)", "fc.clip_by_global_norm(fc.adam(), 1.0)", "fc.clip_by_value(fc.sgd(), 1.0)",
+    "fc.by_name({'*': fc.sgd()})", "fc.by_name({'*': fc.adam()})", "fc.masked(fc.sgd(), '*')", "fc.frozen(fc.sgd(), '*')",
     "fc.accumulate_gradients(fc.sgd(), 4)", "fc.ema(fc.sgd())", "fc.ema(fc.sgd(), 0.9)", "fc.mixed_precision(fc.sgd())",
     "fc.ema(fc.clip_by_value(fc.sgd(schedules.cosine(0.1, 5)), 2.0))",
     "schedules.constant(0.1)", "schedules.step(0.1, 3)", "schedules.multistep(0.1, [2, 4])",

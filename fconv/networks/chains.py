@@ -6,10 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from fconv import random, trees
+from fconv import random
 from fconv.arrays import Array, Shape
 from fconv.constructors import constructor
-from fconv.layer import Layer, LayerPullback, Params, Step, Wiring, located, no_gradient
+from fconv.layer import (
+    Layer,
+    LayerPullback,
+    Params,
+    Rebuilding,
+    Step,
+    Wiring,
+    has_trained,
+    located,
+    no_gradient,
+)
 from fconv.networks.members import Members
 
 
@@ -81,8 +91,9 @@ def chain(title: str, members: Members) -> Layer:
                 x, new, pullback = layer.forward(part, x, train=train, key=k)
             refreshed.append(new)
             pullbacks.append(pullback)
-        # Where the input's gradient is not asked for, nothing before the first parameters is needed.
-        first = next((i for i, part in enumerate(parts) if trees.leaves(part)), count)
+        # Where the input's gradient is not asked for, nothing before the first trained parameters is needed.
+        trained = (has_trained(layer, part) for layer, part in zip(members.layers, parts, strict=True))
+        first = next((i for i, wanted in enumerate(trained) if wanted), count)
 
         def pull(g: Any, input_grad: bool = True) -> tuple[Params, Any]:
             grads = [no_gradient(part) for part in parts]
@@ -121,4 +132,5 @@ def chain(title: str, members: Members) -> Layer:
         name=title,
         children=members.children,
         wiring=lambda shape: wiring,
+        rebuilding=Rebuilding(forward, lambda f: chain(title, members.mapped(f))),
     )

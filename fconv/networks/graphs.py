@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fconv import random, trees
+from fconv import random
 from fconv.arrays import Array, describe
 from fconv.constructors import constructor
-from fconv.layer import Layer, LayerPullback, Params, Step, Wiring, located, no_gradient
+from fconv.layer import (
+    Layer,
+    LayerPullback,
+    Params,
+    Rebuilding,
+    Step,
+    Wiring,
+    has_trained,
+    located,
+    no_gradient,
+)
 from fconv.networks.members import Members, add_gradients
 
 
@@ -179,12 +189,20 @@ def graph(
     ) -> tuple[Params, Any]:
         return forward(params, x, train=train, key=key)[2](g)
 
+    def rebuilt(f: Callable[[tuple[str, ...], Layer], Layer]) -> Layer:
+        layers = members.mapped(f).children
+        return graph(
+            {name: (layers.get(name, node[0]), *node[1:]) for name, node in nodes.items()},
+            inputs=inputs, outputs=outputs,
+        )  # fmt: skip
+
     wired = tuple(Step(node.name, node.layer, node.sources, (node.owner,)) for node in order)
     wiring = Wiring(wired, in_names, out_names, lone_in, lone_out)
 
     return Layer(
         init=init, apply=apply, vjp=vjp, out_shape=lambda shape: leaving(shapes_of(shape)),
         forward=forward, name="graph", children=members.children, wiring=lambda shape: wiring,
+        rebuilding=Rebuilding(forward, rebuilt),
     )  # fmt: skip
 
 
@@ -283,6 +301,6 @@ def _needed(order: list[_Node], parts: Mapping[str, Params], asked: tuple[str, .
     """Name the nodes whose gradient somebody needs: parameters or an input lie before them."""
     needed = set(asked)
     for node in order:
-        if trees.leaves(parts[node.owner]) or any(source in needed for source in node.sources):
+        if has_trained(node.layer, parts[node.owner]) or any(source in needed for source in node.sources):
             needed.add(node.name)
     return needed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fconv import random, trees
@@ -35,7 +35,7 @@ class Members:
     def __init__(
         self, title: str, names: Sequence[str], layers: Sequence[Any], *, by_name: bool, dots: bool = False
     ) -> None:
-        self.title, self.names, self._by_name = title, tuple(names), by_name
+        self.title, self.names, self._by_name, self._dots = title, tuple(names), by_name, dots
         if not dots and (dotted := [name for name in names if "." in name]):
             raise ValueError(
                 f"{title}: a name holds no dot, got {dotted[0]!r}; dots divide the names in a state dict"
@@ -48,6 +48,11 @@ class Members:
     def children(self) -> dict[str, Layer]:
         """The layers by name."""
         return dict(zip(self.names, self.layers, strict=True))
+
+    def mapped(self, f: Callable[[tuple[str, ...], Layer], Layer]) -> Members:
+        """Return members of the same names with other layers, ``f((name,), layer)``."""
+        layers = [f((name,), layer) for name, layer in zip(self.names, self.layers, strict=True)]
+        return Members(self.title, self.names, layers, by_name=self._by_name, dots=self._dots)
 
     def pack(self, parts: Sequence[Params]) -> Params:
         """Put the parameters of each layer together."""
@@ -85,4 +90,6 @@ class Members:
 
 def add_gradients(a: Params, b: Params) -> Params:
     """Add two gradients of the same parameters; what is not trained stays None."""
+    if a is None or b is None:
+        return b if a is None else a
     return trees.map(lambda x, y: x + y, a, b)

@@ -9,7 +9,7 @@ import numpy as np
 from fconv import random
 from fconv.arrays import Array
 from fconv.constructors import constructor
-from fconv.layer import Layer, LayerPullback, Params, Step, Wiring, as_layer, located
+from fconv.layer import Layer, LayerPullback, Params, Rebuilding, Step, Wiring, as_layer, located
 from fconv.networks.chains import chain
 from fconv.networks.members import Members, add_gradients
 
@@ -110,4 +110,5 @@ def _shared(one: Layer, n: int) -> Layer:
     return Layer(
         init=init, apply=apply, vjp=vjp, out_shape=out_shape, forward=forward, name="repeat",
         options={"n": n, "shared": True}, children={f"{n} times": one}, wiring=lambda shape: wiring,
+        rebuilding=Rebuilding(forward, lambda f: _shared(f((), one), n)),
     )  # fmt: skip
