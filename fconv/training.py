@@ -11,7 +11,7 @@ from fconv import random, trees
 from fconv.arrays import Array, Shape, is_array, widened
 from fconv.freezing import partly_trained
 from fconv.layer import Layer, Params, as_layer
-from fconv.losses import Loss, loss_forward
+from fconv.loss import Loss, loss_forward
 from fconv.optimizers import Optimizer
 from fconv.patterns import as_patterns, matched, names_of
 

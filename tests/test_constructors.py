@@ -125,6 +125,8 @@ OTHERS = [
         "mse", "l1", "smooth_l1", "huber", "poisson_nll", "gaussian_nll", "bce", "bce_with_logits", "nll",
         "cross_entropy", "kl_div", "hinge_embedding", "margin_ranking", "soft_margin", "triplet_margin",
         "cosine_embedding", "ssim", "total_variation")),
+    "fc.l1_penalty()", "fc.l2_penalty()", "fc.losses_by_name({'a': (1, fc.mse_loss())})",
+    "fc.losses_by_name({'a': (2, fc.mse_loss())})", "fc.mse_loss() + 0.1 * fc.l1_loss()", "2 * fc.mse_loss()",
     "fc.mse_loss('sum')", "fc.bce_loss(np.array([1.0, 2.0]))", "fc.bce_loss(np.array([1.0, 3.0]))",
     "fc.bce_loss(np.array([1.0, 2.0], np.float32))", "fc.bce_loss(np.array([1.0, np.nan]))",
     *(f"fc.{name}()" for name in ("sgd", "lion", "adam", "adamw", "nadam", "rmsprop", "adagrad", "adadelta")),
