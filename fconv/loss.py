@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 from fconv import trees
@@ -143,18 +144,11 @@ def weighted_sum(*terms: tuple[float, Any]) -> Loss:
     """
 
     def added(y: Any, grads: list[Any]) -> Any:
-        total = grads[0]
-        for grad in grads[1:]:
-            total = trees.map(lambda _, a, b: _plus(a, b), y, total, grad)
-        return total
+        return reduce(trees.add, grads)
 
     return _summed(
         "weighted_sum", lambda y, target: [(w, loss, y, target) for w, loss in terms], added, terms=terms
     )
-
-
-def _plus(a: Any, b: Any) -> Any:
-    return b if a is None else a if b is None else a + b
 
 
 @constructor

@@ -111,6 +111,8 @@ LAYERS = {
     "fc.graph({'a': (fc.linear(3), 'x'), 'b': ('a', 'a'), 'c': (fc.add(), 'b', 'a')})": (2, 3),
     "fc.graph({'a': [fc.relu(), 'p'], 'b': [fc.add(), 'q', 'p']}, inputs=['p', 'q'], outputs=['a', 'b'])":
         {"p": (2, 3), "q": (2, 3)},
+    "fc.with_outputs(fc.compose(fc.linear(3), fc.relu()), ['0', '1'])": (2, 3),
+    "fc.with_outputs(fc.compose(fc.linear(3), fc.relu()), '0')": (2, 3),
     "models.lenet(num_classes=3)": (1, 1, 16, 16), "models.resnet20()": (1, 3, 8, 8), "models.resnet32()": None,
     "models.resnet56()": None, "models.resnet18()": None, "models.resnet34()": None,
     "models.resnet18(5)": None, "models.resnet50()": None, "models.resnet50(zero_init_residual=True)": (2, 1, 32, 32),
@@ -161,7 +163,7 @@ def test_every_constructor_is_here():
         name for module in (schedules, initializers) for name, made in vars(module).items()
         if hasattr(made, "__wrapped__") and not name.startswith("_")
     }  # fmt: skip
-    others = {"Loss", "Optimizer", "Summary", "summary", "ema_params", "MODELS", "Model"}
+    others = {"Loss", "Optimizer", "Summary", "summary", "part", "ema_params", "MODELS", "Model"}
     assert public - others <= called
 
 

@@ -116,6 +116,10 @@ def chain(title: str, members: Members) -> Layer:
                 shape = layer.out_shape(shape)
         return shape
 
+    def cut(part: slice) -> Layer:
+        kept = list(members.children.items())[part]
+        return compose(**dict(kept)) if members.by_name else compose(*(layer for _, layer in kept))
+
     arrivals = ("input", *members.names)
     wired = tuple(
         Step(name, layer, (source,), (name,))
@@ -132,5 +136,5 @@ def chain(title: str, members: Members) -> Layer:
         name=title,
         children=members.children,
         wiring=lambda shape: wiring,
-        rebuilding=Rebuilding(forward, lambda f: chain(title, members.mapped(f))),
+        rebuilding=Rebuilding(forward, lambda f: chain(title, members.mapped(f)), cut),
     )
