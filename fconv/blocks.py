@@ -11,7 +11,7 @@ import numpy as np
 from fconv.arrays import Array, Shape
 from fconv.constructors import constructor
 from fconv.geometry import Padding, Size
-from fconv.layer import Layer, LayerPullback, Params, Wiring, as_layer, buffers_of
+from fconv.layer import Layer, LayerPullback, Params, Rebuilding, Wiring, as_layer, buffers_of
 from fconv.layers import adaptive_avg_pool2d, conv2d, relu, sigmoid
 from fconv.layers.from_function import check_shape
 from fconv.networks import compose, graph, multiply
@@ -201,6 +201,13 @@ def _by_channels(name: str, build: Callable[[int], Layer], options: Mapping[str,
     def out_shape(shape: Shape) -> Shape:
         return of(shape).out_shape(shape)
 
+    def rebuilt(f: Callable[[tuple[str, ...], Layer], Layer]) -> Layer:
+        def inside(channels: int) -> Layer:
+            layer = build(channels)
+            return layer if layer.rebuilding is None else layer.rebuilding.of(f)
+
+        return _by_channels(name, inside, options)
+
     def wiring(shape: Shape | None) -> Wiring | None:
         if shape is None:
             raise ValueError(
@@ -217,5 +224,6 @@ def _by_channels(name: str, build: Callable[[int], Layer], options: Mapping[str,
         name=name,
         options=options,
         wiring=wiring,
+        rebuilding=Rebuilding(forward, rebuilt),
         buffers=buffers_of(built(1)),
     )

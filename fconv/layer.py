@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from fconv import trees
 from fconv.arrays import Array, Shape, describe
 from fconv.constructors import Constructed
+from fconv.patterns import nearest
 
 Params: TypeAlias = Any
 """A nested dict, tuple or list of arrays; ``()`` where a layer has no parameters."""
@@ -43,10 +44,14 @@ class Vjp(Protocol):
 
 
 class LayerPullback(Protocol):
-    """``pullback(g, input_grad=True) -> (dparams, dx)``."""
+    """``pullback(g, input_grad=True) -> (dparams, dx)``.
+
+    One that can compute the gradients of some parameters alone takes the keyword-only option ``wrt``
+    too, a set of their names, or None for all.
+    """
 
     def __call__(self, g: Any, input_grad: bool = True) -> tuple[Params, Any]:
-        """Give the gradients; dx is None where `input_grad` is False."""
+        """Return the gradients; dx is None where `input_grad` is False."""
         ...
 
 
@@ -86,6 +91,19 @@ class Wiring(NamedTuple):
     outputs: tuple[str, ...]
     lone_input: bool = True
     lone_output: bool = True
+
+
+class Rebuilding(NamedTuple):
+    """How a network is made anew of other layers.
+
+    ``of(f)`` is the network in which ``f(path, layer)`` stands for each layer, with the path to its
+    parameters within the network's. ``cut(slice)`` is the network of some of its layers, None where
+    they do not stand one after another. Both hold for a network whose `forward` is this one.
+    """
+
+    forward: Forward
+    of: Callable[[Callable[[tuple[str, ...], Layer], Layer]], Layer]
+    cut: Callable[[slice], Layer] | None = None
 
 
 def _no_wiring(shape: Any) -> None:
@@ -135,6 +153,10 @@ class Layer(Constructed):
         parameters that are one array.
     multiply_adds : callable
         ``multiply_adds(shape) -> int``, what one call costs.
+    rebuilding : Rebuilding, optional
+        How a network is made anew of other layers.
+    trained : bool
+        Otherwise all its parameters are frozen: their gradients are None.
 
     Examples
     --------
@@ -163,6 +185,8 @@ class Layer(Constructed):
     wiring: Callable[[Any], Wiring | None] = _no_wiring
     buffers: frozenset[str] = frozenset()
     multiply_adds: Callable[[Any], int] = _no_cost
+    rebuilding: Rebuilding | None = None
+    trained: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
@@ -181,6 +205,45 @@ class Layer(Constructed):
 
         return y, params, pullback
 
+    def __getitem__(self, index: int | slice | str) -> Layer:
+        """Return a layer inside by position or dotted name, or the network of a slice.
+
+        Examples
+        --------
+        >>> from fconv.layers import linear, relu
+        >>> from fconv.networks import compose
+        >>> net = compose(body=compose(linear(8), relu()), head=linear(2))
+        >>> net["body.1"], net[1] == net["head"]
+        (relu(), True)
+        >>> net[:1].out_shape((4, 3))
+        (4, 8)
+        """
+        if isinstance(index, str):
+            return self._inside(index, index)
+        if isinstance(index, slice):
+            cut = self.rebuilding and self.rebuilding.forward is self.forward and self.rebuilding.cut
+            if not cut:
+                raise TypeError(f"{self.name}: only chains and graphs of layers have slices")
+            return cut(index)
+        if isinstance(index, bool) or not hasattr(index, "__index__"):
+            raise TypeError(f"{self.name}: expected a position, a slice or a name, got {index!r}")
+        inside = list(self.children.values())
+        if not -len(inside) <= index < len(inside):
+            raise IndexError(f"{self.name}: expected a position below {len(inside)}, got {index}")
+        return inside[index]
+
+    def _inside(self, name: str, whole: str) -> Layer:
+        """Follow a dotted name; a name of one layer may hold dots itself."""
+        for child in sorted(self.children, key=len, reverse=True):
+            if name == child:
+                return self.children[child]
+            if name.startswith(f"{child}."):
+                return self.children[child]._inside(name[len(child) + 1 :], whole)
+        before = whole[: len(whole) - len(name)]
+        known = [before + child for child in self.children]
+        found = nearest(whole, known) if known else f"{self.name} holds no layers by name"
+        raise MissingLayerError(f"{self.name}: there is no layer {whole!r}; {found}")
+
     def _arguments(self) -> dict[str, Any]:
         # An option stands there as it is meant: a kernel_size of 3 is one of (3, 3).
         given = super()._arguments()
@@ -192,6 +255,12 @@ class Layer(Constructed):
             lines = [f"  {name}: {child!r}".replace("\n", "\n  ") for name, child in self.children.items()]
             return "\n".join([f"{self.name}(", *lines, ")"])
         return f"{self.name}({', '.join(f'{k}={v!r}' for k, v in self.options.items())})"
+
+
+class MissingLayerError(KeyError, ValueError):
+    """A network has no layer of this name."""
+
+    __str__ = ValueError.__str__
 
 
 def as_layer(where: str, value: Any) -> Layer:
@@ -256,8 +325,26 @@ def buffers_of(layer: Layer) -> frozenset[str]:
     return layer.buffers.union(*(buffers_of(child) for child in layer.children.values()))
 
 
+def has_trained(layer: Layer, params: Params) -> bool:
+    """Tell whether a layer has parameters that are not frozen."""
+    return layer.trained and bool(trees.leaves(params))
+
+
+def params_at(params: Params, path: tuple[str, ...] | None) -> Params:
+    """Return the part of a network's parameters that a step of its wiring uses.
+
+    Examples
+    --------
+    >>> params_at(({"weight": 1}, ()), ("0",))
+    {'weight': 1}
+    """
+    for name in path or ():
+        params = dict(trees.children(params) or ())[name]
+    return () if path is None else params
+
+
 def no_gradient(params: Params) -> Params:
-    """Give the gradient of parameters that are not trained: their structure with None for leaves."""
+    """Return the gradient of parameters that are not trained: their structure with None for leaves."""
     return trees.map(lambda _: None, params)
 
 

@@ -7,14 +7,14 @@ them as `y`, and its gradient is a tuple too; its docstring names them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from fconv import functional as F
-from fconv.arrays import Array
-from fconv.constructors import Constructed, constructor
+from fconv.arrays import Array, xp_of
+from fconv.constructors import constructor
 from fconv.functional.core import Differentiable
 from fconv.functional.reduction import BatchReduction, Reduction, check_reduction
+from fconv.loss import Loss, loss_forward, losses_by_name
 from fconv.options import number, whole
 
 __all__ = [
@@ -28,6 +28,9 @@ __all__ = [
     "huber_loss",
     "kl_div_loss",
     "l1_loss",
+    "l1_penalty",
+    "l2_penalty",
+    "losses_by_name",
     "margin_ranking_loss",
     "mse_loss",
     "nll_loss",
@@ -38,39 +41,6 @@ __all__ = [
     "total_variation_loss",
     "triplet_margin_loss",
 ]
-
-
-@dataclass(frozen=True, repr=False, eq=False)
-class Loss(Constructed):
-    """A loss: its value and its gradient.
-
-    Losses are equal, and pickle, as layers do: by the call that made them.
-
-    Attributes
-    ----------
-    apply : callable
-        ``apply(y, target) -> scalar``.
-    vjp : callable
-        ``vjp(y, target, g=1.0) -> dy``, the gradient of ``g * loss``.
-    forward : callable
-        ``forward(y, target) -> (scalar, pullback)`` with ``pullback(g=1.0) -> dy``, which
-        computes nothing twice. Derived from `apply` and `vjp` where it is not given.
-    name : str
-        What error messages call it.
-    """
-
-    apply: Callable[[Any, Any], Any]
-    vjp: Callable[..., Any]
-    forward: Callable[[Any, Any], tuple[Any, Callable[..., Any]]] | None = None
-    name: str = "loss"
-
-
-def loss_forward(loss: Any, y: Any, target: Any) -> tuple[Any, Callable[..., Any]]:
-    """Give a loss and its pullback, from `loss.forward` or, where there is none, `apply` and `vjp`."""
-    forward = getattr(loss, "forward", None)
-    if forward is not None:
-        return forward(y, target)
-    return loss.apply(y, target), lambda g=1.0: loss.vjp(y, target, g)
 
 
 def _from_function(function: Differentiable[...], *inputs: str, **options: Any) -> Loss:
@@ -129,6 +99,58 @@ def l1_loss(*, reduction: Reduction = "mean") -> Loss:
     """Absolute difference; see `fconv.functional.l1_loss`."""
     check_reduction("l1_loss", reduction)
     return _from_function(F.l1_loss, reduction=reduction)
+
+
+@constructor
+def l1_penalty() -> Loss:
+    """Sum of absolute values of an activation or parameter.
+
+    There is no target: it is passed over, and may be None. With `fconv.with_outputs` and
+    `losses_by_name` it penalises what a ready network computes on the way, or its parameters.
+
+    References
+    ----------
+    tf.keras.regularizers.L1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> l1_penalty().vjp(np.array([2.0, -3.0]), None)
+    array([ 1., -1.])
+    """
+    return _penalty(F.l1_loss)
+
+
+@constructor
+def l2_penalty() -> Loss:
+    """Sum of squares of an activation or parameter; see `l1_penalty`.
+
+    References
+    ----------
+    tf.keras.regularizers.L2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(l2_penalty().apply(np.array([2.0, -3.0]), None))
+    13.0
+    """
+    return _penalty(F.mse_loss)
+
+
+def _penalty(function: Differentiable[...]) -> Loss:
+    """Make the loss of a distance from 0, summed."""
+    distance = _from_function(function, reduction="sum")
+
+    def zeros(y: Any) -> Array:
+        return xp_of(y).zeros_like(y)
+
+    return Loss(
+        apply=lambda y, target: distance.apply(y, zeros(y)),
+        vjp=lambda y, target, g=1.0: distance.vjp(y, zeros(y), g),
+        forward=lambda y, target: loss_forward(distance, y, zeros(y)),
+        name="penalty",
+    )
 
 
 @constructor

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fconv import random, trees
 from fconv.arrays import Array, Shape, is_array, widened
+from fconv.freezing import partly_trained
 from fconv.layer import Layer, Params, as_layer
-from fconv.losses import Loss, loss_forward
+from fconv.loss import Loss, loss_forward
 from fconv.optimizers import Optimizer
+from fconv.patterns import as_patterns, matched, names_of
 
 
-def value_and_grad(net: Layer, loss: Loss) -> Callable[..., tuple[Any, Params, Params]]:
-    """Make the function that gives the loss of a batch and the gradient of the parameters.
+def value_and_grad(
+    net: Layer,
+    loss: Loss,
+    *,
+    trainable: str | Sequence[str] | None = None,
+    outputs: bool = False,
+    wrt: str | Sequence[str] = "params",
+) -> Callable[..., tuple[Any, ...]]:
+    """Make the function that computes the loss of a batch and the gradient of the parameters.
 
     Parameters
     ----------
@@ -23,20 +32,32 @@ def value_and_grad(net: Layer, loss: Loss) -> Callable[..., tuple[Any, Params, P
         A layer or network.
     loss : Loss
         From `fconv.losses`, or anything with its `apply` and `vjp`.
+    trainable : str or sequence of str, optional
+        Patterns over the dotted names of a state dict, such as ``"head.*"`` or ``"*.bias"``; the name of
+        a layer stands for all that it holds. Parameters that fit none are frozen: their gradients are
+        None and cost nothing, and a layer without any other, such as a frozen batch norm, stays in
+        inference mode. By default everything is trained.
+    outputs : bool
+        Return the network's output of the same forward pass too, as the last value.
+    wrt : {"params", "x"} or both in a tuple
+        What the gradient is taken of: with ``"x"`` it is that of the input alone, with
+        ``("params", "x")`` the pair. What is not asked for costs nothing.
 
     Returns
     -------
     callable
-        ``(params, x, target, *, key=None, scale=None) -> (loss, grads, params)``, in training mode.
-        `grads` has the structure of `params`; the returned params hold refreshed running
-        statistics and are otherwise the arrays that were given. With a `scale`, an array of no
-        axes, the gradients are those of the loss times the scale, and the loss of a float16
-        output is taken in float32.
+        ``(params, x, target, *, key=None, scale=None, train=True) -> (loss, grads, params)``, in training
+        mode unless `train` is False. `grads` has the structure of `params`; the returned params hold
+        refreshed running statistics and are otherwise the arrays that were given. With a `scale`, an array
+        of no axes, the gradients are those of the loss times the scale, and the loss of a float16
+        output is taken in float32. It raises a ValueError for a pattern that fits no parameter.
 
     Raises
     ------
     TypeError
-        `net` is no layer, or `loss` no loss.
+        `net` is no layer, `loss` no loss, or a pattern no text.
+    ValueError
+        `wrt` is something else.
 
     Examples
     --------
@@ -47,18 +68,47 @@ def value_and_grad(net: Layer, loss: Loss) -> Callable[..., tuple[Any, Params, P
     >>> loss, grads, params = f({"weight": np.array([[2.0]])}, np.array([[3.0]]), np.array([[0.0]]))
     >>> float(loss), grads
     (36.0, {'weight': array([[36.]])})
+
+    The gradient of the input, for a saliency map:
+
+    >>> g = value_and_grad(net, mse_loss(), wrt="x")
+    >>> g({"weight": np.array([[2.0]])}, np.array([[3.0]]), np.array([[0.0]]), train=False)[1]
+    array([[24.]])
     """
     net = as_layer("value_and_grad", net)
     if not (callable(getattr(loss, "apply", None)) and callable(getattr(loss, "vjp", None))):
         raise TypeError(f"value_and_grad: expected a loss with apply and vjp, got {loss!r}; was it called?")
 
+    patterns = None if trainable is None else as_patterns("value_and_grad: trainable", trainable)
+    asked = (wrt,) if isinstance(wrt, str) else tuple(wrt)
+    if not asked or not set(asked) <= {"params", "x"}:
+        raise ValueError(f'value_and_grad: expected wrt to be "params", "x" or ("params", "x"), got {wrt!r}')
+
+    last: list[tuple[tuple[str, ...], Layer]] = []  # a run has one set of names
+
+    def selected(params: Params) -> Layer:
+        if patterns is None and "params" in asked:
+            return net
+        names = names_of(params)
+        if not last or last[0][0] != names:
+            live = None if patterns is None else matched("value_and_grad: trainable", patterns, names)
+            wanted = (names if live is None else live) if "params" in asked else ()
+            last[:] = [(names, partly_trained(net, params, frozenset(wanted), live))]
+        return last[0][1]
+
     def function(
-        params: Params, x: Any, target: Any, *, key: Array | None = None, scale: Array | None = None
-    ) -> tuple[Any, Params, Params]:
+        params: Params,
+        x: Any,
+        target: Any,
+        *,
+        key: Array | None = None,
+        scale: Array | None = None,
+        train: bool = True,
+    ) -> tuple[Any, ...]:
         if key is not None:
             random.check_key("value_and_grad", key)
-        y, refreshed, pullback = net.forward(params, x, train=True, key=key)
-        narrow = y
+        y, refreshed, pullback = selected(params).forward(params, x, train=train, key=key)
+        output = narrow = y
         if scale is not None:
             y, target = trees.map(_wide, y), trees.map(_wide, target)
         value, loss_pullback = loss_forward(loss, y, target)
@@ -67,14 +117,18 @@ def value_and_grad(net: Layer, loss: Loss) -> Callable[..., tuple[Any, Params, P
                 f"value_and_grad: expected a scalar loss, got one of shape {value.shape}; reduce it, "
                 f'for instance with reduction="mean"'
             )
+        found: dict[str, Any] = {}
         if scale is None:
-            return value, pullback(loss_pullback(), input_grad=False)[0], refreshed
-        with np.errstate(over="ignore", invalid="ignore"):  # the optimizer looks for what has overflowed
-            g = trees.map(
-                lambda each, like: (each * scale.astype(each.dtype)).astype(like.dtype, copy=False),
-                loss_pullback(), narrow,
-            )  # fmt: skip
-            return value, pullback(g, input_grad=False)[0], refreshed
+            found["params"], found["x"] = pullback(loss_pullback(), input_grad="x" in asked)
+        else:
+            with np.errstate(over="ignore", invalid="ignore"):  # the optimizer looks for what has overflowed
+                g = trees.map(
+                    lambda each, like: (each * scale.astype(each.dtype)).astype(like.dtype, copy=False),
+                    loss_pullback(), narrow,
+                )  # fmt: skip
+                found["params"], found["x"] = pullback(g, input_grad="x" in asked)
+        grads = found[asked[0]] if isinstance(wrt, str) else tuple(found[each] for each in asked)
+        return (value, grads, refreshed, output) if outputs else (value, grads, refreshed)
 
     return function
 
@@ -144,7 +198,12 @@ def train_state(net: Layer, opt: Optimizer, key: Array, shape: Shape, dtype: Any
 
 
 def train_step(
-    net: Layer, loss: Loss, opt: Optimizer
+    net: Layer,
+    loss: Loss,
+    opt: Optimizer,
+    *,
+    trainable: str | Sequence[str] | None = None,
+    metrics: Mapping[str, Callable[[Any, Any], Any]] | None = None,
 ) -> Callable[[TrainState, Any, Any], tuple[TrainState, dict[str, Any]]]:
     """Make the pure function that takes one step of training.
 
@@ -152,11 +211,17 @@ def train_step(
     ----------
     net, loss, opt
         The network, loss and optimizer.
+    trainable : str or sequence of str, optional
+        As for `value_and_grad`.
+    metrics : mapping, optional
+        Functions ``(y, target) -> number`` by name, such as those of `fconv.metrics`, of the output
+        of the step's forward pass.
 
     Returns
     -------
     callable
-        ``(state, x, target) -> (state, metrics)``; metrics holds the ``loss`` before the step, and
+        ``(state, x, target) -> (state, metrics)``; metrics holds the ``loss`` before the step, the
+        learning rate ``lr`` of the step (for `fconv.by_name` a dict by pattern), what `metrics` names, and
         with `fconv.mixed_precision` the ``loss_scale`` and whether the step was ``skipped``.
         The step's randomness is ``fold_in(state.key, state.step)``, so a state that was saved
         and loaded goes on bit for bit.
@@ -175,20 +240,24 @@ def train_step(
     >>> state = train_state(net, opt, random.key(0), (2, 3))
     >>> x, target = np.ones((2, 3), np.float32), np.ones((2, 1), np.float32)
     >>> state, metrics = train_step(net, mse_loss(), opt)(state, x, target)
-    >>> state.step, sorted(metrics)
-    (1, ['loss'])
+    >>> state.step, sorted(metrics), metrics["lr"]
+    (1, ['loss', 'lr'], 0.1)
     """
-    loss_and_grad = value_and_grad(net, loss)
-    scale_of = getattr(opt, "loss_scale", None)
+    loss_and_grad = value_and_grad(net, loss, trainable=trainable, outputs=True)
+    measures = dict(metrics or {})
+    scale_of, rate_of = getattr(opt, "loss_scale", None), getattr(opt, "lr", None)
 
     def step(state: TrainState, x: Any, target: Any) -> tuple[TrainState, dict[str, Any]]:
         key = random.fold_in(state.key, state.step)
         scale = scale_of(state.opt_state) if scale_of is not None else None
-        value, grads, params = loss_and_grad(state.params, x, target, key=key, scale=scale)
+        value, grads, params, y = loss_and_grad(state.params, x, target, key=key, scale=scale)
         params, opt_state = opt.step(params, grads, state.opt_state)
-        metrics = {"loss": value}
+        found = {"loss": value}
+        if rate_of is not None:
+            found["lr"] = rate_of(state.opt_state)
         if scale is not None:
-            metrics |= {"loss_scale": scale, "skipped": opt_state["skipped"]}
-        return TrainState(params, opt_state, state.key, state.step + 1), metrics
+            found |= {"loss_scale": scale, "skipped": opt_state["skipped"]}
+        found |= {name: measure(y, target) for name, measure in measures.items()}
+        return TrainState(params, opt_state, state.key, state.step + 1), found
 
     return step

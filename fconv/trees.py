@@ -163,6 +163,25 @@ def map_with_path(f: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     return walk((), tree, rest)
 
 
+def add(a: Any, b: Any) -> Any:
+    """Add the leaves of two trees; None is nothing, in the place of a leaf or of a whole subtree.
+
+    Examples
+    --------
+    >>> add({"w": 1, "b": None}, {"w": 2, "b": 3})
+    {'w': 3, 'b': 3}
+    >>> add(None, (1, 2))
+    (1, 2)
+    """
+    if a is None or b is None:
+        return b if a is None else a
+    below = children(a)
+    if below is None:
+        return a + b
+    beside = _beside((), a, dict(below), b)
+    return rebuild(a, [add(child, beside[name]) for name, child in below])
+
+
 def aligned(tree: Any, *rest: Any) -> list[tuple[Any, ...]]:
     """List ``(path, leaf, *others)`` for every leaf of `tree`, the others as `map` finds them.
 

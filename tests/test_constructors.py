@@ -111,6 +111,8 @@ LAYERS = {
     "fc.graph({'a': (fc.linear(3), 'x'), 'b': ('a', 'a'), 'c': (fc.add(), 'b', 'a')})": (2, 3),
     "fc.graph({'a': [fc.relu(), 'p'], 'b': [fc.add(), 'q', 'p']}, inputs=['p', 'q'], outputs=['a', 'b'])":
         {"p": (2, 3), "q": (2, 3)},
+    "fc.with_outputs(fc.compose(fc.linear(3), fc.relu()), ['0', '1'])": (2, 3),
+    "fc.with_outputs(fc.compose(fc.linear(3), fc.relu()), '0')": (2, 3),
     "models.lenet(num_classes=3)": (1, 1, 16, 16), "models.resnet20()": (1, 3, 8, 8), "models.resnet32()": None,
     "models.resnet56()": None, "models.resnet18()": None, "models.resnet34()": None,
     "models.resnet18(5)": None, "models.resnet50()": None, "models.resnet50(zero_init_residual=True)": (2, 1, 32, 32),
@@ -125,12 +127,15 @@ OTHERS = [
         "mse", "l1", "smooth_l1", "huber", "poisson_nll", "gaussian_nll", "bce", "bce_with_logits", "nll",
         "cross_entropy", "kl_div", "hinge_embedding", "margin_ranking", "soft_margin", "triplet_margin",
         "cosine_embedding", "ssim", "total_variation")),
+    "fc.l1_penalty()", "fc.l2_penalty()", "fc.losses_by_name({'a': (1, fc.mse_loss())})",
+    "fc.losses_by_name({'a': (2, fc.mse_loss())})", "fc.mse_loss() + 0.1 * fc.l1_loss()", "2 * fc.mse_loss()",
     "fc.mse_loss(reduction='sum')", "fc.bce_loss(weight=np.array([1.0, 2.0]))", "fc.bce_loss(weight=np.array([1.0, 3.0]))",
     "fc.bce_loss(weight=np.array([1.0, 2.0], np.float32))", "fc.bce_loss(weight=np.array([1.0, np.nan]))",
     *(f"fc.{name}()" for name in ("sgd", "lion", "adam", "adamw", "nadam", "rmsprop", "adagrad", "adadelta")),
     "fc.sgd(0.1)", "fc.sgd(0.1, momentum=0.9)", "fc.sgd(schedules.step(0.1, 3))", "fc.sgd(halving)",
     "fc.clip_by_global_norm(fc.sgd(), 1.0)", "fc.clip_by_global_norm(fc.adam(), 1.0)", "fc.clip_by_value(fc.sgd(), 1.0)",
     "fc.accumulate_gradients(fc.sgd(), 4)", "fc.ema(fc.sgd())", "fc.ema(fc.sgd(), decay=0.9)", "fc.mixed_precision(fc.sgd())",
+    "fc.by_name({'*': fc.sgd()})", "fc.by_name({'*': fc.adam()})", "fc.masked(fc.sgd(), '*')", "fc.frozen(fc.sgd(), '*')",
     "fc.ema(fc.clip_by_value(fc.sgd(schedules.cosine(0.1, 5)), 2.0))",
     "schedules.constant(0.1)", "schedules.step(0.1, 3)", "schedules.multistep(0.1, [2, 4])",
     "schedules.exponential(0.1, 0.9)", "schedules.cosine(0.1, 10)", "schedules.cosine(0.1, 11)",
@@ -158,7 +163,7 @@ def test_every_constructor_is_here():
         name for module in (schedules, initializers) for name, made in vars(module).items()
         if hasattr(made, "__wrapped__") and not name.startswith("_")
     }  # fmt: skip
-    others = {"Loss", "Optimizer", "Summary", "summary", "ema_params", "MODELS", "Model"}
+    others = {"Loss", "Optimizer", "Summary", "summary", "part", "ema_params", "MODELS", "Model"}
     assert public - others <= called
 
 

@@ -20,7 +20,7 @@ def harmed(data):
 
 
 def swollen(data):
-    return bytes(70_000_000 + 20 * len(data)).replace(b"\0", b"a")
+    return bytes(200_000_000 + 20 * len(data)).replace(b"\0", b"a")
 
 
 @pytest.mark.parametrize(("read", "text"), [(harmed, "KeyError"), (swollen, "MB for")])

@@ -35,12 +35,20 @@ LOSSES = {
     "cosine_embedding": (fc.cosine_embedding_loss(), (X, X[::-1]), SIGNS),
     "ssim": (fc.ssim_loss(), PICTURES, PICTURES[::-1]),
     "total_variation": (fc.total_variation_loss(), PICTURES, None),
+    "l1_penalty": (fc.l1_penalty(), X, None),
+    "l2_penalty": (fc.l2_penalty(), X, None),
+    "sum": (fc.mse_loss() + 0.1 * fc.l1_loss() + fc.total_variation_loss() * 3, PICTURES, PICTURES[::-1]),
+    "sum of tuples": (
+        0.5 * (fc.gaussian_nll_loss() + 2 * fc.gaussian_nll_loss(full=True)),
+        (X, UNIT),
+        X[::-1],
+    ),
 }
 
 
 def test_every_constructor_is_here():
-    built = {name.partition(" ")[0] + "_loss" for name in LOSSES}
-    assert built == set(fc.losses.__all__) - {"Loss"}
+    built = {name if "penalty" in name else name.partition(" ")[0] + "_loss" for name in LOSSES}
+    assert built - {"sum_loss"} == set(fc.losses.__all__) - {"Loss", "losses_by_name"}
 
 
 @pytest.mark.parametrize("name", LOSSES)

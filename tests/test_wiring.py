@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import fconv as fc
-from fconv.networks.wiring import flat, params_at, placed
+from fconv.layer import params_at
+from fconv.networks.wiring import flat, placed
 
 KEY = fc.random.key(3)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -138,8 +139,10 @@ def _padded(layer: Layer, pairs: Pairs, mode: str) -> Layer:
         padded, unpad = F.pad.forward(x, widths, mode)
         y, params, pull = layer.forward(params, padded, train=train, key=key)
 
-        def pullback(g: Array, input_grad: bool = True) -> tuple[Params, Any]:
-            dparams, dpadded = pull(g, input_grad)
+        def pullback(
+            g: Array, input_grad: bool = True, *, wrt: Collection[str] | None = None
+        ) -> tuple[Params, Any]:
+            dparams, dpadded = pull(g, input_grad, wrt=wrt)  # type: ignore[call-arg]  # of `from_function`
             return dparams, unpad(dpadded) if input_grad else None
 
         return y, params, pullback

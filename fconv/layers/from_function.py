@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -12,7 +12,7 @@ from fconv import random
 from fconv.arrays import Array, Shape, describe, floating_dtype, namespace
 from fconv.functional.core import Differentiable
 from fconv.initializers import Initializer
-from fconv.layer import Layer, LayerPullback, Params, check_params
+from fconv.layer import Layer, LayerPullback, Params, check_params, no_gradient
 from fconv.options import whole
 
 Leaves: TypeAlias = Mapping[str, tuple[Shape, Initializer]]
@@ -139,12 +139,15 @@ def from_function(
         named = arguments(params, x, train, key)
         y, pull = function.forward(x, **named)
 
-        def pullback(g: Array, input_grad: bool = True) -> tuple[Params, Any]:
-            if input_grad:
+        def pullback(
+            g: Array, input_grad: bool = True, *, wrt: Collection[str] | None = None
+        ) -> tuple[Params, Any]:
+            if input_grad and wrt is None:
                 return gradients(pull(g))
-            if not trained:
-                return (), None
-            return gradients(pull(g, wrt=trained))
+            wanted = trained if wrt is None else tuple(leaf for leaf in trained if leaf in wrt)
+            if not wanted and not input_grad:
+                return no_gradient(params), None
+            return gradients(pull(g, wrt=(*function.arrays[:1], *wanted) if input_grad else wanted))
 
         return y, params, pullback
 

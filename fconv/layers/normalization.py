@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from math import prod
 from typing import Any
 
@@ -207,9 +207,11 @@ def _running_norm(
         batch = moments(x) if train else None
         y, pull = function.forward(x, **given, batch=batch)
 
-        def pullback(g: Array, input_grad: bool = True) -> tuple[Params, Any]:
-            wrt = ("x", *trained) if input_grad else trained
-            dx, _, _, dweight, dbias = pull(g, wrt=wrt)
+        def pullback(
+            g: Array, input_grad: bool = True, *, wrt: Collection[str] | None = None
+        ) -> tuple[Params, Any]:
+            wanted = trained if wrt is None else tuple(leaf for leaf in trained if leaf in wrt)
+            dx, _, _, dweight, dbias = pull(g, wrt=("x", *wanted) if input_grad else wanted)
             return gradients(params, dx, dweight, dbias)
 
         return y, params if batch is None else refreshed(params, x, batch), pullback
@@ -278,8 +280,10 @@ def _taking_samples(layer: Layer, sample_ndim: int, ndim: int | None) -> Layer:
             return layer.forward(params, x, train=train)
         y, new, pull = layer.forward(params, x[None], train=train)
 
-        def pullback(g: Array, input_grad: bool = True) -> tuple[Params, Any]:
-            dparams, dx = pull(g[None], input_grad)
+        def pullback(
+            g: Array, input_grad: bool = True, *, wrt: Collection[str] | None = None
+        ) -> tuple[Params, Any]:
+            dparams, dx = pull(g[None], input_grad, wrt=wrt)  # type: ignore[call-arg]  # of `_running_norm`
             return dparams, None if dx is None else dx[0]
 
         return y[0], new, pullback

@@ -5,6 +5,7 @@ from fconv.networks.chains import compose
 from fconv.networks.graphs import graph
 from fconv.networks.joins import concat, concat_padded, stack
 from fconv.networks.merge import add, divide, matmul, maximum, minimum, multiply, subtract
+from fconv.networks.outputs import part, with_outputs
 from fconv.networks.repetition import repeat
 from fconv.networks.summaries import Summary, summary
 
@@ -21,9 +22,11 @@ __all__ = [
     "minimum",
     "multiply",
     "parallel",
+    "part",
     "repeat",
     "residual",
     "stack",
     "subtract",
     "summary",
+    "with_outputs",
 ]

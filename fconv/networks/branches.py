@@ -9,7 +9,7 @@ import numpy as np
 from fconv import random
 from fconv.arrays import Array
 from fconv.constructors import constructor
-from fconv.layer import Layer, LayerPullback, Params, Step, Wiring, located
+from fconv.layer import Layer, LayerPullback, Params, Rebuilding, Step, Wiring, located
 from fconv.networks.chains import compose
 from fconv.networks.joins import concat
 from fconv.networks.members import Members
@@ -182,4 +182,5 @@ def _branches(members: Members, merge: Layer) -> Layer:
         options={"merge": merge},
         children=members.children,
         wiring=lambda shape: wiring,
+        rebuilding=Rebuilding(forward, lambda f: _branches(members.mapped(f), merge)),
     )

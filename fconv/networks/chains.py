@@ -6,10 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from fconv import random, trees
+from fconv import random
 from fconv.arrays import Array, Shape
 from fconv.constructors import constructor
-from fconv.layer import Layer, LayerPullback, Params, Step, Wiring, located, no_gradient
+from fconv.layer import (
+    Layer,
+    LayerPullback,
+    Params,
+    Rebuilding,
+    Step,
+    Wiring,
+    has_trained,
+    located,
+    no_gradient,
+)
 from fconv.networks.members import Members
 
 
@@ -81,8 +91,9 @@ def chain(title: str, members: Members) -> Layer:
                 x, new, pullback = layer.forward(part, x, train=train, key=k)
             refreshed.append(new)
             pullbacks.append(pullback)
-        # Where the input's gradient is not asked for, nothing before the first parameters is needed.
-        first = next((i for i, part in enumerate(parts) if trees.leaves(part)), count)
+        # Where the input's gradient is not asked for, nothing before the first trained parameters is needed.
+        trained = (has_trained(layer, part) for layer, part in zip(members.layers, parts, strict=True))
+        first = next((i for i, wanted in enumerate(trained) if wanted), count)
 
         def pull(g: Any, input_grad: bool = True) -> tuple[Params, Any]:
             grads = [no_gradient(part) for part in parts]
@@ -105,6 +116,10 @@ def chain(title: str, members: Members) -> Layer:
                 shape = layer.out_shape(shape)
         return shape
 
+    def cut(part: slice) -> Layer:
+        kept = list(members.children.items())[part]
+        return compose(**dict(kept)) if members.by_name else compose(*(layer for _, layer in kept))
+
     arrivals = ("input", *members.names)
     wired = tuple(
         Step(name, layer, (source,), (name,))
@@ -121,4 +136,5 @@ def chain(title: str, members: Members) -> Layer:
         name=title,
         children=members.children,
         wiring=lambda shape: wiring,
+        rebuilding=Rebuilding(forward, lambda f: chain(title, members.mapped(f)), cut),
     )

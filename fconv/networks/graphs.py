@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from fconv import random, trees
+from fconv import random
 from fconv.arrays import Array, describe
 from fconv.constructors import constructor
-from fconv.layer import Layer, LayerPullback, Params, Step, Wiring, located, no_gradient
-from fconv.networks.members import Members, add_gradients
-
-
-@dataclass(frozen=True)
-class _Node:
-    """One use of a layer: its own, or that of the node that `owner` names."""
-
-    name: str
-    owner: str
-    layer: Layer
-    sources: tuple[str, ...]
-
-    @property
-    def place(self) -> str:
-        return f"graph[{self.name}]"
-
-    def gather(self, values: Mapping[str, Any]) -> Any:
-        """Return what the layer takes: one value, or a tuple of several."""
-        found = tuple(values[source] for source in self.sources)
-        return found[0] if len(found) == 1 else found
+from fconv.layer import (
+    Layer,
+    LayerPullback,
+    Params,
+    Rebuilding,
+    Step,
+    Wiring,
+    located,
+)
+from fconv.networks.dataflow import Dataflow, Node
+from fconv.networks.members import Members
 
 
 @constructor
@@ -96,95 +85,71 @@ def graph(
     members = Members("graph", *_owners(nodes), by_name=True, dots=True)
     order = _sorted(_read(nodes, members, in_names), in_names, out_names)
 
-    def entering(x: Any, what: str) -> dict[str, Any]:
-        """Return each input by name."""
-        if lone_in:
-            return {in_names[0]: x}
-        if not isinstance(x, Mapping) or x.keys() != set(in_names):
-            got = ", ".join(map(str, x)) if isinstance(x, Mapping) else describe(x)
-            raise ValueError(f"graph: expected a dict of {what} {', '.join(in_names)}, got {got}")
-        return dict(x)
-
-    def leaving(values: Mapping[str, Any]) -> Any:
-        return values[out_names[0]] if lone_out else {name: values[name] for name in out_names}
+    flow = Dataflow("graph", order, in_names, {name: name for name in out_names}, lone_in, lone_out)
 
     def keys_for(train: bool, key: Array | None) -> Sequence[Array | None]:
         return [None] * len(order) if key is None or not train else list(random.split(key, len(order)))
 
-    def shapes_of(shape: Any) -> dict[str, Any]:
-        shapes = entering(shape, "shapes")
-        for node in order:
-            with located(node.place, node.layer):
-                shapes[node.name] = node.layer.out_shape(node.gather(shapes))
-        return shapes
-
     def init(key: Array, shape: Any, dtype: Any = np.float32) -> Params:
         random.check_key("graph.init", key)
-        shapes = shapes_of(shape)
+        shapes = flow.shapes(shape)
         keys = dict(zip(members.names, random.split(key, len(members.names)), strict=True))
         parts = {}
         for node in order:
             if node.owner not in parts:
-                with located(node.place, node.layer):
+                with located(flow.place(node), node.layer):
                     parts[node.owner] = node.layer.init(keys[node.owner], node.gather(shapes), dtype)
         return {name: parts[name] for name in members.names}
 
+    def by_owner(params: Params) -> dict[str, Params]:
+        return dict(zip(members.names, members.unpack(params), strict=True))
+
     def apply(params: Params, x: Any, *, train: bool = False, key: Array | None = None) -> Any:
-        parts = dict(zip(members.names, members.unpack(params), strict=True))
-        values = entering(x, "inputs")
-        for node, k in zip(order, keys_for(train, key), strict=True):
-            with located(node.place, node.layer):
-                values[node.name] = node.layer.apply(
-                    parts[node.owner], node.gather(values), train=train, key=k
-                )
-        return leaving(values)
+        return flow.apply(by_owner(params), x, train, keys_for(train, key))
 
     def forward(
         params: Params, x: Any, *, train: bool = False, key: Array | None = None
     ) -> tuple[Any, Params, LayerPullback]:
-        parts = dict(zip(members.names, members.unpack(params), strict=True))
-        values, pullbacks = entering(x, "inputs"), {}
-        for node, k in zip(order, keys_for(train, key), strict=True):
-            with located(node.place, node.layer):
-                y, parts[node.owner], pullback = node.layer.forward(
-                    parts[node.owner], node.gather(values), train=train, key=k
-                )
-            values[node.name], pullbacks[node.name] = y, pullback
-
-        def pull(g: Any, input_grad: bool = True) -> tuple[Params, Any]:
-            needed = _needed(order, parts, in_names if input_grad else ())
-            totals = {out_names[0]: g} if lone_out else {name: g[name] for name in out_names}
-            dparams: dict[str, Params] = {}
-            for node in reversed(order):
-                if node.name not in needed:
-                    continue
-                wanted = any(source in needed for source in node.sources)
-                with located(node.place, node.layer):
-                    grads, dx = pullbacks[node.name](totals.pop(node.name), wanted)
-                seen = dparams.get(node.owner)
-                dparams[node.owner] = grads if seen is None else add_gradients(seen, grads)
-                if wanted:
-                    each = (dx,) if len(node.sources) == 1 else dx
-                    for source, part in zip(node.sources, each, strict=True):
-                        totals[source] = totals[source] + part if source in totals else part
-            whole = {name: dparams.get(name, no_gradient(parts[name])) for name in members.names}
-            if not input_grad:
-                return whole, None
-            return whole, totals[in_names[0]] if lone_in else {name: totals[name] for name in in_names}
-
-        return leaving(values), {name: parts[name] for name in members.names}, pull
+        return flow.forward(by_owner(params), x, train, keys_for(train, key))
 
     def vjp(
         params: Params, x: Any, g: Any, *, train: bool = False, key: Array | None = None
     ) -> tuple[Params, Any]:
         return forward(params, x, train=train, key=key)[2](g)
 
+    def rebuilt(f: Callable[[tuple[str, ...], Layer], Layer]) -> Layer:
+        layers = members.mapped(f).children
+        return graph(
+            {name: (layers.get(name, node[0]), *node[1:]) for name, node in nodes.items()},
+            inputs=inputs, outputs=outputs,
+        )  # fmt: skip
+
+    def cut(part: slice) -> Layer:
+        kept = dict(list(nodes.items())[part])
+        if not kept:
+            raise ValueError(f"graph: the slice {_written(part)} holds no node; there are {len(nodes)}")
+        for name, (brought, *sources) in kept.items():
+            away = [source for source in sources if source not in kept and source not in in_names]
+            if away:
+                raise ValueError(
+                    f"graph: the slice {_written(part)} leaves an input of {name!r} open: {away[0]!r} lies "
+                    f"outside it; fc.with_outputs(net, names) gives what a network computes on the way"
+                )
+            if isinstance(brought, str) and brought not in kept:
+                raise ValueError(
+                    f"graph: the slice {_written(part)} holds {name!r} without the node {brought!r}, whose "
+                    f"layer it uses"
+                )
+        taken = [name for name in in_names if any(name in node[1:] for node in kept.values())]
+        return graph(kept, inputs=inputs if lone_in else taken)
+
     wired = tuple(Step(node.name, node.layer, node.sources, (node.owner,)) for node in order)
     wiring = Wiring(wired, in_names, out_names, lone_in, lone_out)
 
     return Layer(
-        init=init, apply=apply, vjp=vjp, out_shape=lambda shape: leaving(shapes_of(shape)),
+        init=init, apply=apply, vjp=vjp, out_shape=lambda shape: flow.leaving(flow.shapes(shape)),
         forward=forward, name="graph", children=members.children, wiring=lambda shape: wiring,
+        rebuilding=Rebuilding(forward, rebuilt, cut),
     )  # fmt: skip
 
 
@@ -212,9 +177,7 @@ def _owners(nodes: Mapping[str, Sequence[Any]]) -> tuple[list[str], list[Any]]:
     return owners, [nodes[name][0] for name in owners]
 
 
-def _read(
-    nodes: Mapping[str, Sequence[Any]], members: Members, in_names: tuple[str, ...]
-) -> dict[str, _Node]:
+def _read(nodes: Mapping[str, Sequence[Any]], members: Members, in_names: tuple[str, ...]) -> dict[str, Node]:
     """Resolve the layer of each node, and require that every name stands for one thing."""
     clashes = sorted(set(in_names) & set(nodes))
     if clashes or len(set(in_names)) != len(in_names):
@@ -227,7 +190,7 @@ def _read(
             if source not in nodes and source not in in_names:
                 known = ", ".join([*in_names, *nodes])
                 raise ValueError(f"graph[{name}]: unknown source {source!r}; there are {known}")
-        read[name] = _Node(name, owner, layers[owner], tuple(sources))
+        read[name] = Node(name, owner, layers[owner], tuple(sources))
     return read
 
 
@@ -246,12 +209,12 @@ def _owner(nodes: Mapping[str, Sequence[Any]], name: str) -> str:
     return last
 
 
-def _sorted(nodes: dict[str, _Node], in_names: tuple[str, ...], out_names: tuple[str, ...]) -> list[_Node]:
+def _sorted(nodes: dict[str, Node], in_names: tuple[str, ...], out_names: tuple[str, ...]) -> list[Node]:
     """Order the nodes so that each comes after its sources, and require that all are used."""
     for name in out_names:
         if name not in nodes:
             raise ValueError(f"graph: unknown output {name!r}; there are {', '.join(nodes)}")
-    order: list[_Node] = []
+    order: list[Node] = []
     done: set[str] = set(in_names)
     for start in out_names:
         # Depth first without recursion, so that a long chain does not reach Python's limit.
@@ -279,10 +242,6 @@ def _sorted(nodes: dict[str, _Node], in_names: tuple[str, ...], out_names: tuple
     return order
 
 
-def _needed(order: list[_Node], parts: Mapping[str, Params], asked: tuple[str, ...]) -> set[str]:
-    """Name the nodes whose gradient somebody needs: parameters or an input lie before them."""
-    needed = set(asked)
-    for node in order:
-        if trees.leaves(parts[node.owner]) or any(source in needed for source in node.sources):
-            needed.add(node.name)
-    return needed
+def _written(part: slice) -> str:
+    start, stop, step = ("" if at is None else str(at) for at in (part.start, part.stop, part.step))
+    return f"[{start}:{stop}{':' + step if step else ''}]"

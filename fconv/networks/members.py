@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fconv import random, trees
+from fconv import random
 from fconv.arrays import Array, describe
 from fconv.layer import Layer, Params, as_layer
 
@@ -35,7 +35,7 @@ class Members:
     def __init__(
         self, title: str, names: Sequence[str], layers: Sequence[Any], *, by_name: bool, dots: bool = False
     ) -> None:
-        self.title, self.names, self._by_name = title, tuple(names), by_name
+        self.title, self.names, self.by_name, self._dots = title, tuple(names), by_name, dots
         if not dots and (dotted := [name for name in names if "." in name]):
             raise ValueError(
                 f"{title}: a name holds no dot, got {dotted[0]!r}; dots divide the names in a state dict"
@@ -49,14 +49,19 @@ class Members:
         """The layers by name."""
         return dict(zip(self.names, self.layers, strict=True))
 
+    def mapped(self, f: Callable[[tuple[str, ...], Layer], Layer]) -> Members:
+        """Return members of the same names with other layers, ``f((name,), layer)``."""
+        layers = [f((name,), layer) for name, layer in zip(self.names, self.layers, strict=True)]
+        return Members(self.title, self.names, layers, by_name=self.by_name, dots=self._dots)
+
     def pack(self, parts: Sequence[Params]) -> Params:
         """Put the parameters of each layer together."""
-        return dict(zip(self.names, parts, strict=True)) if self._by_name else tuple(parts)
+        return dict(zip(self.names, parts, strict=True)) if self.by_name else tuple(parts)
 
     def unpack(self, params: Params) -> list[Params]:
         """List the parameters of each layer, or raise an error that names what differs."""
         title, names = self.title, self.names
-        if self._by_name:
+        if self.by_name:
             if not isinstance(params, Mapping):
                 raise TypeError(
                     f"{title}: expected a dict of parameters for {', '.join(names)}, got {describe(params)}"
@@ -81,8 +86,3 @@ class Members:
         if key is not None:
             random.check_key(self.title, key)
         return [None] * count if key is None or not train else list(random.split(key, count))
-
-
-def add_gradients(a: Params, b: Params) -> Params:
-    """Add two gradients of the same parameters; what is not trained stays None."""
-    return trees.map(lambda x, y: x + y, a, b)

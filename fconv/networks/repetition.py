@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from fconv import random
+from fconv import random, trees
 from fconv.arrays import Array
 from fconv.constructors import constructor
-from fconv.layer import Layer, LayerPullback, Params, Step, Wiring, as_layer, located
+from fconv.layer import Layer, LayerPullback, Params, Rebuilding, Step, Wiring, as_layer, located
 from fconv.networks.chains import chain
-from fconv.networks.members import Members, add_gradients
+from fconv.networks.members import Members
 
 
 @constructor
@@ -93,7 +93,7 @@ def _shared(one: Layer, n: int) -> Layer:
             for i in range(n - 1, -1, -1):
                 with located(places[i], one):
                     grads, g = pullbacks[i](g, input_grad or i > 0)
-                total = grads if total is None else add_gradients(total, grads)
+                total = grads if total is None else trees.add(total, grads)
             return total, g
 
         return x, params, pull
@@ -110,4 +110,5 @@ def _shared(one: Layer, n: int) -> Layer:
     return Layer(
         init=init, apply=apply, vjp=vjp, out_shape=out_shape, forward=forward, name="repeat",
         options={"n": n, "shared": True}, children={f"{n} times": one}, wiring=lambda shape: wiring,
+        rebuilding=Rebuilding(forward, lambda f: _shared(f((), one), n)),
     )  # fmt: skip

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from fconv import trees
-from fconv.layer import Layer, Params, Step, Wiring, located
+from fconv.layer import Layer, Step, Wiring, located
 
 
 class Placed(NamedTuple):
@@ -145,16 +144,3 @@ def _inline(
         inner_shapes = {} if entering is None else {inside.inputs[0]: entering}
         _inline(step.layer, inside, where, params or (), inner_values, inner_shapes, steps, keep)
         values[step.name] = inner_values[inside.outputs[0]]
-
-
-def params_at(params: Params, path: tuple[str, ...] | None) -> Params:
-    """Give the part of a network's parameters that a step of its wiring uses.
-
-    Examples
-    --------
-    >>> params_at(({"weight": 1}, ()), ("0",))
-    {'weight': 1}
-    """
-    for name in path or ():
-        params = dict(trees.children(params) or ())[name]
-    return () if path is None else params

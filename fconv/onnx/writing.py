@@ -11,9 +11,9 @@ import numpy as np
 from fconv import trees
 from fconv.arrays import Array, Shape, asnumpy, describe, floating_dtype
 from fconv.files import atomic_write
-from fconv.layer import Layer, Params, Step, Wiring
+from fconv.layer import Layer, Params, Step, Wiring, params_at
 from fconv.layers.from_function import check_shape
-from fconv.networks.wiring import flat, params_at
+from fconv.networks.wiring import flat
 from fconv.onnx.library import library
 from fconv.onnx.operators import WRITINGS
 from fconv.onnx.sites import Names, Site

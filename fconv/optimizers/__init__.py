@@ -2,6 +2,7 @@
 
 from fconv.optimizers.adaptive import adadelta, adagrad, rmsprop
 from fconv.optimizers.base import Optimizer
+from fconv.optimizers.groups import by_name, frozen, masked
 from fconv.optimizers.mixed_precision import mixed_precision
 from fconv.optimizers.moments import adam, adamw, nadam
 from fconv.optimizers.momentum import lion, sgd
@@ -20,11 +21,14 @@ __all__ = [
     "adagrad",
     "adam",
     "adamw",
+    "by_name",
     "clip_by_global_norm",
     "clip_by_value",
     "ema",
     "ema_params",
+    "frozen",
     "lion",
+    "masked",
     "mixed_precision",
     "nadam",
     "rmsprop",

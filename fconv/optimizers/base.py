@@ -44,12 +44,15 @@ class Optimizer(Constructed):
     loss_scale : callable, optional
         ``loss_scale(state)`` gives the number by which the loss is to be multiplied, and the
         gradients are taken to be; see `mixed_precision`.
+    lr : callable, optional
+        ``lr(state)`` is the learning rate of the step that follows, or a dict of several by pattern.
     """
 
     init: Callable[[Any], State]
     step: Callable[[Any, Any, State], tuple[Any, State]]
     name: str = "optimizer"
     loss_scale: Callable[[State], Array] | None = None
+    lr: Callable[[State], Any] | None = None
 
 
 @constructor
@@ -165,12 +168,22 @@ def leafwise(
             return narrowed(p, dtype)
 
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            new = trees.map_with_path(moved, params, grads, state["leaves"])
+            new = trees.map_with_path(moved, params, filled(params, grads), state["leaves"])
         following = iter(kept_on)  # in the same order
         leaves = trees.map(lambda _: next(following), params)
         return new, {"step": state["step"] + 1, "leaves": leaves}
 
-    return Optimizer(init, step, name)
+    return Optimizer(init, step, name, lr=lambda state: rate(name, lr, state["step"]))
+
+
+def filled(params: Any, grads: Any) -> Any:
+    """Put None for each parameter of a layer whose whole gradient is None."""
+    if grads is None:
+        return trees.map(lambda _: None, params)
+    ours, theirs = dict(trees.children(params) or ()), dict(trees.children(grads) or ())
+    if not ours or ours.keys() != theirs.keys():
+        return grads  # a leaf; or the walk over both says what differs
+    return trees.rebuild(grads, [filled(ours[name], g) for name, g in theirs.items()])
 
 
 def rate(name: str, lr: float | Schedule, count: int) -> float:
@@ -179,6 +192,12 @@ def rate(name: str, lr: float | Schedule, count: int) -> float:
     if not value >= 0:
         raise ValueError(f"{name}: expected a learning rate of 0 or more, got {value} at step {count}")
     return value
+
+
+def inner_rate(opt: Optimizer) -> Callable[[State], Any] | None:
+    """Return the `lr` of an optimizer that keeps the state of `opt` under ``optimizer``."""
+    lr = getattr(opt, "lr", None)
+    return None if lr is None else lambda state: lr(state["optimizer"])
 
 
 def zeros(*names: str) -> dict[str, float]:
@@ -199,7 +218,7 @@ def map_gradients(name: str, f: Callable[..., Any], params: Any, grads: Any, *re
             check_gradient(name, path, p, g)
         return f(native(g), *others) if g is not None else None
 
-    return trees.map_with_path(apply, params, grads, *rest)
+    return trees.map_with_path(apply, params, filled(params, grads), *rest)
 
 
 def check_gradient(name: str, path: trees.Path, p: Any, g: Any) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from fconv import trees
 from fconv.arrays import Array, is_array, native, widened, xp_of
 from fconv.constructors import constructor
-from fconv.optimizers.base import Optimizer, State, as_optimizer, map_gradients
+from fconv.optimizers.base import Optimizer, State, as_optimizer, filled, inner_rate, map_gradients
 from fconv.options import number, whole
 
 __all__ = ["mixed_precision"]
@@ -103,7 +103,7 @@ def mixed_precision(
 
     def step(params: Any, grads: Any, state: State) -> tuple[Any, State]:
         scale, xp = state["scale"], xp_of(state["scale"])
-        params = trees.map(native, params)
+        params, grads = trees.map(native, params), filled(params, grads)
 
         def followed(p: Array, g: Array | None, m: Array) -> Array:
             if g is not None:
@@ -140,4 +140,4 @@ def mixed_precision(
             "optimizer": trees.map_with_path(lambda path, new: chosen(new, before.get(path)), inner),
         }
 
-    return Optimizer(init, step, name, loss_scale=lambda state: state["scale"])
+    return Optimizer(init, step, name, loss_scale=lambda state: state["scale"], lr=inner_rate(opt))

@@ -14,7 +14,7 @@ import numpy as np
 from fconv import trees
 from fconv.arrays import Array, in_c_order, narrowed, native, widened, xp_of
 from fconv.constructors import constructor
-from fconv.optimizers.base import Optimizer, State, as_optimizer, map_gradients
+from fconv.optimizers.base import Optimizer, State, as_optimizer, filled, inner_rate, map_gradients
 from fconv.options import nonnegative, shares, whole
 
 
@@ -126,7 +126,7 @@ def _clipped(name: str, opt: Optimizer, clip: Callable[[Any, Any], Any]) -> Opti
             clipped = clip(params, grads)
         return opt.step(params, clipped, state)
 
-    return Optimizer(opt.init, step, name)
+    return Optimizer(opt.init, step, name, lr=getattr(opt, "lr", None))
 
 
 @constructor
@@ -193,7 +193,7 @@ def accumulate_gradients(opt: Optimizer, every: int) -> Optimizer:
         params, inner = opt.step(params, trees.map(averaged, params, total), state["optimizer"])
         return params, {"step": count, "sum": nothing(params), "optimizer": inner}
 
-    return Optimizer(init, step, name)
+    return Optimizer(init, step, name, lr=inner_rate(opt))
 
 
 @constructor
@@ -247,10 +247,10 @@ def ema(opt: Optimizer, decay: float = 0.999) -> Optimizer:
 
     def step(params: Any, grads: Any, state: State) -> tuple[Any, State]:
         params, inner = opt.step(params, grads, state["optimizer"])
-        average = trees.map(averaged, params, grads, state["average"])
+        average = trees.map(averaged, params, filled(params, grads), state["average"])
         return params, {"step": state["step"] + 1, "average": average, "optimizer": inner}
 
-    return Optimizer(init, step, "ema")
+    return Optimizer(init, step, "ema", lr=inner_rate(opt))
 
 
 def ema_params(state: State) -> Any:

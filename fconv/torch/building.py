@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from fconv.arrays import Shape
-from fconv.layer import Layer, Params, Step, as_layer, located
-from fconv.networks.wiring import flat, params_at
+from fconv.layer import Layer, Params, Step, as_layer, located, params_at
+from fconv.networks.wiring import flat
 from fconv.torch.expressions import expression_of
 from fconv.torch.modules import has_module, module_of
 from fconv.torch.ranks import rank_after

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fconv.constructors import constructor
-from fconv.layer import Layer
+from fconv.layer import Layer, Rebuilding
 
 
 @constructor
@@ -63,4 +63,8 @@ def for_shape(net: Layer, shape: Any) -> Layer:
         check(of(x))
         return net.forward(params, x, **options)
 
-    return replace(net, init=init, out_shape=out_shape, apply=apply, vjp=vjp, forward=forward)
+    inner = net.rebuilding
+    rebuilding = None if inner is None else Rebuilding(forward, lambda f: for_shape(inner.of(f), shape))
+    return replace(
+        net, init=init, out_shape=out_shape, apply=apply, vjp=vjp, forward=forward, rebuilding=rebuilding
+    )

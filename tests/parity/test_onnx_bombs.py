@@ -171,7 +171,9 @@ def test_two_initializers_of_one_name_lose_none(tmp_path):
 def test_two_parameters_of_one_name_lose_none(tmp_path):
     net = fc.graph({"a.b": (fc.linear(3), "x"), "a": (fc.compose(b=fc.linear(3)), "a.b")})
     params = net.init(fc.random.key(0), (2, 3))
-    with pytest.raises(ValueError, match=r"graph: two layers or inputs are named 'a\.b' once the dots are joined"):
+    with pytest.raises(
+        ValueError, match=r"graph: two layers or inputs are named 'a\.b' once the dots are joined"
+    ):
         fc.to_onnx(net, params, (2, 3), tmp_path / "net.onnx")
     assert not list(tmp_path.iterdir())
 

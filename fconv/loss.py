@@ -1,0 +1,227 @@
+"""What a loss is, and sums of losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+from fconv import trees
+from fconv.arrays import describe, xp_of
+from fconv.constructors import Constructed, constructor
+from fconv.options import number
+from fconv.patterns import nearest
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Loss(Constructed):
+    """A loss: its value and its gradient.
+
+    Losses are equal, and pickle, as layers do: by the call that made them. They add, and are multiplied by
+    numbers of 0 or more.
+
+    Attributes
+    ----------
+    apply : callable
+        ``apply(y, target) -> scalar``.
+    vjp : callable
+        ``vjp(y, target, g=1.0) -> dy``, the gradient of ``g * loss``.
+    forward : callable
+        ``forward(y, target) -> (scalar, pullback)`` with ``pullback(g=1.0) -> dy``, which
+        computes nothing twice. Derived from `apply` and `vjp` where it is not given.
+    name : str
+        What error messages call it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fconv.losses import l1_loss, mse_loss
+    >>> loss = mse_loss() + 0.5 * l1_loss()
+    >>> y, target = np.array([1.0, 3.0]), np.zeros(2)
+    >>> float(loss.apply(y, target)), loss.vjp(y, target)
+    (6.0, array([1.25, 3.25]))
+    >>> loss
+    mse_loss() + 0.5 * l1_loss()
+    """
+
+    apply: Callable[[Any, Any], Any]
+    vjp: Callable[..., Any]
+    forward: Callable[[Any, Any], tuple[Any, Callable[..., Any]]] | None = None
+    name: str = "loss"
+    terms: tuple[tuple[float, Any], ...] = ()
+
+    def __add__(self, other: Any) -> Loss:
+        if isinstance(other, (int, float)) and other == 0:  # where sum() begins
+            return self
+        if not is_loss(other):
+            return NotImplemented
+        return weighted_sum(*_terms(self), *_terms(other))
+
+    __radd__ = __add__
+
+    def __mul__(self, weight: Any) -> Loss:
+        if not isinstance(weight, (int, float)) and not hasattr(weight, "__float__"):
+            return NotImplemented
+        scale = _weight("a loss", "its factor", weight)
+        return weighted_sum(*((scale * own, term) for own, term in _terms(self)))
+
+    __rmul__ = __mul__
+
+    def __repr__(self) -> str:
+        if self._call.function is not weighted_sum:
+            return super().__repr__()
+        return " + ".join(f"{own:g} * {loss!r}" if own != 1 else repr(loss) for own, loss in self.terms)
+
+
+def is_loss(value: Any) -> bool:
+    """Tell whether a value has the functions of a loss."""
+    return all(callable(getattr(value, f, None)) for f in ("apply", "vjp")) and not hasattr(value, "init")
+
+
+def as_loss(where: str, value: Any) -> Any:
+    """Require a loss."""
+    if not is_loss(value):
+        raise TypeError(f"{where}: expected a loss with apply and vjp, got {describe(value)}; was it called?")
+    return value
+
+
+def loss_forward(loss: Any, y: Any, target: Any) -> tuple[Any, Callable[..., Any]]:
+    """Return a loss and its pullback, from `loss.forward` or, where there is none, `apply` and `vjp`."""
+    forward = getattr(loss, "forward", None)
+    if forward is not None:
+        return forward(y, target)
+    return loss.apply(y, target), lambda g=1.0: loss.vjp(y, target, g)
+
+
+def _terms(loss: Any) -> tuple[tuple[float, Any], ...]:
+    return getattr(loss, "terms", ()) or ((1.0, loss),)
+
+
+def _weight(where: str, what: str, value: Any) -> float:
+    weight = number(where, what, value, 0)
+    if weight == float("inf"):
+        raise ValueError(f"{where}: expected {what} to be finite, got {weight}")
+    return weight
+
+
+def _summed(
+    name: str, parts: Callable[[Any, Any], list[Any]], gather: Callable[..., Any], **given: Any
+) -> Loss:
+    """Make the loss that adds parts ``(weight, loss, y, target)``; `gather` puts their gradients together."""
+
+    def forward(y: Any, target: Any) -> tuple[Any, Callable[..., Any]]:
+        total, pulls = None, []
+        for weight, loss, own, truth in parts(y, target):
+            value, pull = loss_forward(loss, own, truth)
+            total = weight * value if total is None else total + weight * value
+            pulls.append((weight, pull))
+        return total, lambda g=1.0: gather(y, [pull(weight * g) for weight, pull in pulls])
+
+    def apply(y: Any, target: Any) -> Any:
+        values = [weight * loss.apply(own, truth) for weight, loss, own, truth in parts(y, target)]
+        return sum(values[1:], values[0])
+
+    def vjp(y: Any, target: Any, g: Any = 1.0) -> Any:
+        return gather(y, [loss.vjp(own, truth, weight * g) for weight, loss, own, truth in parts(y, target)])
+
+    return Loss(apply, vjp, forward, name, **given)
+
+
+@constructor
+def weighted_sum(*terms: tuple[float, Any]) -> Loss:
+    """Add losses of one output, each with its weight: what ``a + 0.5 * b`` makes.
+
+    Parameters
+    ----------
+    *terms : (float, Loss)
+        Weights of 0 or more, and losses.
+
+    Returns
+    -------
+    Loss
+        Their sum.
+    """
+
+    def added(y: Any, grads: list[Any]) -> Any:
+        return reduce(trees.add, grads)
+
+    return _summed(
+        "weighted_sum", lambda y, target: [(w, loss, y, target) for w, loss in terms], added, terms=terms
+    )
+
+
+@constructor
+def losses_by_name(losses: Mapping[str, tuple[float, Any]]) -> Loss:
+    """Add the losses of a network's named outputs, each with its weight.
+
+    Parameters
+    ----------
+    losses : mapping of str to (float, Loss)
+        The weight, 0 or more, and the loss of each output that has one; of other outputs the gradient is 0.
+
+    Returns
+    -------
+    Loss
+        Its `y` is the dict of outputs, as `graph` with several `outputs` and `with_outputs` give it. Its
+        target is the dict of targets by the same names; an output without one gets the target None, as
+        `l1_penalty` and other losses without a target take it.
+
+    Raises
+    ------
+    TypeError
+        No mapping of pairs; when it is used: `y` is no dict.
+    ValueError
+        No losses, or a weight that is NaN, infinite or negative; when it is used: an output that the
+        network lacks, or a target of no such name (the nearest names are given).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fconv.losses import l1_penalty, mse_loss
+    >>> loss = losses_by_name({"box": (0.5, mse_loss()), "hidden": (0.1, l1_penalty())})
+    >>> y = {"box": np.array([2.0]), "hidden": np.array([-3.0])}
+    >>> float(loss.apply(y, {"box": np.zeros(1)})), loss.vjp(y, {"box": np.zeros(1)})
+    (2.3, {'box': array([2.]), 'hidden': array([-0.1])})
+    """
+    title = "losses_by_name"
+    if not isinstance(losses, Mapping):
+        raise TypeError(
+            f'{title}: expected (weight, loss) by output, as {{"class": (1.0, cross_entropy_loss())}}, '
+            f"got {describe(losses)}"
+        )
+    if not losses:
+        raise ValueError(f"{title}: expected the loss of at least one output, got none")
+    known = {}
+    for name, pair in losses.items():
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise TypeError(f"{title}: expected (weight, loss) for the output {name!r}, got {describe(pair)}")
+        known[name] = (
+            _weight(title, f"the weight of {name!r}", pair[0]),
+            as_loss(f"{title}[{name}]", pair[1]),
+        )
+
+    def parts(y: Any, target: Any) -> list[tuple[float, Any, Any, Any]]:
+        if not isinstance(y, Mapping):
+            raise TypeError(f"{title}: expected a dict of the outputs {', '.join(known)}, got {describe(y)}")
+        truths = {} if target is None else target
+        if not isinstance(truths, Mapping):
+            raise TypeError(f"{title}: expected a dict of targets by output, got {describe(target)}")
+        for name in known:
+            if name not in y:
+                raise ValueError(
+                    f"{title}: the network has no output {name!r}, which has a loss; {nearest(name, y)}"
+                )
+        for name in truths:
+            if name not in known:
+                raise ValueError(f"{title}: the target {name!r} has no loss; {nearest(name, known)}")
+        return [(weight, loss, y[name], truths.get(name)) for name, (weight, loss) in known.items()]
+
+    def gather(y: Any, grads: list[Any]) -> Any:
+        found = dict(zip(known, grads, strict=True))
+        return {
+            name: found[name] if name in found else trees.map(lambda x: xp_of(x).zeros_like(x), y[name])
+            for name in y
+        }
+
+    return _summed(title, parts, gather)
