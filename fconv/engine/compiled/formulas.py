@@ -9,6 +9,7 @@ option or another learning rate needs no other kernel.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from operator import methodcaller
 from typing import Any, TypeAlias
@@ -22,6 +23,11 @@ from fconv.engine.compiled.transcendental import Maths
 PIECE = 1 << 14
 """Entries of a task."""
 
+_SUMS = 64
+"""Tasks of a sum, at most."""
+_MOST_LANES = 16
+
+Flat: TypeAlias = np.ndarray[Any, Any]
 Node: TypeAlias = tuple[Any, ...]
 """An operation and the places of what it takes; for an input or a constant, its number."""
 
@@ -177,31 +183,92 @@ class Formula:
         How many arrays it takes.
     dtype : dtype
         float32 or float64.
+    by_channel : int
+        How many of the arrays, the last ones, hold one number for each channel.
     """
 
-    def __init__(self, function: Callable[..., Any], count: int, dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self, function: Callable[..., Any], count: int, dtype: np.dtype[Any], by_channel: int = 0
+    ) -> None:
         graph = _Graph()
         found = function(*[Traced(graph, graph.place("input", i), dtype) for i in range(count)])
         self.many = isinstance(found, tuple)
         each = found if self.many else (found,)
         outputs = tuple(v.place() if isinstance(v, Traced) else graph.constant(v) for v in each)
         self.outputs = len(outputs)
-        self._count = count
         self._constants = np.array([float(text) for text in graph.constants], dtype)
-        self._graph = (str(dtype), tuple(graph.nodes), outputs, count)
+        self._graph = (str(dtype), tuple(graph.nodes), outputs, count, by_channel)
 
-    def run(self, inputs: Sequence[np.ndarray[Any, Any]], outputs: Sequence[np.ndarray[Any, Any]]) -> None:
+    def run(self, inputs: Sequence[Flat], outputs: Sequence[Flat]) -> None:
         """Compute contiguous arrays of one size from others; an output may be one of the inputs."""
-        size = outputs[0].size
+        self._launch(inputs, outputs, outputs[0].size, PIECE, 1, 1, True, False)
+
+    def run_by_channel(self, inputs: Sequence[Flat], outputs: Sequence[Flat], rows: Rows) -> None:
+        """Compute contiguous arrays from others and from numbers of their channels."""
+        per_task = max(1, PIECE // rows.row)
+        self._launch(inputs, outputs, inputs[0].size, rows.row, per_task, rows.channels, rows.columns, False)
+
+    def sums(self, inputs: Sequence[Flat], rows: Rows) -> np.ndarray[Any, Any]:
+        """Sum the outputs over each channel, (outputs, C), in float64 and always in the same order."""
+        size, row, channels = inputs[0].size, rows.row, rows.channels
+        count = -(-size // row)
+        per_task = max(1, PIECE // row, -(-count // _SUMS))
+        wide = row + -row % _MOST_LANES
+        shape = (self.outputs, -(-count // per_task), wide) if rows.columns else (self.outputs, count)
+        found = np.zeros(shape)
+        self._launch(inputs, list(found), size, row, per_task, channels, rows.columns, True)
+        if rows.columns:
+            found = found.sum(axis=1)[:, :row]
+        return np.asarray(found.reshape(self.outputs, -1, channels).sum(axis=1))
+
+    def _launch(
+        self, inputs: Sequence[Flat], outputs: Sequence[Flat], size: int, row: int, per_task: int,
+        channels: int, columns: bool, summed: bool,
+    ) -> None:  # fmt: skip
         if size:
-            arguments = [0] * (self._count + self.outputs) + [address(self._constants), size]
-            launch = Launch(_kernel(*self._graph), arguments, -(-size // PIECE))
+            kernel = _kernel(*self._graph, columns, summed)
+            rest = (address(self._constants), size, row, per_task, channels)
+            arguments = [0] * (len(inputs) + len(outputs)) + [*rest]
+            launch = Launch(kernel, arguments, -(-size // (row * per_task)))
             pool().run(launch, (*inputs, *outputs))
 
 
+@dataclass(frozen=True)
+class Rows:
+    """How an array meets one number for each channel.
+
+    Attributes
+    ----------
+    row : int
+        Entries of a row.
+    channels : int
+        C.
+    columns : bool
+        Every row holds all channels, over and over. Otherwise a row belongs to one channel, and the rows of
+        all channels follow each other, over and over.
+    """
+
+    row: int
+    channels: int
+    columns: bool
+
+
 @lru_cache(maxsize=512)
-def _kernel(dtype: str, nodes: tuple[Node, ...], outputs: tuple[int, ...], count: int) -> int:
-    """Compile a graph; the arguments are the inputs, the outputs, the constants and the size."""
+def _kernel(
+    dtype: str,
+    nodes: tuple[Node, ...],
+    outputs: tuple[int, ...],
+    count: int,
+    by_channel: int,
+    columns: bool,
+    summed: bool,
+) -> int:
+    """Compile a graph.
+
+    The arguments are the inputs, the outputs, the constants, the size, the length of a row, how many rows a
+    task takes, and the channels. Where outputs are `summed` they are float64: a number for each row, or with
+    `columns` a row of sums for each task.
+    """
     module = Module()
     f = Function(module, "kernel", [INT, "ptr", INT], exported=True)
     task, given, _ = f.arguments
@@ -211,31 +278,59 @@ def _kernel(dtype: str, nodes: tuple[Node, ...], outputs: tuple[int, ...], count
         return f.value(f"load {type}, ptr {(given + 8 * place).name}", type)
 
     arrays = [field(i, "ptr") for i in range(count + len(outputs))]
-    numbers, size = field(len(arrays), "ptr"), field(len(arrays) + 1, INT)
-    constants = [
-        n.spread(n.number(numbers + i * n.itemsize))
-        for i in range(sum(node[0] == "constant" for node in nodes))
-    ]
+    whole_arrays = count - by_channel
+    numbers = field(len(arrays), "ptr")
+    size, row, per_task, channels = (field(len(arrays) + 1 + i, INT) for i in range(4))
+    amount = sum(node[0] == "constant" for node in nodes)
+    constants = [n.spread(n.number(numbers + i * n.itemsize)) for i in range(amount)]
+    totals = [f.variable(n.wide, 0.0) for _ in outputs] if summed and not columns else []
 
-    def vector(at: Value, mask: Value | None) -> None:
+    def vector(at: Value, column: Value, by_row: list[Value], mask: Value | None) -> None:
         values: list[Value] = []
         for operation, *places in nodes:
-            if operation == "input":
+            if operation == "input" and places[0] < whole_arrays:
                 values.append(n.load(arrays[places[0]] + at * n.itemsize, mask))
+            elif operation == "input":
+                i = places[0]
+                values.append(
+                    n.load(arrays[i] + column * n.itemsize, mask) if columns else by_row[i - whole_arrays]
+                )
             elif operation == "constant":
                 values.append(constants[places[0]])
             else:
                 values.append(_applied(n, operation, [values[place] for place in places]))
-        for target, place in zip(arrays[count:], outputs, strict=True):
-            n.store(values[place], target + at * n.itemsize, mask)
+        for i, place in enumerate(outputs):
+            value, target = values[place], arrays[count + i]
+            if not summed:
+                n.store(value, target + at * n.itemsize, mask)
+                continue
+            added = n.widened(value if mask is None else n.choose(mask, value, 0.0))
+            if columns:
+                sums = target + (task * padded + column) * 8
+                total = f.value(f"load {n.wide}, ptr {sums.name}, align 8", n.wide)
+                f.emit(f"store {n.wide} {(total + added).name}, ptr {sums.name}, align 8")
+            else:
+                totals[i].set(totals[i].get() + added)
 
-    start = task * PIECE
-    stop = f.least(start + PIECE, size)
-    whole = stop - (stop - start) % n.lanes
-    with f.loop(whole, start, n.lanes) as at:
-        vector(at, None)
-    with f.when(whole < stop):
-        vector(whole, n.mask(stop - whole))
+    padded = (row + (_MOST_LANES - 1)) // _MOST_LANES * _MOST_LANES
+    rows = (size + (row - 1)) // row
+    first = task * per_task
+    with f.loop(f.least(first + per_task, rows), first) as r:
+        start = r * row
+        stop = f.least(start + row, size)
+        by_row: list[Value] = []
+        if not columns:
+            place = r % channels * n.itemsize
+            by_row = [n.spread(n.number(x + place)) for x in arrays[whole_arrays:count]]
+        for total in totals:
+            total.set(0.0)
+        whole = stop - (stop - start) % n.lanes
+        with f.loop(whole, start, n.lanes) as at:
+            vector(at, at - start, by_row, None)
+        with f.when(whole < stop):
+            vector(whole, whole - start, by_row, n.mask(stop - whole))
+        for target, total in zip(arrays[count:], totals, strict=False):
+            n.put_sum(total.get(), target + r * 8)
     f.finish()
     return machine().compile(module)[0]
 

@@ -105,11 +105,26 @@ class Maths(Numbers):
 
     def __init__(self, function: Any, dtype: Any) -> None:
         super().__init__(function, dtype)
+        self.wide = f"<{self.lanes} x double>"
+        """Type of as many numbers in float64."""
         self.mask_type = f"<{self.lanes} x i1>"
         self._digits = 23 if self.itemsize == 4 else 52
         self._bits = f"<{self.lanes} x i{8 * self.itemsize}>"
         self._round = 1.5 * 2.0**self._digits  # added, it rounds to an integer, which its last bits hold
         self._one = (127 if self.itemsize == 4 else 1023) << self._digits
+
+    def widened(self, a: Value) -> Value:
+        """Convert to float64."""
+        if self.vector == self.wide:
+            return a
+        return self.f.value(f"fpext {self.vector} {a.name} to {self.wide}", self.wide)
+
+    def put_sum(self, a: Value, address: Value) -> None:
+        """Store the sum of the numbers of a widened vector."""
+        zero = self.f.constant(-0.0, "double")
+        name = f"llvm.vector.reduce.fadd.v{self.lanes}f64"
+        total = self.f.call(name, zero, a, result="double")
+        self.f.emit(f"store double {total.name}, ptr {address.name}, align 8")
 
     def number_of(self, value: Any) -> Value:
         """Return a constant in all lanes."""
