@@ -92,7 +92,7 @@ class CompiledPasses:
     def _numbers(self, by_channel: Array) -> Array:
         """Lay one number a channel out as the kernels read it."""
         with np.errstate(over="ignore"):
-            numbers = np.ascontiguousarray(by_channel, self._dtype)
+            numbers = np.broadcast_to(by_channel, self._rows.channels).astype(self._dtype)
         return np.tile(numbers, self._rows.row // self._rows.channels) if self._rows.columns else numbers
 
     def _summed(self, name: str, arrays: list[Array], *numbers: Array) -> Array:

@@ -197,7 +197,9 @@ class Formula:
         outputs = tuple(v.place() if isinstance(v, Traced) else graph.constant(v) for v in each)
         self.outputs = len(outputs)
         self._constants = np.array([float(text) for text in graph.constants], dtype)
+        self._count, self._by_channel = count, by_channel
         self._graph = (str(dtype), tuple(graph.nodes), outputs, count, by_channel)
+        self._kernels: dict[tuple[bool, bool], int] = {}
 
     def run(self, inputs: Sequence[Flat], outputs: Sequence[Flat]) -> None:
         """Compute contiguous arrays of one size from others; an output may be one of the inputs."""
@@ -225,8 +227,14 @@ class Formula:
         self, inputs: Sequence[Flat], outputs: Sequence[Flat], size: int, row: int, per_task: int,
         channels: int, columns: bool, summed: bool,
     ) -> None:  # fmt: skip
+        whole = self._count - self._by_channel
+        fits = row if columns else channels
+        if any(x.size != size for x in inputs[:whole]) or any(x.size < fits for x in inputs[whole:]):
+            raise ValueError(f"a formula got arrays of {[x.size for x in inputs]} entries for {size}")
         if size:
-            kernel = _kernel(*self._graph, columns, summed)
+            kernel = self._kernels.get((columns, summed))
+            if kernel is None:
+                kernel = self._kernels[columns, summed] = _kernel(*self._graph, columns, summed)
             rest = (address(self._constants), size, row, per_task, channels)
             arguments = [0] * (len(inputs) + len(outputs)) + [*rest]
             launch = Launch(kernel, arguments, -(-size // (row * per_task)))
