@@ -103,8 +103,8 @@ _FAR = {"float": 16.0, "double": 40.0}
 class Maths(Numbers):
     """Vectors of numbers, with what a formula may do to them beside `+`, `-`, `*` and `//`."""
 
-    def __init__(self, function: Any, dtype: Any) -> None:
-        super().__init__(function, dtype)
+    def __init__(self, function: Any, dtype: Any, lanes: int | None = None) -> None:
+        super().__init__(function, dtype, lanes)
         self.wide = f"<{self.lanes} x double>"
         """Type of as many numbers in float64."""
         self.mask_type = f"<{self.lanes} x i1>"
