@@ -49,8 +49,8 @@ _LEFT_OUT = {
 _ELSEWHERE = {
     "filters": "out_channels", "units": "out_features", "strides": "stride", "pool_size": "kernel_size",
     "dilation_rate": "dilation", "use_bias": "bias", "epsilon": "eps", "rate": "p", "learning_rate": "lr",
-    "kernel_initializer": "weight_init", "bias_initializer": "bias_init", "axis": "dim", "keepdims": "keepdim",
-    "alpha": "negative_slope", "training": "train", "rng": "key", "shape": "size",
+    "kernel_initializer": "weight_init", "bias_initializer": "bias_init", "axis": "dim",
+    "keepdims": "keepdim", "alpha": "negative_slope", "training": "train", "rng": "key", "shape": "size",
 }  # fmt: skip
 """Names that Keras, NumPy and others have for a parameter of ours."""
 

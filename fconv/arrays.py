@@ -105,13 +105,17 @@ def namespace(name: str, **arrays: object) -> Any:
 
 
 def xp_of(x: Array) -> Any:
-    """Give the array library of one array that has been checked before."""
-    return np if isinstance(x, (np.ndarray, np.generic)) else sys.modules["cupy"]
+    """Return the array library of an array that has been checked, or what a traced value has for one."""
+    if isinstance(x, (np.ndarray, np.generic)):
+        return np
+    return getattr(x, "functions", None) or sys.modules["cupy"]
 
 
 def special(x: Array) -> Any:
-    """Give the special functions of the library of `x`: ``scipy.special``, or CuPy's face of it."""
-    return import_module("scipy.special" if xp_of(x) is np else "cupyx.scipy.special")
+    """Return the special functions of the library of `x`: ``scipy.special``, or CuPy's face of it."""
+    if hasattr(xp := xp_of(x), "ndtr"):
+        return xp
+    return import_module("scipy.special" if xp is np else "cupyx.scipy.special")
 
 
 def any_of(mask: Array, *, unseen: bool) -> bool:

@@ -7,6 +7,7 @@ import pytest
 
 import fconv as fc
 import fconv.functional as F
+from fconv.engine import compiled
 from fconv.functional import channels, normalization
 from fconv.functional.reduction import accurate_sum
 
@@ -16,8 +17,12 @@ ORDERS = {
 }
 
 
-@pytest.fixture(params=["one piece", "many pieces"])
+@pytest.fixture(params=["one piece", "many pieces", "compiled"])
 def divided(request, monkeypatch):
+    if request.param != "compiled":
+        monkeypatch.setattr(channels, "formulas_serve", lambda *arrays: False)
+    elif compiled.problem() is not None:
+        pytest.skip(compiled.problem())
     if request.param == "many pieces":
         monkeypatch.setattr(channels, "_PIECE_BYTES", 1000)
         monkeypatch.setattr(channels, "_ROW", 16)
@@ -30,7 +35,8 @@ def drawn(shape, seed, mean=0.0, dtype=np.float64):
 
 
 def plain(monkeypatch):
-    """Leave the pieces alone: the definition that all norms share."""
+    """Leave the pieces and the kernels alone: the definition that all norms share."""
+    monkeypatch.setattr(channels, "formulas_serve", lambda *arrays: False)
     monkeypatch.setattr(channels, "layout_of", lambda x: None)
     monkeypatch.setattr(normalization, "passes_over", lambda x: None)
 
@@ -44,7 +50,8 @@ def test_batch_norm_is_the_definition(divided, shape, order, training, monkeypat
     x, g = ORDERS[order](drawn(shape, 0, 100.0)), drawn(shape, 1)
     running = () if training else (drawn((shape[1],), 2), drawn((shape[1],), 3) ** 2 + 1)
     affine = {"weight": drawn((shape[1],), 4), "bias": drawn((shape[1],), 5)}
-    assert channels.layout_of(x) is not None or divided == "one piece"
+    assert channels.layout_of(x) is not None or divided != "many pieces"
+    assert (channels.compiled_passes(x) is not None) == (divided == "compiled")
     before = x.copy()
     found = []
     for step in (lambda: None, lambda: plain(monkeypatch)):
@@ -69,12 +76,34 @@ def test_moments_and_sums_keep_digits_in_float32(order):
 
 
 @pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.usefixtures("divided")
+def test_moments_survive_what_stands_first(order, dtype):
+    """An outlier costs no digits, a constant channel has no variance, and NaN and infinity stay in theirs."""
+    x = drawn((9, 5, 12, 7), 0, 0.0, dtype)
+    x[0, 0, 0, 0], x[:, 1], x[3, 2, 4, 4], x[2, 3, 1, 1] = 1e5, 0.1, np.nan, np.inf
+    x = ORDERS[order](x)
+    with np.errstate(all="ignore"):
+        mean, var = F.batch_moments(x)
+        wide = x.astype(np.float64)
+        np.testing.assert_allclose(mean[[0, 1, 4]], wide.mean(axis=(0, 2, 3))[[0, 1, 4]], rtol=1e-6)
+        np.testing.assert_allclose(var[[0, 4]], wide.var(axis=(0, 2, 3))[[0, 4]], rtol=1e-6)
+        assert var[1] == 0.0
+        assert np.isnan(mean[2])
+        assert not np.isfinite(mean[3])
+        y = F.batch_norm(x, training=True)
+    assert np.isfinite(y[:, [0, 1, 4]]).all()
+    assert np.isnan(y[:, 2]).all()
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.usefixtures("divided")
 def test_the_same_bits_with_any_number_of_threads(order, monkeypatch):
     monkeypatch.setattr(channels, "_PIECE_BYTES", 1000)
-    x, g = (ORDERS[order](drawn((20, 3, 16, 16), seed, 0.0, np.float32)) for seed in (0, 1))
+    x, g = (ORDERS[order](drawn((20, 3, 36, 36), seed, 0.0, np.float32)) for seed in (0, 1))
     threads, found = fc.get_num_threads(), []
     try:
-        for n in (1, 2, 5):
+        for n in range(1, 8):
             fc.set_num_threads(n)
             y, pullback = F.batch_norm.forward(x, training=True)
             found.append((y, pullback(g)[0], channels.sum_by_channel(x)))

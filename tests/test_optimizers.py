@@ -11,6 +11,8 @@ import pytest
 
 import fconv as fc
 from fconv import schedules
+from fconv.engine import compiled
+from fconv.optimizers import base
 from fconv.testing.purity import call_purely, copied, same_bits
 from tests.naive import optimizers as naive
 
@@ -320,3 +322,39 @@ def test_a_schedule_is_asked_for_the_count_of_steps_before():
         p = np.ones(1)
         functools.reduce(lambda at, g: opt.step(at[0], g, at[1]), [p] * 3, (p, opt.init(p)))
     assert asked == [0, 1, 2, 0, 1, 2]
+
+
+@pytest.mark.skipif(compiled.problem() is not None, reason=str(compiled.problem()))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "opt",
+    [
+        fc.sgd(0.1, momentum=0.9, nesterov=True, weight_decay=0.1), fc.sgd(0.1, maximize=True), fc.lion(0.1),
+        fc.adam(0.1, weight_decay=0.1), fc.adamw(schedules.exponential(0.1, 0.9), amsgrad=True), fc.nadam(0.1),
+        fc.rmsprop(0.1, centered=True, momentum=0.5), fc.adagrad(0.1, lr_decay=0.1), fc.adadelta(0.1),
+    ],
+    ids=lambda opt: opt.name,
+)  # fmt: skip
+def test_one_pass_over_each_array_gives_the_same_bits(opt, dtype, monkeypatch):
+    """Large parameters are compiled, in any memory order; NumPy's operations are the reference."""
+    monkeypatch.setattr(base, "_LEAST", 1)
+    shapes = {"a": (7, 5), "b": (3,), "turned": (4, 6), "one": ()}
+    key = iter(fc.random.split(fc.random.key(0), 20))
+    params = {name: fc.random.normal(next(key), shape, dtype) for name, shape in shapes.items()}
+    params["turned"] = np.asfortranarray(params["turned"])
+    steps = [
+        {name: fc.random.normal(next(key), shape, dtype) for name, shape in shapes.items()} for _ in range(3)
+    ]
+    steps[1]["a"][2] = [np.nan, np.inf, -np.inf, 0.0, -0.0]
+
+    def trained():
+        at, state = params, opt.init(params)
+        for grads in steps:
+            at, state = call_purely(opt.name, opt.step, at, grads, state)
+        return at, state
+
+    found = trained()
+    assert found[0]["turned"].flags.f_contiguous
+    monkeypatch.setattr(base, "formulas_serve", lambda *arrays: False)
+    for a, b in zip(fc.trees.leaves(found), fc.trees.leaves(trained()), strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -132,10 +132,9 @@ def clamp(x: Array, min: float | None = None, max: float | None = None) -> Curve
         return y if high is None else xp.minimum(y, high)
 
     def pullback(g: Array) -> Array:
-        outside = xp.zeros(x.shape, bool) if low is None else (x < low)  # false for NaN, which passes
-        if high is not None:
-            outside = outside | (x > high)
-        return where(outside, 0.0, g)
+        for limit, outside in ((low, x.__lt__), (high, x.__gt__)):  # false for NaN, which passes
+            g = g if limit is None else where(outside(limit), 0.0, g)
+        return g
 
     return value, pullback
 

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from fconv.arrays import Array, xp_of
 from fconv.functional import channel_passes_gpu
 from fconv.functional.channel_passes import CpuPasses
 from fconv.functional.channel_passes_gpu import GpuPasses
-from fconv.functional.channels import layout_of
+from fconv.functional.channels import compiled_passes, layout_of
 from fconv.functional.core import Definition, Thunks, once
 from fconv.functional.moments import Statistics
 
+if TYPE_CHECKING:
+    from fconv.engine.compiled.channels import CompiledPasses
 
-def passes_over(x: Array) -> CpuPasses | GpuPasses | None:
+
+def passes_over(x: Array) -> CompiledPasses | CpuPasses | GpuPasses | None:
     """Find what goes over an array (N, C, ...) for its channels; None where nothing quick does."""
     if channel_passes_gpu.serves(x):
         return GpuPasses(x)
+    passes = compiled_passes(x)
+    if passes is not None:
+        return passes
     layout = layout_of(x)
     return None if layout is None else CpuPasses(layout, x)
 
 
 def batch_normal(
-    passes: CpuPasses | GpuPasses,
+    passes: CompiledPasses | CpuPasses | GpuPasses,
     x: Array,
     weight: Array | None,
     bias: Array | None,
@@ -34,7 +42,7 @@ def batch_normal(
 
     Parameters
     ----------
-    passes : CpuPasses or GpuPasses
+    passes : CompiledPasses, CpuPasses or GpuPasses
         Over `x`.
     x : array, shape (N, C, ...)
         The input.

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from fconv.arrays import Array, Shape, from_order, memory_order, narrowed
+from fconv.functional.one_pass import formulas_serve
 from fconv.functional.reduction import accurate_sum
 from fconv.threads import run
+
+if TYPE_CHECKING:
+    from fconv.engine.compiled.channels import CompiledPasses
 
 _PIECE_BYTES = 1 << 20
 _ROW = 4096  # numbers of a row, about, that a ufunc is quick on
@@ -105,13 +109,15 @@ class ChannelsFirst(_Divided):
 Layout: TypeAlias = ChannelsLast | ChannelsFirst
 
 
-def layout_of(x: Array) -> Layout | None:
+def layout_of(x: Array, least_plane: int | None = None) -> Layout | None:
     """Find how an array is divided.
 
     Parameters
     ----------
     x : array, shape (N, C, ...)
         It is not kept.
+    least_plane : int, optional
+        How many entries of one channel and sample are neighbours, at least, where the channels are not.
 
     Returns
     -------
@@ -132,9 +138,18 @@ def layout_of(x: Array) -> Layout | None:
         return None
     if order[-1] == 1:
         return ChannelsLast(x.shape, order, x.itemsize)
-    if order[:2] == (0, 1) and prod(x.shape[2:]) >= _LEAST_PLANE:
+    if order[:2] == (0, 1) and prod(x.shape[2:]) >= (_LEAST_PLANE if least_plane is None else least_plane):
         return ChannelsFirst(x.shape, order, x.itemsize)
     return None
+
+
+def compiled_passes(x: Array) -> CompiledPasses | None:
+    """Return compiled passes over an array (N, C, ...); None where there are none for it."""
+    if x.ndim < 2 or not formulas_serve(x) or layout_of(x, 1) is None:
+        return None
+    from fconv.engine.compiled.channels import CompiledPasses
+
+    return CompiledPasses(x)
 
 
 def each_piece(layout: Layout, work: Callable[[int, slice], None]) -> None:
@@ -179,6 +194,9 @@ def sum_by_channel(x: Array) -> Array:
     >>> sum_by_channel(np.full((10**6, 1), 0.1, np.float32))
     array([100000.], dtype=float32)
     """
+    passes = compiled_passes(x)
+    if passes is not None:
+        return narrowed(passes.total(), x.dtype)
     layout = layout_of(x)
     if layout is None:
         return accurate_sum(x, (0, *range(2, x.ndim)))

@@ -11,14 +11,18 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, cast
 
 import numpy as np
 
-from fconv.arrays import Array
+from fconv.arrays import Array, memory_order
 from fconv.functional.core import Definition, Differentiable, differentiable, once
+from fconv.functional.one_pass import apply_formula, formulas_serve, traced
 from fconv.functional.pieces import Pieces
 from fconv.options import number
+
+if TYPE_CHECKING:
+    from fconv.engine.compiled.formulas import Formula
 
 P = ParamSpec("P")
 
@@ -66,12 +70,57 @@ def elementwise(
             rest = [checked(option, value) for option, value in zip(names, given, strict=False)]
             named = {option: checked(option, value) for option, value in named.items()}
             make = cast("Callable[..., Curve]", curve)
-            return _define(cast(Array, x), lambda part: make(part, *rest, **named), by_value)
+            given_x = cast(Array, x)
+            return _in_one_pass(given_x, make, rest, named, by_value) or _define(
+                given_x, lambda part: make(part, *rest, **named), by_value
+            )
 
         definition.__doc__ = _document(inspect.cleandoc(curve.__doc__ or ""), options, parameters)
         return differentiable("x", widens=rounds)(definition)
 
     return decorate
+
+
+def _in_one_pass(
+    x: Array, make: Callable[..., Curve], rest: list[Any], named: dict[str, Any], by_value: bool
+) -> Definition | None:
+    """Define a function by compiled kernels; None where there are none for it."""
+    options = [*((None, v) for v in rest), *named.items()]
+    if not formulas_serve(x) or any(type(v) not in _SIMPLE for _, v in options):
+        return None
+    # -0.0 and 0.0 are equal, and so are True and 1: the texts tell them apart.
+    kernels = _formulas(make, by_value, x.dtype, *((name, v, repr(v)) for name, v in options))
+    if kernels is None:
+        return None
+    forward, backward = kernels
+    order, shape = memory_order(x), x.shape
+    value = once(functools.partial(apply_formula, forward, order, x))
+    kept = (lambda: x) if not by_value else None
+
+    def pullback(g: Array) -> Array:
+        return apply_formula(backward, order, g, value() if kept is None else kept())
+
+    return shape, value, pullback
+
+
+_SIMPLE = frozenset((float, int, str, bool, type(None)))
+
+
+@functools.lru_cache(maxsize=1024)
+def _formulas(
+    make: Callable[..., Curve], by_value: bool, dtype: np.dtype[Any], *options: tuple[str | None, Any, str]
+) -> tuple[Formula, Formula] | None:
+    """Trace the value, of x, and the pullback, of g and x or the value; None where that cannot be."""
+    rest = [value for name, value, _ in options if name is None]
+    named = {name: value for name, value, _ in options if name is not None}
+
+    def pull(g: Array, x: Array) -> Array:
+        pullback = make(x, *rest, **named)[1]
+        return pullback(g, x) if by_value else pullback(g)
+
+    value = traced(lambda x: make(x, *rest, **named)[0](), 1, dtype)
+    pulled = traced(pull, 2, dtype)
+    return None if value is None or pulled is None else (value, pulled)
 
 
 def _define(x: Array, curve: Callable[[Array], Curve], by_value: bool) -> Definition:

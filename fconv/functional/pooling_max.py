@@ -11,6 +11,7 @@ import numpy as np
 from fconv.arrays import Array, any_of, full_like_order, xp_of
 from fconv.functional import pooling_gpu
 from fconv.functional.core import Definition, differentiable, for_sample, once
+from fconv.functional.one_pass import formulas_serve
 from fconv.functional.pieces import over_batch
 from fconv.functional.pooling_windows import pool_geometry, spread_over_windows, window_entries
 from fconv.functional.selecting import where
@@ -50,6 +51,7 @@ def _max_pool(
         def entries(samples: slice) -> list[Array]:
             return list(window_entries(pad(x[samples], windows.padding, -inf), windows))
 
+        compiled = formulas_serve(x) and x.flags.aligned
         on_gpu = pooling_gpu.serves(x, windows)
         found = once(lambda: pooling_gpu.largest(x, windows))
 
@@ -58,6 +60,11 @@ def _max_pool(
             if on_gpu:
                 return found()[0]
             y = full_like_order(x, out_shape, None)
+            if compiled:
+                from fconv.engine.compiled import pooling
+
+                pooling.largest(x, windows, y)
+                return y
 
             def work(samples: slice) -> None:
                 part = y[samples]
@@ -104,6 +111,10 @@ def _max_pool(
         def pullback(g: Array) -> Array:
             if on_gpu:
                 return pooling_gpu.spread(g, choice(), x.shape, windows)
+            if compiled:
+                from fconv.engine.compiled import pooling
+
+                return pooling.spread(x, windows, g if g.flags.aligned else g.copy())
             dx = full_like_order(x, (*x.shape[:2], *windows.padded_size))
             y, numbers = largest(), None if plain() else choice()
 

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from fconv import trees
 from fconv.arguments import shown
-from fconv.arrays import Array, check_floating, is_array, namespace, narrowed, native, widened, xp_of
+from fconv.arrays import (
+    Array,
+    check_floating,
+    is_array,
+    memory_order,
+    namespace,
+    narrowed,
+    native,
+    widened,
+    xp_of,
+)
 from fconv.constructors import Constructed, constructor
+from fconv.functional.one_pass import apply_formula, formulas_serve, traced
 from fconv.options import nonnegative
 from fconv.schedules import Schedule
+
+if TYPE_CHECKING:
+    from fconv.engine.compiled.formulas import Formula
 
 State: TypeAlias = Any
 
@@ -146,6 +160,16 @@ def leafwise(
 
         kept_on: list[Own] = []
 
+        def update(p: Array, g: Array, own: Own) -> tuple[Array, Own]:
+            g = -g if maximize else g
+            if weight_decay and decoupled:
+                p = p * (1 - speed * weight_decay)
+            elif weight_decay:
+                g = g + weight_decay * p
+            return rule(p, g, own, speed)
+
+        in_one_pass = OnePass(update)
+
         def moved(path: trees.Path, p: Array, g: Array | None, own: Own) -> Array:
             if g is None:
                 kept_on.append(own)
@@ -156,12 +180,7 @@ def leafwise(
                 raise ValueError(f"{name}: expected a state that its init gave, at {_named(path)}")
             own = {key: widened(native(v)) if is_array(v) else v for key, v in own.items()}
             own["step"] += 1
-            g = -g if maximize else g
-            if weight_decay and decoupled:
-                p = p * (1 - speed * weight_decay)
-            elif weight_decay:
-                g = g + weight_decay * p
-            p, changed = rule(p, g, own, speed)
+            p, changed = in_one_pass(p, g, own) or update(p, g, own)
             # NumPy gives a scalar where an array of no axes was.
             changed = {k: xp_of(v).asarray(v) if is_array(v) else v for k, v in changed.items()}
             kept_on.append({**own, **changed})
@@ -184,6 +203,49 @@ def filled(params: Any, grads: Any) -> Any:
     if not ours or ours.keys() != theirs.keys():
         return grads  # a leaf; or the walk over both says what differs
     return trees.rebuild(grads, [filled(ours[name], g) for name, g in theirs.items()])
+
+
+_LEAST = 1 << 14  # entries; below, NumPy's own passes cost less than a launch, and give the same bits
+
+
+class OnePass:
+    """Updates of a step, each compiled into one pass over memory where that can be."""
+
+    def __init__(self, update: Callable[[Array, Array, Own], tuple[Array, Own]]) -> None:
+        self._update = update
+        self._traced: dict[Any, tuple[Formula, list[str], Own] | None] = {}
+
+    def __call__(self, p: Array, g: Array, own: Own) -> tuple[Array, Own] | None:
+        """Return the new parameter and what changes of its own; None where NumPy is to compute them."""
+        if p.size < _LEAST:
+            return None
+        arrays = {key: v for key, v in own.items() if is_array(v)}
+        numbers = {key: v for key, v in own.items() if key not in arrays}
+        given = (p, g, *arrays.values())
+        if any(x.shape != p.shape for x in given) or not formulas_serve(*given):
+            return None
+        kind = (p.dtype, tuple(arrays), tuple(numbers.values()))
+        if kind not in self._traced:  # most parameters of a step are of one kind
+            self._traced[kind] = self._trace(p.dtype, list(arrays), numbers)
+        traced_update = self._traced[kind]
+        if traced_update is None:
+            return None
+        formula, names, fixed = traced_update
+        new, *changed = apply_formula(formula, memory_order(p), *given)
+        return new, {**fixed, **dict(zip(names, changed, strict=True))}
+
+    def _trace(self, dtype: Any, keys: list[str], numbers: Own) -> tuple[Formula, list[str], Own] | None:
+        names: list[str] = []
+        fixed: Own = {}
+
+        def function(p: Any, g: Any, *arrays: Any) -> tuple[Any, ...]:
+            new, changed = self._update(p, g, {**numbers, **dict(zip(keys, arrays, strict=True))})
+            fixed.update({key: v for key, v in changed.items() if key in numbers})
+            names.extend(key for key in changed if key not in numbers)
+            return (new, *(changed[key] for key in names))
+
+        formula = traced(function, 2 + len(keys), dtype)
+        return None if formula is None else (formula, names, fixed)
 
 
 def rate(name: str, lr: float | Schedule, count: int) -> float:

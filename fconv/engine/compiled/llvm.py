@@ -229,13 +229,13 @@ class Function:
 
 
 class Numbers:
-    """Numbers of one dtype in vectors as wide as the processor's registers, inside a function."""
+    """Numbers of one dtype in vectors, as wide as the processor's registers or of so many `lanes`."""
 
-    def __init__(self, function: Function, dtype: Any) -> None:
+    def __init__(self, function: Function, dtype: Any, lanes: int | None = None) -> None:
         self.f = function
         self.itemsize = 4 if dtype == "float32" else 8
         self.element = "float" if self.itemsize == 4 else "double"
-        self.lanes = machine().vector_bytes // self.itemsize
+        self.lanes = lanes or machine().vector_bytes // self.itemsize
         self.vector = f"<{self.lanes} x {self.element}>"
         self._suffix = f"v{self.lanes}f{8 * self.itemsize}"
 

@@ -1,0 +1,107 @@
+"""The passes over memory that batch normalisation is made of, compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from math import prod
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from fconv.arrays import from_order, memory_order
+from fconv.engine.compiled.formulas import Formula, Rows
+
+Array: TypeAlias = np.ndarray[Any, Any]
+
+_ROW = 512
+"""Entries, about, of a row that holds all channels over and over."""
+
+_FORMULAS: dict[str, tuple[int, int, Callable[..., Any]]] = {
+    # Arrays, numbers by channel, and the formula of both.
+    "total": (1, 0, lambda x: x),
+    "moments": (1, 1, lambda x, near: (x - near, (x - near) * (x - near))),
+    "sums": (2, 1, lambda x, g, near: (g, g * (x - near))),
+    "mapped": (1, 3, lambda x, near, by, to: (x - near) * by + to),
+    "combined": (2, 4, lambda x, g, near, by, to, factor: (x - near) * by + to + g * factor),
+    "scaled": (1, 1, lambda g, factor: g * factor),
+}
+
+
+@lru_cache(maxsize=16)
+def _formula(name: str, dtype: np.dtype[Any]) -> Formula:
+    arrays, numbers, function = _FORMULAS[name]
+    return Formula(function, arrays + numbers, dtype, numbers)
+
+
+class CompiledPasses:
+    """Passes over an array (N, C, ...); numbers of the channels are float64, shape (C,), or of its dtype.
+
+    Parameters
+    ----------
+    x : array
+        float32 or float64, contiguous in a memory order in which the channels come last or behind the batch.
+    """
+
+    def __init__(self, x: Array) -> None:
+        self._order, self._dtype = memory_order(x), x.dtype
+        self._laid = [x.shape[axis] for axis in self._order]
+        self._seen = self._in_line(x)
+        channels, columns = x.shape[1], self._order[-1] == 1
+        row = max(1, _ROW // channels) * channels if columns else prod(x.shape[2:])
+        self._rows = Rows(row, channels, columns)
+
+    def total(self) -> Array:
+        """Sum each channel."""
+        return self._summed("total", [self._seen])[0]
+
+    def moments(self) -> tuple[Array, Array]:
+        """Return mean and biased variance of each channel, in one pass over memory.
+
+        Differences are taken from the first entry of each channel, so that a mean far larger than the
+        deviation costs no digits. Sums are float64, and the square of the first entry's distance from the
+        mean is at most the number of entries times the variance, which bounds the cancellation in the end.
+        """
+        rows = self._rows
+        near = self._seen[: rows.channels] if rows.columns else self._seen[:: rows.row][: rows.channels]
+        count = self._seen.size // rows.channels
+        first, second = self._summed("moments", [self._seen], near) / count
+        return near + first, np.maximum(second - first * first, 0.0)
+
+    def sums(self, g: Array, near: Array) -> tuple[Array, Array]:
+        """Sum `g`, and ``g * (x - near)``, of each channel."""
+        summed, weighted = self._summed("sums", [self._seen, self._in_line(g)], near)
+        return summed, weighted
+
+    def mapped(self, near: Array, by: Array, to: Array) -> Array:
+        """Return ``(x - near) * by + to``."""
+        return self._mapped("mapped", [self._seen], near, by, to)
+
+    def combined(self, near: Array, by: Array, to: Array, g: Array, factor: Array) -> Array:
+        """Return ``(x - near) * by + to + g * factor``."""
+        return self._mapped("combined", [self._seen, self._in_line(g)], near, by, to, factor)
+
+    def scaled(self, g: Array, factor: Array) -> Array:
+        """Return ``g * factor``."""
+        return self._mapped("scaled", [self._in_line(g)], factor)
+
+    def _in_line(self, x: Array) -> Array:
+        flat = x.transpose(self._order).reshape(-1)
+        return flat if flat.flags.aligned and flat.flags.c_contiguous else flat.copy()
+
+    def _numbers(self, by_channel: Array) -> Array:
+        """Lay one number a channel out as the kernels read it."""
+        with np.errstate(over="ignore"):
+            numbers = np.broadcast_to(by_channel, self._rows.channels).astype(self._dtype)
+        return np.tile(numbers, self._rows.row // self._rows.channels) if self._rows.columns else numbers
+
+    def _summed(self, name: str, arrays: list[Array], *numbers: Array) -> Array:
+        laid = [self._numbers(each) for each in numbers]
+        with np.errstate(invalid="ignore", over="ignore"):
+            return _formula(name, self._dtype).sums([*arrays, *laid], self._rows)
+
+    def _mapped(self, name: str, arrays: list[Array], *numbers: Array) -> Array:
+        y = np.empty_like(arrays[0])
+        laid = [self._numbers(each) for each in numbers]
+        _formula(name, self._dtype).run_by_channel([*arrays, *laid], [y], self._rows)
+        return from_order(y.reshape(self._laid), self._order)

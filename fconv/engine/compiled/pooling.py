@@ -1,0 +1,248 @@
+"""Max pooling and its gradient, compiled: each reads its arrays once, in any memory order.
+
+The lanes of vectors are channels where those are neighbours in memory, and otherwise output positions along
+a row, as long as windows are at most 2 entries apart. Windows that hang over the border are taken one by
+one. A task takes some channels of one sample, so that no two tasks write to the same entry of the gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import product
+from math import inf
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from fconv.arrays import from_order, full_like_order, memory_order
+from fconv.engine.compiled.correlate import Fields, kernel_of
+from fconv.engine.compiled.llvm import INT, Module, Number, Value, machine
+from fconv.engine.compiled.pool import Launch, pool
+from fconv.engine.compiled.transcendental import Maths
+from fconv.geometry import Windows
+
+Array: TypeAlias = np.ndarray[Any, Any]
+
+_AXES = ("n", "c", "d", "h", "w")
+_SIZES = ("in", "out", "kernel", "stride", "padding", "dilation")
+_FIELDS = (
+    "x", "y", "dx", *(f"{array}_{axis}" for array in ("x", "y", "dx") for axis in _AXES), "channels", "block",
+    "blocks", *(f"{what}_{axis}" for what in _SIZES for axis in "dhw"),
+)  # fmt: skip
+_UNROLLED = 16
+"""Entries of a window, at most, for windows that lie inside to be written out one by one."""
+_LEAST_TASKS = 16
+
+
+def largest(x: Array, windows: Windows, y: Array) -> None:
+    """Write the largest entry of each window of `x` (N, C, ...) to `y`; NaN where there is one."""
+    _run(x, y, None, windows)
+
+
+def spread(x: Array, windows: Windows, g: Array) -> Array:
+    """Return the gradient of `x`: each window's goes to its first largest entry, or to its last NaN."""
+    order = memory_order(x)
+    dx = from_order(np.zeros([x.shape[axis] for axis in order], x.dtype), order)
+    _run(x, g, dx, windows)
+    return dx
+
+
+def _run(x: Array, y: Array, dx: Array | None, windows: Windows) -> None:
+    if not y.size:
+        return
+    missing = 3 - windows.ndim
+
+    def three(sizes: Sequence[int], blank: int) -> list[int]:
+        return [*(blank,) * missing, *sizes]
+
+    images, channels = x.shape[:2]
+    lanes = machine().vector_bytes // x.itemsize
+    written = y if dx is None else dx
+    along = "none"
+    if channels > 1 and x.strides[1] == written.strides[1] == x.itemsize:
+        along = "c"
+    elif windows.stride[-1] <= 2 and x.strides[-1] == written.strides[-1] == x.itemsize:
+        along = "w"
+    axis = 1 if along == "c" else -1
+    if along != "none" and y.strides[axis] != x.itemsize:  # a gradient in another memory order
+        laid, y = y, full_like_order(x, y.shape, None)
+        y[...] = laid
+        along = along if y.strides[axis] == x.itemsize else "none"  # an axis of one entry may lie anywhere
+    arrays = [x, y] if dx is None else [x, y, dx]
+    strides = [[*a.strides[:2], *three(a.strides[2:], 0)] for a in arrays]
+    block = 1
+    if along == "c":  # few long blocks, unless there are few samples
+        block = lanes * max(1, -(-channels // lanes) // -(-_LEAST_TASKS // images))
+    blocks = -(-channels // block)
+    kernel = tuple(three(windows.kernel, 1))
+    apart = all(s >= span for s, span in zip(windows.stride, windows.span, strict=True))
+    step = windows.stride[-1] if along == "w" else 1
+    address = _kernel(str(x.dtype), along, step, channels % lanes == 0, kernel, dx is not None, apart)
+    padding = [low for low, _ in windows.padding]
+    arguments = (
+        0, 0, 0, *strides[0], *strides[1], *(strides[2] if dx is not None else [0] * 5), channels, block,
+        blocks, *three(windows.in_size, 1), *three(windows.out_size, 1), *kernel, *three(windows.stride, 1),
+        *three(padding, 0), *three(windows.dilation, 1),
+    )  # fmt: skip
+    pool().run(Launch(address, arguments, images * blocks), tuple(arrays))
+
+
+class _Access:
+    """How the lanes of a vector lie in memory: one beside the other, or every other one."""
+
+    def __init__(self, n: Maths, step: int, count: Value | None) -> None:
+        self.n, self._step = n, step
+        self.mask = None if count is None else n.mask(count)
+        if step == 2 and count is not None:
+            reach = count * 2 - 1  # nothing behind the last lane is touched
+            self._masks = n.mask(reach), n.mask(reach - n.lanes)
+
+    def load(self, place: Value) -> Value:
+        """Load a vector."""
+        n = self.n
+        if self._step == 1:
+            return n.load(place, self.mask)
+        halves = [n.load(place + i * n.bytes, self._masks[i]) for i in range(2)]
+        return n.shuffle(halves[0], halves[1], list(range(0, 2 * n.lanes, 2)))
+
+    def add(self, share: Value, place: Value, replace: bool) -> None:
+        """Add to a vector in memory; or replace it, where its lanes are neighbours."""
+        n = self.n
+        if self._step == 1:
+            n.store(share if replace else n.load(place, self.mask) + share, place, self.mask)
+            return
+        zero = n.number_of(0.0)
+        for i, mask in enumerate(self._masks):
+            at = place + i * n.bytes
+            first = i * n.lanes // 2
+            places = [first + lane // 2 if lane % 2 == 0 else n.lanes for lane in range(n.lanes)]
+            n.store(n.load(at, mask) + n.shuffle(share, zero, places), at, mask)
+
+
+@lru_cache(maxsize=128)
+def _kernel(
+    dtype: str, along: str, step: int, whole: bool, kernel: tuple[int, ...], gradient: bool, apart: bool
+) -> int:
+    """Compile the largest entries of windows, or the gradient.
+
+    Vectors run along channels ("c"), along rows of the output ("w"), whose windows are `step` apart, or have
+    one lane ("none"). `whole` vectors of channels need no mask.
+    """
+    module = Module()
+    f, task, given, _ = kernel_of(module)
+    one, many = Maths(f, dtype, 1), Maths(f, dtype)
+    fields = Fields(f, given, _FIELDS)
+    a = {name: getattr(fields, name) for name in _FIELDS[3:]}
+    image, first = task // a["blocks"], task % a["blocks"] * a["block"]
+    last = f.least(first + a["block"], a["channels"])
+    arrays = {
+        name: fields.pointer(name) + image * a[f"{name}_n"]
+        for name in ("x", "y", "dx")[: 3 if gradient else 2]
+    }
+    steps = {
+        name: [a[f"dilation_{axis}"] * a[f"{name}_{axis}"] for axis in "dhw"]
+        for name in arrays
+        if name != "y"
+    }
+    positions = list(product(*(range(k) for k in kernel)))
+    unrolled = len(positions) <= _UNROLLED
+    all_entries = None if unrolled else [(0, k) for k in kernel]
+    inner = {
+        name: [_along(steps[name], [f.constant(k, INT) for k in position]) for position in positions]
+        for name in steps
+        if unrolled
+    }
+
+    def window(to: _Access, start: dict[str, Value], bounds: Sequence[tuple[Number, Number]] | None) -> None:
+        n, x, y, dx = to.n, start["x"], start["y"], start.get("dx", start["x"])
+
+        def entries() -> Iterator[tuple[Value, Value, Value]]:
+            """Yield the place in x, the place in dx and the number of each entry that lies inside."""
+            if bounds is None:
+                for i, offset in enumerate(inner["x"]):
+                    yield x + offset, dx + inner["dx" if gradient else "x"][i], n.number_of(float(i))
+                return
+            (d0, d1), (h0, h1), (w0, w1) = bounds
+            with f.loop(d1, d0) as d, f.loop(h1, h0) as h, f.loop(w1, w0) as w:
+                place = (d * kernel[1] + h) * kernel[2] + w
+                number = n.spread(f.value(f"sitofp i64 {place.name} to {n.element}", n.element))
+                at = [d, h, w]
+                yield x + _along(steps["x"], at), dx + _along(steps["dx" if gradient else "x"], at), number
+
+        found, chosen = f.variable(n.vector, -inf), f.variable(n.vector, -1.0)
+        for place, _, number in entries():
+            entry = to.load(place)
+            taken = n.masks("or", n.compare("ogt", entry, found.get()), n.compare("uno", entry, entry))
+            if gradient:  # the first of all is taken even where it is -inf
+                taken = n.masks("or", taken, n.compare("olt", chosen.get(), 0.0))
+                chosen.set(n.choose(taken, number, chosen.get()))
+            found.set(n.choose(taken, entry, found.get()))
+        if not gradient:
+            n.store(found.get(), y, to.mask)
+            return
+        g = n.load(y, to.mask)
+        for _, place, number in entries():
+            share = n.choose(n.compare("oeq", chosen.get(), number), g, 0.0)
+            to.add(share, place, apart)
+
+    def corner(axis: str, at: Value) -> Value:
+        return at * a[f"stride_{axis}"] - a[f"padding_{axis}"]
+
+    def within(axis: str, at: Value, k: int) -> Value:
+        return f.all_of(at > -1, at + a[f"dilation_{axis}"] * (k - 1) < a[f"in_{axis}"])
+
+    def channels(start: dict[str, Value], bounds: Sequence[tuple[Number, Number]] | None) -> None:
+        n = many if along == "c" else one
+        with f.loop(last, first, n.lanes) as c:
+            at = {name: place + c * a[f"{name}_c"] for name, place in start.items()}
+            window(_Access(n, 1, None if whole or along != "c" else last - c), at, bounds)
+
+    with f.loop(a["out_d"]) as d, f.loop(a["out_h"]) as h:
+        at_d, at_h = corner("d", d), corner("h", h)
+        rows = {
+            name: array
+            + (d if name == "y" else at_d) * a[f"{name}_d"]
+            + (h if name == "y" else at_h) * a[f"{name}_h"]
+            for name, array in arrays.items()
+        }
+        deep = f.all_of(within("d", at_d, kernel[0]), within("h", at_h, kernel[1]))
+
+        def place(w: Value) -> tuple[Value, dict[str, Value]]:
+            at = corner("w", w)
+            return at, {name: row + (w if name == "y" else at) * a[f"{name}_w"] for name, row in rows.items()}
+
+        done = f.variable(INT, 0)
+        with f.repeat(lambda: done.get() < a["out_w"]):
+            w = done.get()
+            at_w, start = place(w)
+            inside = f.all_of(deep, within("w", at_w, kernel[2]))
+            done.set(w + 1)
+            with f.when(inside):
+                if along == "w":
+                    # Windows from here to where they begin to hang over the end.
+                    reach = a["in_w"] - at_w - a["dilation_w"] * (kernel[2] - 1)
+                    count = f.least(f.least((reach + (step - 1)) // step, a["out_w"] - w), many.lanes)
+                    done.set(w + count)
+                    own = {name: p + first * a[f"{name}_c"] for name, p in start.items()}
+                    window(_Access(many, step, count), own, all_entries)
+                else:
+                    channels(start, all_entries)
+            with f.when(f.negation(inside)):
+                bounds = [_inside(a, axis, at) for axis, at in zip("dhw", (at_d, at_h, at_w), strict=True)]
+                channels(start, bounds)
+    f.finish()
+    return machine().compile(module)[0]
+
+
+def _along(steps: Sequence[Value], at: Sequence[Value]) -> Value:
+    """Return the bytes to a place."""
+    return steps[0] * at[0] + steps[1] * at[1] + steps[2] * at[2]
+
+
+def _inside(a: dict[str, Value], axis: str, at: Value) -> tuple[Value, Value]:
+    """Return the first entry of a window that lies inside along an axis, and the one behind the last."""
+    f, dilation = at.function, a[f"dilation_{axis}"]
+    low = f.most((f.constant(0, INT) - at + dilation - 1) // dilation, 0)
+    high = f.least((a[f"in_{axis}"] - at + dilation - 1) // dilation, a[f"kernel_{axis}"])
+    return low, high

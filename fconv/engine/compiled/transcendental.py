@@ -1,0 +1,299 @@
+"""Comparisons, exponentials, logarithms and normal distributions of vectors, in LLVM IR.
+
+Each function is a range reduction and one polynomial, without branches and tables. The polynomials are
+Chebyshev interpolations of the functions named beside them, fitted with 60 digits. exp, tanh and erf are
+within 2 units in the last place, in float32 and in float64.
+
+References
+----------
+Muller, "Elementary functions: algorithms and implementation", 2016, for the reductions. Shepherd and
+Laframboise, "Chebyshev approximation of (1 + 2x) exp(x^2) erfc(x)", 1981, for the tail of the normal
+distribution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf, log, nan, sqrt
+from typing import Any
+
+import numpy as np
+
+from fconv.engine.compiled.llvm import Numbers, Value
+
+# Coefficients, the constant one first:
+# (exp(r) - 1 - r) / r**2 for r up to half of log(2);
+# (log((1 + s) / (1 - s)) - 2s) / s**3, of s**2, for (1 + s) / (1 - s) from sqrt(1/2) to sqrt(2);
+# erf(x) / x - 1, of x**2, for x up to 1;
+# (tanh(x) / x - 1) / x**2, of x**2, for x up to 0.5625;
+# (a + 4) * exp(a**2 / 2) * ndtr(-a), of (a - 4) / (a + 4), for all a from 0.
+# fmt: off
+_EXP = {
+    "float": (
+        0.5000000014286223, 0.16666666682534356, 0.04166645680967788, 0.008333310024225292,
+        0.0013934541928270264, 0.0001989198131397769,
+    ),
+    "double": (
+        0.5, 0.1666666666666667, 0.04166666666666667, 0.008333333333325544, 0.0013888888888883327,
+        0.00019841269876864356, 2.4801587327007187e-05, 2.755725283351691e-06, 2.75572718102198e-07,
+        2.5106274733573296e-08, 2.0915442297780116e-09,
+    ),
+}
+_LOG = {
+    "float": (
+        0.6666666654507885, 0.40000129465675294, 0.28549964284819396, 0.2335354248644052,
+    ),
+    "double": (
+        0.6666666666666666, 0.4000000000000101, 0.2857142857072283, 0.2222222240984404,
+        0.18181793722272505, 0.15386342974308154, 0.1326603503726105, 0.13114976096717038,
+    ),
+}
+_ERF = {
+    "float": (
+        0.1283791670615435, -0.3761263846802871, 0.11283782495236845, -0.026865430727670243,
+        0.005221031807858023, -0.0008484080405535107, 0.00011265959025606609, -9.667044571486996e-06,
+    ),
+    "double": (
+        0.12837916709551257, -0.3761263890318375, 0.11283791670954879, -0.026866170645076792,
+        0.0052239776248180145, -0.000854832698083379, 0.0001205533111164271, -1.4925595266831182e-05,
+        1.6461000484121368e-06, -1.6350312701054695e-07, 1.4659775274047436e-08,
+        -1.1372848856791674e-09, 5.957176147748911e-11,
+    ),
+}
+_TANH = {
+    "float": (
+        -0.3333333328383897, 0.13333322054559227, -0.05396405837124636, 0.021811847744927806,
+        -0.008499025864852579, 0.002487303959842421,
+    ),
+    "double": (
+        -0.3333333333333333, 0.133333333333333, -0.05396825396820274, 0.021869488533121387,
+        -0.008863235436878912, 0.0035921263490347436, -0.001455814906723265, 0.0005898785886021942,
+        -0.00023836367100106462, 9.427551366562725e-05, -3.3327447467992856e-05, 7.632507318390177e-06,
+    ),
+}
+_TAIL = {
+    "float": (
+        0.7552851305046339, -0.6078966402127833, 0.38713739441911355, -0.18652198492773026,
+        0.06039664399817553, -0.007538688779951782, -0.003479943025800335, 0.001624247637261679,
+        0.00013364042623394883, -0.00021777106565111796, -1.7259922922894346e-06,
+        2.1979043414611655e-05,
+    ),
+    "double": (
+        0.7552851304157515, -0.6078966419718923, 0.38713740074221453, -0.18652185795963533,
+        0.06039657489093607, -0.007540188967419565, -0.0034796923673884156, 0.0016308184678064444,
+        0.00013334431270030784, -0.00023109501999200649, -1.908265085342679e-06, 3.5145122560125815e-05,
+        7.167263978705016e-07, -5.921638801978817e-06, -6.299974265164222e-07, 1.0248325060946323e-06,
+        2.727176083262385e-07, -1.5982676610438677e-07, -8.713294621467491e-08, 1.7881872409503415e-08,
+        2.1604426842720404e-08, -6.021003727951476e-10, -3.798041859957449e-09, -1.1742107539247065e-10,
+        3.51569242668093e-10,
+    ),
+}
+# fmt: on
+_LOG2 = {
+    "float": (float(np.float32(log(2))), -1.90465429995776804525e-09),
+    "double": (log(2), 2.3190468138462995584e-17),
+}
+"""log(2) as the sum of two numbers."""
+_LIMITS = {"float": (-105.0, 89.0), "double": (-760.0, 710.0)}
+"""Where exp has underflowed to 0, and where it has overflowed."""
+_FAR = {"float": 16.0, "double": 40.0}
+"""Where the tail of the normal distribution has underflowed to 0."""
+
+
+class Maths(Numbers):
+    """Vectors of numbers, with what a formula may do to them beside `+`, `-`, `*` and `//`."""
+
+    def __init__(self, function: Any, dtype: Any, lanes: int | None = None) -> None:
+        super().__init__(function, dtype, lanes)
+        self.wide = f"<{self.lanes} x double>"
+        """Type of as many numbers in float64."""
+        self.mask_type = f"<{self.lanes} x i1>"
+        self._digits = 23 if self.itemsize == 4 else 52
+        self._bits = f"<{self.lanes} x i{8 * self.itemsize}>"
+        self._round = 1.5 * 2.0**self._digits  # added, it rounds to an integer, which its last bits hold
+        self._one = (127 if self.itemsize == 4 else 1023) << self._digits
+
+    def widened(self, a: Value) -> Value:
+        """Convert to float64."""
+        if self.vector == self.wide:
+            return a
+        return self.f.value(f"fpext {self.vector} {a.name} to {self.wide}", self.wide)
+
+    def put_sum(self, a: Value, address: Value) -> None:
+        """Store the sum of the numbers of a widened vector."""
+        zero = self.f.constant(-0.0, "double")
+        name = f"llvm.vector.reduce.fadd.v{self.lanes}f64"
+        total = self.f.call(name, zero, a, result="double")
+        self.f.emit(f"store double {total.name}, ptr {address.name}, align 8")
+
+    def number_of(self, value: Any) -> Value:
+        """Return a constant in all lanes."""
+        return self.f.constant(value, self.vector)
+
+    def compare(self, condition: str, a: Value, b: Any) -> Value:
+        """Compare, by LLVM's names of conditions; those that begin with "o" are false for NaN."""
+        other = self.number_of(b).name
+        return self.f.value(f"fcmp {condition} {self.vector} {a.name}, {other}", self.mask_type)
+
+    def masks(self, operation: str, a: Value, b: Value) -> Value:
+        """Combine two masks by "and", "or" or "xor"."""
+        return self.f.value(f"{operation} {self.mask_type} {a.name}, {b.name}", self.mask_type)
+
+    def choose(self, mask: Value, a: Any, b: Any) -> Value:
+        """Return `a` where `mask`, and `b` elsewhere."""
+        a, b = self.number_of(a), self.number_of(b)
+        text = f"select {self.mask_type} {mask.name}, {self.vector} {a.name}, {self.vector} {b.name}"
+        return self.f.value(text, self.vector)
+
+    def as_number(self, mask: Value) -> Value:
+        """Return 1 where `mask`, and 0 elsewhere."""
+        return self.choose(mask, 1.0, 0.0)
+
+    def maximum(self, a: Value, b: Value) -> Value:
+        """Return the larger; NaN where one is."""
+        return self._keeping_nan(self.choose(self.compare("olt", a, b), b, a), b)
+
+    def minimum(self, a: Value, b: Value) -> Value:
+        """Return the smaller; NaN where one is."""
+        return self._keeping_nan(self.choose(self.compare("ogt", a, b), b, a), b)
+
+    def _keeping_nan(self, chosen: Value, b: Value) -> Value:
+        return self.choose(self.compare("uno", b, b), b, chosen)
+
+    def negative(self, a: Value) -> Value:
+        """Return -a."""
+        return self.f.value(f"fneg {self.vector} {a.name}", self.vector)
+
+    def _intrinsic(self, name: str, *arguments: Value) -> Value:
+        return self.f.call(f"llvm.{name}.{self._suffix}", *arguments, result=self.vector)
+
+    def absolute(self, a: Value) -> Value:
+        """Return the absolute value."""
+        return self._intrinsic("fabs", a)
+
+    def sqrt(self, a: Value) -> Value:
+        """Return the square root; NaN below 0."""
+        return self._intrinsic("sqrt", a)
+
+    def with_sign(self, a: Value, sign: Value) -> Value:
+        """Return `a` with the sign of another."""
+        return self._intrinsic("copysign", a, sign)
+
+    def sign(self, a: Value) -> Value:
+        """Return -1, 0 or 1; NaN for NaN."""
+        down = self.choose(
+            self.compare("olt", a, 0.0), -1.0, self.choose(self.compare("oeq", a, 0.0), 0.0, a)
+        )
+        return self.choose(self.compare("ogt", a, 0.0), 1.0, down)
+
+    def within(self, a: Value, low: float, high: float) -> Value:
+        """Clip to an interval; NaN stays."""
+        a = self.choose(self.compare("olt", a, low), low, a)
+        return self.choose(self.compare("ogt", a, high), high, a)
+
+    def polynomial(self, x: Value, coefficients: Sequence[float]) -> Value:
+        """Evaluate by Horner's rule."""
+        total = self.number_of(coefficients[-1])
+        for coefficient in coefficients[-2::-1]:
+            total = self.fma(total, x, self.number_of(coefficient))
+        return total
+
+    def _as_bits(self, a: Value) -> Value:
+        return self.f.value(f"bitcast {self.vector} {a.name} to {self._bits}", self._bits)
+
+    def _from_bits(self, a: Value) -> Value:
+        return self.f.value(f"bitcast {self._bits} {a.name} to {self.vector}", self.vector)
+
+    def _integers(self, operation: str, a: Value, b: Value | int) -> Value:
+        if isinstance(b, int):
+            element = self._bits[1:-1].split(" x ")[1]
+            b = Value(self.f, f"<{', '.join([f'{element} {b}'] * self.lanes)}>", self._bits)
+        return self.f.value(f"{operation} {self._bits} {a.name}, {b.name}", self._bits)
+
+    def _rounded(self, a: Value) -> Value:
+        return (a + self._round) - self._round
+
+    def _power_of_two(self, n: Value) -> Value:
+        """Return 2**n for an integral n whose power is a normal number."""
+        bits = self._integers("shl", self._as_bits(n + self._round), self._digits)
+        return self._from_bits(self._integers("add", bits, self._one))
+
+    def _reduced(self, x: Value, rest: Value | None = None) -> tuple[Value, Value]:
+        """Return n and exp(r) - 1 such that exp(x + rest) = 2**n * exp(r)."""
+        n = self._rounded(x * (1 / log(2)))
+        high, low = (self.number_of(-part) for part in _LOG2[self.element])
+        r = self.fma(n, low, self.fma(n, high, x))
+        if rest is not None:
+            r = r + rest
+        return n, self.fma(r * r, self.polynomial(r, _EXP[self.element]), r)
+
+    def exp(self, x: Value, rest: Value | None = None) -> Value:
+        """Return exp(x), or exp(x + rest) of a small rest."""
+        n, power = self._reduced(self.within(x, *_LIMITS[self.element]), rest)
+        half = self._rounded(n * 0.5)  # 2**n itself may be no normal number
+        return (power + 1.0) * self._power_of_two(half) * self._power_of_two(n - half)
+
+    def expm1(self, x: Value) -> Value:
+        """Return exp(x) - 1, accurate near 0."""
+        n, power = self._reduced(self.within(x, -80.0, _LIMITS[self.element][1]))
+        half = self._power_of_two(n - 1.0)
+        return self.with_sign(self.fma(half, power, half - 0.5) * 2.0, x)
+
+    def tanh(self, x: Value) -> Value:
+        """Return the hyperbolic tangent: a polynomial near 0, and 1 - 2 / (exp(2|x|) + 1) elsewhere."""
+        a = self.absolute(x)
+        small = self.compare("olt", a, 0.5625)
+        square = self.choose(small, a * a, 0.0)
+        near = self.fma(a * square, self.polynomial(square, _TANH[self.element]), a)
+        far = self.number_of(1.0) - self.number_of(2.0) // (self.exp(a + a) + 1.0)
+        return self.with_sign(self.choose(small, near, far), x)
+
+    def log(self, x: Value) -> Value:
+        """Return the natural logarithm; NaN below 0."""
+        tiny = self.compare("olt", x, 2.0**-126 if self.itemsize == 4 else 2.0**-1022)
+        scaled = self.choose(tiny, x * 2.0**self._digits, x)
+        least = int(np.array(sqrt(0.5), f"f{self.itemsize}").view(f"i{self.itemsize}"))
+        exponent = self._integers("ashr", self._integers("sub", self._as_bits(scaled), least), self._digits)
+        bits = self._integers("sub", self._as_bits(scaled), self._integers("shl", exponent, self._digits))
+        magic = int(np.array(self._round, f"f{self.itemsize}").view(f"i{self.itemsize}"))
+        n = self._from_bits(self._integers("add", exponent, magic)) - self._round
+        n = n - self.choose(tiny, float(self._digits), 0.0)
+        f = self._from_bits(bits) - 1.0
+        s = f // (f + 2.0)
+        square, half = s * s, f * f * 0.5
+        high, low = _LOG2[self.element]
+        inner = self.fma(s, self.fma(square, self.polynomial(square, _LOG[self.element]), half), n * low)
+        found = self.fma(n, self.number_of(high), f - (half - inner))
+        found = self.choose(self.compare("oeq", x, 0.0), -inf, found)
+        found = self.choose(self.compare("oeq", x, inf), inf, found)
+        return self.choose(self.compare("oge", x, 0.0), found, nan)
+
+    def log1p(self, x: Value) -> Value:
+        """Return log(1 + x), accurate near 0."""
+        u = x + 1.0
+        found = self.log(u)
+        inside = self.masks("and", self.compare("ogt", u, 0.0), self.compare("olt", u, inf))
+        lost = self.choose(self.compare("olt", x, 1.0), x - (u - 1.0), self.number_of(1.0) - (u - x))
+        return self.choose(inside, found + lost // u, found)
+
+    def _tail(self, a: Value) -> Value:
+        """Return the standard normal distribution function of -a, for a from 0."""
+        a = self.choose(self.compare("ogt", a, _FAR[self.element]), _FAR[self.element], a)
+        square = a * a
+        lost = self.fma(a, a, self.negative(square))
+        inverse = self.number_of(1.0) // (a + 4.0)
+        slow = self.polynomial((a - 4.0) * inverse, _TAIL[self.element])
+        return self.exp(square * -0.5, lost * -0.5) * slow * inverse
+
+    def ndtr(self, x: Value) -> Value:
+        """Return the standard normal distribution function, with all its digits far below 0 too."""
+        tail = self._tail(self.absolute(x))
+        return self.choose(self.compare("ogt", x, 0.0), self.number_of(1.0) - tail, tail)
+
+    def erf(self, x: Value) -> Value:
+        """Return the error function."""
+        a = self.absolute(x)
+        small = self.compare("olt", a, 1.0)
+        near = self.fma(a, self.polynomial(self.choose(small, a * a, 1.0), _ERF[self.element]), a)
+        far = self.number_of(1.0) - self._tail(a * sqrt(2)) * 2.0
+        return self.with_sign(self.choose(small, near, far), x)

@@ -1,0 +1,67 @@
+"""Formulas of each entry of arrays in one compiled pass, where kernels can be compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fconv.arrays import Array, Shape, from_order
+from fconv.engine import compiled
+
+if TYPE_CHECKING:
+    from fconv.engine.compiled.formulas import Formula
+
+
+def formulas_serve(*arrays: Array) -> bool:
+    """Return whether kernels are compiled for arrays: NumPy's, all of float32 or all of float64."""
+    dtype = arrays[0].dtype
+    return (
+        dtype.char in "fd"
+        and dtype.isnative
+        and all(type(x) is np.ndarray and x.dtype == dtype for x in arrays)
+        and compiled.wished()
+        and compiled.problem() is None
+    )
+
+
+def traced(function: Callable[..., Any], count: int, dtype: np.dtype[Any]) -> Formula | None:
+    """Trace a function of `count` values; None where it asks for what kernels do not have."""
+    from fconv.engine.compiled.formulas import Formula, UntraceableError
+
+    try:
+        return Formula(function, count, dtype)
+    except UntraceableError:
+        return None
+
+
+def apply_formula(formula: Formula, order: Shape, *arrays: Array) -> Any:
+    """Compute a formula of arrays of one shape.
+
+    Parameters
+    ----------
+    formula : Formula
+        For their dtype.
+    order : tuple of int
+        The memory order of the results; arrays that lie otherwise are copied.
+    *arrays : array
+        What it takes.
+
+    Returns
+    -------
+    array or tuple of array
+        What it gives, contiguous in that order.
+    """
+    laid = [arrays[0].shape[axis] for axis in order]
+    flat = [in_line(x, order) for x in arrays]
+    found = [np.empty(flat[0].size, x.dtype) for x in arrays[:1] * formula.outputs]
+    formula.run(flat, found)
+    shaped = tuple(from_order(y.reshape(laid), order) for y in found)
+    return shaped if formula.many else shaped[0]
+
+
+def in_line(x: Array, order: Shape) -> Array:
+    """Return the entries of an array in a memory order, one behind the other: a view where they lie so."""
+    flat = x.transpose(order).reshape(-1)
+    return flat if flat.flags.aligned and flat.flags.c_contiguous else flat.copy()
