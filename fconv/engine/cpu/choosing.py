@@ -7,8 +7,9 @@ from math import prod
 import numpy as np
 
 from fconv.arrays import Shape
-from fconv.engine.cpu import direct, winograd
+from fconv.engine.cpu import direct
 from fconv.engine.cpu.tiles import Correlation
+from fconv.engine.winograd_matrices import STEP
 from fconv.geometry import ConvGeometry
 
 _FEW_CHANNELS = 4
@@ -102,7 +103,7 @@ def _winograd_pays(weight_shape: Shape, at: Correlation, batch: int) -> bool:
     if min(inner, outer) < _WINOGRAD_CHANNELS or 36 * inner * outer > _WINOGRAD_FILTERS:
         return False
     positions = batch * at.out_size[0] * at.out_size[1]
-    blocks = batch * -(-at.out_size[0] // winograd.STEP) * -(-at.out_size[1] // winograd.STEP)
+    blocks = batch * -(-at.out_size[0] // STEP) * -(-at.out_size[1] // STEP)
     plain = positions * inner * 9 * (outer + direct.PASS)
     saved = 36 * blocks * (inner * outer + inner * (36 + direct.PASS) + outer * (16 + direct.PASS))
     return saved + 36 * inner * outer * (9 + direct.PASS) + _STEPS < plain

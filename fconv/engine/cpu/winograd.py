@@ -16,60 +16,23 @@ convolution for deep neural networks", 2020, on how the points decide the error.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
-from math import prod
-from typing import Any, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 
 from fconv.arrays import Array, Shape
 from fconv.engine.cpu.scratch import scratch
 from fconv.engine.cpu.tiles import Correlation, Tile, piece, tiles
+from fconv.engine.winograd_matrices import FILTER, IN, OUT, SIDE, STEP
 from fconv.threads import run
 
-STEP, SIDE = 4, 6
-_POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)
 _TILE_BYTES = 3 << 19  # of a tile's transformed input
 
 
-Matrix: TypeAlias = tuple[tuple[float, ...], ...]
-
-
-def _transforms(points: tuple[float, ...]) -> tuple[Matrix, Matrix, Matrix]:
-    """Give B, G and A^T of the algorithm that interpolates at some points and at infinity.
-
-    The outputs are the transpose of a product of polynomials, which is known from its values at
-    the points: A and G evaluate the two, and B, the transpose of Lagrange's interpolation, holds
-    the coefficients of ``prod_{j != i} (t - p_j)``, whose divisors stand in G.
-    """
-    inputs, filters = [], []
-    for p in points:
-        others = [q for q in points if q != p]
-        inputs.append((*_expanded(others), 0.0))
-        filters.append(tuple(p**k / prod(p - q for q in others) for k in range(3)))
-    inputs.append(_expanded(points))
-    filters.append((0.0, 0.0, 1.0))
-    outputs = tuple((*(p**k for p in points), float(k == STEP - 1)) for k in range(STEP))
-    return tuple(inputs), tuple(filters), outputs
-
-
-def _expanded(roots: Sequence[float]) -> tuple[float, ...]:
-    """Give the coefficients, lowest first, of the polynomial with these roots."""
-    coefficients = [1.0]
-    for root in roots:
-        shifted = [0.0, *coefficients]
-        coefficients = [a - root * b for a, b in zip(shifted, [*coefficients, 0.0], strict=True)]
-    return tuple(coefficients)
-
-
-# The usual points 0, 1, -1, 2, -2 err three times as much; these are exact in binary too.
-_IN, _FILTER, _OUT = _transforms(_POINTS)
-
-
 @lru_cache(maxsize=8)
-def _square(which: Matrix, dtype: Any) -> Array:
-    matrix = np.array(which, np.float64)
+def _square(name: Literal["in", "filter", "out"], dtype: Any) -> Array:
+    matrix = {"in": IN, "filter": FILTER, "out": OUT}[name]
     square = np.kron(matrix, matrix).astype(dtype)
     square.flags.writeable = False
     return square
@@ -101,7 +64,7 @@ def correlate(x: Array, weight: Array, at: Correlation, y: Array, bias: Array | 
         products = scratch("products", (36, inputs.shape[1], channels), dtype)
         np.matmul(inputs, filters, out=products)
         outputs = scratch("outputs", (16, products[0].size), dtype)
-        np.matmul(_square(_OUT, dtype), products.reshape(36, -1), out=outputs)
+        np.matmul(_square("out", dtype), products.reshape(36, -1), out=outputs)
         if bias is not None:
             by_channel = outputs.reshape(16, -1, channels)
             by_channel += bias
@@ -142,7 +105,7 @@ def _spread(filters: Array) -> Array:
 
     def work(i: int) -> None:
         some = slice(i * step, (i + 1) * step)
-        np.matmul(_square(_FILTER, filters.dtype), filters[:, some], out=out[:, some])
+        np.matmul(_square("filter", filters.dtype), filters[:, some], out=out[:, some])
 
     run(work, -(-filters.shape[1] // step))
     return out
@@ -159,5 +122,5 @@ def _inputs(x: Array, tile: Tile, at: Correlation) -> tuple[Array, Shape]:
     gathered = scratch("gathered", shape, x.dtype)
     np.copyto(gathered, view)
     inputs = scratch("inputs", (36, gathered[0, 0].size), x.dtype)
-    np.matmul(_square(_IN, x.dtype), gathered.reshape(36, -1), out=inputs)
+    np.matmul(_square("in", x.dtype), gathered.reshape(36, -1), out=inputs)
     return inputs.reshape(36, -1, x.shape[-1]), grid
