@@ -77,7 +77,8 @@ def interrupt_steps(count, seed=0, limit=60):
         except KeyboardInterrupt:
             inside += running
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
-        timer.join()
+        if timer is not None:  # it may strike before its name is bound
+            timer.join()
         got = fc.trees.leaves(step())
         assert all(np.array_equal(a, b) for a, b in zip(got, want, strict=True)), (
             f"other bits after interrupt {i}"
