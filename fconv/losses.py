@@ -6,11 +6,13 @@ them as `y`, and its gradient is a tuple too; its docstring names them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, NoReturn
 
 from fconv import functional as F
+from fconv.arguments import explained
 from fconv.arrays import Array
 from fconv.constructors import Constructed, constructor
 from fconv.functional.core import Differentiable
@@ -63,6 +65,46 @@ class Loss(Constructed):
     vjp: Callable[..., Any]
     forward: Callable[[Any, Any], tuple[Any, Callable[..., Any]]] | None = None
     name: str = "loss"
+    _instead: ClassVar[Mapping[str, str]] = {
+        "backward": "write loss, grads, params = fconv.value_and_grad(net, loss)(params, x, target)",
+        "item": "write float(loss.apply(y, target))",
+    }
+
+    def __post_init__(self) -> None:
+        for what in ("apply", "vjp", "forward"):
+            if getattr(self, what) is not None:
+                object.__setattr__(self, what, explained(f"{self.name}.{what}", getattr(self, what)))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuse to be called, as torch.nn's losses are."""
+        raise TypeError(f"{self.name}: a loss is not called: write loss.apply(y, target)")
+
+
+def as_loss(where: str, value: Any) -> Loss:
+    """Require a loss: anything with the functions `apply` and `vjp`.
+
+    Examples
+    --------
+    >>> as_loss("f", F.mse_loss)
+    Traceback (most recent call last):
+    TypeError: f: expected a loss with apply and vjp, got the function mse_loss; write fconv.mse_loss()
+    """
+    functions = callable(getattr(value, "apply", None)) and callable(getattr(value, "vjp", None))
+    if functions and not isinstance(value, type) and not callable(getattr(value, "out_shape", None)):
+        return value
+    name = getattr(value, "__name__", type(value).__name__)
+    snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower().replace("binary_cross_entropy", "bce")
+    known = {each.replace("_", ""): each for each in __all__}
+    made = known.get(snake.replace("_", "")) or known.get(f"{snake.replace('_', '')}loss")
+    hint = f"; write fconv.{made}()" if made else "; was it meant to be called?" if callable(value) else ""
+    if functions and not isinstance(value, type):
+        hint = f"; the network comes first: {where}(net, loss)"
+    elif isinstance(value, type) and not made:
+        hint = f"; write {name}()"
+    kind = (
+        "a" if not hasattr(value, "__name__") else "the class" if isinstance(value, type) else "the function"
+    )
+    raise TypeError(f"{where}: expected a loss with apply and vjp, got {kind} {name}{hint}")
 
 
 def loss_forward(loss: Any, y: Any, target: Any) -> tuple[Any, Callable[..., Any]]:
