@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, ParamSpec, TypeVar,
 import numpy as np
 
 from fconv import trees
-from fconv.arguments import misfit, plain, require_flags
+from fconv.arguments import explained, misfit, plain, require_flags
 from fconv.arrays import asnumpy, is_array, library_of
 
 P = ParamSpec("P")
@@ -139,18 +139,18 @@ def constructor(function: Callable[P, T]) -> Callable[P, T]:
     True
     """
 
-    signature = inspect.signature(function)
+    signature, title = inspect.signature(function), function.__name__
 
     @functools.wraps(function)
     def construct(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             bound = signature.bind(*args, **kwargs)
         except TypeError:
-            raise TypeError(misfit(function.__name__, signature, args, kwargs)) from None
-        require_flags(function.__name__, signature, bound.arguments)
+            raise TypeError(misfit(title, signature, args, kwargs)) from None
+        require_flags(title, signature, bound.arguments)
         call = _Call(construct, _owned(args), _owned(kwargs))
         made = function(*call.args, **call.kwargs)
-        remembering = made if isinstance(made, Constructed) else Function(cast("Callable[..., Any]", made))
+        remembering = made if isinstance(made, Constructed) else Function(explained(f"{title}(...)", made))  # type: ignore[arg-type]
         return cast("T", remembering._made_by(call))
 
     return construct

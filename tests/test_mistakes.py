@@ -189,6 +189,7 @@ MISTAKES = [
     (lambda: fc.train_step(NET, fc.mse_loss(), fc.sgd), "train_step: expected an optimizer, got function sgd; was it meant to be called?"),
     (lambda: fc.train_state(NET, OPT, X.shape, KEY), "train_state: expected a key made by ~, got tuple; the key comes before the shape"),
     (lambda: schedules.step(0.1, 30, 0.5), "step: too many positional arguments: expected (lr, step_size), got 3; write step(0.1, 30, gamma=0.5)"),
+    (lambda: schedules.cosine(0.1, 10)(), "cosine(...): missing a required argument: 'count'; write cosine(...)(count)"),
     # State dicts and files
     (lambda: fc.from_state_dict(STATE_DICT, PARAMS), "from_state_dict: the first argument is a state dict, and the second is parameters; write from_state_dict(params, state_dict)"),
     (lambda: fc.to_state_dict(NET), "to_state_dict: the tree is no array but fconv.layer.Layer; write params = net.init(key, shape)"),
