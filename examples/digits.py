@@ -140,6 +140,16 @@ def in_planes(images: Any, white: float) -> Any:
     return (images / np.float32(white)).astype(np.float32)[:, None]
 
 
+def enlarged(data: Data, net: fc.Layer) -> Data:
+    """Make pictures that are too small for a network twice as large, by pixels of 2x2."""
+    try:
+        net.out_shape(data.train_x.shape)
+    except ValueError:
+        train_x, test_x = (x.repeat(2, axis=2).repeat(2, axis=3) for x in (data.train_x, data.test_x))
+        return data._replace(train_x=train_x, test_x=test_x)
+    return data
+
+
 def plot_answers(path: Path, data: Data, answers: Any, columns: int = 12, rows: int = 6) -> None:
     """Draw test pictures with the network's answers: wrong ones first, in red, on half the sheet at most."""
     plt = plots.pyplot()
@@ -256,6 +266,7 @@ def main(argv: list[str] | None = None) -> float:
         results.prepare(args.out, args.device)
         data = load_data(args.data)
         net = NETWORKS[args.network](len(data.names))
+        data = enlarged(data, net)
         height, width = data.train_x.shape[2:]
         net.out_shape(data.train_x.shape)  # says so where the pictures are too small for it
         print(

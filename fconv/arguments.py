@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from numbers import Real
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _CONV = "in_channels out_channels kernel_size stride padding dilation groups bias padding_mode"
 _CONV_TRANSPOSE = "in_channels out_channels kernel_size stride padding output_padding groups bias dilation"
@@ -124,6 +128,53 @@ def misfit(name: str, signature: inspect.Signature, args: Sequence[Any], kwargs:
     return f"{name}: {problem}; write {name}({', '.join(filter(None, [*positional, options]))})"
 
 
+def explained(name: str, function: Callable[P, T]) -> Callable[P, T]:
+    """Let a call that does not fit a function's signature say what to write, under a public name.
+
+    Parameters
+    ----------
+    name : str
+        What messages call the function, such as ``"conv2d.apply"``.
+    function : callable
+        A function; one that was explained before is explained anew.
+
+    Returns
+    -------
+    callable
+        The function, with the same results.
+
+    Examples
+    --------
+    >>> def apply(params, x, *, train=False): ...
+    >>> explained("relu.apply", apply)((), 0.5, training=True)
+    Traceback (most recent call last):
+    TypeError: relu.apply: unexpected keyword argument 'training'; write relu.apply((), 0.5, train=True)
+    """
+    bare = plain(function)
+
+    @functools.wraps(bare)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return bare(*args, **kwargs)
+        except TypeError as error:
+            # Where the traceback ends here, the function was not entered.
+            if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+                raise
+            signature = inspect.signature(bare)
+            if _fits(signature, args, kwargs):
+                raise
+            message = misfit(name, signature, args, kwargs)
+        raise TypeError(message)
+
+    call._fconv_plain = bare  # type: ignore[attr-defined]
+    return call
+
+
+def plain(function: Any) -> Any:
+    """Return what `explained` was given, or the value itself."""
+    return getattr(function, "_fconv_plain", function)
+
+
 def require_flags(name: str, signature: inspect.Signature, arguments: Mapping[str, Any]) -> None:
     """Require True or False where the signature is annotated with bool.
 
@@ -155,6 +206,12 @@ def shown(value: Any, most: int = 60) -> str:
     if hasattr(value, "shape"):
         return f"an array of shape {tuple(value.shape)}" if value.shape else f"{value}"
     return f"{'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}"
+
+
+def _spelled(key: str, value: Any) -> str:
+    """Write a value as it may stand in a program: itself, or the name of its parameter."""
+    text = repr(value) if isinstance(value, (str, Real, tuple, type(None))) else ""
+    return text if 0 < len(text) <= 30 and not hasattr(value, "shape") else key
 
 
 def _parameters(signature: inspect.Signature) -> tuple[list[str], list[str]]:
@@ -189,8 +246,8 @@ def _fits(signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str
 def _written(name: str, signature: inspect.Signature, arguments: Mapping[str, Any]) -> str:
     """Write a call out, with names for what has to have one."""
     positional, _ = _parameters(signature)
-    values = [shown(arguments[key]) for key in positional if key in arguments]
+    values = [_spelled(key, arguments[key]) for key in positional if key in arguments]
     if len(values) < len([key for key in arguments if key in positional]):
         positional = []
-    options = [f"{key}={shown(value)}" for key, value in arguments.items() if key not in positional]
+    options = [f"{key}={_spelled(key, value)}" for key, value in arguments.items() if key not in positional]
     return f"{name}({', '.join([*values, *options])})"

@@ -80,7 +80,7 @@ def namespace(name: str, **arrays: object) -> Any:
     'numpy'
     >>> namespace("relu", x=[0.0, 1.0])
     Traceback (most recent call last):
-    TypeError: relu: x must be a NumPy or CuPy array, got list
+    TypeError: relu: x must be a NumPy or CuPy array, got list; write numpy.asarray(..., dtype=...)
     """
     library: str | None = None
     first = ""
@@ -93,7 +93,9 @@ def namespace(name: str, **arrays: object) -> Any:
                 f"{name}: {argument} must be a plain array, got {describe(x)} ({type(x).__name__})"
             )
         if its is None:
-            raise TypeError(f"{name}: {argument} must be a NumPy or CuPy array, got {describe(x)}")
+            raise TypeError(
+                f"{name}: {argument} must be a NumPy or CuPy array, got {describe(x)}{_as_array(x)}"
+            )
         if library is None:
             library, first = its, argument
         elif its != library:
@@ -102,6 +104,15 @@ def namespace(name: str, **arrays: object) -> Any:
                 f"{argument} is a {describe(x)}; move them with fconv.to_device"
             )
     return np if library in (None, "numpy") else sys.modules["cupy"]
+
+
+def _as_array(x: object) -> str:
+    """Return how to make an array of what is none, for an error message."""
+    if type(x).__module__.partition(".")[0] == "torch":
+        return "; write tensor.numpy()" if type(x).__name__ == "Tensor" else ""
+    if isinstance(x, (list, tuple)):
+        return "; write numpy.asarray(..., dtype=...)"
+    return ""
 
 
 def xp_of(x: Array) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fconv.arrays import Array, Shape
 from fconv.constructors import constructor
-from fconv.geometry import Padding, Size
+from fconv.geometry import Padding, Size, check_rank
 from fconv.layer import Layer, LayerPullback, Params, Rebuilding, Wiring, as_layer, buffers_of
 from fconv.layers import adaptive_avg_pool2d, conv2d, relu, sigmoid
 from fconv.layers.from_function import check_shape
@@ -178,9 +178,10 @@ def _by_channels(name: str, build: Callable[[int], Layer], options: Mapping[str,
 
     def of(shape: Shape) -> Layer:
         shape = check_shape(name, shape)
-        if len(shape) not in (3, 4) or shape[-3] == 0:
-            raise ValueError(f"{name}: expected an input of shape (N, C, H, W) or (C, H, W), got {shape}")
-        return built(shape[-3])
+        check_rank(name, "input", shape, 2)
+        if shape[1] == 0:
+            raise ValueError(f"{name}: expected channels on axis 1, got shape {shape}")
+        return built(shape[1])
 
     def init(key: Array, shape: Shape, dtype: Any = np.float32) -> Params:
         return of(shape).init(key, shape, dtype)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from fconv.arrays import describe
 from fconv.formats import Entry, format_of, format_read
 from fconv.formats.claims import parse_json
 from fconv.structure import DEPTH, DIGITS, decode, encode
@@ -76,6 +77,7 @@ def save(path: str | os.PathLike[str], tree: Any, metadata: Mapping[str, str] | 
     >>> load(path)
     {'layers': ({'weight': array([1., 1.])}, ()), 'step': 3}
     """
+    _check_path("save", path, "; write save(path, tree)")
     room = format_of("save", path)
     structure, arrays = encode(tree)
     texts = dict(metadata or {})
@@ -86,6 +88,11 @@ def save(path: str | os.PathLike[str], tree: Any, metadata: Mapping[str, str] | 
             raise ValueError(f"save: the metadata name {key!r} is taken")
     texts |= {_FORMAT: _FORMAT_NUMBER, _VERSION: __version__, _STRUCTURE: json.dumps(structure)}
     room.write(path, arrays, texts)
+
+
+def _check_path(who: str, path: Any, hint: str = "") -> None:
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"{who}: expected a path, got {describe(path)}{hint}")
 
 
 def load(path: str | os.PathLike[str], *, mmap: bool = True, strict: bool = False) -> Any:
@@ -129,6 +136,7 @@ def load(path: str | os.PathLike[str], *, mmap: bool = True, strict: bool = Fals
     OSError
         The file cannot be read.
     """
+    _check_path("load", path)
     arrays, texts = format_read("load", path)[1].read(path, mmap=mmap, strict=strict)
     if _STRUCTURE not in texts:
         return arrays

@@ -6,12 +6,12 @@ import functools
 import inspect
 import pickle
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, ParamSpec, TypeVar, cast
 
 import numpy as np
 
 from fconv import trees
-from fconv.arguments import misfit, require_flags
+from fconv.arguments import explained, misfit, plain, require_flags
 from fconv.arrays import asnumpy, is_array, library_of
 
 P = ParamSpec("P")
@@ -45,6 +45,14 @@ class Constructed:
     """
 
     _call: _Call
+    _instead: ClassVar[Mapping[str, str]] = {}
+    """What to write in the place of methods that other libraries have."""
+
+    if not TYPE_CHECKING:  # for which there would be no missing attribute
+
+        def __getattr__(self, name: str) -> Any:
+            what = f"{type(self).__name__} has no attribute {name!r}"
+            raise AttributeError(f"{what}: {self._instead[name]}" if name in self._instead else what)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Note the call of the class."""
@@ -131,18 +139,18 @@ def constructor(function: Callable[P, T]) -> Callable[P, T]:
     True
     """
 
-    signature = inspect.signature(function)
+    signature, title = inspect.signature(function), function.__name__
 
     @functools.wraps(function)
     def construct(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             bound = signature.bind(*args, **kwargs)
         except TypeError:
-            raise TypeError(misfit(function.__name__, signature, args, kwargs)) from None
-        require_flags(function.__name__, signature, bound.arguments)
+            raise TypeError(misfit(title, signature, args, kwargs)) from None
+        require_flags(title, signature, bound.arguments)
         call = _Call(construct, _owned(args), _owned(kwargs))
         made = function(*call.args, **call.kwargs)
-        remembering = made if isinstance(made, Constructed) else Function(cast("Callable[..., Any]", made))
+        remembering = made if isinstance(made, Constructed) else Function(explained(f"{title}(...)", made))  # type: ignore[arg-type]
         return cast("T", remembering._made_by(call))
 
     return construct
@@ -156,7 +164,7 @@ def _owned(value: Any) -> Any:
         return trees.rebuild(value, map(_owned, value))
     if isinstance(value, Iterator):
         return tuple(map(_owned, value))
-    return value.copy() if is_array(value) else value
+    return value.copy() if is_array(value) else plain(value)
 
 
 class _Same:

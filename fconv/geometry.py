@@ -368,7 +368,14 @@ def check_rank(name: str, what: str, shape: Shape, ndim: int) -> None:
     """Require a batch axis, a channel axis and `ndim` spatial axes."""
     if len(shape) != ndim + 2:
         axes = ", ".join(("N", "C", *spatial_names(ndim)))
-        raise ValueError(f"{name}: expected an {what} of {ndim + 2} axes ({axes}), got shape {shape}")
+        text = f"{name}: expected an {what} of {ndim + 2} axes ({axes}), got shape {shape}"
+        if len(shape) == ndim + 1 and what == "input":
+            with_batch, with_channel = (1, *shape), (shape[0], 1, *shape[1:])
+            if shape[0] <= 4:  # the channels of a picture
+                text += f"; the batch axis seems to be missing: {with_batch}"
+            else:
+                text += f"; the batch or channel axis seems to be missing: {with_batch} or {with_channel}"
+        raise ValueError(text)
 
 
 def check_channels(name: str, x_shape: Shape, expected: int) -> None:
@@ -376,7 +383,16 @@ def check_channels(name: str, x_shape: Shape, expected: int) -> None:
     if x_shape[1] != expected:
         raise ValueError(
             f"{name}: expected {expected} input channels, got {x_shape[1]} (input shape {x_shape})"
+            + channels_last_hint(x_shape, expected)
         )
+
+
+def channels_last_hint(shape: Shape, channels: int) -> str:
+    """Return what to write where the channels seem to stand on the last axis; nothing elsewhere."""
+    if len(shape) < 4 or shape[-1] != channels or shape[1] == channels:
+        return ""
+    order = (0, len(shape) - 1, *range(1, len(shape) - 1))
+    return f"; it looks channels-last: x.transpose{order} is (N, C, ...)"
 
 
 def check_groups(name: str, groups: int, **channels: int) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, ClassVar, NamedTuple, NoReturn, Protocol, TypeAlias
 
 from fconv import trees
-from fconv.arrays import Array, Shape, describe
+from fconv.arguments import explained
+from fconv.arrays import Array, Shape, describe, is_array
 from fconv.constructors import Constructed
 from fconv.patterns import nearest
 
@@ -188,11 +189,32 @@ class Layer(Constructed):
     rebuilding: Rebuilding | None = None
     trained: bool = True
 
+    _instead: ClassVar[Mapping[str, str]] = {
+        "backward": "write loss, grads, params = fconv.value_and_grad(net, loss)(params, x, target)",
+        "cuda": 'write params = fconv.to_device(params, "cuda")',
+        "eval": "net.apply(params, x) is inference, and net.apply(params, x, train=True) training",
+        "fit": "write fconv.value_and_grad(net, loss) and an optimizer's step, as in the guide",
+        "load_state_dict": "write params = fconv.from_state_dict(params, state_dict)",
+        "parameters": "parameters are a value of their own: params = net.init(key, shape)",
+        "predict": "write net.apply(params, x)",
+        "state_dict": "write fconv.to_state_dict(params)",
+        "summary": "write fconv.summary(net, shape)",
+        "to": "write params = fconv.to_device(params, device)",
+        "train": "net.apply(params, x, train=True, key=key) is training",
+        "weight": 'parameters are a value of their own: params = net.init(key, shape), params["weight"]',
+    }
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
         object.__setattr__(self, "children", MappingProxyType(dict(self.children)))
         if self.forward is None:
             object.__setattr__(self, "forward", self._derived_forward)
+        for what in ("init", "apply", "vjp", "out_shape", "forward"):
+            object.__setattr__(self, what, explained(f"{self.name}.{what}", getattr(self, what)))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuse to be called, as torch.nn's modules are: a layer holds no parameters."""
+        raise TypeError(f"{self.name}: a layer is not called: write net.apply(params, x)")
 
     def _derived_forward(
         self, params: Params, x: Any, *, train: bool = False, key: Array | None = None
@@ -292,9 +314,21 @@ def as_layer(where: str, value: Any) -> Layer:
     """
     if isinstance(value, Layer):
         return value
+    if isinstance(value, type):
+        raise TypeError(
+            f"{where}: expected a layer, got the class {value.__name__}; write {value.__name__}()"
+        )
     missing = [f for f in ("init", "apply", "vjp", "out_shape") if not callable(getattr(value, f, None))]
     if missing:
         hint = f" {value.__name__}; was it meant to be called?" if hasattr(value, "__name__") else ""
+        if any(each.__module__.partition(".")[0] == "torch" for each in type(value).__mro__):
+            hint = "; fconv.from_torch(module) gives a network and its parameters"
+        elif callable(getattr(value, "apply", None)) and callable(getattr(value, "vjp", None)):
+            hint = "; the network comes first, then the loss" if len(missing) == 2 else ""
+        elif isinstance(value, (list, tuple)) and all(isinstance(each, Layer) for each in value):
+            hint = "; write compose(*layers)"
+        elif trees.children(value) is not None:
+            hint = f" of {len(value)} entries, such as parameters; the network stands here"
         lacks = "" if hint or len(missing) == 4 else f", which lacks {', '.join(missing)}"
         raise TypeError(f"{where}: expected a layer, got {describe(value)}{hint}{lacks}")
     return Layer(
@@ -371,6 +405,7 @@ def check_params(name: str, params: Params, expected: tuple[str, ...]) -> None:
     if not isinstance(params, dict):
         raise TypeError(
             f"{name}: expected a dict of parameters {', '.join(expected)}, got {describe(params)}"
+            + ("; the parameters come before x" if is_array(params) else "")
         )
     if params.keys() != set(expected):
         raise ValueError(

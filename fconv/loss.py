@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
+from typing import Any, ClassVar, NoReturn
 
 from fconv import trees
+from fconv.arguments import explained
 from fconv.arrays import describe, xp_of
 from fconv.constructors import Constructed, constructor
 from fconv.options import number
@@ -50,6 +51,19 @@ class Loss(Constructed):
     forward: Callable[[Any, Any], tuple[Any, Callable[..., Any]]] | None = None
     name: str = "loss"
     terms: tuple[tuple[float, Any], ...] = ()
+    _instead: ClassVar[Mapping[str, str]] = {
+        "backward": "write loss, grads, params = fconv.value_and_grad(net, loss)(params, x, target)",
+        "item": "write float(loss.apply(y, target))",
+    }
+
+    def __post_init__(self) -> None:
+        for what in ("apply", "vjp", "forward"):
+            if getattr(self, what) is not None:
+                object.__setattr__(self, what, explained(f"{self.name}.{what}", getattr(self, what)))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuse to be called, as torch.nn's losses are."""
+        raise TypeError(f"{self.name}: a loss is not called: write loss.apply(y, target)")
 
     def __add__(self, other: Any) -> Loss:
         if isinstance(other, (int, float)) and other == 0:  # where sum() begins

@@ -6,6 +6,7 @@ them as `y`, and its gradient is a tuple too; its docstring names them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +42,33 @@ __all__ = [
     "total_variation_loss",
     "triplet_margin_loss",
 ]
+
+
+def as_loss(where: str, value: Any) -> Loss:
+    """Require a loss: anything with the functions `apply` and `vjp`.
+
+    Examples
+    --------
+    >>> as_loss("f", F.mse_loss)
+    Traceback (most recent call last):
+    TypeError: f: expected a loss with apply and vjp, got the function mse_loss; write fconv.mse_loss()
+    """
+    functions = callable(getattr(value, "apply", None)) and callable(getattr(value, "vjp", None))
+    if functions and not isinstance(value, type) and not callable(getattr(value, "out_shape", None)):
+        return value
+    name = getattr(value, "__name__", type(value).__name__)
+    snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower().replace("binary_cross_entropy", "bce")
+    known = {each.replace("_", ""): each for each in __all__}
+    made = known.get(snake.replace("_", "")) or known.get(f"{snake.replace('_', '')}loss")
+    hint = f"; write fconv.{made}()" if made else "; was it meant to be called?" if callable(value) else ""
+    if functions and not isinstance(value, type):
+        hint = f"; the network comes first: {where}(net, loss)"
+    elif isinstance(value, type) and not made:
+        hint = f"; write {name}()"
+    kind = (
+        "a" if not hasattr(value, "__name__") else "the class" if isinstance(value, type) else "the function"
+    )
+    raise TypeError(f"{where}: expected a loss with apply and vjp, got {kind} {name}{hint}")
 
 
 def _from_function(function: Differentiable[...], *inputs: str, **options: Any) -> Loss:

@@ -60,8 +60,15 @@ def check_key(name: str, key: object) -> None:
     if not is_key(key):
         raise TypeError(
             f"{name}: expected a key made by fconv.random.key, split or fold_in "
-            f"(a NumPy array of two uint64), got {describe(key)}"
+            f"(a NumPy array of two uint64), got {describe(key)}{_as_key(key)}"
         )
+
+
+def _as_key(key: object) -> str:
+    """Return what to write for what is no key, for an error message."""
+    if isinstance(key, int) and not isinstance(key, bool):
+        return f"; write fconv.random.key({key})"
+    return "; the key comes before the shape" if isinstance(key, (tuple, list)) else ""
 
 
 def _words(name: str, key: Array, count: int, purpose: int, position: int = 0) -> Array:

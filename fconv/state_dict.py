@@ -50,7 +50,8 @@ def flattened(name: str, params: Any) -> dict[str, Array]:
         if entry in flat:
             raise ValueError(f"{name}: two entries are named {entry!r}")
         if not _is_tensor(leaf):
-            raise TypeError(f"{name}: {entry or 'the tree'} is no array but {describe(leaf)}")
+            hint = "; write params = net.init(key, shape)" if hasattr(leaf, "out_shape") else ""
+            raise TypeError(f"{name}: {entry or 'the tree'} is no array but {describe(leaf)}{hint}")
         flat[entry] = native(leaf) if is_array(leaf) else leaf
     return flat
 
@@ -100,6 +101,11 @@ def from_state_dict(params: Any, state_dict: Mapping[str, Any], *, strict: bool 
     if not isinstance(state_dict, (Mapping, tuple, list)):
         raise TypeError(f"from_state_dict: expected a state dict, got {describe(state_dict)}")
     ours = flattened("from_state_dict", params)
+    if _is_flat(params) and not _is_flat(state_dict):
+        raise TypeError(
+            "from_state_dict: the first argument is a state dict, and the second is parameters; "
+            "write from_state_dict(params, state_dict)"
+        )
     if isinstance(state_dict, Mapping) and any(isinstance(v, (str, int, float)) for v in state_dict.values()):
         raise TypeError(
             f"from_state_dict: expected a state dict, got a dict of {', '.join(map(str, state_dict))}; "
@@ -136,6 +142,13 @@ def from_state_dict(params: Any, state_dict: Mapping[str, Any], *, strict: bool 
         return _like(theirs[name], leaf) if name in theirs else leaf
 
     return trees.map_with_path(value, params)
+
+
+def _is_flat(tree: Any) -> bool:
+    """Tell a state dict, which has dotted names or PyTorch's tensors, from parameters."""
+    if not isinstance(tree, Mapping) or not tree or not all(map(_is_tensor, tree.values())):
+        return False
+    return any("." in name for name in tree) or not any(map(is_array, tree.values()))
 
 
 def _unfit(value: Any, leaf: Array) -> str | None:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fconv import random, trees
+from fconv.arguments import explained
 from fconv.arrays import Array, Shape, is_array, widened
 from fconv.freezing import partly_trained
 from fconv.layer import Layer, Params, as_layer
 from fconv.loss import Loss, loss_forward
+from fconv.losses import as_loss
+from fconv.networks.wiring import placed
 from fconv.optimizers import Optimizer
+from fconv.optimizers.base import as_optimizer
 from fconv.patterns import as_patterns, matched, names_of
+from fconv.unpacking import unpacked
 
 
 def value_and_grad(
@@ -76,8 +82,7 @@ def value_and_grad(
     array([[24.]])
     """
     net = as_layer("value_and_grad", net)
-    if not (callable(getattr(loss, "apply", None)) and callable(getattr(loss, "vjp", None))):
-        raise TypeError(f"value_and_grad: expected a loss with apply and vjp, got {loss!r}; was it called?")
+    loss = as_loss("value_and_grad", loss)
 
     patterns = None if trainable is None else as_patterns("value_and_grad: trainable", trainable)
     asked = (wrt,) if isinstance(wrt, str) else tuple(wrt)
@@ -111,7 +116,11 @@ def value_and_grad(
         output = narrow = y
         if scale is not None:
             y, target = trees.map(_wide, y), trees.map(_wide, target)
-        value, loss_pullback = loss_forward(loss, y, target)
+        try:
+            value, loss_pullback = loss_forward(loss, y, target)
+        except (ValueError, TypeError) as error:
+            error.args = (f"{error}; {_origin(net, x, y)}",)
+            raise
         if getattr(value, "shape", ()) != ():
             raise ValueError(
                 f"value_and_grad: expected a scalar loss, got one of shape {value.shape}; reduce it, "
@@ -130,7 +139,22 @@ def value_and_grad(
         grads = found[asked[0]] if isinstance(wrt, str) else tuple(found[each] for each in asked)
         return (value, grads, refreshed, output) if outputs else (value, grads, refreshed)
 
-    return function
+    return unpacked(explained("value_and_grad(net, loss)", function))
+
+
+def _origin(net: Layer, x: Any, y: Any) -> str:
+    """Say which layer a network's output came from, for the message of a loss."""
+    place, layer = net.name, net
+    shape, found = (trees.map(lambda a: getattr(a, "shape", None), each) for each in (x, y))
+    with suppress(Exception):  # what goes wrong here is not what went wrong
+        while (wiring := layer.wiring(shape)) is not None and wiring.lone_output:
+            shapes = {at.step.name: at for at in placed(layer, shape)}
+            last = shapes[wiring.outputs[0]]
+            place, layer, shape = f"{place}[{last.step.name}]", last.step.layer, last.shape
+    forgotten = layer.name == "linear" and len(getattr(y, "shape", ())) == 4
+    hint = f"; write flatten() before {place}" if forgotten else ""
+    kind = "" if place == layer.name else f" {layer.name}"
+    return f"the output of shape {found} comes from {place}{kind}{hint}"
 
 
 def _wide(x: Any) -> Any:
@@ -192,9 +216,16 @@ def train_state(net: Layer, opt: Optimizer, key: Array, shape: Shape, dtype: Any
     >>> train_state(linear(2), sgd(0.1), random.key(0), (8, 4)).step
     0
     """
+    _check_optimizer("train_state", opt)
+    random.check_key("train_state", key)
     init_key, run_key = random.split(key)
     params = as_layer("train_state", net).init(init_key, shape, dtype)
     return TrainState(params, opt.init(params), run_key, 0)
+
+
+def _check_optimizer(name: str, opt: Any) -> None:
+    if getattr(opt, "loss_scale", None) is None:  # which stands outermost, and so here
+        as_optimizer(name, opt)
 
 
 def train_step(
@@ -244,6 +275,7 @@ def train_step(
     (1, ['loss', 'lr'], 0.1)
     """
     loss_and_grad = value_and_grad(net, loss, trainable=trainable, outputs=True)
+    _check_optimizer("train_step", opt)
     measures = dict(metrics or {})
     scale_of, rate_of = getattr(opt, "loss_scale", None), getattr(opt, "lr", None)
 
@@ -260,4 +292,4 @@ def train_step(
         found |= {name: measure(y, target) for name, measure in measures.items()}
         return TrainState(params, opt_state, state.key, state.step + 1), found
 
-    return step
+    return explained("train_step(net, loss, opt)", step)

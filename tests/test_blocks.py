@@ -40,16 +40,14 @@ def test_block_keeps_the_contract(name, shape):
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_block_takes_samples_and_empty_batches(name):
+def test_block_takes_empty_batches_and_no_samples(name):
     layer = BLOCKS[name]
     params = layer.init(KEY, X.shape)
     empty = layer.apply(params, X[:0])
     assert empty.shape == layer.out_shape((0, 4, 5, 6))
     assert repr(layer).startswith(layer.name)
-    if "batch_norm" not in repr(layer):
-        y, _, pullback = layer.forward(params, X[0])
-        np.testing.assert_allclose(y, layer.apply(params, X[:1])[0], rtol=1e-5)
-        assert pullback(y)[1].shape == X[0].shape
+    with pytest.raises(ValueError, match=rf"^{layer.name}: .*; the batch axis seems to be missing"):
+        layer.apply(params, X[0])
 
 
 def test_squeeze_excitation_is_its_definition():
@@ -92,7 +90,7 @@ def test_depthwise_separable_convolution_is_two_convolutions():
         (
             lambda: fc.squeeze_excitation().init(KEY, (2, 3)),
             ValueError,
-            "squeeze_excitation: expected an input of shape (N, C, H, W)",
+            "squeeze_excitation: expected an input of 4 axes (N, C, H, W)",
         ),
         (
             lambda: fc.depthwise_separable_conv2d(0, 3),
@@ -102,7 +100,7 @@ def test_depthwise_separable_convolution_is_two_convolutions():
         (
             lambda: fc.depthwise_separable_conv2d(3, 3).out_shape((2, 3)),
             ValueError,
-            "depthwise_separable_conv2d: expected an input of shape (N, C, H, W)",
+            "depthwise_separable_conv2d: expected an input of 4 axes (N, C, H, W)",
         ),
         (
             lambda: fc.depthwise_separable_conv2d(3, 3, depth_multiplier=0),

@@ -132,3 +132,38 @@ def test_predict_says_what_the_network_says(run, image):
     assert "names 4 classes, and the network has 3" in run(*args, "--labels", "labels.txt").stderr
     assert "for denoising" in run("predict", "dncnn", "digit.png", "--weights", "w.npz").stderr
     assert run("predict", "lenet", "digit.png").exit_code == 2
+
+
+def test_upscale_asks_for_a_factor_that_the_weights_do_not_tell_and_refuses_a_wrong_one(run, image):
+    random_picture(image, "in.png", (10, 12))
+    net = fc.models.fsrcnn(3, d=6, s=4, m=1)
+    params = net.init(fc.random.key(0), (1, 1, 8, 8))
+    last = params["last_part"]
+    grey = net.apply(params, np.full((1, 1, 16, 16), 0.5, np.float32))[..., 12:36, 12:36] - last["bias"]
+    params["last_part"] = {
+        "weight": last["weight"] * np.float32(0.5 / grey.mean()),
+        "bias": np.zeros_like(last["bias"]),
+    }  # as training leaves it: grey stays grey
+    fc.save("w.npz", fc.to_state_dict(params))
+    shown = run("upscale", "in.png", "out.png", "--weights", "w.npz")
+    assert shown.stderr == (
+        "fconv: w.npz: the weights are those of fsrcnn, which do not tell how many times larger a picture "
+        "becomes: say it with --factor\n"
+    )
+    shown = run("upscale", "in.png", "out.png", "--weights", "w.npz", "--factor", "2")
+    assert "with --factor 2 a flat grey picture does not stay grey, with 3 it does" in shown.stderr
+    assert not os.path.exists("out.png")
+    assert run("upscale", "in.png", "out.png", "--weights", "w.npz", "--factor", "3").exit_code == 0
+    assert np.asarray(image.open("out.png")).shape == (30, 36)
+
+
+def test_errors_do_not_begin_with_a_function_of_the_library(run, image):
+    random_picture(image, "in.png", (8, 8))
+    fc.save("w.npz", weights())
+    shown = run("denoise", "in.png", "out.png", "--weights", "w.npz")
+    assert shown.stderr.startswith("fconv: w.npz: the weights fit none of dncnn")
+    shown = run("predict", "lenet", "in.png", "--weights", "w.npz")
+    assert shown.exit_code == 1
+    assert "from_state_dict" not in shown.stderr
+    shown = run("summary", "resnet18", "--shape", "3,224,224")
+    assert "got shape (3, 224, 224); the batch axis seems to be missing: (1, 3, 224, 224)" in shown.stderr

@@ -42,7 +42,7 @@ CASES = [
     (lambda: F.normalize(X, dim=4), ValueError, "normalize: expected an axis of an array of shape"),
     (lambda: F.normalize(X, p="2"), TypeError, "normalize: expected p to be a number, got '2'"),
     (lambda: fc.instance_norm(ndim=0), ValueError, "instance_norm: ndim must be at least 1, got 0"),
-    (lambda: fc.instance_norm(ndim=1).init(KEY, X.shape), ValueError, "instance_norm: expected an input of 1 spatial"),
+    (lambda: fc.instance_norm(ndim=1).init(KEY, X.shape), ValueError, "instance_norm: expected an input of 3 axes (N, C, W)"),
     (lambda: fc.instance_norm().init(KEY, (3,)), ValueError, "instance_norm: expected an input of shape (N, C, L"),
     (lambda: fc.layer_norm(last_axes=0), ValueError, "layer_norm: last_axes must be at least 1, got 0"),
     (lambda: fc.layer_norm(last_axes=5).init(KEY, X.shape), ValueError, "layer_norm: expected an input of 5 axes"),

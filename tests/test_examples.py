@@ -314,6 +314,19 @@ def test_a_second_signal_does_not_wait_for_the_step(run):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+def test_digits_enlarges_its_pictures_for_networks_of_larger_ones(run, tmp_path):
+    flags = ["--network", "lenet", "--epochs", 1, "--out", tmp_path]
+    done = run("digits", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "pictures of 16x16 to train on" in done.stdout
+
+
+def test_resume_wants_a_checkpoint(run, tmp_path):
+    done = run("digits", "--resume", "--out", tmp_path / "mistyped")
+    assert done.returncode == 1
+    assert "mistyped holds no checkpoint to go on from; without --resume a run begins there" in done.stderr
+
+
 def test_ctrl_c_while_data_are_read_is_said_in_one_line(run, monkeypatch, tmp_path):
     def interrupted(*args):
         raise KeyboardInterrupt

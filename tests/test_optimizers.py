@@ -244,7 +244,7 @@ BAD = [
     (lambda: fc.adam(betas=0.9), TypeError, "adam: expected betas to be two numbers, got 0.9"),
     (lambda: fc.sgd(momentum=True), TypeError, "sgd: expected momentum to be a number, got True"),
     (lambda: fc.nadam(momentum_decay=-1), ValueError, "nadam: expected momentum_decay of 0 or more"),
-    (lambda: fc.rmsprop(alpha=-1), ValueError, "rmsprop: expected alpha of 0 or more, got -1"),
+    (lambda: fc.rmsprop(alpha=-1), ValueError, "rmsprop: expected alpha from 0 to 1, got -1"),
     (lambda: fc.adagrad(initial_accumulator_value=-1), ValueError, "adagrad: expected initial_accumulator_value of 0 or more"),
     (lambda: fc.adadelta(rho=2), ValueError, "adadelta: expected rho from 0 to 1, got 2"),
     (lambda: fc.adam().init([1.0]), TypeError, "adam: 0 must be a NumPy or CuPy array, got float"),

@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,7 @@ def train(
     }  # fmt: skip
     replaced: list[int] = []
     if args.resume:
-        resume(run, saver, about, steps)
+        resume(run, saver, about, steps, args.out)
     else:
         replaced = finished_steps(saver, args)
     run.state = fc.to_device(run.state, args.device)
@@ -187,12 +188,11 @@ def finished_steps(saver: fc.Checkpointer, args: argparse.Namespace) -> list[int
     return steps
 
 
-def resume(run: Run, saver: fc.Checkpointer, about: dict[str, str], steps: int) -> None:
+def resume(run: Run, saver: fc.Checkpointer, about: dict[str, str], steps: int, folder: Path) -> None:
     """Take over the newest checkpoint, or refuse one of another network, other data or other flags."""
     found = saver.latest()
     if found is None:
-        print("no checkpoint to go on from: the run begins", file=sys.stderr)
-        return
+        raise ValueError(f"{folder} holds no checkpoint to go on from; without --resume a run begins there")
     step, kept = found
     said = fc.load_metadata(saver.path(step))
     if not isinstance(kept, dict) or not {"state", "losses", "scores"} <= kept.keys():

@@ -27,6 +27,13 @@ from fconv.text import printable
 from fconv.version import __version__
 
 _LONGEST_ERROR = 1000
+_FUNCTION = re.compile(
+    r"(?:(?<=^)|(?<=: ))(?:load|load_metadata|save|rename|select|cast"
+    r"|(?:from|to)_(?:onnx|torch|state_dict|device)"
+    r"|find_state_dict|summary|guess_model|class_names|prepare|apply_tiled|denoised|upscaled"
+    r"|read_(?:image|weights)|write_image): "
+)
+"""A function of the library at the beginning of a message, which means nothing to who types a command."""
 _INTERRUPTED, _PIPE_CLOSED, _TERMINATED = 130, 141, 143  # 128 and the number of the signal, as shells count
 
 
@@ -98,7 +105,7 @@ def one_line(error: BaseException) -> str:
     text = str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         text = f"{os.fspath(error.filename)}: {error.strerror.lower()}"
-    text = re.sub(r"\s*\n\s*", " ", text)
+    text = _FUNCTION.sub("", re.sub(r"\s*\n\s*", " ", text))
     if len(text) > _LONGEST_ERROR:
         text = text[:_LONGEST_ERROR] + " ... (cut here; all of it: fconv --traceback ...)"
     return text

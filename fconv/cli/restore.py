@@ -98,6 +98,7 @@ def upscale(
       fconv upscale small.png large.png --weights ESPCN-x3.pt --factor 3
       fconv upscale small.png large.png --weights fsrcnn_x2.pth --factor 2 --model fsrcnn
     """
+    from fconv.vision.guessing import likely_factor
     from fconv.vision.images import read_image, write_image
     from fconv.vision.restoring import upscaled
 
@@ -107,7 +108,13 @@ def upscale(
     guess, net, params = _network(weights, entry, "super-resolution", model, factor)
     found = net.out_shape((1, guess.channels, 16, 16))[2] // 16
     if factor is not None and found != factor:
-        raise ValueError(f"upscale: {weights} holds a network for {found} times, not {factor}")
+        raise ValueError(f"{weights} holds a network for {found} times, not {factor}; write --factor {found}")
+    seems = likely_factor(net, params, guess)
+    if seems is not None and seems != found:
+        raise ValueError(
+            f"{weights}: with --factor {found} a flat grey picture does not stay grey, with {seems} it does; "
+            f"write --factor {seems}"
+        )
     luma = colours == "ycbcr" if colours else guess.name == "espcn"
     out = upscaled(net, params, guess.channels, picture, tile=tile, luma=luma, progress=progress("upscale"))
     write_image(target, out)

@@ -240,8 +240,14 @@ def _check_labels(name: str, x: Array, target: Array, class_axis: int, ignore_in
         raise TypeError(f"{name}: expected integer class labels, got {describe(target)}")
     expected = (*x.shape[:class_axis], *x.shape[class_axis + 1 :])
     if target.shape != expected:
+        hint = ""
+        if target.shape == x.shape:
+            hint = f"; write target.argmax({class_axis}), or target.astype(x.dtype) for probabilities"
+        elif target.size == prod(expected):
+            hint = f"; write target.reshape({expected})"
         raise ValueError(
-            f"{name}: expected labels of shape {expected} for an input of shape {x.shape}, got {target.shape}"
+            f"{name}: expected labels of shape {expected} for an input of shape {x.shape}, "
+            f"got {target.shape}{hint}"
         )
     outside = (target != ignore_index) & ((target < 0) | (target >= classes))
     if any_of(outside, unseen=False):

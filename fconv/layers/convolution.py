@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fconv import functional as F
-from fconv.arrays import Array, Shape
+from fconv.arrays import Array, Shape, namespace
 from fconv.constructors import constructor
 from fconv.engine.cpu.filters import laid_out
 from fconv.engine.plans import check_algorithm
@@ -30,7 +30,7 @@ from fconv.geometry import (
 )
 from fconv.initializers import Initializer, fan_in_uniform
 from fconv.layer import Layer, LayerPullback, Params
-from fconv.layers.from_function import Leaves, check_shape, for_sample_shape, from_function, frozen
+from fconv.layers.from_function import Leaves, check_shape, from_function, frozen
 from fconv.options import whole
 
 __all__ = ["conv1d", "conv2d", "conv3d", "linear"]
@@ -80,7 +80,6 @@ def _conv(
     check_groups(name, groups, out_channels=out_channels)
 
     def weight_shape(shape: Shape) -> Shape:
-        shape = shape if len(shape) != ndim + 1 else (1, *shape)
         check_rank(name, "input", shape, ndim)
         check_groups(name, groups, in_channels=shape[1])
         return (out_channels, shape[1] // groups, *kernel)
@@ -90,10 +89,10 @@ def _conv(
         return conv_geometry(name, ndim, shape, weight, None, stride, padding, dilation, groups)
 
     def out_shape(shape: Shape) -> Shape:
-        return for_sample_shape(shape, ndim + 2, lambda batch: geometry(batch).out_shape)
+        return geometry(shape).out_shape
 
     def multiply_adds(shape: Shape) -> int:
-        return geometry(shape if len(shape) == ndim + 2 else (1, *shape)).multiply_adds
+        return geometry(shape).multiply_adds
 
     def leaves(shape: Shape) -> Leaves:
         return affine_leaves(weight_shape(shape), out_channels if bias else None, weight_init, bias_init)
@@ -106,6 +105,20 @@ def _conv(
         multiply_adds=multiply_adds,
         trained=("weight", "bias") if bias else ("weight",),
         leaves=leaves,
+        ndim=ndim,
+        doubt=_channels_last,
+    )
+
+
+def _channels_last(shape: Shape) -> str | None:
+    """Return a warning where the last axis seems to hold channels: 3, or 1 or 4 after equal sizes."""
+    if len(shape) != 4 or min(shape[1:3]) < 16 or shape[3] not in (1, 3, 4):
+        return None
+    if shape[3] != 3 and shape[1] != shape[2]:
+        return None
+    return (
+        f"the input of shape {shape} looks channels-last, and {shape[1]} is taken for the channels; "
+        f"write x.transpose(0, 3, 1, 2)"
     )
 
 
@@ -114,9 +127,13 @@ def _padded(layer: Layer, pairs: Pairs, mode: str) -> Layer:
     widths = [width for pair in reversed(pairs) for width in pair]
 
     def out_shape(shape: Shape) -> Shape:
-        if len(shape) not in (len(pairs) + 1, len(pairs) + 2):
-            return layer.out_shape(shape)  # says what is wrong
+        check_rank(layer.name, "input", shape, len(pairs))
         return layer.out_shape(padded_shape(shape, pad_pairs(layer.name, shape, widths, mode)))
+
+    def batch(x: Array) -> Array:
+        namespace(layer.name, x=x)
+        check_rank(layer.name, "input", x.shape, len(pairs))
+        return x
 
     def init(key: Array, shape: Shape, dtype: Any = np.float32) -> Params:
         shape = check_shape(layer.name, shape)
@@ -124,19 +141,19 @@ def _padded(layer: Layer, pairs: Pairs, mode: str) -> Layer:
         return layer.init(key, padded_shape(shape, pairs), dtype)
 
     def apply(params: Params, x: Array, *, train: bool = False, key: Array | None = None) -> Array:
-        return layer.apply(params, F.pad(x, widths, mode), train=train, key=key)
+        return layer.apply(params, F.pad(batch(x), widths, mode), train=train, key=key)
 
     def vjp(
         params: Params, x: Array, g: Array, *, train: bool = False, key: Array | None = None
     ) -> tuple[Params, Array]:
-        padded, unpad = F.pad.forward(x, widths, mode)
+        padded, unpad = F.pad.forward(batch(x), widths, mode)
         dparams, dpadded = layer.vjp(params, padded, g, train=train, key=key)
         return dparams, unpad(dpadded)
 
     def forward(
         params: Params, x: Array, *, train: bool = False, key: Array | None = None
     ) -> tuple[Array, Params, LayerPullback]:
-        padded, unpad = F.pad.forward(x, widths, mode)
+        padded, unpad = F.pad.forward(batch(x), widths, mode)
         y, params, pull = layer.forward(params, padded, train=train, key=key)
 
         def pullback(

@@ -20,7 +20,7 @@ from fconv.geometry import (
 from fconv.initializers import Initializer
 from fconv.layer import Layer
 from fconv.layers.convolution import affine_leaves
-from fconv.layers.from_function import Leaves, for_sample_shape, from_function, frozen
+from fconv.layers.from_function import Leaves, from_function, frozen
 from fconv.options import whole
 
 __all__ = ["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
@@ -56,7 +56,6 @@ def _conv_transpose(
     }
 
     def weight_shape(shape: Shape) -> Shape:
-        shape = shape if len(shape) != ndim + 1 else (1, *shape)
         check_rank(name, "input", shape, ndim)
         return (shape[1], out_channels // groups, *kernel)
 
@@ -69,7 +68,7 @@ def _conv_transpose(
         return geometry(shape).in_shape
 
     def multiply_adds(shape: Shape) -> int:
-        return geometry(shape if len(shape) == ndim + 2 else (1, *shape)).multiply_adds
+        return geometry(shape).multiply_adds
 
     def leaves(shape: Shape) -> Leaves:
         return affine_leaves(weight_shape(shape), out_channels if bias else None, weight_init, bias_init)
@@ -83,7 +82,8 @@ def _conv_transpose(
         function,
         call=call,
         options={"out_channels": out_channels, "kernel_size": kernel, **call, "bias": bias},
-        out_shape=lambda shape: for_sample_shape(shape, ndim + 2, out_shape),
+        out_shape=out_shape,
+        ndim=ndim,
         trained=("weight", "bias") if bias else ("weight",),
         leaves=leaves,
         multiply_adds=multiply_adds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -11,6 +12,7 @@ import numpy as np
 from fconv import random
 from fconv.arrays import Array, Shape, describe, floating_dtype, namespace
 from fconv.functional.core import Differentiable
+from fconv.geometry import check_rank
 from fconv.initializers import Initializer
 from fconv.layer import Layer, LayerPullback, Params, check_params, no_gradient
 from fconv.options import whole
@@ -22,7 +24,10 @@ Leaves: TypeAlias = Mapping[str, tuple[Shape, Initializer]]
 def check_shape(name: str, shape: Any) -> Shape:
     """Give an input shape as a tuple of ints, or raise an error that names the layer."""
     if not isinstance(shape, (tuple, list)):
-        raise TypeError(f"{name}: expected the input shape, batch axis included, got {describe(shape)}")
+        raise TypeError(
+            f"{name}: expected the input shape, batch axis included, got {describe(shape)}"
+            + ("; write x.shape" if hasattr(shape, "shape") else "")
+        )
     return tuple(whole(name, "a size in the input shape", size, 0) for size in shape)
 
 
@@ -31,13 +36,6 @@ def frozen(value: Any) -> Any:
     if isinstance(value, np.ndarray) and value.ndim == 1:
         value = value.tolist()
     return tuple(map(frozen, value)) if isinstance(value, list) else value
-
-
-def for_sample_shape(shape: Shape, batched_ndim: int, out_shape: Callable[[Shape], Shape]) -> Shape:
-    """Apply a rule for the shapes of batches to that of a single sample too."""
-    if len(shape) != batched_ndim - 1:
-        return out_shape(shape)
-    return out_shape((1, *shape))[1:]
 
 
 def draw(name: str, leaves: Leaves, key: Array, dtype: Any) -> Params:
@@ -59,6 +57,8 @@ def from_function(
     leaves: Callable[[Shape], Leaves] | None = None,
     random_key: bool = False,
     multiply_adds: Callable[[Shape], int] = lambda shape: 0,
+    ndim: int | None = None,
+    doubt: Callable[[Shape], str | None] = lambda shape: None,
 ) -> Layer:
     """Make a layer whose arithmetic is one call of a function.
 
@@ -82,6 +82,11 @@ def from_function(
         The function takes ``training`` and ``key``.
     multiply_adds : callable
         Cost of a call, from the input shape.
+    ndim : int, optional
+        Number of spatial axes. Inputs without a batch, which the function may take, are refused: the
+        channels of a network follow from its input, and without a batch they would be another axis.
+    doubt : callable
+        Says what is doubtful about an input shape, which `init` then warns of.
 
     Returns
     -------
@@ -93,6 +98,7 @@ def from_function(
     def arguments(params: Params, x: Array, train: bool, key: Array | None) -> dict[str, Any]:
         check_params(title, params, trained)
         namespace(title, x=x)
+        ranked(x.shape)
         fixed = call(x.shape) if callable(call) else call or {}
         drawn = {"training": train, "key": key if train else None} if random_key else {}
         named = {**{leaf: params[leaf] for leaf in trained}, **fixed, **drawn}
@@ -113,14 +119,21 @@ def from_function(
         except (ValueError, TypeError):
             return {}
 
+    def ranked(shape: Shape) -> Shape:
+        if ndim is not None:
+            check_rank(title, "input", shape, ndim)
+        return shape
+
     def gradients(grads: Any) -> tuple[Params, Any]:
         if not trained:
             return (), grads[0] if isinstance(grads, tuple) else grads
         return dict(zip(trained, grads[1:], strict=False)), grads[0]
 
     def init(key: Array, shape: Shape, dtype: Any = np.float32) -> Params:
-        size = check_shape(title, shape)
+        size = ranked(check_shape(title, shape))
         out_shape(size)
+        if (text := doubt(size)) is not None:
+            warnings.warn(f"{title}: {text}", stacklevel=3)
         return draw(title, leaves(size), key, dtype) if leaves else ()
 
     def apply(params: Params, x: Array, *, train: bool = False, key: Array | None = None) -> Array:
@@ -155,7 +168,7 @@ def from_function(
         init=init,
         apply=apply,
         vjp=vjp,
-        out_shape=lambda shape: out_shape(check_shape(title, shape)),
+        out_shape=lambda shape: out_shape(ranked(check_shape(title, shape))),
         forward=forward,
         name=title,
         options=(call if isinstance(call, Mapping) else {}) if options is None else options,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from fconv import functional as F
-from fconv.arrays import Shape
 from fconv.constructors import constructor
 from fconv.functional.core import Differentiable
-from fconv.functional.masking import channel_mask_shape, check_probability
+from fconv.functional.masking import check_probability
 from fconv.layer import Layer
 from fconv.layers.from_function import from_function
 
@@ -60,9 +59,4 @@ def _dropout(function: Differentiable[...], p: float, ndim: int | None = None) -
     name = function.__name__
     check_probability(name, p)
 
-    def out_shape(shape: Shape) -> Shape:
-        if ndim is not None:
-            channel_mask_shape(name, shape, ndim)
-        return shape
-
-    return from_function(function, call={"p": p}, out_shape=out_shape, random_key=True)
+    return from_function(function, call={"p": p}, random_key=True, ndim=ndim)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection
 from math import prod
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from fconv import functional as F
-from fconv.arrays import Array, Shape, xp_of
+from fconv.arrays import Array, Shape, any_of, namespace, xp_of
 from fconv.constructors import constructor
 from fconv.functional.core import Differentiable
 from fconv.functional.moments import Statistics
+from fconv.geometry import check_rank
 from fconv.initializers import ones, zeros
 from fconv.layer import Layer, LayerPullback, Params, check_params
 from fconv.layers.from_function import Leaves, check_shape, draw
@@ -91,9 +93,7 @@ def instance_norm(
     track_running_stats : bool
         Keep running statistics, and normalise by them outside training.
     ndim : int, optional
-        Number of spatial axes. Where it is given, inputs of another number are refused, and a
-        single sample without its batch axis is taken, as torch.nn.InstanceNorm2d takes
-        (C, H, W). Otherwise only (C, L) can be told from a batch.
+        Number of spatial axes. Where it is given, inputs of another number are refused.
 
     Returns
     -------
@@ -119,8 +119,9 @@ def instance_norm(
         return count, 0.0 if momentum is None else momentum
 
     options = _options("instance_norm", eps, momentum, affine, track_running_stats)
-    layer = _running_norm(F.instance_norm, F.instance_moments, "use_input_stats", advance, options, 3)
-    return _taking_samples(layer, 2 if ndim is None else ndim + 1, ndim)
+    return _running_norm(
+        F.instance_norm, F.instance_moments, "use_input_stats", advance, {**options, "ndim": ndim}, 3
+    )
 
 
 def _options(
@@ -159,13 +160,16 @@ def _running_norm(
     name, eps = function.__name__, options["eps"]
     trained = ("weight", "bias") if options["affine"] else ()
     tracked = ("running_mean", "running_var", "num_batches_tracked") if options["track_running_stats"] else ()
-    names = trained + tracked
+    affine = options["affine"]
+    names, ndim = trained + tracked, options.get("ndim")
 
     def check(shape: Shape) -> Shape:
         shape = check_shape(name, shape)
         if len(shape) < least_ndim:
             form = ", ".join(("N", "C", "L")[:least_ndim])
             raise ValueError(f"{name}: expected an input of shape ({form}, ...), got {shape}")
+        if ndim is not None:
+            check_rank(name, "input", shape, ndim)
         return shape
 
     def init(key: Array, shape: Shape, dtype: Any = np.float32) -> Params:
@@ -181,8 +185,10 @@ def _running_norm(
             params["num_batches_tracked"] = np.zeros((), np.int64)
         return params or ()
 
-    def arguments(params: Params, train: bool) -> dict[str, Any]:
+    def arguments(params: Params, x: Array, train: bool) -> dict[str, Any]:
         check_params(name, params, names)
+        namespace(name, x=x)
+        check(x.shape)
         held = params if names else {}
         arrays = {leaf: held.get(leaf) for leaf in ("running_mean", "running_var", "weight", "bias")}
         return {**arrays, by_input: train or not tracked, "eps": eps}
@@ -192,18 +198,21 @@ def _running_norm(
         return {leaf: held.get(leaf) for leaf in params} if names else (), dx
 
     def apply(params: Params, x: Array, *, train: bool = False, key: Array | None = None) -> Array:
-        return function(x, **arguments(params, train))
+        given = arguments(params, x, train)
+        if not train and tracked and affine:
+            _warn_of_lost_statistics(name, params)
+        return function(x, **given)
 
     def vjp(
         params: Params, x: Array, g: Array, *, train: bool = False, key: Array | None = None
     ) -> tuple[Params, Array]:
-        dx, _, _, dweight, dbias = function.vjp(g, x, **arguments(params, train))
+        dx, _, _, dweight, dbias = function.vjp(g, x, **arguments(params, x, train))
         return gradients(params, dx, dweight, dbias)
 
     def forward(
         params: Params, x: Array, *, train: bool = False, key: Array | None = None
     ) -> tuple[Array, Params, LayerPullback]:
-        given = arguments(params, train)
+        given = arguments(params, x, train)
         batch = moments(x) if train else None
         y, pull = function.forward(x, **given, batch=batch)
 
@@ -237,65 +246,19 @@ def _running_norm(
     )
 
 
-def _taking_samples(layer: Layer, sample_ndim: int, ndim: int | None) -> Layer:
-    """Let a layer of batches serve a single sample of `sample_ndim` axes too.
+def _warn_of_lost_statistics(name: str, params: Params) -> None:
+    """Warn of trained scales and shifts beside running statistics that no batch has entered.
 
-    With `ndim`, inputs of another number of spatial axes are refused.
+    Shifts begin at 0 and statistics at 0 and 1, so such parameters come from a training loop that
+    drops the third value of `fconv.value_and_grad`.
     """
-
-    def lone(shape: Shape) -> bool:
-        shape = check_shape(layer.name, shape)
-        if ndim is not None and len(shape) not in (ndim + 1, ndim + 2):
-            raise ValueError(
-                f"{layer.name}: expected an input of {ndim} spatial axes, of {ndim + 2} axes with batch and "
-                f"channels or {ndim + 1} without a batch, got shape {shape}"
-            )
-        return len(shape) == sample_ndim
-
-    def init(key: Array, shape: Shape, dtype: Any = np.float32) -> Params:
-        return layer.init(key, (1, *shape) if lone(shape) else shape, dtype)
-
-    def out_shape(shape: Shape) -> Shape:
-        return layer.out_shape((1, *shape))[1:] if lone(shape) else layer.out_shape(shape)
-
-    def apply(params: Params, x: Array, *, train: bool = False, key: Array | None = None) -> Array:
-        return (
-            layer.apply(params, x[None], train=train)[0]
-            if lone(x.shape)
-            else layer.apply(params, x, train=train)
+    count = params["num_batches_tracked"]
+    if not isinstance(count, np.ndarray) or count != 0:
+        return
+    bias, mean, var = (params[leaf] for leaf in ("bias", "running_mean", "running_var"))
+    if any_of(bias != 0, unseen=False) and not any_of((mean != 0) | (var != 1), unseen=True):
+        warnings.warn(
+            f"{name}: its weight and bias are trained, but its running statistics are those it began with; "
+            f"keep the params that value_and_grad returns: loss, grads, params = f(params, x, target)",
+            stacklevel=2,
         )
-
-    def vjp(
-        params: Params, x: Array, g: Array, *, train: bool = False, key: Array | None = None
-    ) -> tuple[Params, Array]:
-        if not lone(x.shape):
-            return layer.vjp(params, x, g, train=train)
-        dparams, dx = layer.vjp(params, x[None], g[None], train=train)
-        return dparams, dx[0]
-
-    def forward(
-        params: Params, x: Array, *, train: bool = False, key: Array | None = None
-    ) -> tuple[Array, Params, LayerPullback]:
-        if not lone(x.shape):
-            return layer.forward(params, x, train=train)
-        y, new, pull = layer.forward(params, x[None], train=train)
-
-        def pullback(
-            g: Array, input_grad: bool = True, *, wrt: Collection[str] | None = None
-        ) -> tuple[Params, Any]:
-            dparams, dx = pull(g[None], input_grad, wrt=wrt)  # type: ignore[call-arg]  # of `_running_norm`
-            return dparams, None if dx is None else dx[0]
-
-        return y[0], new, pullback
-
-    options = {**layer.options, "ndim": ndim}
-    return Layer(
-        init=init,
-        apply=apply,
-        vjp=vjp,
-        out_shape=out_shape,
-        forward=forward,
-        name=layer.name,
-        options=options,
-        buffers=layer.buffers,
-    )

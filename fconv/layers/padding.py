@@ -11,7 +11,7 @@ from fconv.functional.padding import MODES, check_mode, pad_pairs, padded_shape
 from fconv.functional.unfolding import folded_shape, unfolded_shape
 from fconv.geometry import AMPLE, Size, whole_tuple, window_geometry
 from fconv.layer import Layer
-from fconv.layers.from_function import for_sample_shape, from_function, frozen
+from fconv.layers.from_function import from_function, frozen
 
 __all__ = ["fold", "pad", "unfold"]
 
@@ -50,7 +50,7 @@ def unfold(kernel_size: Size, *, dilation: Size = 1, padding: Size = 0, stride: 
     def out_shape(shape: Shape) -> Shape:
         return unfolded_shape(shape, kernel_size, dilation, padding, stride)[0]
 
-    return from_function(F.unfold, call=call, out_shape=lambda shape: for_sample_shape(shape, 4, out_shape))
+    return from_function(F.unfold, call=call, out_shape=out_shape, ndim=2)
 
 
 @constructor
@@ -79,4 +79,4 @@ def fold(
     def out_shape(shape: Shape) -> Shape:
         return folded_shape(shape, output_size, kernel_size, dilation, padding, stride)[0]
 
-    return from_function(F.fold, call=call, out_shape=lambda shape: for_sample_shape(shape, 3, out_shape))
+    return from_function(F.fold, call=call, out_shape=out_shape, ndim=1)

@@ -10,9 +10,9 @@ from fconv.constructors import constructor
 from fconv.functional.core import Differentiable
 from fconv.functional.pooling_avg import check_norm_type
 from fconv.functional.pooling_windows import pool_geometry
-from fconv.geometry import AMPLE, Size, check_rank
+from fconv.geometry import AMPLE, Size
 from fconv.layer import Layer
-from fconv.layers.from_function import for_sample_shape, from_function, frozen
+from fconv.layers.from_function import from_function, frozen
 
 __all__ = [
     "avg_pool1d",
@@ -39,13 +39,10 @@ def _pool(function: Differentiable[...], ndim: int, **call: Any) -> Layer:
         ).out_size  # fmt: skip
 
     def out_shape(shape: Shape) -> Shape:
-        check_rank(name, "input", shape, ndim)
         return (*shape[:2], *windows(shape[2:]))
 
     windows(AMPLE[:ndim])
-    return from_function(
-        function, call=call, out_shape=lambda shape: for_sample_shape(shape, ndim + 2, out_shape)
-    )
+    return from_function(function, call=call, out_shape=out_shape, ndim=ndim)
 
 
 @constructor

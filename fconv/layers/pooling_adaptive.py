@@ -7,9 +7,9 @@ from fconv.arrays import Shape
 from fconv.constructors import constructor
 from fconv.functional.core import Differentiable
 from fconv.functional.pooling_adaptive import OutputSize, adaptive_size, check_global
-from fconv.geometry import AMPLE, check_rank
+from fconv.geometry import AMPLE
 from fconv.layer import Layer
-from fconv.layers.from_function import for_sample_shape, from_function, frozen
+from fconv.layers.from_function import from_function, frozen
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -28,13 +28,13 @@ def _adaptive(function: Differentiable[...], ndim: int, output_size: OutputSize)
     adaptive_size(name, AMPLE[:ndim], output_size)
 
     def out_shape(shape: Shape) -> Shape:
-        check_rank(name, "input", shape, ndim)
         return (*shape[:2], *adaptive_size(name, shape[2:], output_size))
 
     return from_function(
         function,
         call={"output_size": output_size},
-        out_shape=lambda shape: for_sample_shape(shape, ndim + 2, out_shape),
+        out_shape=out_shape,
+        ndim=ndim,
     )
 
 

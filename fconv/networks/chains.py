@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -61,6 +63,20 @@ def compose(*layers: Any, **named: Any) -> Layer:
     return chain("compose", Members("compose", names, tuple(named.values()) or layers, by_name=bool(named)))
 
 
+_PICTURES = ("conv", "max_pool", "avg_pool", "lp_pool", "adaptive_", "global_", "upsample", "pixel_")
+_TURNED = ("permute", "transpose", "reshape", "view", "flatten", "unflatten")
+
+
+def _of_pictures(layers: Sequence[Layer]) -> bool:
+    """Tell whether a chain ends with pictures (N, C, H, W), whose axes nothing has moved."""
+    for layer in reversed(layers):
+        if layer.name.startswith(_PICTURES):
+            return True
+        if layer.name in _TURNED or layer.children:
+            return False
+    return False
+
+
 def chain(title: str, members: Members) -> Layer:
     """Make the layer that applies one member after the other."""
     steps, unpack, pack, keys_for = members.steps, members.unpack, members.pack, members.keys
@@ -69,7 +85,13 @@ def chain(title: str, members: Members) -> Layer:
     def init(key: Array, shape: Shape, dtype: Any = np.float32) -> Params:
         random.check_key(f"{title}.init", key)
         parts = []
-        for (place, layer), k in zip(steps, random.split(key, count), strict=True):
+        for i, ((place, layer), k) in enumerate(zip(steps, random.split(key, count), strict=True)):
+            if layer.name == "linear" and len(shape) == 4 and _of_pictures(members.layers[:i]):
+                warnings.warn(
+                    f"{place} linear: takes the last axis of pictures of shape {shape} for its input "
+                    f"features; write flatten() before it",
+                    stacklevel=3,
+                )
             with located(place, layer):
                 parts.append(layer.init(k, shape, dtype))
                 shape = layer.out_shape(shape)

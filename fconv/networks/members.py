@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fconv import random
-from fconv.arrays import Array, describe
+from fconv.arrays import Array, describe, is_array
 from fconv.layer import Layer, Params, as_layer
 
 
@@ -58,13 +58,21 @@ class Members:
         """Put the parameters of each layer together."""
         return dict(zip(self.names, parts, strict=True)) if self.by_name else tuple(parts)
 
+    def _came(self, params: Any) -> str:
+        """Say what came in the place of parameters."""
+        if is_array(params):
+            return f"{describe(params)}; the parameters come before x"
+        if isinstance(params, (dict, tuple, list)):
+            return describe(params)
+        return f"{describe(params)}; write params = net.init(key, shape)"
+
     def unpack(self, params: Params) -> list[Params]:
         """List the parameters of each layer, or raise an error that names what differs."""
         title, names = self.title, self.names
         if self.by_name:
             if not isinstance(params, Mapping):
                 raise TypeError(
-                    f"{title}: expected a dict of parameters for {', '.join(names)}, got {describe(params)}"
+                    f"{title}: expected a dict of parameters for {', '.join(names)}, got {self._came(params)}"
                 )
             if params.keys() != set(names):
                 raise ValueError(
@@ -74,7 +82,7 @@ class Members:
             return [params[name] for name in names]
         if not isinstance(params, (tuple, list)):
             raise TypeError(
-                f"{title}: expected a tuple of parameters for {len(names)} layers, got {describe(params)}"
+                f"{title}: expected a tuple of parameters for {len(names)} layers, got {self._came(params)}"
             )
         if len(params) != len(names):
             raise ValueError(f"{title}: expected parameters for {len(names)} layers, got {len(params)}")

@@ -11,7 +11,7 @@ import numpy as np
 from fconv import trees
 from fconv.arrays import Array, Shape, asnumpy, describe, floating_dtype
 from fconv.files import atomic_write
-from fconv.layer import Layer, Params, Step, Wiring, params_at
+from fconv.layer import Layer, Params, Step, Wiring, as_layer, params_at
 from fconv.layers.from_function import check_shape
 from fconv.networks.wiring import flat
 from fconv.onnx.library import library
@@ -74,7 +74,7 @@ def to_onnx(
 
         to_onnx(net, params, (1, 3, 224, 224), "net.onnx")
     """
-    onnx = library("to_onnx")
+    net, onnx = as_layer("to_onnx", net), library("to_onnx")
     model = _Writer(onnx, net, params, shape, dtype).model()
     data = model.SerializeToString()
     try:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeAlias
 
 import numpy as np
 
 from fconv import trees
-from fconv.arguments import shown
+from fconv.arguments import explained, shown
 from fconv.arrays import (
     Array,
     check_floating,
@@ -67,6 +67,24 @@ class Optimizer(Constructed):
     name: str = "optimizer"
     loss_scale: Callable[[State], Array] | None = None
     lr: Callable[[State], Any] | None = None
+    _instead: ClassVar[Mapping[str, str]] = {
+        "zero_grad": "gradients are values, and nothing adds up",
+        "state_dict": "the state is a value: state = opt.init(params); fconv.save(path, state)",
+        "load_state_dict": "the state is a value: state = fconv.load(path)",
+        "param_groups": "the learning rate is a number or a schedule, a function of the step count",
+        "update": "write params, state = opt.step(params, grads, state)",
+        "apply_gradients": "write params, state = opt.step(params, grads, state)",
+    }
+
+    def __post_init__(self) -> None:
+        for what in ("init", "step"):
+            object.__setattr__(self, what, explained(f"{self.name}.{what}", getattr(self, what)))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuse to be called."""
+        raise TypeError(
+            f"{self.name}: an optimizer is not called: write params, state = opt.step(params, grads, state)"
+        )
 
 
 @constructor
@@ -79,14 +97,17 @@ def as_optimizer(where: str, value: Any) -> Optimizer:
     Traceback (most recent call last):
     TypeError: ema: expected an optimizer, got builtin_function_or_method max; was it meant to be called?
     """
-    if callable(getattr(value, "init", None)) and callable(getattr(value, "step", None)):
+    functions = callable(getattr(value, "init", None)) and callable(getattr(value, "step", None))
+    if functions and not isinstance(value, type):
         if getattr(value, "loss_scale", None) is not None:  # whose gradients are not those of the loss
             raise ValueError(
                 f"{where}: mixed_precision stands outermost: mixed_precision({where}(...)), not the other way"
             )
         return value
     what = " ".join(filter(None, [type(value).__name__, getattr(value, "__name__", "")]))
-    hint = "; was it meant to be called?" if callable(value) else ""
+    hint = (
+        "; was it meant to be called?" if callable(value) and not callable(getattr(value, "apply", 0)) else ""
+    )
     raise TypeError(f"{where}: expected an optimizer, got {what}{hint}")
 
 
@@ -134,8 +155,8 @@ def leafwise(
     TypeError, ValueError
         An option is no number, or negative.
     """
-    if not callable(lr):
-        if trees.children(lr):
+    if not callable(lr) or hasattr(lr, "init"):
+        if trees.children(lr) or callable(lr):
             raise TypeError(
                 f"{name}: expected lr to be a number or a schedule, got {shown(lr)}; write "
                 f"opt = {name}(lr=0.01) and opt.init(params)"
@@ -187,7 +208,7 @@ def leafwise(
             return narrowed(p, dtype)
 
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            new = trees.map_with_path(moved, params, filled(params, grads), state["leaves"])
+            new = _mapped(name, moved, params, filled(params, grads), state["leaves"])
         following = iter(kept_on)  # in the same order
         leaves = trees.map(lambda _: next(following), params)
         return new, {"step": state["step"] + 1, "leaves": leaves}
@@ -280,7 +301,24 @@ def map_gradients(name: str, f: Callable[..., Any], params: Any, grads: Any, *re
             check_gradient(name, path, p, g)
         return f(native(g), *others) if g is not None else None
 
-    return trees.map_with_path(apply, params, filled(params, grads), *rest)
+    return _mapped(name, apply, params, filled(params, grads), *rest)
+
+
+def _mapped(name: str, f: Callable[..., Any], params: Any, grads: Any, *rest: Any) -> Any:
+    """Apply `f` beside the parameters, or say that they and the gradients have changed places."""
+    try:
+        return trees.map_with_path(f, params, grads, *rest)
+    except ValueError as error:
+        if str(error).startswith("trees differ") and _holds_none(params) and not _holds_none(grads):
+            raise ValueError(
+                f"{name}.step: the first argument holds None, as gradients do; "
+                f"write opt.step(params, grads, state)"
+            ) from None
+        raise
+
+
+def _holds_none(tree: Any) -> bool:
+    return tree is None or any(_holds_none(child) for _, child in trees.children(tree) or ())
 
 
 def check_gradient(name: str, path: trees.Path, p: Any, g: Any) -> None:

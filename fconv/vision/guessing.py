@@ -7,12 +7,14 @@ from contextlib import suppress
 from math import isqrt
 from typing import Any, NamedTuple
 
-from fconv import models, random
+import numpy as np
+
+from fconv import models, random, trees
 from fconv.arrays import Array, Shape
 from fconv.layer import Layer
 from fconv.state_dict import to_state_dict
 
-__all__ = ["Guess", "classes_in", "guess_model"]
+__all__ = ["Guess", "classes_in", "guess_model", "likely_factor"]
 
 Shapes = dict[str, Shape]
 _SHAPE_TO_TRY = 64
@@ -24,6 +26,10 @@ class Guess(NamedTuple):
     name: str
     options: dict[str, Any]
     channels: int
+
+    def at(self, factor: int) -> Guess:
+        """Return the same network at another factor."""
+        return self._replace(options={**self.options, "scale_factor": factor})
 
     def build(self) -> Layer:
         """Build it."""
@@ -73,6 +79,16 @@ def guess_model(
     ]
     if len(found) == 1:
         return found[0]
+    if (
+        factor is None
+        and (blind := _reading("fsrcnn", shapes, 2))
+        and "fsrcnn" in of_task
+        and _fits(blind, shapes)
+    ):
+        raise ValueError(
+            "guess_model: the weights are those of fsrcnn, which do not tell how many times larger a picture "
+            "becomes: say it with --factor"
+        )
     if found:
         raise ValueError(
             f"guess_model: the weights fit {' and '.join(g.name for g in found)}: say which with --model"
@@ -80,6 +96,41 @@ def guess_model(
     named = f"the weights do not fit {name}" if name else f"the weights fit none of {', '.join(of_task)}"
     first = "; ".join(f"{key} {shape}" for key, shape in list(shapes.items())[:3])
     raise ValueError(f"guess_model: {named}: they begin {first or 'with nothing'}")
+
+
+def likely_factor(net: Layer, params: Any, guess: Guess) -> int | None:
+    """Find the factor that the weights of a transposed convolution were trained for.
+
+    Its kernels have one shape for every stride, but at another stride than the trained one more or
+    fewer of their entries add up to a pixel, and a flat grey picture does not stay grey.
+
+    Parameters
+    ----------
+    net, params
+        The network at the factor that was asked for, and its parameters.
+    guess : Guess
+        What `guess_model` found.
+
+    Returns
+    -------
+    int or None
+        The factor asked for, if grey stays grey; another from 2 to 4 where it does so much better; None
+        for a network whose shapes tell the factor, and where the weights do not say.
+    """
+    if "scale_factor" not in guess.options:
+        return None
+
+    def error(at: int) -> float:
+        built = net if at == guess.options["scale_factor"] else guess.at(at).build()
+        grey = np.full((1, guess.channels, 16, 16), 0.5, next(iter(trees.leaves(params))).dtype)
+        y = built.apply(params, grey)
+        return float(abs(y[..., 4 * at : 12 * at, 4 * at : 12 * at].mean() - 0.5))
+
+    asked = guess.options["scale_factor"]
+    if error(asked) < 0.1:
+        return int(asked)
+    best = min((2, 3, 4), key=error)
+    return best if error(best) < 0.02 else None
 
 
 def _reading(name: str, shapes: Shapes, factor: int | None) -> Guess | None:

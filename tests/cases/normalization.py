@@ -104,7 +104,6 @@ LAYERS = {
         fc.instance_norm(eps=1e-3, momentum=0.3, affine=True, track_running_stats=True),
         (3, 2, 4),
     ),
-    "instance_norm sample": (fc.instance_norm(affine=True, ndim=2), (3, 4, 2)),
     "layer_norm": (fc.layer_norm(), (3, 2, 5)),
     "layer_norm of two axes": (fc.layer_norm(last_axes=2, eps=1e-3), (3, 2, 5)),
     "layer_norm without bias": (fc.layer_norm((2, 5), bias=False), (3, 2, 5)),
