@@ -34,6 +34,7 @@ from fconv.version import __version__
 
 if TYPE_CHECKING:
     from fconv import data, models
+    from fconv.fitting import fit, plot_history
     from fconv.onnx import from_onnx, to_onnx
 
 
@@ -41,6 +42,8 @@ def __getattr__(name: str) -> Any:
     # What few programs need is imported when it is first asked for.
     if name in ("data", "models"):
         return import_module(f"fconv.{name}")
+    if name in ("fit", "plot_history"):
+        return getattr(import_module("fconv.fitting"), name)
     if name in ("from_onnx", "to_onnx"):
         return getattr(import_module("fconv.onnx"), name)
     raise AttributeError(f"module 'fconv' has no attribute {name!r}")
@@ -56,6 +59,7 @@ __all__ = [
     "data",
     "depthwise_separable_conv2d",
     "find_state_dict",
+    "fit",
     "from_onnx",
     "from_state_dict",
     "from_torch",
@@ -67,6 +71,7 @@ __all__ = [
     "metrics",
     "models",
     "parameter",
+    "plot_history",
     "random",
     "rename",
     "save",
