@@ -26,6 +26,7 @@ from fconv.layers import *
 from fconv.losses import *
 from fconv.networks import *
 from fconv.optimizers import *
+from fconv.showing import describe
 from fconv.state_dict import find_state_dict, from_state_dict, rename, to_state_dict
 from fconv.threads import get_num_threads, set_num_threads
 from fconv.torch import from_torch, to_torch, to_torch_module
@@ -58,6 +59,7 @@ __all__ = [
     "call",
     "data",
     "depthwise_separable_conv2d",
+    "describe",
     "find_state_dict",
     "fit",
     "from_onnx",
