@@ -26,6 +26,7 @@ from fconv.layers import *
 from fconv.losses import *
 from fconv.networks import *
 from fconv.optimizers import *
+from fconv.showing import describe
 from fconv.state_dict import find_state_dict, from_state_dict, rename, to_state_dict
 from fconv.threads import get_num_threads, set_num_threads
 from fconv.torch import from_torch, to_torch, to_torch_module
@@ -35,6 +36,7 @@ from fconv.version import __version__
 if TYPE_CHECKING:
     from fconv import data, models
     from fconv.cli.doctor import report as doctor
+    from fconv.fitting import fit, plot_history
     from fconv.onnx import from_onnx, to_onnx
 
 
@@ -42,6 +44,8 @@ def __getattr__(name: str) -> Any:
     # What few programs need is imported when it is first asked for.
     if name in ("data", "models"):
         return import_module(f"fconv.{name}")
+    if name in ("fit", "plot_history"):
+        return getattr(import_module("fconv.fitting"), name)
     if name in ("from_onnx", "to_onnx"):
         return getattr(import_module("fconv.onnx"), name)
     if name == "doctor":
@@ -58,8 +62,10 @@ __all__ = [
     "call",
     "data",
     "depthwise_separable_conv2d",
+    "describe",
     "doctor",
     "find_state_dict",
+    "fit",
     "from_onnx",
     "from_state_dict",
     "from_torch",
@@ -71,6 +77,7 @@ __all__ = [
     "metrics",
     "models",
     "parameter",
+    "plot_history",
     "random",
     "rename",
     "save",

@@ -365,8 +365,8 @@ def import_cupy() -> Any:
         import cupy
     except ImportError as error:
         raise ValueError(
-            "to_device: CuPy is not installed: pip install 'fconv[cuda12]' for CUDA 12, "
-            "'fconv[cuda13]' for CUDA 13"
+            "to_device: CuPy is not installed: pip install 'fconv-nn[cuda12]' for CUDA 12, "
+            "'fconv-nn[cuda13]' for CUDA 13"
         ) from error
     try:
         count = cupy.cuda.runtime.getDeviceCount()

@@ -13,6 +13,7 @@ import numpy as np
 from fconv import trees
 from fconv.arguments import explained, misfit, plain, require_flags
 from fconv.arrays import asnumpy, is_array, library_of
+from fconv.showing import options_shown
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -35,6 +36,11 @@ class _Call(NamedTuple):
         if defaults:
             bound.apply_defaults()
         return bound.arguments
+
+    def defaults(self) -> dict[str, Any]:
+        """Return what the arguments are by default, of those that have one."""
+        parameters = _signature(self.function).parameters.values()
+        return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
 class Constructed:
@@ -97,7 +103,7 @@ class Constructed:
 
     def __repr__(self) -> str:
         given = self._call.arguments(defaults=False)
-        return f"{self._call.function.__name__}({', '.join(f'{k}={v!r}' for k, v in given.items())})"
+        return f"{self._call.function.__name__}({options_shown(given, self._call.defaults())})"
 
 
 class Function(Constructed):

@@ -13,6 +13,7 @@ from fconv.arguments import explained
 from fconv.arrays import Array, Shape, describe, is_array
 from fconv.constructors import Constructed
 from fconv.patterns import nearest
+from fconv.showing import layer_html, options_shown
 
 Params: TypeAlias = Any
 """A nested dict, tuple or list of arrays; ``()`` where a layer has no parameters."""
@@ -276,7 +277,10 @@ class Layer(Constructed):
         if self.children:
             lines = [f"  {name}: {child!r}".replace("\n", "\n  ") for name, child in self.children.items()]
             return "\n".join([f"{self.name}(", *lines, ")"])
-        return f"{self.name}({', '.join(f'{k}={v!r}' for k, v in self.options.items())})"
+        return f"{self.name}({options_shown(self.options, self._call.defaults())})"
+
+    def _repr_html_(self) -> str:
+        return layer_html(self)
 
 
 class MissingLayerError(KeyError, ValueError):

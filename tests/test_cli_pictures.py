@@ -167,3 +167,59 @@ def test_errors_do_not_begin_with_a_function_of_the_library(run, image):
     assert "from_state_dict" not in shown.stderr
     shown = run("summary", "resnet18", "--shape", "3,224,224")
     assert "got shape (3, 224, 224); the batch axis seems to be missing: (1, 3, 224, 224)" in shown.stderr
+
+
+OWN = """
+import fconv as fc
+
+def cleaner():
+    return fc.models.dncnn(1, layers=3, width=4)
+
+def enlarger():
+    return fc.compose(fc.conv2d(12, 3, padding=1), fc.pixel_shuffle(2))
+"""
+
+
+def test_networks_of_ones_own_and_renamed_weights(run, image, monkeypatch):
+    random_picture(image, "in.png", (10, 12))
+    small_dncnn("w.npz", prefix="generator.")
+    with open("own_networks.py", "w", encoding="utf-8") as file:
+        file.write(OWN)
+    monkeypatch.syspath_prepend(os.getcwd())
+    by_names = run("denoise", "in.png", "a.png", "--weights", "w.npz", "--rename", "generator.=")
+    assert by_names.exit_code == 0, by_names.stderr
+    own = run(
+        "denoise",
+        "in.png",
+        "b.png",
+        "--weights",
+        "w.npz",
+        "--rename",
+        "generator.=",
+        "--model",
+        "own_networks:cleaner",
+    )
+    assert own.exit_code == 0, own.stderr
+    assert "by own_networks:cleaner()" in own.output
+    assert read("a.png") == read("b.png")
+    net = fc.compose(fc.conv2d(12, 3, padding=1), fc.pixel_shuffle(2))
+    fc.save("e.npz", fc.to_state_dict(net.init(fc.random.key(0), (1, 3, 8, 8))))
+    larger = run("upscale", "in.png", "c.png", "--weights", "e.npz", "--model", "own_networks:enlarger")
+    assert larger.exit_code == 0, larger.stderr
+    with image.open("c.png") as picture:
+        assert picture.size == (24, 20)
+    unfit = run("denoise", "in.png", "d.png", "--weights", "e.npz", "--model", "own_networks:cleaner")
+    assert unfit.exit_code == 1
+    assert "the state dict does not fit" in unfit.stderr
+    missing = run("denoise", "in.png", "d.png", "--weights", "w.npz", "--rename", "genertor.=")
+    assert missing.exit_code != 0
+    assert "genertor." in missing.stderr
+
+
+def test_predict_renames(run, image):
+    random_picture(image, "in.png", (32, 32))
+    net = fc.models.lenet(num_classes=3)
+    params = net.init(fc.random.key(0), (1, 1, 32, 32))
+    fc.save("w.npz", {f"net.{name}": x for name, x in fc.to_state_dict(params).items()})
+    shown = run("predict", "lenet", "in.png", "--weights", "w.npz", "--rename", "net.=")
+    assert shown.exit_code == 0, shown.stderr

@@ -270,7 +270,9 @@ BAD = [
     (lambda: schedules.exponential(1, -0.5), ValueError, "exponential: expected gamma of 0 or more, got -0.5"),
     (lambda: schedules.cosine(1, 10, eta_min=-1), ValueError, "cosine: expected eta_min of 0 or more"),
     (lambda: schedules.polynomial(1, 10, None), TypeError, "polynomial: expected power to be a number"),
-    (lambda: schedules.warmup(1, start_factor=2), ValueError, "warmup: expected start_factor from 0 to 1, got 2"),
+    (lambda: schedules.warmup(-1, 2), ValueError, "warmup: expected schedule of 0 or more, got -1"),
+    (lambda: schedules.warmup(0.1, 0), ValueError, "warmup: steps must be at least 1, got 0"),
+    (lambda: schedules.linear(1, start_factor=2), ValueError, "linear: expected start_factor from 0 to 1, got 2"),
     (lambda: schedules.one_cycle(1, 10, pct_start=1.5), ValueError, "one_cycle: expected pct_start from 0 to 1, got 1.5"),
     (lambda: schedules.one_cycle(1, 10, anneal_strategy="sin"), ValueError, "one_cycle: expected anneal_strategy \"cos\" or \"linear\", got 'sin'"),
     (lambda: schedules.one_cycle(1, 10, div_factor=0), ValueError, "one_cycle: expected div_factor above 0, got 0"),
@@ -289,8 +291,8 @@ def test_bad_options_are_named(call, kind, text):
 SCHEDULES = [
     schedules.constant(0.1), schedules.step(0.1, 3), schedules.multistep(0.1, (2, 4)),
     schedules.exponential(0.1, 0.9), schedules.cosine(0.1, 10), schedules.polynomial(0.1, 10),
-    schedules.warmup(0.1), schedules.one_cycle(0.1, 10), schedules.one_cycle(0.1, 10, three_phase=True),
-    schedules.join([schedules.warmup(0.1), schedules.cosine(0.1, 5), schedules.constant(0)], [3, 8]),
+    schedules.linear(0.1), schedules.warmup(0.1, 4), schedules.one_cycle(0.1, 10), schedules.one_cycle(0.1, 10, three_phase=True),
+    schedules.join([schedules.linear(0.1), schedules.cosine(0.1, 5), schedules.constant(0)], [3, 8]),
 ]  # fmt: skip
 
 

@@ -22,9 +22,20 @@ def test_the_oldest_versions_tested_are_the_oldest_allowed():
         *extras["images"],
         *extras["jit"],
     ]
-    allowed = {line.replace(">=", "==") for line in asked if not line.startswith("fconv[")}
+    allowed = {line.replace(">=", "==") for line in asked if not line.startswith("fconv-nn[")}
     assert set(TOX["testenv:oldest"]["deps"].split()) == allowed
     assert TOX["testenv:oldest"]["base_python"] == f"python{PROJECT['requires-python'].removeprefix('>=')}"
+
+
+def test_nothing_tells_to_install_the_package_of_that_name_on_pypi():
+    assert PROJECT["name"] == "fconv-nn"
+    pages = [ROOT / "README.md", ROOT / "pyproject.toml", ROOT / "tox.ini", *(ROOT / "docs").rglob("*.md")]
+    sources = [*(ROOT / "fconv").rglob("*.py"), *(ROOT / "examples").rglob("*.py")]
+    wrong = re.compile(r"pip install (-\S+ )*['\"]?fconv(?!-nn)|\bfconv\[")
+    assert wrong.search("pip install -q fconv")
+    assert wrong.search("pip install 'fconv[jit]'")
+    for path in [*pages, *sources]:
+        assert not wrong.search(path.read_text(encoding="utf-8")), path
 
 
 def test_every_python_that_is_claimed_has_an_environment():

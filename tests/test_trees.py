@@ -76,7 +76,7 @@ def test_to_device_without_a_gpu_says_what_to_install():
     try:
         import cupy  # noqa: F401
     except ImportError:
-        with pytest.raises(ValueError, match=r"CuPy is not installed: pip install 'fconv\[cuda12\]'"):
+        with pytest.raises(ValueError, match=r"CuPy is not installed: pip install 'fconv-nn\[cuda12\]'"):
             fc.to_device(np.ones(2), "cuda")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from fconv.cli.networks import model_options, network
-from fconv.cli.options import pairs
+from fconv.cli.options import rename_option
 from fconv.cli.options import shape as read_shape
 from fconv.cli.printing import echo, plural, size
 from fconv.text import listed
@@ -18,11 +18,7 @@ from fconv.text import listed
 @click.argument("source", metavar="IN", type=click.Path(exists=True, dir_okay=False))
 @click.argument("target", metavar="OUT", type=click.Path(dir_okay=False))
 @click.option("--entry", metavar="NAME", help="Which part of a nested file, such as state_dict.")
-@click.option(
-    "--rename", metavar="OLD=NEW", multiple=True, callback=pairs,
-    help="Give names that begin with OLD the beginning NEW, which may be empty. May be repeated; the longest "
-    "OLD that fits a name counts, once.",
-)  # fmt: skip
+@rename_option
 @click.option(
     "--strip-prefix", metavar="TEXT", help="Take TEXT from the beginning of every name that has it."
 )
@@ -40,7 +36,12 @@ from fconv.text import listed
 )  # fmt: skip
 @click.option("--model", metavar="MODEL", help="The network, for an OUT of .onnx; see fconv summary --help.")
 @model_options
-@click.option("--shape", metavar="N,C,H,W", callback=read_shape, help="Its input shape, for an OUT of .onnx.")
+@click.option(
+    "--shape",
+    metavar="N,C,H,W",
+    callback=read_shape,
+    help="Its input shape, for an OUT of .onnx.  [default: the network's usual]",
+)
 @click.option("--force", is_flag=True, help="Overwrite OUT.")
 def convert(
     source: str, target: str, entry: str | None, rename: dict[str, str], strip_prefix: str | None,
@@ -67,8 +68,8 @@ def convert(
     from fconv.weights import cast, params_from, read_weights, renamed, selected
 
     to_onnx = os.path.splitext(target)[1].lower() == ".onnx"
-    if to_onnx and (model is None or shape is None):
-        raise click.UsageError("an OUT of .onnx holds the network too: name it with --model and --shape")
+    if to_onnx and model is None:
+        raise click.UsageError("an OUT of .onnx holds the network too: name it with --model")
     if not to_onnx and (model is not None or option or shape is not None):
         raise click.UsageError("--model, --option and --shape are for an OUT of .onnx")
     if not to_onnx:
@@ -92,9 +93,11 @@ def convert(
     if dtype:
         kept = cast(kept, dtype)
     if to_onnx:
-        assert shape is not None
         assert model is not None
-        net = network(model, option).net
+        net, _, usual = network(model, option)
+        shape = shape or usual
+        if shape is None:
+            raise click.UsageError(f"--shape is needed: {model} has no usual input shape")
         params = params_from(net, shape, kept, dtype or "float32")
         fc.to_onnx(net, params, shape, target)
     else:

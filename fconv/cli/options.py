@@ -41,6 +41,13 @@ def pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...
     return found
 
 
+rename_option = click.option(
+    "--rename", metavar="OLD=NEW", multiple=True, callback=pairs,
+    help="Give names that begin with OLD the beginning NEW, which may be empty. May be repeated; the longest "
+    "OLD that fits a name counts, once.",
+)  # fmt: skip
+
+
 def settings(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
     """Read ``NAME=VALUE`` pairs; a value is a Python number, tuple or truth value, else text."""
     found: dict[str, Any] = {}

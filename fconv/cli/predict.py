@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from fconv.cli.networks import complete_model, model_options, network
-from fconv.cli.options import numbers
+from fconv.cli.options import numbers, rename_option
 from fconv.cli.options import shape as read_shape
 from fconv.cli.printing import echo, show_json
 
@@ -23,6 +23,7 @@ from fconv.cli.printing import echo, show_json
     help="The network's weights, in any format that fconv inspect reads; not for an .onnx file.",
 )
 @click.option("--entry", metavar="NAME", help="Which part of the file of weights.")
+@rename_option
 @model_options
 @click.option(
     "--labels",
@@ -47,7 +48,8 @@ from fconv.cli.printing import echo, show_json
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def predict(
-    model: str, images: tuple[str, ...], weights: str | None, entry: str | None, option: dict[str, Any],
+    model: str, images: tuple[str, ...], weights: str | None, entry: str | None,
+    rename: dict[str, str], option: dict[str, Any],
     labels: str | None, top: int, shape: tuple[int, ...] | None, resize: int | None,
     mean: tuple[float, ...] | None, std: tuple[float, ...] | None, as_json: bool,
 ) -> None:  # fmt: skip
@@ -66,7 +68,7 @@ def predict(
     from fconv.vision.classifying import class_names, most_likely, prepare, settings
     from fconv.vision.guessing import classes_in
     from fconv.vision.images import read_image
-    from fconv.weights import params_from, read_weights, without_wrapper
+    from fconv.weights import params_from, read_weights, renamed, without_wrapper
 
     in_file = model.lower().endswith(".onnx")
     if (weights is None) != in_file:
@@ -74,7 +76,7 @@ def predict(
     if model in MODELS and MODELS[model].task != "classification":
         raise ValueError(f"predict: expected a classifier, got {model}, which is for {MODELS[model].task}")
     names = class_names(labels) if labels else None
-    arrays = {} if weights is None else without_wrapper(read_weights(weights, entry).arrays)
+    arrays = {} if weights is None else without_wrapper(renamed(read_weights(weights, entry).arrays, rename))
     if model in MODELS and "num_classes" not in option and (classes := classes_in(arrays)):
         option = {**option, "num_classes": classes}
     found = network(model, option)

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from fconv.cli.networks import network
+from fconv.cli.options import rename_option
 from fconv.cli.printing import echo, progress
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -19,6 +21,7 @@ def _common(command: F) -> F:
         click.option("--force", is_flag=True, help="Overwrite OUT; never IN."),
         click.option("--tile", type=click.IntRange(min=1), default=256, metavar="PIXELS",
                      help="Side of the pieces that the picture is computed in.  [default: 256]"),
+        rename_option,
         click.option("--entry", metavar="NAME", help="Which part of the file of weights."),
         click.option("--weights", required=True, type=click.Path(exists=True, dir_okay=False),
                      help="The network's weights, in any format that fconv inspect reads."),
@@ -32,7 +35,9 @@ def _common(command: F) -> F:
 @click.command()
 @_common
 @click.option(
-    "--model", metavar="NAME", help="dncnn or noise2noise; seen in the weights where that is clear."
+    "--model",
+    metavar="NAME",
+    help="dncnn or noise2noise, seen in the weights where that is clear; or package.module:function.",
 )
 @click.option(
     "--sigma", type=click.FloatRange(min=0), metavar="NUMBER",
@@ -40,8 +45,8 @@ def _common(command: F) -> F:
 )  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Of that noise.  [default: 0]")
 def denoise(
-    source: str, target: str, weights: str, entry: str | None, tile: int, force: bool, model: str | None,
-    sigma: float | None, seed: int,
+    source: str, target: str, weights: str, entry: str | None, rename: dict[str, str], tile: int, force: bool,
+    model: str | None, sigma: float | None, seed: int,
 ) -> None:  # fmt: skip
     """Take the noise from the picture IN and write OUT.
 
@@ -61,7 +66,7 @@ def denoise(
     _check_names(source, target, force)
     picture = read_image(source)
     _check_target(target, picture)
-    guess, net, params = _network(weights, entry, "denoising", model, None)
+    guess, net, params = _network(weights, entry, rename, "denoising", model, None)
     given = picture if sigma is None else with_noise(picture, sigma / 255, seed)
     out = denoised(net, params, guess.channels, given, tile=tile, progress=progress("denoise"))
     write_image(target, out)
@@ -77,15 +82,17 @@ def denoise(
     "--factor", type=click.IntRange(min=2), metavar="N", help="How many times larger; seen in most weights."
 )
 @click.option(
-    "--model", metavar="NAME", help="espcn, fsrcnn or srresnet; seen in the weights where that is clear."
+    "--model",
+    metavar="NAME",
+    help="espcn, fsrcnn or srresnet, seen in the weights where that is clear; or package.module:function.",
 )
 @click.option(
     "--colours", type=click.Choice(["ycbcr", "rgb"]),
     help="What three channels of the network are.  [default: ycbcr for espcn, otherwise rgb]",
 )  # fmt: skip
 def upscale(
-    source: str, target: str, weights: str, entry: str | None, tile: int, force: bool, model: str | None,
-    factor: int | None, colours: str | None,
+    source: str, target: str, weights: str, entry: str | None, rename: dict[str, str], tile: int, force: bool,
+    model: str | None, factor: int | None, colours: str | None,
 ) -> None:  # fmt: skip
     """Make the picture IN larger and write OUT.
 
@@ -105,7 +112,7 @@ def upscale(
     _check_names(source, target, force)
     picture = read_image(source)
     _check_target(target, picture)
-    guess, net, params = _network(weights, entry, "super-resolution", model, factor)
+    guess, net, params = _network(weights, entry, rename, "super-resolution", model, factor)
     found = net.out_shape((1, guess.channels, 16, 16))[2] // 16
     if factor is not None and found != factor:
         raise ValueError(f"{weights} holds a network for {found} times, not {factor}; write --factor {found}")
@@ -137,12 +144,18 @@ def _check_target(target: str, picture: Any) -> None:
 
 
 def _network(
-    weights: str, entry: str | None, task: str, name: str | None, factor: int | None
+    weights: str, entry: str | None, rename: dict[str, str], task: str, name: str | None, factor: int | None
 ) -> tuple[Any, Any, Any]:
-    from fconv.vision.guessing import guess_model
-    from fconv.weights import params_from, read_weights, without_wrapper
+    from fconv.vision.guessing import Guess, guess_model
+    from fconv.weights import params_from, read_weights, renamed, without_wrapper
 
-    arrays = without_wrapper(read_weights(weights, entry).arrays)
+    arrays = without_wrapper(renamed(read_weights(weights, entry).arrays, rename))
+    if name is not None and ":" in name:
+        net = network(name, {}).net
+        try:  # colour, or else grey
+            return Guess(name, {}, 3), net, params_from(net, (1, 3, 64, 64), arrays)
+        except ValueError:
+            return Guess(name, {}, 1), net, params_from(net, (1, 1, 64, 64), arrays)
     try:
         guess = guess_model(arrays, task, name=name, factor=factor)
     except ValueError as error:

@@ -161,7 +161,7 @@ def _write_over(draw: np.random.Generator, picture: Array, share: float) -> None
     try:
         from PIL import Image, ImageDraw, ImageFont
     except ImportError as error:
-        raise ImportError("text_noise: writing needs Pillow: pip install 'fconv[images]'") from error
+        raise ImportError("text_noise: writing needs Pillow: pip install 'fconv-nn[images]'") from error
     channels, height, width = picture.shape
     covered = np.zeros((height, width), bool)
     wanted, written, misses = share * covered.size, 0, 0

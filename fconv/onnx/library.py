@@ -21,5 +21,5 @@ def library(who: str) -> Any:
         return import_module("onnx")
     except ImportError as error:
         raise ImportError(
-            f"{who}: the package onnx is needed; install it with: pip install 'fconv[onnx]' ({error})"
+            f"{who}: the package onnx is needed; install it with: pip install 'fconv-nn[onnx]' ({error})"
         ) from error

@@ -106,4 +106,4 @@ def _require(name: str) -> None:
     try:
         import torch  # noqa: F401
     except ImportError as error:
-        raise ValueError(f"{name}: PyTorch is not installed: pip install 'fconv[torch]'") from error
+        raise ValueError(f"{name}: PyTorch is not installed: pip install 'fconv-nn[torch]'") from error

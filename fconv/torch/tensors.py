@@ -35,5 +35,5 @@ def to_torch(params: Any) -> dict[str, Any]:
     try:
         import torch
     except ImportError as error:
-        raise ValueError("to_torch: PyTorch is not installed: pip install 'fconv[torch]'") from error
+        raise ValueError("to_torch: PyTorch is not installed: pip install 'fconv-nn[torch]'") from error
     return {name: torch.from_numpy(np.array(asnumpy(leaf), order="C")) for name, leaf in flat.items()}

@@ -218,7 +218,7 @@ def _pillow(who: str, module: str) -> Any:
 
         return import_module(f"PIL.{module}")
     except ImportError as error:
-        raise ImportError(f"{who}: pictures need Pillow: pip install 'fconv[images]'") from error
+        raise ImportError(f"{who}: pictures need Pillow: pip install 'fconv-nn[images]'") from error
 
 
 def _check_size(image: Any, size: int) -> None:

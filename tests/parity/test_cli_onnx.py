@@ -72,3 +72,10 @@ def test_files_that_are_none_are_refused(run):
         assert shown.exit_code == 1
         assert shown.stderr.startswith("fconv: ")
         assert "bad.onnx" in shown.stderr
+
+
+def test_convert_knows_the_usual_shape(run, params):
+    options = ("--model", "lenet", "--option", "num_classes=3")
+    assert run("convert", "net.npz", "usual.onnx", *options).exit_code == 0
+    with open("net.onnx", "rb") as one, open("usual.onnx", "rb") as other:
+        assert one.read() == other.read()

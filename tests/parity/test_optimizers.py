@@ -205,10 +205,10 @@ SCHEDULES = [
       for n in (60, 17, 1) for m in (0.0, 0.01)),
     *((schedules.polynomial(0.3, n, p), lambda o, n=n, p=p: S.PolynomialLR(o, n, p))
       for n in (60, 5) for p in (0.5, 1.0, 2)),
-    *((schedules.warmup(0.3, start_factor=a, end_factor=b, total_iters=n), lambda o, a=a, b=b, n=n: S.LinearLR(o, a, b, n))
+    *((schedules.linear(0.3, start_factor=a, end_factor=b, total_iters=n), lambda o, a=a, b=b, n=n: S.LinearLR(o, a, b, n))
       for a in (1 / 3, 1.0) for b in (1.0, 0.2) for n in (5, 60)),
     *((schedules.one_cycle(0.3, 60, **c), lambda o, c=c: S.OneCycleLR(o, 0.3, 60, **c)) for c in CYCLES),
-    (schedules.join([schedules.warmup(0.3, start_factor=0.1, end_factor=1.0, total_iters=10), schedules.cosine(0.3, 50)], [10]),
+    (schedules.join([schedules.linear(0.3, start_factor=0.1, end_factor=1.0, total_iters=10), schedules.cosine(0.3, 50)], [10]),
      lambda o: S.SequentialLR(o, [S.LinearLR(o, 0.1, 1.0, 10), S.CosineAnnealingLR(o, 50)], [10])),
     (schedules.join([schedules.constant(0.3), schedules.exponential(0.3, 0.9), schedules.step(0.3, 4)], [3, 20]),
      lambda o: S.SequentialLR(o, [S.ConstantLR(o, 1.0), S.ExponentialLR(o, 0.9), S.StepLR(o, 4)], [3, 20])),
