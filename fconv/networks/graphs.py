@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from fconv import random, trees
 from fconv.arrays import Array, describe
 from fconv.constructors import constructor
+from fconv.functional.one_pass import in_one_pass
 from fconv.layer import Layer, LayerPullback, Params, Step, Wiring, located, no_gradient
 from fconv.networks.members import Members, add_gradients
 
@@ -166,7 +168,8 @@ def graph(
                 if wanted:
                     each = (dx,) if len(node.sources) == 1 else dx
                     for source, part in zip(node.sources, each, strict=True):
-                        totals[source] = totals[source] + part if source in totals else part
+                        so_far = totals.get(source)
+                        totals[source] = part if so_far is None else in_one_pass(operator.add, so_far, part)
             whole = {name: dparams.get(name, no_gradient(parts[name])) for name in members.names}
             if not input_grad:
                 return whole, None
