@@ -152,6 +152,12 @@ def test_another_option_needs_no_other_kernel():
     assert _kernel.cache_info().misses == before
 
 
+def test_numbers_beyond_float32_are_infinite():
+    x = np.array([-1.0, 3e38], np.float32)
+    np.testing.assert_array_equal(F.clamp(x, max=1e300), x)
+    np.testing.assert_array_equal(F.leaky_relu(x, -1e300), np.array([np.inf, 3e38], np.float32))
+
+
 def test_bad_options_are_refused_as_without_kernels():
     x = np.ones(3, np.float32)
     F.clamp(x, 1.0)
