@@ -1,4 +1,4 @@
-"""Compiled max pooling: the bits that NumPy's passes give, forward and backward."""
+"""Compiled pooling: what NumPy's passes give, forward and backward; of maxima the same bits."""
 
 import itertools
 
@@ -8,9 +8,11 @@ import pytest
 import fconv as fc
 import fconv.functional as F
 from fconv.engine import compiled
-from fconv.functional import pooling_max
+from fconv.functional import pooling_avg, pooling_max
 
-pytestmark = pytest.mark.skipif(compiled.problem() is not None, reason=str(compiled.problem()))
+pytestmark = pytest.mark.skipif(
+    not compiled.wished() or compiled.problem() is not None, reason=f"no kernels: {compiled.problem()}"
+)
 
 ORDERS = {
     "channels-first": lambda x: x,
@@ -26,6 +28,9 @@ OPTIONS = [
 ]  # fmt: skip
 
 
+MAX_POOLS = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
+
+
 def drawn(shape, seed, dtype=np.float32):
     return fc.random.normal(fc.random.key(seed), shape, dtype)
 
@@ -38,14 +43,17 @@ def both(monkeypatch, function, x, kernel, options, g_order):
     yield y, pull(g)
     np.testing.assert_array_equal(x, kept)
     with monkeypatch.context() as patch:
-        patch.setattr(pooling_max, "formulas_serve", lambda *arrays: False)
+        for module in (pooling_max, pooling_avg):
+            patch.setattr(module, "formulas_serve", lambda *arrays: False)
         y, pull = function.forward(x, kernel, **options)
         yield y, pull(g)
 
 
 def same(monkeypatch, function, x, kernel, options, g_order=lambda g: g):
     found, expected = both(monkeypatch, function, x, kernel, options, g_order)
-    np.testing.assert_array_equal(found[0], expected[0])
+    if function in MAX_POOLS:
+        np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5, atol=1e-6)
     # Entries that several windows share are sums, and may be added up in another order.
     np.testing.assert_allclose(found[1], expected[1], rtol=1e-5, atol=1e-6)
     assert found[1].shape == x.shape
@@ -58,6 +66,24 @@ def same(monkeypatch, function, x, kernel, options, g_order=lambda g: g):
 def test_two_axes(order, kernel, options, dtype, monkeypatch):
     for shape in ((2, 5, 13, 45), (1, 37, 9, 11), (3, 1, 12, 7), (2, 16, 12, 12), (1, 1, 5, 5)):
         same(monkeypatch, F.max_pool2d, ORDERS[order](drawn(shape, 0, dtype)), kernel, options)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "options"),
+    [*(o for o in OPTIONS if "dilation" not in o[1]), (3, {"padding": 1, "count_include_pad": False}),
+     (3, {"stride": 2, "padding": 1, "ceil_mode": True, "divisor_override": 5})],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("order", ORDERS)
+def test_averages(order, kernel, options, monkeypatch):
+    for shape in ((2, 5, 13, 45), (1, 37, 9, 11), (3, 1, 12, 7), (2, 16, 12, 12)):
+        same(monkeypatch, F.avg_pool2d, ORDERS[order](drawn(shape, 0)), kernel, options)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_averages_over_one_and_three_axes(order, monkeypatch):
+    same(monkeypatch, F.avg_pool1d, ORDERS[order](drawn((3, 20, 77), 0, np.float64)), 4, {"stride": 2})
+    same(monkeypatch, F.avg_pool3d, ORDERS[order](drawn((2, 3, 5, 7, 39), 0)), 3, {"stride": 2})
 
 
 @pytest.mark.parametrize("order", ORDERS)

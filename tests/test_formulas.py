@@ -1,5 +1,6 @@
 """Compiled formulas: their functions' accuracy, and that one pass gives what NumPy's operations give."""
 
+import operator
 from decimal import Decimal, getcontext
 from math import factorial, inf, nan
 
@@ -11,9 +12,11 @@ import fconv as fc
 import fconv.functional as F
 from fconv.engine import compiled
 from fconv.functional import elementwise
-from fconv.functional.one_pass import apply_formula, traced
+from fconv.functional.one_pass import apply_formula, in_one_pass, traced
 
-pytestmark = pytest.mark.skipif(compiled.problem() is not None, reason=str(compiled.problem()))
+pytestmark = pytest.mark.skipif(
+    not compiled.wished() or compiled.problem() is not None, reason=f"no kernels: {compiled.problem()}"
+)
 
 getcontext().prec = 60
 TWO_OVER_ROOT_PI = Decimal("1.12837916709551257389615890312154517168810125865799771368817")
@@ -151,6 +154,12 @@ def test_another_option_needs_no_other_kernel():
     assert _kernel.cache_info().misses == before
 
 
+def test_numbers_beyond_float32_are_infinite():
+    x = np.array([-1.0, 3e38], np.float32)
+    np.testing.assert_array_equal(F.clamp(x, max=1e300), x)
+    np.testing.assert_array_equal(F.leaky_relu(x, -1e300), np.array([np.inf, 3e38], np.float32))
+
+
 def test_bad_options_are_refused_as_without_kernels():
     x = np.ones(3, np.float32)
     F.clamp(x, 1.0)
@@ -165,3 +174,30 @@ def test_what_no_kernel_has_is_left_to_numpy():
     assert traced(lambda x: x**2, 1, np.dtype(np.float32)) is None
     assert traced(lambda x: 1.0 if x > 0 else 0.0, 1, np.dtype(np.float32)) is None
     np.testing.assert_allclose(F.cos(np.zeros(3, np.float32)), 1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sums_and_products_of_arrays(dtype):
+    """Residual branches and masks: the bits of NumPy's operations, in whatever order the arrays lie."""
+    a, b = (np.random.default_rng(i).normal(size=(2, 40, 30, 31)).astype(dtype) for i in range(2))
+    turned = np.ascontiguousarray(b.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    for x, y in (
+        (a, b),
+        (turned, turned),
+        (a, turned),
+        (a, b[:1]),
+        (a[::2], b[::2]),
+        (a[..., ::2], b[..., ::2]),
+    ):
+        np.testing.assert_array_equal(in_one_pass(operator.add, x, y), x + y)
+        np.testing.assert_array_equal(in_one_pass(operator.mul, x, y), x * y)
+        assert in_one_pass(operator.add, x, y).flags.c_contiguous == (x + y).flags.c_contiguous
+    added = fc.residual(fc.relu())
+    y, _, pull = added.forward({"body": (), "shortcut": ()}, a)
+    np.testing.assert_array_equal(y, a + np.maximum(a, 0))
+    np.testing.assert_array_equal(pull(b)[1], b + np.where(a > 0, b, 0))
+    key = fc.random.key(0)
+    kept = F.dropout(np.ones_like(a), 0.25, key=key)
+    y, pull = F.dropout.forward(a, 0.25, key=key)
+    np.testing.assert_array_equal(y, a * kept)
+    np.testing.assert_array_equal(pull(b), b * kept)

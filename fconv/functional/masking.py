@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from math import sqrt
 
@@ -10,6 +11,7 @@ import numpy as np
 from fconv import random
 from fconv.arrays import Array, Shape, describe, full_like_order, xp_of
 from fconv.functional.core import Definition, differentiable, once
+from fconv.functional.one_pass import in_one_pass
 from fconv.functional.smooth import SELU_ALPHA, SELU_SCALE
 from fconv.geometry import spatial_names
 
@@ -164,7 +166,11 @@ def _dropped(
         scale = xp.asarray(1.0 / (1.0 - p) if p < 1 else 0.0, dtype=x.dtype)
         return _in_order_of(x, kept(mask_shape)) * scale
 
-    return x.shape, once(lambda: x * mask()), lambda g: g * mask()
+    return (
+        x.shape,
+        once(lambda: in_one_pass(operator.mul, x, mask())),
+        lambda g: in_one_pass(operator.mul, g, mask()),
+    )
 
 
 def _in_order_of(x: Array, kept: Array) -> Array:

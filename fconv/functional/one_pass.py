@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fconv.arrays import Array, Shape, from_order
+from fconv.arrays import Array, Shape, from_order, memory_order
 from fconv.engine import compiled
 
 if TYPE_CHECKING:
     from fconv.engine.compiled.formulas import Formula
+
+_LEAST = 1 << 16  # entries; below, NumPy's passes cost no more than a launch
 
 
 def formulas_serve(*arrays: Array) -> bool:
@@ -34,6 +37,41 @@ def traced(function: Callable[..., Any], count: int, dtype: np.dtype[Any]) -> Fo
         return Formula(function, count, dtype)
     except UntraceableError:
         return None
+
+
+def in_one_pass(function: Callable[..., Any], *arrays: Array) -> Any:
+    """Compute a function of each entry of some arrays, compiled where that gains.
+
+    Parameters
+    ----------
+    function : callable
+        Of arrays, by operators; one that stays, such as ``operator.add``, as it is traced once.
+    *arrays : array
+        What it takes.
+
+    Returns
+    -------
+    array
+        ``function(*arrays)``, with the same bits.
+
+    Examples
+    --------
+    >>> import operator
+    >>> in_one_pass(operator.add, np.ones(2), np.ones(2))
+    array([2., 2.])
+    """
+    x = arrays[0]
+    alike = x.size >= _LEAST and all(y.shape == x.shape and y.strides == x.strides for y in arrays)
+    if alike and formulas_serve(*arrays):
+        formula = _kept(function, len(arrays), x.dtype)
+        if formula is not None:
+            return apply_formula(formula, memory_order(x), *arrays)
+    return function(*arrays)
+
+
+@lru_cache(maxsize=64)
+def _kept(function: Callable[..., Any], count: int, dtype: np.dtype[Any]) -> Formula | None:
+    return traced(function, count, dtype)
 
 
 def apply_formula(formula: Formula, order: Shape, *arrays: Array) -> Any:

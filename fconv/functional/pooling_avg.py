@@ -9,6 +9,7 @@ import numpy as np
 
 from fconv.arrays import Array, full_like_order, xp_of
 from fconv.functional.core import Definition, differentiable, for_sample, once
+from fconv.functional.one_pass import formulas_serve
 from fconv.functional.pieces import over_batch
 from fconv.functional.pooling_max import max_pool1d, max_pool2d, max_pool3d
 from fconv.functional.pooling_windows import pool_geometry, spread_over_windows, window_entries
@@ -51,6 +52,7 @@ def _avg_pool(
         if divisor_override is not None and not whole(name, "divisor_override", divisor_override, -(1 << 62)):
             raise ValueError(f"{name}: divisor_override must not be 0")
         xp, out_shape = xp_of(x), (*x.shape[:2], *windows.out_size)
+        compiled = formulas_serve(x) and x.flags.aligned
 
         @once
         def scale() -> Array:
@@ -63,7 +65,13 @@ def _avg_pool(
             return xp.asarray(1.0 / counts, dtype=x.dtype)
 
         def value() -> Array:
-            y, by = full_like_order(x, out_shape), scale()
+            y, by = full_like_order(x, out_shape, None if compiled else 0.0), scale()
+            if compiled:
+                from fconv.engine.compiled import pooling
+
+                pooling.sums(x, windows, y)
+                y *= by
+                return y
 
             def work(samples: slice) -> None:
                 part = y[samples]
@@ -75,6 +83,10 @@ def _avg_pool(
             return y
 
         def pullback(g: Array) -> Array:
+            if compiled:
+                from fconv.engine.compiled import pooling
+
+                return pooling.repeat(x, windows, g * scale())
             dx, by = full_like_order(x, (*x.shape[:2], *windows.padded_size)), scale()
 
             def work(samples: slice) -> None:

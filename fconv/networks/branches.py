@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from fconv import random
 from fconv.arrays import Array
 from fconv.constructors import constructor
+from fconv.functional.one_pass import in_one_pass
 from fconv.layer import Layer, LayerPullback, Params, Rebuilding, Step, Wiring, located
 from fconv.networks.chains import compose
 from fconv.networks.joins import concat
@@ -158,7 +160,7 @@ def _branches(members: Members, merge: Layer) -> Layer:
                 with located(place, layer):
                     grads, branch_dx = pullback(branch_g, input_grad)
                 dparams.append(grads)
-                dx = branch_dx if dx is None else dx + branch_dx
+                dx = branch_dx if dx is None else in_one_pass(operator.add, dx, branch_dx)
             return members.pack(dparams), dx
 
         return merged, members.pack(refreshed), pull

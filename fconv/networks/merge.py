@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -10,6 +12,7 @@ import numpy as np
 from fconv.arrays import Array, Shape, check_floating, in_c_order, namespace, narrowed, native, widened, xp_of
 from fconv.constructors import constructor
 from fconv.functional.broadcasting import broadcast_shape, sum_to
+from fconv.functional.one_pass import in_one_pass
 from fconv.layer import Layer, LayerPullback, Params, check_params
 
 T = TypeVar("T")
@@ -199,16 +202,17 @@ def one_shape(name: str, shapes: Sequence[Shape]) -> Shape:
 
 
 def _total(xs: Sequence[Array]) -> Array:
-    total = xs[0]
-    for x in xs[1:]:
-        total = total + x
-    return total
+    return xs[0] if len(xs) == 1 else in_one_pass(_sum, *xs)
+
+
+def _sum(first: Array, *others: Array) -> Array:
+    return reduce(operator.add, others, first)
 
 
 def _product(xs: Sequence[Array]) -> Array | None:
     product = None
     for x in xs:
-        product = x if product is None else product * x
+        product = x if product is None else in_one_pass(operator.mul, product, x)
     return product
 
 

@@ -196,7 +196,8 @@ class Formula:
         each = found if self.many else (found,)
         outputs = tuple(v.place() if isinstance(v, Traced) else graph.constant(v) for v in each)
         self.outputs = len(outputs)
-        self._constants = np.array([float(text) for text in graph.constants], dtype)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, as it is for NumPy
+            self._constants = np.array([float(text) for text in graph.constants]).astype(dtype)
         self._count, self._by_channel = count, by_channel
         self._graph = (str(dtype), tuple(graph.nodes), outputs, count, by_channel)
         self._kernels: dict[tuple[bool, bool], int] = {}

@@ -1,4 +1,4 @@
-"""Max pooling and its gradient, compiled: each reads its arrays once, in any memory order.
+"""Max and average pooling and their gradients, compiled: each reads its arrays once, in any memory order.
 
 The lanes of vectors are channels where those are neighbours in memory, and otherwise output positions along
 a row, as long as windows are at most 2 entries apart. Windows that hang over the border are taken one by
@@ -36,18 +36,35 @@ _LEAST_TASKS = 16
 
 def largest(x: Array, windows: Windows, y: Array) -> None:
     """Write the largest entry of each window of `x` (N, C, ...) to `y`; NaN where there is one."""
-    _run(x, y, None, windows)
+    _run("largest", x, y, None, windows)
+
+
+def sums(x: Array, windows: Windows, y: Array) -> None:
+    """Write the sum of each window's entries to `y`."""
+    _run("sum", x, y, None, windows)
 
 
 def spread(x: Array, windows: Windows, g: Array) -> Array:
     """Return the gradient of `x`: each window's goes to its first largest entry, or to its last NaN."""
-    order = memory_order(x)
-    dx = from_order(np.zeros([x.shape[axis] for axis in order], x.dtype), order)
-    _run(x, g, dx, windows)
+    dx = zeros_in_order(x)
+    _run("largest", x, g, dx, windows)
     return dx
 
 
-def _run(x: Array, y: Array, dx: Array | None, windows: Windows) -> None:
+def repeat(x: Array, windows: Windows, g: Array) -> Array:
+    """Return the gradient of the `x` that was summed; of `x` only the shape and the memory order count."""
+    dx = zeros_in_order(x)
+    _run("sum", dx, g, dx, windows)
+    return dx
+
+
+def zeros_in_order(x: Array) -> Array:
+    """Make zeros in the memory order of `x`; the operating system's pages are zeros already."""
+    order = memory_order(x)
+    return from_order(np.zeros([x.shape[axis] for axis in order], x.dtype), order)
+
+
+def _run(kind: str, x: Array, y: Array, dx: Array | None, windows: Windows) -> None:
     if not y.size:
         return
     missing = 3 - windows.ndim
@@ -77,7 +94,7 @@ def _run(x: Array, y: Array, dx: Array | None, windows: Windows) -> None:
     kernel = tuple(three(windows.kernel, 1))
     apart = all(s >= span for s, span in zip(windows.stride, windows.span, strict=True))
     step = windows.stride[-1] if along == "w" else 1
-    address = _kernel(str(x.dtype), along, step, channels % lanes == 0, kernel, dx is not None, apart)
+    address = _kernel(kind, str(x.dtype), along, step, channels % lanes == 0, kernel, dx is not None, apart)
     padding = [low for low, _ in windows.padding]
     arguments = (
         0, 0, 0, *strides[0], *strides[1], *(strides[2] if dx is not None else [0] * 5), channels, block,
@@ -121,9 +138,16 @@ class _Access:
 
 @lru_cache(maxsize=128)
 def _kernel(
-    dtype: str, along: str, step: int, whole: bool, kernel: tuple[int, ...], gradient: bool, apart: bool
+    kind: str,
+    dtype: str,
+    along: str,
+    step: int,
+    whole: bool,
+    kernel: tuple[int, ...],
+    gradient: bool,
+    apart: bool,
 ) -> int:
-    """Compile the largest entries of windows, or the gradient.
+    """Compile the "largest" entries of windows or their "sum", or the gradient of that.
 
     Vectors run along channels ("c"), along rows of the output ("w"), whose windows are `step` apart, or have
     one lane ("none"). `whole` vectors of channels need no mask.
@@ -169,9 +193,17 @@ def _kernel(
                 at = [d, h, w]
                 yield x + _along(steps["x"], at), dx + _along(steps["dx" if gradient else "x"], at), number
 
-        found, chosen = f.variable(n.vector, -inf), f.variable(n.vector, -1.0)
+        if kind == "sum" and gradient:
+            g = n.load(y, to.mask)
+            for _, place, _ in entries():
+                to.add(g, place, apart)
+            return
+        found, chosen = f.variable(n.vector, -inf if kind == "largest" else 0.0), f.variable(n.vector, -1.0)
         for place, _, number in entries():
             entry = to.load(place)
+            if kind == "sum":
+                found.set(found.get() + entry)
+                continue
             taken = n.masks("or", n.compare("ogt", entry, found.get()), n.compare("uno", entry, entry))
             if gradient:  # the first of all is taken even where it is -inf
                 taken = n.masks("or", taken, n.compare("olt", chosen.get(), 0.0))
