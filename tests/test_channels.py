@@ -112,3 +112,15 @@ def test_the_same_bits_with_any_number_of_threads(order, monkeypatch):
     for others in found[1:]:
         for a, b in zip(found[0], others, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_gaps_in_memory_change_no_bit(order):
+    x = ORDERS[order](drawn((4, 3, 6, 5), 0, 100.0))
+    wide = ORDERS[order](np.zeros((8, 3, 6, 5)))
+    gapped = wide[::2]
+    gapped[...] = x
+    if compiled.wished() and compiled.problem() is None:
+        assert channels.compiled_passes(gapped) is not None
+        np.testing.assert_array_equal(F.batch_norm(gapped, training=True), F.batch_norm(x, training=True))
+    np.testing.assert_allclose(channels.sum_by_channel(gapped), channels.sum_by_channel(x), rtol=1e-14)

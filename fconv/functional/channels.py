@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from fconv.arrays import Array, Shape, from_order, memory_order, narrowed
+from fconv.arrays import Array, Shape, from_order, full_like_order, memory_order, narrowed
 from fconv.functional.one_pass import formulas_serve
 from fconv.functional.reduction import accurate_sum
 from fconv.threads import run
@@ -145,7 +145,13 @@ def layout_of(x: Array, least_plane: int | None = None) -> Layout | None:
 
 def compiled_passes(x: Array) -> CompiledPasses | None:
     """Return compiled passes over an array (N, C, ...); None where there are none for it."""
-    if x.ndim < 2 or not formulas_serve(x) or layout_of(x, 1) is None:
+    if x.ndim < 2 or not formulas_serve(x):
+        return None
+    if not x.transpose(memory_order(x)).flags.c_contiguous:  # gaps are closed first
+        dense = full_like_order(x, x.shape, None)
+        dense[...] = x
+        x = dense
+    if layout_of(x, 1) is None:
         return None
     from fconv.engine.compiled.channels import CompiledPasses
 
