@@ -41,8 +41,8 @@ def test_onnx_that_is_not_installed_is_named_with_its_extra(monkeypatch, tmp_pat
     import fconv as fc
 
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(ImportError, match=r"from_onnx: the package onnx is needed.*'fconv\[onnx\]'"):
+    with pytest.raises(ImportError, match=r"from_onnx: the package onnx is needed.*'fconv-nn\[onnx\]'"):
         fc.from_onnx(tmp_path / "net.onnx")
-    with pytest.raises(ImportError, match=r"to_onnx: the package onnx is needed.*'fconv\[onnx\]'"):
+    with pytest.raises(ImportError, match=r"to_onnx: the package onnx is needed.*'fconv-nn\[onnx\]'"):
         fc.to_onnx(fc.relu(), (), (1, 2), tmp_path / "net.onnx")
     assert not list(tmp_path.iterdir())
