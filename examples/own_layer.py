@@ -82,7 +82,7 @@ def network(activation: Any, classes: int) -> fc.Layer:
 
 def learn(title: str, net: fc.Layer, data: Data, args: argparse.Namespace) -> Run:
     """Train in a folder of the activation's name; the accuracy is measured after each epoch."""
-    of_epoch = steps_of_epoch(data, args)
+    of_epoch, folder = steps_of_epoch(data, args), args.out / title
 
     def measure(params: Any) -> dict[str, float]:
         answers = predict(net, params, data.test_x, args.device)
@@ -96,7 +96,10 @@ def learn(title: str, net: fc.Layer, data: Data, args: argparse.Namespace) -> Ru
         (args.batch_size, *data.train_x.shape[1:]),
         shuffled(data, args),
         measure,
-        argparse.Namespace(**{**vars(args), "out": args.out / title}),
+        # A run that stopped in the first of the two has nothing of the second to go on from.
+        argparse.Namespace(
+            **{**vars(args), "out": folder, "resume": args.resume and (folder / "checkpoints").exists()}
+        ),
         network=title,
         data=(data.train_x, data.train_t),
         steps=args.epochs * of_epoch,

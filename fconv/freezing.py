@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from fconv import trees
+from fconv.arguments import plain
 from fconv.arrays import Array
 from fconv.layer import Layer, LayerPullback, Params, no_gradient, params_at
 from fconv.patterns import names_of
@@ -42,7 +43,7 @@ def partly_trained(
         kept = frozenset(name for name in names if full[name] in wanted)
         if len(kept) == len(names):
             return layer
-        if layer.rebuilding is not None and layer.rebuilding.forward is layer.forward:
+        if layer.rebuilding is not None and layer.rebuilding.forward is plain(layer.forward):
             inner = layer.rebuilding.of(
                 lambda below, child: walk(child, params_at(part, below), (*path, *below))
             )

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, NoReturn, Protocol, TypeAlias
 
 from fconv import trees
-from fconv.arguments import explained
+from fconv.arguments import explained, plain
 from fconv.arrays import Array, Shape, describe, is_array
 from fconv.constructors import Constructed
 from fconv.patterns import nearest
@@ -244,7 +244,7 @@ class Layer(Constructed):
         if isinstance(index, str):
             return self._inside(index, index)
         if isinstance(index, slice):
-            cut = self.rebuilding and self.rebuilding.forward is self.forward and self.rebuilding.cut
+            cut = self.rebuilding and plain(self.forward) is self.rebuilding.forward and self.rebuilding.cut
             if not cut:
                 raise TypeError(f"{self.name}: only chains and graphs of layers have slices")
             return cut(index)

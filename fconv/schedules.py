@@ -427,7 +427,7 @@ def warmup(schedule: float | Schedule, steps: int) -> Schedule:
 
     Examples
     --------
-    >>> lr = warmup(step(1.0, 2, 0.5), 3)
+    >>> lr = warmup(step(1.0, 2, gamma=0.5), 3)
     >>> [lr(count) for count in range(8)]
     [0.25, 0.5, 0.75, 1.0, 1.0, 0.5, 0.5, 0.25]
     """

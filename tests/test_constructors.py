@@ -272,7 +272,9 @@ def _result(text, value):
         return None if LAYERS[text] is None else _of_layer(text, value, LAYERS[text])
     if isinstance(value, fc.losses.Loss):
         name = text.removeprefix("fc.").partition("_loss(")[0]
-        _, y, target = LOSSES[name]
+        _, y, target = LOSSES.get(name, LOSSES["mse"])
+        if "losses_by_name" in text:
+            y, target = {"a": y}, {"a": target}
         if "np.array" in text:
             dtype = np.float32 if "float32" in text else np.float64
             y, target = y[:, :2].astype(dtype), target[:, :2].astype(dtype)

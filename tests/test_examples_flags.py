@@ -83,9 +83,6 @@ def test_pictures_smaller_than_a_crop_are_said(run, tmp_path, photos):
     assert done.returncode == 1
     assert "none of the 7 pictures in" in done.stderr
     assert "at least 400 are needed on each side" in done.stderr
-    done = run("digits", "--network", "notebook", "--out", tmp_path)
-    assert done.returncode == 1
-    assert "digits: compose" in done.stderr
 
 
 @pytest.mark.parametrize("name", [*TRAINED, "image_filters", "pretrained"])

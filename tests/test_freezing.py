@@ -152,7 +152,7 @@ def test_the_weight_gradient_of_a_frozen_convolution_costs_nothing():
 
 @pytest.mark.parametrize(("net", "shape"), [
     (fc.conv2d(2, 3, padding=1, padding_mode="reflect"), (1, 2, 5, 5)), (fc.batch_norm(), (3, 2)),
-    (fc.instance_norm(affine=True, ndim=1), (2, 5)), (fc.bilinear(2), ((2, 3), (2, 3))), (fc.group_norm(2), (2, 4, 3)),
+    (fc.instance_norm(affine=True, ndim=1), (2, 3, 5)), (fc.bilinear(2), ((2, 3), (2, 3))), (fc.group_norm(2), (2, 4, 3)),
     (fc.embedding(5, 2), (2, 3)), (fc.parameter(2, 3), ()),
 ])  # fmt: skip
 def test_a_part_of_a_layer(net, shape):

@@ -163,7 +163,7 @@ MISTAKES = [
     (lambda: fc.value_and_grad(NET, F.binary_cross_entropy_with_logits), "value_and_grad: expected a loss with apply and vjp, got the function binary_cross_entropy_with_logits; write fconv.bce_with_logits_loss()"),
     (lambda: fc.value_and_grad(NET, fc.mse_loss), "value_and_grad: expected a loss with apply and vjp, got the function mse_loss; write fconv.mse_loss()"),
     (lambda: fc.value_and_grad(NET, CrossEntropyLoss()), "value_and_grad: expected a loss with apply and vjp, got a CrossEntropyLoss; write fconv.cross_entropy_loss()"),
-    (lambda: fc.value_and_grad(fc.mse_loss(), NET), "value_and_grad: expected a layer, got fconv.losses.Loss; the network comes first, then the loss"),
+    (lambda: fc.value_and_grad(fc.mse_loss(), NET), "value_and_grad: expected a layer, got fconv.loss.Loss; the network comes first, then the loss"),
     (lambda: GRADIENT(PARAMS, X, np.eye(3, dtype=int)[T]), "cross_entropy: expected labels of shape (2,) for an input of shape (2, 3), got (2, 3); write target.argmax(1), or target.astype(x.dtype) for probabilities; the output of shape (2, 3) comes from compose[4] linear"),
     (lambda: GRADIENT(PARAMS, X, np.eye(3)[T]), "cross_entropy: x is float32 but target is float64; give them one dtype (x.astype(target.dtype)); the output of shape (2, 3) comes from compose[4] linear"),
     (lambda: GRADIENT(PARAMS, X, T[:, None]), "cross_entropy: expected labels of shape (2,) for an input of shape (2, 3), got (2, 1); write target.reshape((2,)); the output of shape (2, 3) comes from compose[4] linear"),

@@ -160,7 +160,7 @@ def group_norm(num_groups: int, *, eps: float = 1e-5, affine: bool = True) -> La
     Examples
     --------
     >>> group_norm(4)
-    group_norm(num_groups=4, eps=1e-05, affine=True)
+    group_norm(num_groups=4)
     """
     num_groups = whole("group_norm", "num_groups", num_groups, 1)
     call = {"num_groups": num_groups, "eps": number("group_norm", "eps", eps, 0, most=1)}
@@ -189,7 +189,7 @@ def local_response_norm(size: int, *, alpha: float = 1e-4, beta: float = 0.75, k
     Examples
     --------
     >>> local_response_norm(5)
-    local_response_norm(size=5, alpha=0.0001, beta=0.75, k=1.0)
+    local_response_norm(size=5)
     """
     size = whole("local_response_norm", "size", size, 1)
 
