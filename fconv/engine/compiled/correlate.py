@@ -23,6 +23,7 @@ from fconv.engine.compiled.pool import Fields, Launch, address, aligned, kernel_
 BOX_BYTES = 384 << 10
 """What the box of a task may take: with a block of filters it stays in the L2 cache."""
 FILTER_BYTES = 256 << 10
+FILTERS_BYTES = 1 << 20
 LEAST_TASKS = 8
 
 FIELDS = (
@@ -183,9 +184,9 @@ class Correlation:
             rows = max(1, (machine().registers - self.vectors - 2) // (2 * self.vectors))
         self.y_row = y_row
         self._launches: dict[tuple[int, ...], Launch] = {}
+        self.block_bytes = len(s.taps) * (1 if self.elementwise else s.inner) * self.width * self.itemsize
         self._strip()
         self.rows = even(self.strip[2], min(rows, self.strip[2]))
-        self.block_bytes = len(s.taps) * (1 if self.elementwise else s.inner) * self.width * self.itemsize
 
     def _strip(self) -> None:
         """Divide the output: boxes that stay in the cache, and enough tasks for all threads."""
@@ -206,7 +207,10 @@ class Correlation:
         h = -(-s.out_size[1] // -(-s.out_size[1] // h))
         n = 1
         if h == s.out_size[1] and w == s.out_size[2]:
-            n = max(1, min(BOX_BYTES // box(h, w), s.images * s.out_size[0] // LEAST_TASKS))
+            # Filters that outgrow the cache are read once for all pictures of a task: then tasks divide them.
+            heavy = self.block_bytes * self.all_blocks > FILTERS_BYTES
+            most = s.images if heavy else s.images * s.out_size[0] // LEAST_TASKS
+            n = max(1, min(BOX_BYTES // box(h, w), most))
             n = -(-s.images // -(-s.images // n))
         self.strip = (n, h, w)
         self.box = (reach[0], (h - 1) * s.step[1] + reach[1], (w - 1) * s.step[2] + reach[2])
