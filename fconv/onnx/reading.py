@@ -31,7 +31,7 @@ BATCHES = (2, 3)
 OTHERS = (256, 384)
 """Numbers tried for sizes that a file leaves open: those of a batch axis, and others."""
 
-_LAYER = 6_500  # bytes that a layer without parameters takes, about
+_LAYER = 11_000  # bytes that a layer without parameters takes, about
 
 MOST_NODES = 100_000
 """Nodes, and initializers, that a file may have."""

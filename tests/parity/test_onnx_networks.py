@@ -21,7 +21,6 @@ NO_OPERATOR = {
     "bilinear": "there is no operator",
     "bilinear without bias": "there is no operator",
     "batch_norm plain": "without running statistics",
-    "instance_norm sample": "expected an input with a batch axis",
     "unfold": "there is no operator",
     "avg_pool3d": "divisor_override has no operator",
     "lp_pool1d": "ceil_mode",
