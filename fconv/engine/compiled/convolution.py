@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from math import prod
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -38,12 +37,8 @@ def _last(shape: tuple[int, ...], dtype: Any) -> Array:
     return np.empty((n, *size, c), dtype).transpose(0, 4, 1, 2, 3)
 
 
-@dataclass(frozen=True)
-class Phase:
-    """The input positions of one remainder, and the correlation of the gradient that gives them."""
-
-    where: tuple[slice, ...]
-    shape: Shape | None
+Phase: TypeAlias = tuple[tuple[slice, ...], "Pass | None"]
+"""The input positions of one remainder, and the correlation of the gradient that gives them."""
 
 
 class Pass:
@@ -189,7 +184,7 @@ class CompiledConvolution:
         self.shape = Shape(geometry.batch, groups, inner, outer, in_size, out_size, stride, taps)
         self.forward = Pass(self.shape, dtype, algorithm)
         self.algorithm = "winograd" if self.forward.winograd else "direct"
-        self._phases: list[tuple[Phase, Pass | None]] | None = None
+        self._phases: list[Phase] | None = None
         self._weights: WeightGradient | FewWeights | Winograd | None = None
         self._in = (kernel, stride, dilation, pads)
 
@@ -212,8 +207,8 @@ class CompiledConvolution:
             first.run(_deep(g), turned, None, dx)
         else:
             dx = _last(self.in_shape, g.dtype)
-            for phase, correlate in phases:
-                part = dx[(slice(None), slice(None), *phase.where)]
+            for where, correlate in phases:
+                part = dx[(slice(None), slice(None), *where)]
                 if correlate is None:
                     part[...] = 0
                 elif correlate.planes is not None:
@@ -224,11 +219,11 @@ class CompiledConvolution:
                     correlate.run(_deep(g), turned, None, part)
         return dx.reshape(self.geometry.in_shape) if dx.ndim != len(self.geometry.in_shape) else dx
 
-    def _planned(self) -> list[tuple[Phase, Pass | None]]:
+    def _planned(self) -> list[Phase]:
         """Divide the input positions by their remainder: each meets entries of its own."""
         kernel, stride, dilation, pads = self._in
         s = self.shape
-        found: list[tuple[Phase, Pass | None]] = []
+        found: list[Phase] = []
         for offsets in product(*map(range, stride)):
             size = tuple(max(0, -(-(n - a) // t)) for n, a, t in zip(s.in_size, offsets, stride, strict=True))
             if not all(size):
@@ -240,12 +235,12 @@ class CompiledConvolution:
                     taps.append(Tap(tuple(r // t for r, t in zip(reach, stride, strict=True)), place))  # type: ignore[arg-type]
             where = tuple(slice(a, None, t) for a, t in zip(offsets, stride, strict=True))
             if not taps:
-                found.append((Phase(where, None), None))
+                found.append((where, None))
                 continue
             taps.sort(key=lambda tap: tap.shift)
             shape = Shape(s.images, s.groups, s.outer, s.inner, s.out_size, size, (1, 1, 1), tuple(taps))  # type: ignore[arg-type]
             algorithm = self._wanted if stride == (1, 1, 1) else "direct"
-            found.append((Phase(where, shape), Pass(shape, self.dtype, algorithm, stride[2])))
+            found.append((where, Pass(shape, self.dtype, algorithm, stride[2])))
         return found
 
     def _weight_pass(self) -> WeightGradient | FewWeights | Winograd:
