@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import HealthCheck, settings
 from PIL import Image
 
 from fconv.formats import mapping
+
+collect_ignore = [] if find_spec("onnx") else ["fuzz/models.py"]  # collected for its docstrings
 
 mapping.SMALL = 0  # so that the small files of the tests are mapped too
 

@@ -11,7 +11,7 @@ from benchmarks.networks import in_fconv
 from fconv import functional as F
 from fconv.engine import compiled
 
-VERSIONS = ("fconv", "numpy", "scipy")
+VERSIONS = ("fconv-nn", "numpy", "scipy")
 LOSSES = {"mse": fc.mse_loss, "nll": fc.nll_loss, "cross_entropy": fc.cross_entropy_loss}
 set_device = device.choose
 
