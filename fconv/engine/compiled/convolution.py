@@ -44,7 +44,9 @@ Phase: TypeAlias = tuple[tuple[slice, ...], "Pass | None"]
 class Pass:
     """A correlation by whichever kernel suits its shape."""
 
-    def __init__(self, shape: Shape, dtype: str, algorithm: str, stride: int = 1) -> None:
+    def __init__(
+        self, shape: Shape, dtype: str, algorithm: str, filters: tuple[Tap, ...] | None = None
+    ) -> None:
         self.shape, self.dtype = shape, dtype
         lanes = machine().vector_bytes // (4 if dtype == "float32" else 8)
         elementwise = shape.inner == shape.outer == 1 and shape.groups > 1
@@ -58,9 +60,7 @@ class Pass:
         elif few and wide * lanes > shape.outer:
             self.planes = Planes(shape, dtype)
         else:
-            self.direct = Correlation(
-                shape, dtype, stride * shape.groups * shape.outer * (4 if dtype == "float32" else 8)
-            )
+            self.direct = Correlation(shape, dtype, filters)
 
     def output(self, dtype: Any) -> Array:
         """Make an array for the output, in the memory order that is written fastest."""
@@ -68,13 +68,16 @@ class Pass:
         shape = (s.images, s.groups * s.outer, *s.out_size)
         return np.empty(shape, dtype) if self.planes else _last(shape, dtype)
 
-    def run(self, x: Array, weight: Array, bias: Array | None, y: Array) -> None:
-        """Correlate `x` with a weight of shape (groups, outer, inner, D, H, W), in any memory order."""
+    def lay(self, weight: Array) -> Array | None:
+        """Lay out a weight (groups, outer, inner, D, H, W), in any memory order, in scratch memory."""
+        return None if self.planes is not None else self.direct.lay(weight)
+
+    def run(self, x: Array, weight: Array, laid: Array | None, bias: Array | None, y: Array) -> None:
+        """Correlate `x` with a weight that `lay` laid out."""
         if self.planes is not None:
             start = np.zeros(y.shape[1], y.dtype) if bias is None else np.ascontiguousarray(bias)
             self.planes.run(x, self.planes.lay(weight), start, y)
             return
-        laid = self.direct.lay(weight)
         start = self.direct.start(bias, y.dtype)
         if self.winograd is not None:
             w = self.winograd.transformed(laid)
@@ -82,7 +85,6 @@ class Pass:
             scratch.give_back(w)
         else:
             self.direct.run(x, laid, start, y)
-        scratch.give_back(laid)
 
 
 def channels_last(x: Array, dtype: str) -> Array:
@@ -191,7 +193,11 @@ class CompiledConvolution:
     def convolve(self, x: Array, weight: Array, bias: Array | None) -> Array:
         """Return the output, (N, O, *out_size)."""
         y = self.forward.output(x.dtype)
-        self.forward.run(_deep(x), self._grouped(weight), bias, y)
+        grouped = self._grouped(weight)
+        laid = self.forward.lay(grouped)
+        self.forward.run(_deep(x), grouped, laid, bias, y)
+        if laid is not None:
+            scratch.give_back(laid)
         return y.reshape(self.geometry.out_shape) if y.ndim != len(self.geometry.out_shape) else y
 
     def _grouped(self, weight: Array) -> Array:
@@ -201,29 +207,28 @@ class CompiledConvolution:
         """Return the gradient of the input, (N, C, *in_size)."""
         phases = self._phases = self._phases or self._planned()
         turned = self._grouped(weight).swapaxes(1, 2)
-        first = phases[0][1]
-        if len(phases) == 1 and first is not None:
-            dx = first.output(g.dtype)
-            first.run(_deep(g), turned, None, dx)
-        else:
-            dx = _last(self.in_shape, g.dtype)
-            for where, correlate in phases:
-                part = dx[(slice(None), slice(None), *where)]
-                if correlate is None:
-                    part[...] = 0
-                elif correlate.planes is not None:
-                    made = correlate.output(g.dtype)
-                    correlate.run(_deep(g), turned, None, made)
-                    part[...] = made
-                else:
-                    correlate.run(_deep(g), turned, None, part)
+        single = phases[0][1] if len(phases) == 1 else None
+        dx = _last(self.in_shape, g.dtype) if single is None else single.output(g.dtype)
+        laid = next((phase.lay(turned) for _, phase in phases if phase and not phase.planes), None)
+        for where, phase in phases:
+            part = dx[(slice(None), slice(None), *where)]
+            if phase is None:
+                part[...] = 0
+            elif phase.planes is None or phase is single:
+                phase.run(_deep(g), turned, laid, None, part)
+            else:
+                made = phase.output(g.dtype)
+                phase.run(_deep(g), turned, laid, None, made)
+                part[...] = made
+        if laid is not None:
+            scratch.give_back(laid)
         return dx.reshape(self.geometry.in_shape) if dx.ndim != len(self.geometry.in_shape) else dx
 
     def _planned(self) -> list[Phase]:
         """Divide the input positions by their remainder: each meets entries of its own."""
         kernel, stride, dilation, pads = self._in
         s = self.shape
-        found: list[Phase] = []
+        found: list[tuple[tuple[slice, ...], Shape | None]] = []
         for offsets in product(*map(range, stride)):
             size = tuple(max(0, -(-(n - a) // t)) for n, a, t in zip(s.in_size, offsets, stride, strict=True))
             if not all(size):
@@ -233,15 +238,17 @@ class CompiledConvolution:
                 reach = [a + p - k * d for a, p, k, d in zip(offsets, pads, place, dilation, strict=True)]
                 if not any(r % t for r, t in zip(reach, stride, strict=True)):
                     taps.append(Tap(tuple(r // t for r, t in zip(reach, stride, strict=True)), place))  # type: ignore[arg-type]
-            where = tuple(slice(a, None, t) for a, t in zip(offsets, stride, strict=True))
-            if not taps:
-                found.append((where, None))
-                continue
             taps.sort(key=lambda tap: tap.shift)
+            where = tuple(slice(a, None, t) for a, t in zip(offsets, stride, strict=True))
             shape = Shape(s.images, s.groups, s.outer, s.inner, s.out_size, size, (1, 1, 1), tuple(taps))  # type: ignore[arg-type]
-            algorithm = self._wanted if stride == (1, 1, 1) else "direct"
-            found.append((where, Pass(shape, self.dtype, algorithm, stride[2])))
-        return found
+            found.append((where, shape if taps else None))
+        used = [tap for _, shape in found if shape for tap in shape.taps]
+        unused = set(product(*map(range, kernel))) - {tap.place for tap in used}
+        filters = (*used, *(Tap((0, 0, 0), place) for place in sorted(unused)))  # type: ignore[arg-type]
+        algorithm = self._wanted if stride == (1, 1, 1) else "direct"
+        return [
+            (where, Pass(shape, self.dtype, algorithm, filters) if shape else None) for where, shape in found
+        ]
 
     def _weight_pass(self) -> WeightGradient | FewWeights | Winograd:
         s = self.shape

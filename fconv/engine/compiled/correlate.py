@@ -7,9 +7,10 @@ another.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import pairwise
+from itertools import product
 from math import prod
 from typing import Any
 
@@ -31,13 +32,12 @@ FIELDS = (
     "entries", "count", "count_block", "in_d", "in_h", "in_w", "step_d", "step_h", "step_w", "low_d", "low_h",
     "low_w", "out_d", "out_h", "out_w", "images", "strip_n", "strip_h", "strip_w", "parts", "box_d", "box_h",
     "box_w", "channels", "inner", "outer", "blocks", "all_blocks", "block_bytes", "width", "elementwise",
-    "line",
-    "image", "x_row", "y_row", *MICRO, "pack", "scratch_size", "scratch",
+    "line", "y_w", "image", "x_row", "y_row", *MICRO, "pack", "scratch_size", "scratch",
 )  # fmt: skip
 
 
-@lru_cache(maxsize=4)
-def _kernel(dtype: str) -> int:
+@lru_cache(maxsize=8)
+def _kernel(dtype: str, scattered: bool) -> int:
     f, task, address, worker = kernel_of(Module())
     a, item = Fields(f, address, FIELDS), itemsize_of(dtype)
     part, rest = task % a.parts, task // a.parts
@@ -58,7 +58,7 @@ def _kernel(dtype: str) -> int:
                 a.pack, box + n * a.image, a.pointer("x") + (n0 + n) * a.x_image, a.box_d, a.box_h, a.box_w,
                 *begin, a.in_d, a.in_h, a.in_w, a.channels, a.x_channel, a.x_d, a.x_h, a.x_w,
             )  # fmt: skip
-    out = a.pointer("y") + n0 * a.y_image + d * a.y_d + h0 * a.y_h + w0 * a.y_row
+    out = a.pointer("y") + n0 * a.y_image + d * a.y_d + h0 * a.y_h + w0 * a.y_w
     row = a.width * item
     with f.loop((part + 1) * a.all_blocks // a.parts, part * a.all_blocks // a.parts) as b:
         group, first = b // a.blocks, b % a.blocks * a.width
@@ -68,11 +68,15 @@ def _kernel(dtype: str) -> int:
             weights = a.pointer("w") + b * a.block_bytes + c * row
             count = f.least(a.count - c, a.count_block)
             start = a.pointer("start") + b * row
-            with f.loop(images) as n, f.loop(lines) as h:
-                x = seen.get() + n * a.image + h * a.line + (channel + c) * item
-                y = out + n * a.y_image + h * a.y_h + (group * a.outer + first) * item
-                operands = (weights, a.pointer("table"), a.entries, count, start, there, c)
-                contract(f, a, columns, x, y, operands, (item, a.x_row, row, a.y_row))
+            operands = (weights, a.pointer("table"), a.entries, count, start, there, c)
+            steps = (item, a.x_row, row, a.y_row)
+            x, y = seen.get() + (channel + c) * item, out + (group * a.outer + first) * item
+            if scattered:
+                contract(f, a, images * lines * columns, x, y, operands, steps, scattered=True)
+            else:
+                with f.loop(images) as n, f.loop(lines) as h:
+                    x_line, y_line = x + n * a.image + h * a.line, y + n * a.y_image + h * a.y_h
+                    contract(f, a, columns, x_line, y_line, operands, steps)
     f.finish()
     return machine().compile(f.module)[0]
 
@@ -81,15 +85,15 @@ def _kernel(dtype: str) -> int:
 def _filter_kernel(dtype: str) -> int:
     """Compile the layout of filters: a task lays out one block."""
     module = Module()
-    lay = packing.filters(module, dtype, packing.transpose(module, dtype))
+    lay = packing.filters(module, dtype)
     f, task, address, _ = kernel_of(module)
     a = Fields(f, address, FILTER_FIELDS)
     group, first = task // a.blocks, task % a.blocks * a.width
     f.call(
         lay, a.pointer("w") + task * a.block_bytes,
         a.pointer("weight") + group * a.weight_group + first * a.weight_outer, a.weight_outer,
-        f.least(a.outer - first, a.width), a.weight_inner, a.inner, a.pointer("table"), a.taps, a.neighbours,
-        a.width,
+        f.least(a.outer - first, a.width), a.weight_inner, a.inner, a.taps, a.width, a.pointer("table"),
+        a.length, a.runs,
     )  # fmt: skip
     f.finish()
     return machine().compile(module)[0]
@@ -97,8 +101,17 @@ def _filter_kernel(dtype: str) -> int:
 
 FILTER_FIELDS = (
     "w", "weight", "weight_group", "weight_outer", "weight_inner", "outer", "inner", "blocks", "block_bytes",
-    "table", "taps", "neighbours", "width",
+    "taps", "width", "table", "length", "runs",
 )  # fmt: skip
+
+
+def dense(strides: Sequence[int], sizes: Sequence[int], unit: int) -> bool:
+    """Return whether axes lie in C order with `unit` bytes from entry to entry."""
+    for stride, size in zip(reversed(strides), reversed(sizes), strict=True):
+        if size > 1 and stride != unit:
+            return False
+        unit *= size
+    return True
 
 
 def vectors_for(outer: int, lanes: int) -> int:
@@ -165,8 +178,10 @@ class Shape:
 class Correlation:
     """A correlation that is planned: all but where the arrays lie."""
 
-    def __init__(self, shape: Shape, dtype: str, y_row: int) -> None:
+    def __init__(self, shape: Shape, dtype: str, filters: tuple[Tap, ...] | None = None) -> None:
         self.shape, self.dtype = shape, dtype
+        self.filters = filters or shape.taps
+        """The entries that are laid out together, for other correlations too."""
         self.itemsize = itemsize_of(dtype)
         lanes = machine().vector_bytes // self.itemsize
         self.elementwise = shape.inner == 1 and shape.groups > 1 and shape.outer == 1
@@ -182,11 +197,22 @@ class Correlation:
         rows = most_rows(self.vectors)
         if self.elementwise:
             rows = max(1, (machine().registers - self.vectors - 2) // (2 * self.vectors))
-        self.y_row = y_row
         self._launches: dict[tuple[int, ...], Launch] = {}
-        self.block_bytes = len(s.taps) * (1 if self.elementwise else s.inner) * self.width * self.itemsize
+        tap_bytes = (1 if self.elementwise else s.inner) * self.width * self.itemsize
+        self.own_bytes = len(s.taps) * tap_bytes
+        self.block_bytes = len(self.filters) * tap_bytes
         self._strip()
-        self.rows = even(self.strip[2], min(rows, self.strip[2]))
+        self._divide(rows)
+
+    def _divide(self, most: int) -> None:
+        """Choose the rows of a block: positions along a row of the output, or of all that a task has."""
+        n, h, w = self.strip
+        every, length = n * h * w, w
+        self.scattered = False
+        if not self.elementwise and (h, w) == self.shape.out_size[1:]:
+            self.scattered = 10 * -(-every // most) <= 9 * n * h * -(-w // most)
+            length = every if self.scattered else w
+        self.rows = even(length, min(most, length))
 
     def _strip(self) -> None:
         """Divide the output: boxes that stay in the cache, and enough tasks for all threads."""
@@ -208,7 +234,7 @@ class Correlation:
         n = 1
         if h == s.out_size[1] and w == s.out_size[2]:
             # Filters that outgrow the cache are read once for all pictures of a task: then tasks divide them.
-            heavy = self.block_bytes * self.all_blocks > FILTERS_BYTES
+            heavy = self.own_bytes * self.all_blocks > FILTERS_BYTES
             most = s.images if heavy else s.images * s.out_size[0] // LEAST_TASKS
             n = max(1, min(BOX_BYTES // box(h, w), most))
             n = -(-s.images // -(-s.images // n))
@@ -225,20 +251,26 @@ class Correlation:
         """
         launch = self._launches.get(weight.strides)
         if launch is None:
-            launch = self._launches[weight.strides] = self._lay(*weight.strides)
+            launch = self._launches[weight.strides] = self._lay(weight.shape[3:], *weight.strides)
         w = scratch.array(self.all_blocks * self.block_bytes // self.itemsize, weight.dtype)
         pool().run(launch, (w, weight))
         return w
 
-    def _lay(self, group: int, outer: int, inner: int, *kernel: int) -> Launch:
+    def _lay(self, kernel: Sequence[int], group: int, outer: int, inner: int, *steps: int) -> Launch:
         if self.elementwise:
             group, outer = 0, group
-        places = [sum(p * k for p, k in zip(tap.place, kernel, strict=True)) for tap in self.shape.taps]
-        table = np.array(places, np.int64)
-        neighbours = all(b - a == self.itemsize for a, b in pairwise(places))
+        row, count = self.width * self.itemsize, 1 if self.elementwise else self.shape.inner
+        runs, places = 0, [sum(p * k for p, k in zip(tap.place, steps, strict=True)) for tap in self.filters]
+        if dense(steps, kernel, self.itemsize) and outer != self.itemsize:
+            order: dict[tuple[int, ...], int] = {tap.place: i for i, tap in enumerate(self.filters)}
+            taps = [order[place] for place in product(*map(range, kernel))]
+            runs, places = count, [t * count * row for t in taps]
+            if inner == len(taps) * self.itemsize or count == 1:
+                runs, places = 1, [(t * count + k) * row for k in range(count) for t in taps]
+        table = packing.padded(places)
         arguments = (
-            0, 0, group, outer, inner, self.outer, 1 if self.elementwise else self.shape.inner, self.blocks,
-            self.block_bytes, address(table), len(table), neighbours, self.width,
+            0, 0, group, outer, inner, self.outer, count, self.blocks, self.block_bytes,
+            self.block_bytes // (count * row), self.width, address(table), len(places), runs,
         )  # fmt: skip
         return Launch(_filter_kernel(self.dtype), arguments, self.all_blocks, keep=(table,))
 
@@ -250,33 +282,45 @@ class Correlation:
         return start
 
     def run(self, x: Any, w: Any, start: Any, y: Any) -> None:
-        """Correlate `x` (N, C, D, H, W) in any memory order into channels-last `y`."""
-        launch = self._launches.get(x.strides)
+        """Correlate `x` (N, C, D, H, W) in any memory order into `y`, whose channels are neighbours."""
+        key = x.strides + y.strides
+        launch = self._launches.get(key)
         if launch is None:
-            launch = self._launches[x.strides] = self._run(*x.strides)
-        image, _, *steps, _ = y.strides
-        pool().run(launch, (x, w, start, y), image, *steps)
+            launch = self._launches[key] = self._run(x.strides, y.strides)
+        pool().run(launch, (x, w, start, y))
 
-    def _run(self, image: int, channel: int, *steps: int) -> Launch:
+    def _run(self, x: tuple[int, ...], y: tuple[int, ...]) -> Launch:
         s, item = self.shape, self.itemsize
         pixel = self.channels * item
-        packed = s.hangs_over or channel != item or steps[2] != pixel
-        pitch = (self.box[1] * self.box[2] * pixel, self.box[2] * pixel, pixel) if packed else steps
+        packed = s.hangs_over or x[1] != item or x[4] != pixel
+        pitch = (self.box[1] * self.box[2] * pixel, self.box[2] * pixel, pixel) if packed else x[2:]
+        image = prod(self.box) * pixel if packed else x[0]
         table, entries, count, count_block = self._table(*pitch)
         size = aligned(self.strip[0] * prod(self.box) * pixel) if packed else 0
-        x_row = s.step[2] * pixel
-        lengths = (self.strip[2], s.out_size[2] - (s.out_size[2] - 1) // self.strip[2] * self.strip[2])
+        n, h, w = self.strip
+        x_steps, y_steps = (image, s.step[1] * pitch[1], s.step[2] * pixel), (y[0], *y[3:])
+        keep: tuple[Any, ...] = (table,)
+        steps, lengths = (
+            (x_steps[2], y_steps[2]),
+            (w, s.out_size[2] - (s.out_size[2] - 1) // w * w),
+        )
+        if self.scattered:
+            places = np.indices(self.strip).reshape(3, -1)
+            rows = np.stack([np.dot(steps, places) for steps in (x_steps, y_steps)], 1)
+            keep, steps = (table, rows), (address(rows), 0)
+            lengths = (n * h * w, (s.images - (s.images - 1) // n * n) * h * w)
         arguments = (
-            *(0,) * 7, image, channel, *steps, address(table), entries, count, count_block, *s.in_size,
-            *s.step,
-            *s.low, *s.out_size, s.images, *self.strip, self.parts, *self.box, self.channels,
+            *(0,) * 4, y[0], *y[2:4], x[0], *x[1:], address(table), entries, count, count_block, *s.in_size,
+            *s.step, *s.low, *s.out_size, s.images, *self.strip, self.parts, *self.box, self.channels,
             1 if self.elementwise else s.inner, self.outer, self.blocks, self.all_blocks, self.block_bytes,
-            self.width, self.elementwise, s.step[1] * pitch[1],
-            self.box[0] * self.box[1] * self.box[2] * pixel if packed else image, x_row, self.y_row,
-            *micro(self.dtype, self.rows, self.vectors, lengths, elementwise=self.elementwise),
+            self.width, self.elementwise, x_steps[1], y[4], image, *steps,
+            *micro(
+                self.dtype, self.rows, self.vectors, lengths, elementwise=self.elementwise,
+                scattered=self.scattered,
+            ),
             packing.compiled_box(self.dtype) if packed else 0, size, 0,
         )  # fmt: skip
-        return Launch(_kernel(self.dtype), arguments, self.tasks, size, keep=(table,))
+        return Launch(_kernel(self.dtype, self.scattered), arguments, self.tasks, size, keep=keep)
 
     def _table(self, *pitch: int) -> tuple[Any, int, int, int]:
         """Return where the kernel's entries lie in the input and among the filters; rows of it join."""
@@ -291,9 +335,10 @@ class Correlation:
             if len(x) % joined or any(x[i + 1] - x[i] != step for i in range(len(x) - 1) if (i + 1) % joined):
                 joined = 1
         count = count_block = inner * joined
-        if self.block_bytes > FILTER_BYTES * 1.5 and inner > 32:
+        if self.own_bytes > FILTER_BYTES * 1.5 and inner > 32:
             joined, count = 1, inner
-            pieces = -(-self.block_bytes // FILTER_BYTES)
+            pieces = -(-self.own_bytes // FILTER_BYTES)
             count_block = max(32, 16 * -(-inner // (16 * pieces)))
-        entries = [(x[i], i * row) for i in range(0, len(x), joined)]
+        first = self.filters.index(s.taps[0])
+        entries = [(x[i], (first + i) * row) for i in range(0, len(x), joined)]
         return np.array(entries, np.int64), len(entries), count, count_block

@@ -212,9 +212,13 @@ class Function:
 
     def call_address(self, address: Value, *arguments: Number) -> None:
         """Call a function of integers and addresses that is compiled already."""
-        function = self.value(f"inttoptr i64 {address.name} to ptr", POINTER)
+        function = self.as_pointer(address)
         given = [self.constant(argument, INT) for argument in arguments]
         self.emit(f"call void {function.name}({', '.join(f'{a.type} {a.name}' for a in given)})")
+
+    def as_pointer(self, address: Value) -> Value:
+        """Take an integer for an address."""
+        return self.value(f"inttoptr i64 {address.name} to ptr", POINTER)
 
     def finish(self, result: Value | None = None) -> None:
         """Return from the function."""

@@ -53,6 +53,7 @@ def contraction(
     elementwise: bool = False,
     ends: bool = False,
     start_by_row: bool = False,
+    scattered: bool = False,
 ) -> int:
     """Compile the contraction of some groups of R rows, one group after another.
 
@@ -68,6 +69,8 @@ def contraction(
         Nothing may be read behind the last lane of w.
     start_by_row : bool
         The sums start from a number for each row instead of a vector for each column.
+    scattered : bool
+        Rows do not lie at equal steps: x_row is the address of a table, of where each is in x and in y.
 
     Returns
     -------
@@ -85,8 +88,15 @@ def contraction(
     sums = [[n.zero() for _ in across] for _ in every]
     shifts = [x_row * r for r in every]
     with f.loop(groups) as group:
-        x0, y0 = x + group * x_row * rows, y + group * y_row * rows
-        targets = [[y0 + y_row * r + v * n.bytes for v in across] for r in every]
+        x0, y0 = x, y
+        if scattered:
+            places = [x_row + (group * rows + r) * PAIR for r in every]
+            shifts = [f.value(f"load i64, ptr {f.as_pointer(place).name}", INT) for place in places]
+            lines = [y + f.value(f"load i64, ptr {f.as_pointer(place + 8).name}", INT) for place in places]
+        else:
+            x0, y0 = x + group * x_row * rows, y + group * y_row * rows
+            lines = [y0 + y_row * r for r in every]
+        targets = [[line + v * n.bytes for v in across] for line in lines]
         for r in every:
             for v in across:
                 sums[r][v].set(0.0)
@@ -163,6 +173,7 @@ def contract(
     rest: tuple[Number, ...],
     steps: tuple[Number, Number, Number, Number],
     start_step: int = 0,
+    scattered: bool = False,
 ) -> None:
     """Contract `length` rows, by blocks of R rows and of one less, or where that fails of one.
 
@@ -180,6 +191,8 @@ def contract(
         Bytes of x_step, x_row, w_step and y_row.
     start_step : int
         Bytes that the start of the sums moves from row to row.
+    scattered : bool
+        As for `contraction`.
     """
     w, table, entries, count, start, there, add = rest
     rows = a.rows
@@ -193,6 +206,9 @@ def contract(
         with f.when(groups > 0):
             f.call_address(kernel, x, w, table, entries, count, y, start, there, add, groups, *steps)
         done = groups * size
-        x, y = x + done * steps[1], y + done * steps[3]
+        if scattered:
+            steps = (steps[0], steps[1] + done * PAIR, *steps[2:])
+        else:
+            x, y = x + done * steps[1], y + done * steps[3]
         if start_step:
             start = start + done * start_step

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Number, Numbers, Value, machine
 
 
@@ -35,26 +37,76 @@ def compiled_planes(dtype: str, stride: int) -> int:
     return machine().compile(module)[0]
 
 
-def transpose(module: Module, dtype: Any) -> Function:
+def transpose(module: Module, dtype: Any, *, dealt: bool = False) -> Function:
     """Emit ``target[j * column + i] = source[i * row + j]``, in squares that are transposed in registers.
+
+    Parameters
+    ----------
+    module, dtype
+        Where it is emitted, and of which numbers.
+    dealt : bool
+        The bytes from column to column are no constant but the numbers of a table, filled up with zeros to
+        whole vectors.
 
     Returns
     -------
     Function
-        Of target, its bytes from column to column, source, its bytes from row to row, rows and columns.
+        Of target, its bytes from column to column or the table, source, its bytes from row to row, rows and
+        columns.
     """
-    f = Function(module, "transpose", [POINTER, INT, POINTER, INT, INT, INT])
+    kind = POINTER if dealt else INT
+    f = Function(module, "deal" if dealt else "transpose", [POINTER, kind, POINTER, INT, INT, INT])
     target, column, source, row, rows, columns = f.arguments
     n = Numbers(f, dtype)
     with f.loop(rows, step=n.lanes) as i, f.loop(columns, step=n.lanes) as j:
         high, wide = rows - i, columns - j
-        corner, out = source + i * row + j * n.itemsize, target + j * column + i * n.itemsize
+        corner, out = source + i * row + j * n.itemsize, target + i * n.itemsize
         across, down = n.mask(wide), n.mask(high)
         loaded = [n.load(corner + row * r, n.both(across, f.constant(r, INT) < high)) for r in range(n.lanes)]
         for c, value in enumerate(n.transposed(loaded)):
-            n.store(value, out + column * c, n.both(down, f.constant(c, INT) < wide))
+            place = entry(f, column, j + c) if dealt else column * (j + c)
+            n.store(value, out + place, n.both(down, f.constant(c, INT) < wide))
     f.finish()
     return f
+
+
+def collect(module: Module, dtype: Any) -> Function:
+    """Emit ``target[i * row + j] = sum over p of source[p * part + table[j] + i]``, the way back from `deal`.
+
+    Returns
+    -------
+    Function
+        Of target, its bytes from row to row, source, the table, the bytes from part to part, the parts, rows
+        and columns. Whole vectors are read along i, and the table is filled up with zeros to whole vectors.
+    """
+    f = Function(module, "collect", [POINTER, INT, POINTER, POINTER, INT, INT, INT, INT])
+    target, row, source, table, part, parts, rows, columns = f.arguments
+    n = Numbers(f, dtype)
+    sums = [n.zero() for _ in range(n.lanes)]
+    with f.loop(columns, step=n.lanes) as j, f.loop(rows, step=n.lanes) as i:
+        places = [source + entry(f, table, j + c) + i * n.itemsize for c in range(n.lanes)]
+        for total, place in zip(sums, places, strict=True):
+            total.set(n.load(place))
+        with f.loop(parts, 1) as p:
+            for total, place in zip(sums, places, strict=True):
+                total.set(total.get() + n.load(place + p * part))
+        across = n.mask(columns - j)
+        for r, value in enumerate(n.transposed([total.get() for total in sums])):
+            mask = n.both(across, f.constant(r, INT) < rows - i)
+            n.store(value, target + (i + r) * row + j * n.itemsize, mask)
+    f.finish()
+    return f
+
+
+def entry(f: Function, table: Value, index: Value) -> Value:
+    """Load an integer of a table."""
+    place = table + index * 8
+    return f.value(f"load i64, ptr {place.name}", INT)
+
+
+def padded(numbers: Any) -> Any:
+    """Return a table of integers, filled up with zeros so that a vector of them can be read anywhere."""
+    return np.array([*numbers, *(0,) * 16], np.int64)
 
 
 def box(module: Module, dtype: Any, transposing: Function) -> Function:
@@ -168,43 +220,35 @@ def planes(module: Module, dtype: Any, transposing: Function, stride: int) -> Fu
     return f
 
 
-def filters(module: Module, dtype: Any, transposing: Function) -> Function:
+def filters(module: Module, dtype: Any) -> Function:
     """Emit the layout of one block of filters, (taps, inner, width), from a weight in any memory order.
 
     Returns
     -------
     Function
-        Of the target, the weight, the bytes from one of `width` to the next, how many of them there
-        are (the rest are zeros), the bytes along the inner axis and its length, a table of the taps'
-        offsets in bytes and their number, whether they are neighbours, and the width of a block.
+        Of the target, the weight, the bytes from one of `width` to the next, how many of them there are (the
+        rest are zeros), the bytes along the inner axis and its length, the taps, the width of a block, a
+        table, its length and how many runs it serves. Where that is not 0, so many runs of neighbouring
+        entries are dealt out by it, those of each inner index or of all; else it holds where each tap is.
     """
-    f = Function(module, "filters", [POINTER, POINTER, INT, INT, INT, INT, POINTER, INT, INT, INT])
-    target, weight, outer, there, inner, count, table, taps, neighbours, width = f.arguments
+    f = Function(module, "filters", [POINTER, POINTER, INT, INT, INT, INT, INT, INT, POINTER, INT, INT])
+    target, weight, outer, there, inner, count, taps, width, table, length, runs = f.arguments
     n = Numbers(f, dtype)
     row = width * n.itemsize
     with f.when(there < width):
         _clear(f, target, taps * count * row)
-
-    def tap(t: Value) -> Value:
-        place = table + t * 8
-        return weight + f.value(f"load i64, ptr {place.name}", INT)
-
-    first = tap(f.constant(0, INT))
-    side = outer.equals(n.itemsize)
-    dense = f.all_of(f.negation(side), f.all_of(neighbours > 0, taps > 1))
-    single = f.all_of(f.negation(side), f.all_of(inner.equals(n.itemsize), taps.equals(1)))
-    with f.when(side), f.loop(taps) as t, f.loop(count) as k:
-        copy(f, target + (t * count + k) * row, tap(t) + k * inner, there * n.itemsize)
-    # A square of rows at a time: their cache lines, far apart in memory, then serve several inner entries.
-    with f.when(dense), f.loop(there, step=n.lanes) as v, f.loop(count) as k:
-        f.call(
-            transposing, target + k * row + v * n.itemsize, count * row, first + k * inner + v * outer, outer,
-            f.least(there - v, n.lanes), taps,
-        )  # fmt: skip
-    with f.when(single):
-        f.call(transposing, target, row, first, outer, there, count)
-    rest = f.all_of(f.all_of(f.negation(side), f.negation(dense)), f.negation(single))
-    with f.when(rest), f.loop(taps) as t, f.loop(count) as k, f.loop(there) as v:
-        n.put(n.number(tap(t) + k * inner + v * outer), target + (t * count + k) * row + v * n.itemsize)
+    dealing = transpose(module, dtype, dealt=True)
+    with f.loop(runs) as k:
+        f.call(dealing, target + k * row, table, weight + k * inner, outer, there, length)
+    apart, side = runs.equals(0), outer.equals(n.itemsize)
+    with f.when(f.all_of(apart, side)), f.loop(length) as t, f.loop(count) as k:
+        source, to = weight + entry(f, table, t) + k * inner, target + (t * count + k) * row
+        with f.loop(there, step=n.lanes) as v:
+            mask = n.mask(there - v)
+            n.store(n.load(source + v * n.itemsize, mask), to + v * n.itemsize, mask)
+    with f.when(f.all_of(apart, f.negation(side))), f.loop(length) as t, f.loop(count) as k:
+        source, to = weight + entry(f, table, t) + k * inner, target + (t * count + k) * row
+        with f.loop(there) as v:
+            n.put(n.number(source + v * outer), to + v * n.itemsize)
     f.finish()
     return f

@@ -8,7 +8,6 @@ box are neighbours, and its vectors output channels; where there are few of thos
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
 from math import prod
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fconv.engine.compiled import packing
-from fconv.engine.compiled.correlate import Shape, vectors_for
+from fconv.engine.compiled.correlate import Shape, dense, vectors_for
 from fconv.engine.compiled.llvm import INT, POINTER, Module, Number, Numbers, itemsize_of, machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro, most_rows
 from fconv.engine.compiled.pool import Fields, Launch, address, aligned, kernel_of, pool, scratch
@@ -35,9 +34,11 @@ FIELDS = (
     "x", "g", "sums", "x_image", "x_channel", "x_d", "x_h", "x_w", "g_image", "g_channel", "g_d", "g_h",
     "g_w",
     "part_bytes", "table", "taps", "tap_count", "in_d", "in_h", "in_w", "step_d", "step_h", "step_w", "low_d",
-    "low_h", "low_w", "out_d", "out_h", "out_w", "images", "strip_h", "strip_w", "parts", "shares", "box_d",
+    "low_h", "low_w", "out_d", "out_h", "out_w", "images", "strip_n", "strip_h", "strip_w", "parts",
+    "shares", "box_d",
     "box_h", "box_w", "channels", "out_channels", "inner", "outer", "rows_all", "vectors", "blocks",
-    "all_blocks", "zeros", "width", "elementwise", "x_step", "x_row", "g_step", *MICRO, "g_scratch", "pack_x",
+    "all_blocks", "zeros", "width", "elementwise", "x_step", "x_row", "g_step", "x_box", "g_box", *MICRO,
+    "g_scratch", "pack_x",
     "pack_g", "scratch_size", "scratch",
 )  # fmt: skip
 """`rows_all` and `vectors` are what a group's rows and vectors run over; the vectors make `blocks` blocks."""
@@ -49,7 +50,7 @@ def _kernel(dtype: str, turned: bool) -> int:
     a, item = Fields(f, address, FIELDS), itemsize_of(dtype)
     part, share = task // a.shares, task % a.shares
     across, down = (a.out_w + a.strip_w - 1) // a.strip_w, (a.out_h + a.strip_h - 1) // a.strip_h
-    boxes = a.images * a.out_d * down * across
+    boxes = (a.images + a.strip_n - 1) // a.strip_n * a.out_d * down * across
     sums = a.pointer("sums") + part * a.part_bytes
     memory = a.pointer("scratch") + worker * a.scratch_size
     first_box = part * boxes // a.parts
@@ -57,23 +58,28 @@ def _kernel(dtype: str, turned: bool) -> int:
     with f.loop((part + 1) * boxes // a.parts, first_box) as index:
         w0, rest = index % across * a.strip_w, index // across
         h0, rest = rest % down * a.strip_h, rest // down
-        d, n = rest % a.out_d, rest // a.out_d
+        d, n0 = rest % a.out_d, rest // a.out_d * a.strip_n
         columns, lines = f.least(a.out_w - w0, a.strip_w), f.least(a.out_h - h0, a.strip_h)
+        images = f.least(a.images - n0, a.strip_n)
         begin = (d * a.step_d + a.low_d, h0 * a.step_h + a.low_h, w0 * a.step_w + a.low_w)
-        picture, gradient = a.pointer("x") + n * a.x_image, a.pointer("g") + n * a.g_image
+        picture, gradient = a.pointer("x") + n0 * a.x_image, a.pointer("g") + n0 * a.g_image
         x = f.variable(POINTER, picture + begin[0] * a.x_d + begin[1] * a.x_h + begin[2] * a.x_w)
         with f.when(a.pack_x > 0):
             x.set(memory)
+        with f.when(a.pack_x > 0), f.loop(images) as n:
             f.call_address(
-                a.pack_x, memory, picture, a.box_d, a.box_h, a.box_w, *begin, a.in_d, a.in_h, a.in_w,
+                a.pack_x, memory + n * a.x_box, picture + n * a.x_image, a.box_d, a.box_h, a.box_w, *begin,
+                a.in_d, a.in_h, a.in_w,
                 a.channels,
                 a.x_channel, a.x_d, a.x_h, a.x_w,
             )  # fmt: skip
         g = f.variable(POINTER, gradient + d * a.g_d + h0 * a.g_h + w0 * a.g_w)
         with f.when(a.pack_g > 0):
             g.set(memory + a.g_scratch)
+        with f.when(a.pack_g > 0), f.loop(images) as n:
             f.call_address(
-                a.pack_g, memory + a.g_scratch, gradient, 1, lines, columns, d, h0, w0, a.out_d, a.out_h,
+                a.pack_g, memory + a.g_scratch + n * a.g_box, gradient + n * a.g_image, 1, lines, columns,
+                d, h0, w0, a.out_d, a.out_h,
                 a.out_w,
                 a.out_channels, a.g_channel, a.g_d, a.g_h, a.g_w,
             )  # fmt: skip
@@ -93,16 +99,23 @@ def _kernel(dtype: str, turned: bool) -> int:
                 else:
                     left, right = xt, gs + f.select(elementwise, 0, first) * item
                     steps = (a.x_step, a.x_row, a.g_step, a.blocks * row)
-                operands = (right, a.pointer("table"), lines, columns, a.pointer("zeros"), there, add)
+                operands = (
+                    right,
+                    a.pointer("table"),
+                    images * lines,
+                    columns,
+                    a.pointer("zeros"),
+                    there,
+                    add,
+                )
                 contract(f, a, a.rows_all, left, y, operands, steps)
     f.finish()
     return machine().compile(f.module)[0]
 
 
 FINISH_FIELDS = (
-    "sums", "part_bytes", "parts", "dw", "dw_outer", "dw_inner", "dw_group", "inner", "outer", "blocks",
-    "taps",
-    "pieces", "width",
+    "sums", "dw", "part_bytes", "parts", "dw_outer", "dw_inner", "dw_group", "inner", "outer", "blocks",
+    "taps", "pieces", "width", "table",
 )  # fmt: skip
 
 
@@ -110,34 +123,32 @@ FINISH_FIELDS = (
 def _finish_kernel(dtype: str) -> int:
     """Compile the sum of the parts, into the weight's memory order; a task takes some channels."""
     module = Module()
-    transposing = packing.transpose(module, dtype)
+    collecting = packing.collect(module, dtype)
     f, task, address, _ = kernel_of(module)
     a, n = Fields(f, address, FINISH_FIELDS), Numbers(f, dtype)
     piece, b = task % a.pieces, task // a.pieces
     group, first = b // a.blocks, b % a.blocks * a.width
     there = f.least(a.outer - first, a.width)
-    itemsize, row = n.itemsize, a.width * n.itemsize
+    row = a.width * n.itemsize
     line = a.blocks * row
     low, high = piece * a.inner // a.pieces, (piece + 1) * a.inner // a.pieces
     sums = a.pointer("sums") + group * a.taps * a.inner * line + b % a.blocks * row
     dw = a.pointer("dw") + group * a.dw_group + first * a.dw_outer
-    with f.loop(a.taps) as t, f.loop(high, low) as c:
-        begin = sums + (t * a.inner + c) * line
-        with f.when(a.parts > 1), f.loop(row, step=n.bytes) as v:
-            place = begin + v
-            total = f.variable(n.vector, n.load(place))
-            with f.loop(a.parts, 1) as p:
-                total.set(total.get() + n.load(place + p * a.part_bytes))
-            n.store(total.get(), place)
-    side, single = a.dw_outer.equals(itemsize), a.taps.equals(1)
-    with f.when(side), f.loop(a.taps) as t, f.loop(high, low) as c:
-        target = dw + t * a.inner * a.dw_inner + c * a.dw_inner
-        packing.copy(f, target, sums + (t * a.inner + c) * line, there * itemsize)
-    other = f.negation(side)
-    with f.when(f.all_of(other, single)):
-        f.call(transposing, dw + low * itemsize, a.dw_outer, sums + low * line, line, high - low, there)
-    with f.when(f.all_of(other, f.negation(single))), f.loop(high, low) as c:
-        f.call(transposing, dw + c * a.dw_inner, a.dw_outer, sums + c * line, a.inner * line, a.taps, there)
+    side = a.dw_outer.equals(n.itemsize)
+    with f.when(side), f.loop(a.taps) as t, f.loop(high, low) as c, f.loop(there, step=n.lanes) as v:
+        place = sums + (t * a.inner + c) * line + v * n.itemsize
+        total = f.variable(n.vector, n.load(place))
+        with f.loop(a.parts, 1) as p:
+            total.set(total.get() + n.load(place + p * a.part_bytes))
+        target = dw + (t * a.inner + c) * a.dw_inner + v * n.itemsize
+        n.store(total.get(), target, n.mask(there - v))
+    with f.when(f.negation(side)):
+        begin = low * a.taps
+        f.call(
+            collecting, dw + begin * n.itemsize, a.dw_outer, sums, a.pointer("table") + begin * 8,
+            a.part_bytes,
+            a.parts, there, (high - low) * a.taps,
+        )  # fmt: skip
     f.finish()
     return machine().compile(module)[0]
 
@@ -152,14 +163,14 @@ class WeightGradient:
         self.elementwise = s.inner == 1 and s.groups > 1 and s.outer == 1
         self.channels, self.out_channels = s.groups * s.inner, s.groups * s.outer
         across = [tap.shift[2] for tap in s.taps if tap.place[:2] == s.taps[0].place[:2]]
-        dense = all(b - a == 1 for a, b in pairwise(across))
-        self.joined = len(across) if s.groups == 1 and dense else 1
+        near = all(b - a == 1 for a, b in pairwise(across))
+        self.joined = len(across) if s.groups == 1 and near else 1
         run = s.inner * self.joined
         cost = -(-s.outer // lanes) * run, -(-run // lanes) * s.outer
         self.turned = cost[1] < cost[0] and not self.elementwise
         self.groups = 1 if self.elementwise else s.groups
         if self.elementwise:
-            self.rows, self.across = (len(across) if dense else 1), s.groups
+            self.rows, self.across = (len(across) if near else 1), s.groups
             self.joined, vectors = self.rows, 2
             most = self.rows
         else:
@@ -184,9 +195,15 @@ class WeightGradient:
         while h > 1 and (h * w * pixel > BOX_BYTES or h * w > LONGEST_SUM):
             h -= 1
         h = -(-s.out_size[1] // -(-s.out_size[1] // h))
-        self.strip = (h, w)
+        n = 1
+        if (h, w) == s.out_size[1:]:  # small pictures: each sum then runs over several
+            n = max(1, min(BOX_BYTES // (h * w * pixel), LONGEST_SUM // (h * w), s.images))
+            shares = min(self.groups * self.blocks, PARTS)
+            n = max(1, min(n, s.images * s.out_size[0] * shares // PARTS))
+            n = -(-s.images // -(-s.images // n))
+        self.strip = (n, h, w)
         self.box = (reach[0], (h - 1) * s.step[1] + reach[1], (w - 1) * s.step[2] + reach[2])
-        boxes = s.images * s.out_size[0] * -(-s.out_size[1] // h) * -(-s.out_size[2] // w)
+        boxes = -(-s.images // n) * s.out_size[0] * -(-s.out_size[1] // h) * -(-s.out_size[2] // w)
         self.part_bytes = self.groups * len(self.taps) * self.rows * self.blocks * self.width * self.itemsize
         self.parts = max(1, min(PARTS, boxes, PART_BYTES // self.part_bytes))
         self.shares = min(self.groups * self.blocks, -(-PARTS // self.parts))
@@ -210,8 +227,15 @@ class WeightGradient:
         pack_g = g[1] != item or g[4] != out_pixel
         box_w = self.box[2] * pixel
         pitch = (self.box[1] * box_w, box_w, pixel) if pack_x else x[2:]
-        g_h = self.strip[1] * out_pixel if pack_g else g[3]
-        rows = [(h * s.step[1] * pitch[1], h * g_h) for h in range(self.strip[0])]
+        images, high, wide = self.strip
+        g_h = wide * out_pixel if pack_g else g[3]
+        x_box = prod(self.box) * pixel if pack_x else x[0]
+        g_box = high * wide * out_pixel if pack_g else g[0]
+        rows = [
+            (n * x_box + h * s.step[1] * pitch[1], n * g_box + h * g_h)
+            for n in range(images)
+            for h in range(high)
+        ]
         table = np.array([pair[::-1] for pair in rows] if self.turned else rows, np.int64)
         taps = np.array(
             [
@@ -223,7 +247,7 @@ class WeightGradient:
         zeros, box = np.zeros(self.width, self.dtype), packing.compiled_box(self.dtype)
         across = sorted({tap.shift[2] for tap in s.taps})
         x_row = (across[1] - across[0]) * pixel if self.elementwise and len(across) > 1 else item
-        size_x = aligned(prod(self.box) * pixel)
+        size_x = aligned(images * prod(self.box) * pixel)
         size = aligned(size_x + prod(self.strip) * out_pixel)
         arguments = (
             0, 0, 0, *x, *g, self.part_bytes, address(table), address(taps), len(taps), *s.in_size,
@@ -232,7 +256,7 @@ class WeightGradient:
             self.out_channels,
             s.inner, s.outer, self.rows, self.across, self.blocks, self.groups * self.blocks,
             address(zeros), self.width,
-            self.elementwise, s.step[2] * pixel, x_row, out_pixel,
+            self.elementwise, s.step[2] * pixel, x_row, out_pixel, x_box, g_box,
             *micro(
                 self.dtype, self.block_rows, self.vectors, (self.rows,), elementwise=self.elementwise,
                 ends=self.across % self.width != 0,
@@ -274,31 +298,30 @@ def into_weight(
     Returns
     -------
     bool
-        Whether its memory order is one of the two that this is for: of neighbouring kernel entries, or of
-        neighbouring output channels; else nothing is done.
+        Whether its memory order is one of the two that this is for: C order, or that of neighbouring output
+        channels; else nothing is done.
     """
-    item, (outer, inner, *kernel) = dw.itemsize, dw.strides
-    if not (
-        _dense(kernel, dw.shape[2:], item)
-        or (outer == item and _dense(kernel, dw.shape[2:], inner * shape.inner))
-    ):
-        return False
+    launch = _finish(part_bytes, parts, shape, dtype, width, dw.strides, dw.shape[2:])
+    if launch is not None:
+        pool().run(launch, (sums, dw))
+    return launch is not None
+
+
+@lru_cache(maxsize=256)
+def _finish(
+    part_bytes: int, parts: int, shape: Shape, dtype: str, width: int, strides: Any, size: Any
+) -> Launch | None:
+    item, (outer, inner, *kernel), taps = itemsize_of(dtype), strides, len(shape.taps)
+    whole = dense(kernel, size, item) and (inner == taps * item or shape.inner == 1)
+    if not (whole or (outer == item and dense(kernel, size, inner * shape.inner))):
+        return None
     blocks = -(-shape.outer // width)
     pieces = max(1, min(8 // (shape.groups * blocks), shape.inner // 8))
+    line = blocks * width * item
+    places = [(t * shape.inner + c) * line for c in range(shape.inner) for t in range(taps)]
+    table = packing.padded(places)
     arguments = (
-        address(sums), part_bytes, parts, address(dw), outer, inner, outer * shape.outer, shape.inner,
-        shape.outer,
-        blocks, len(shape.taps), pieces, width,
+        0, 0, part_bytes, parts, outer, inner, outer * shape.outer, shape.inner, shape.outer, blocks, taps,
+        pieces, width, address(table),
     )  # fmt: skip
-    tasks = shape.groups * blocks * pieces
-    pool().run(Launch(_finish_kernel(dtype), arguments, tasks), ())
-    return True
-
-
-def _dense(strides: Sequence[int], sizes: Sequence[int], unit: int) -> bool:
-    """Return whether axes lie in C order with `unit` bytes from entry to entry."""
-    for stride, size in zip(reversed(strides), reversed(sizes), strict=True):
-        if size > 1 and stride != unit:
-            return False
-        unit *= size
-    return True
+    return Launch(_finish_kernel(dtype), arguments, shape.groups * blocks * pieces, keep=(table,))

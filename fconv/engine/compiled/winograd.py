@@ -328,7 +328,7 @@ class Winograd:
         self.shape, self.dtype = shape, dtype
         self.itemsize = itemsize_of(dtype)
         self.lanes = machine().vector_bytes // self.itemsize
-        self.direct = Correlation(shape, dtype, shape.outer * self.itemsize)
+        self.direct = Correlation(shape, dtype)
         self.vectors = self.direct.vectors
         self.width, self.blocks = self.direct.width, self.direct.blocks
         s = shape
