@@ -138,23 +138,28 @@ def _last_kernel(dtype: str) -> int:
     return machine().compile(f.module)[0]
 
 
-def winograd_pays(shape: Shape, dtype: str) -> bool:
+def winograd_pays(shape: Shape, dtype: str, *, weights: bool = False) -> bool:
     """Compare what the two ways cost, in multiplications.
 
     What a transform reads and writes costs as much as some multiplications, and more for filters, which
-    are written to memory. The constants are fitted to measured times, docs/design/engine.md.
+    are written to memory. The constants are fitted to measured times, docs/design/convolution.md.
+
+    Parameters
+    ----------
+    shape : Shape
+        Of the forward pass.
+    dtype : str
+        Of the arrays.
+    weights : bool
+        Compare the weight gradients instead.
     """
-    if dtype != "float32" or not is_3x3(shape):
-        return False
     inner, outer = shape.inner, shape.outer
-    if min(inner, outer) < machine().vector_bytes // 4:
+    if dtype != "float32" or not is_3x3(shape) or min(inner, outer) < machine().vector_bytes // 4:
         return False
     blocks = shape.images * prod(-(-n // STEP) for n in shape.out_size[1:])
-    filters = 25 if inner * outer < 1 << 17 else 60
-    cost = (
-        blocks * PRODUCTS * (1.25 * inner * outer + 12 * (inner + outer)) + PRODUCTS * inner * outer * filters
-    )
-    return cost < shape.multiply_adds
+    filters = 25 if inner * outer < 1 << 17 else 75 if weights else 60
+    cost = PRODUCTS * (blocks * (1.25 * inner * outer + 12 * (inner + outer)) + inner * outer * filters)
+    return cost < shape.multiply_adds * (1.5 if weights else 1)
 
 
 def is_3x3(shape: Shape) -> bool:
@@ -252,9 +257,10 @@ class CompiledConvolution:
 
     def _weight_pass(self) -> WeightGradient | FewWeights | Winograd:
         s = self.shape
-        small = 4 * PRODUCTS * s.inner * s.outer <= 4 << 20 or self._wanted == "winograd"
-        if self.forward.winograd and small:
-            return self.forward.winograd
+        if self._wanted == "winograd" or (
+            self._wanted == "auto" and winograd_pays(s, self.dtype, weights=True)
+        ):
+            return self.forward.winograd or Winograd(s, self.dtype)
         direct = WeightGradient(s, self.dtype)
         few = not direct.elementwise and FewWeights.pays(s, self.dtype, direct.products)
         return FewWeights(s, self.dtype, direct) if few else direct

@@ -32,8 +32,10 @@ PRODUCTS = SIDE * SIDE
 CACHE_BYTES = 768 << 10
 """What the transformed pieces of a task may take, before and after the products."""
 LEAST_TASKS = 8
-PART_BYTES = 20 << 20
-"""What the partial sums of a weight gradient may take together."""
+LONGEST_SUM = 256
+"""Pieces that are summed up one after another in a register, before rounding errors would grow."""
+SHARE_BYTES = 8 << 20
+"""What the transformed pieces and gradients that a weight gradient sums up at once may take."""
 
 
 def _equal(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:
@@ -121,9 +123,9 @@ def _transform(
 
 
 FIELDS = (
-    "x", "w", "start", "y", "sums", "x_image", "x_h", "x_w", "y_image", "y_h", "y_w", "in_h", "in_w", "low_h",
+    "x", "w", "start", "y", "sums", "begin", "x_image", "x_h", "x_w", "y_image", "y_h", "y_w", "in_h", "in_w", "low_h",
     "low_w", "out_h", "out_w", "high", "wide", "total", "chunk", "inner", "outer", "inner_row", "outer_row",
-    "blocks", "table", "parts", "part_bytes", "zeros", "width", *MICRO, "pack", "scratch_size",
+    "blocks", "table", "parts", "zeros", "width", *MICRO, "pack", "scratch_size",
     "scratch",
 )  # fmt: skip
 
@@ -257,62 +259,63 @@ def _filter_transform(dtype: str) -> int:
 
 
 @lru_cache(maxsize=4)
-def _weights(dtype: str) -> int:
+def _spread(dtype: str) -> int:
+    """Compile the transforms of pieces and of their gradients into memory that all threads share."""
     module = Module()
     pieces = _Pieces(module, dtype)
-    item = pieces.itemsize
     to_gradient = _transform(module, dtype, OUT.T, ends="load")
     f, task, address, worker = kernel_of(module)
     a = Fields(f, address, FIELDS)
-    u = a.pointer("scratch") + worker * a.scratch_size
-    q = u + a.chunk * a.inner_row * PRODUCTS
-    room = q + a.chunk * a.outer_row * PRODUCTS
-    sums = a.pointer("sums") + task * a.part_bytes
-    chunks = (a.total + a.chunk - 1) // a.chunk
-    begin = task * chunks // a.parts
-    with f.loop((task + 1) * chunks // a.parts, begin) as index:
-        first = index * a.chunk
-        count = f.least(a.total - first, a.chunk)
-        pieces.spread(f, a, first, count, u, room)
+    room = a.pointer("scratch") + worker * a.scratch_size
+    first, last = task * a.chunk // a.parts, (task + 1) * a.chunk // a.parts
+    last = f.least(last, a.total - a.begin)
+    with f.when(last > first):
+        u, q = a.pointer("w") + first * a.inner_row, a.pointer("start") + first * a.outer_row
+        pieces.spread(f, a, a.begin + first, last - first, u, room)
         step = a.chunk * a.outer_row
-        with f.loop(count) as t:
-            image, i, j = pieces.corner(a, first + t)
+        with f.loop(last - first) as t:
+            image, i, j = pieces.corner(a, a.begin + first + t)
 
             def use(source: Value, row: Value, column: Value, t: Value = t) -> None:
                 f.call(to_gradient, source, row, column, q + t * a.outer_row, step * SIDE, step, a.outer, q)
 
             base = a.pointer("y") + image * a.y_image
             pieces.part(f, a, base, (a.y_h, a.y_w), (i, j), STEP, (a.out_h, a.out_w), a.outer, room, use)
-        add = f.select(index > begin, 1, 0)
-        row = a.width * item
-        with f.loop(PRODUCTS) as i, f.loop(a.blocks) as b:
-            x, g = u + i * a.chunk * a.inner_row, q + i * a.chunk * a.outer_row + b * row
-            y = sums + i * a.inner * a.outer_row + b * row
-            rest = (g, a.pointer("table"), 1, count, a.pointer("zeros"), a.width, add)
-            contract(f, a, a.inner, x, y, rest, (a.inner_row, item, a.outer_row, a.outer_row))
     f.finish()
     return machine().compile(module)[0]
 
 
 @lru_cache(maxsize=4)
+def _multiply(dtype: str) -> int:
+    """Compile the products of pieces that `_spread` transformed: a task is one product of one block."""
+    f, task, address, _ = kernel_of(Module())
+    a, item = Fields(f, address, FIELDS), itemsize_of(dtype)
+    i, row = task // a.blocks, a.width * item
+    across = task % a.blocks * row
+    x, g = a.pointer("w") + i * a.chunk * a.inner_row, a.pointer("start") + i * a.chunk * a.outer_row + across
+    y = a.pointer("sums") + i * a.inner * a.outer_row + across
+    steps = (a.inner_row, item, a.outer_row, a.outer_row)
+    with f.loop(f.least(a.total - a.begin, a.chunk), step=LONGEST_SUM) as t:
+        count, add = f.least(a.total - a.begin - t, f.least(a.chunk - t, LONGEST_SUM)), a.begin + t
+        operands = (g + t * a.outer_row, a.pointer("table"), 1, count, a.pointer("zeros"), a.width, add)
+        contract(f, a, a.inner, x + t * a.inner_row, y, operands, steps)
+    f.finish()
+    return machine().compile(f.module)[0]
+
+
+@lru_cache(maxsize=4)
 def _back(dtype: str) -> int:
-    """Compile the sum over parts and ``G^T S G``: a task takes some input channels."""
+    """Compile ``G^T S G``: a task takes some input channels."""
     module = Module()
     transform = _transform(module, dtype, FILTER.T, ends="none")
     f, task, address, _ = kernel_of(module)
     a, n = (
-        Fields(f, address, ("sums", "dw", "part_bytes", "parts", "inner", "outer_row", "pieces")),
+        Fields(f, address, ("sums", "dw", "inner", "outer_row", "pieces")),
         Numbers(f, dtype),
     )
     step = a.inner * a.outer_row
     with f.loop((task + 1) * a.inner // a.pieces, task * a.inner // a.pieces) as c:
         source = a.pointer("sums") + c * a.outer_row
-        with f.when(a.parts > 1), f.loop(PRODUCTS) as i, f.loop(a.outer_row, step=n.bytes) as v:
-            place = source + i * step + v
-            total = f.variable(n.vector, n.load(place))
-            with f.loop(a.parts, 1) as p:
-                total.set(total.get() + n.load(place + p * a.part_bytes))
-            n.store(total.get(), place)
         f.call(
             transform, source, step * SIDE, step, a.pointer("dw") + c * a.outer_row, step * 3, step,
             a.outer_row // n.itemsize, source,
@@ -343,7 +346,8 @@ class Winograd:
         )
         self.size = aligned(self.size)
         self.part = PRODUCTS * s.inner * self.outer_row
-        self.parts = max(1, min(8, -(-self.total // self.chunk), PART_BYTES // self.part))
+        fits = SHARE_BYTES // (PRODUCTS * (self.inner_row + self.outer_row))
+        self.share = even(self.total, max(1, fits))
         self._launches: dict[tuple[int, ...], Launch] = {}
         pieces = max(1, min(s.inner // 8, 8 // self.blocks))
         self._filters = Launch(
@@ -355,7 +359,7 @@ class Winograd:
     @cached_property
     def _sums(self) -> Launch:
         pieces = max(1, min(8, self.shape.inner // 4))
-        arguments = (0, 0, self.part, self.parts, self.shape.inner, self.outer_row, pieces)
+        arguments = (0, 0, self.shape.inner, self.outer_row, pieces)
         return Launch(_back(self.dtype), arguments, pieces)
 
     def transformed(self, laid: Any) -> Any:
@@ -364,42 +368,54 @@ class Winograd:
         pool().run(self._filters, (w, laid))
         return w
 
-    def _planned(self, x: Any, y: Any, gradient: bool) -> Launch:
-        """Plan the forward pass or the weight gradient, for arrays of these strides."""
-        key = (gradient, *x.strides, *y.strides)
+    def _planned(self, kind: str, x: Any, y: Any) -> Launch:
+        """Plan a kernel, for arrays of these strides."""
+        key = (kind, *x.strides, *y.strides)
         if key in self._launches:
             return self._launches[key]
         s, table, zeros = self.shape, np.zeros(2, np.int64), np.zeros(self.width, self.dtype)
-        length = s.inner if gradient else self.chunk
-        rest = length if gradient else self.total - (self.total - 1) // length * length
+        compile, chunk, parts, tasks = {
+            "forward": (_forward, self.chunk, 1, -(-self.total // self.chunk)),
+            "spread": (
+                _spread,
+                self.share,
+                min(self.share, 4 * LEAST_TASKS),
+                min(self.share, 4 * LEAST_TASKS),
+            ),
+            "multiply": (_multiply, self.share, 1, PRODUCTS * self.blocks),
+        }[kind]
+        length = chunk if kind == "forward" else s.inner
+        rest = length if kind != "forward" else self.total - (self.total - 1) // length * length
         rows = even(length, min(most_rows(self.vectors), length))
         arguments = (
-            *(0,) * 5, x.strides[0], *x.strides[3:], y.strides[0], *y.strides[3:], *s.in_size[1:], *s.low[1:],
-            *s.out_size[1:], self.high, self.wide, self.total, self.chunk, s.inner, s.outer, self.inner_row,
-            self.outer_row, self.blocks, address(table), self.parts, self.part, address(zeros), self.width,
+            *(0,) * 6, x.strides[0], *x.strides[3:], y.strides[0], *y.strides[3:], *s.in_size[1:], *s.low[1:],
+            *s.out_size[1:], self.high, self.wide, self.total, chunk, s.inner, s.outer, self.inner_row,
+            self.outer_row, self.blocks, address(table), parts, address(zeros), self.width,
             *micro(self.dtype, rows, self.vectors, (length, rest)), packing.compiled_box(self.dtype),
             self.size, 0,
         )  # fmt: skip
-        kernel = (_weights if gradient else _forward)(self.dtype)
-        tasks = self.parts if gradient else -(-self.total // self.chunk)
-        launch = self._launches[key] = Launch(kernel, arguments, tasks, self.size, keep=(table, zeros))
+        launch = Launch(compile(self.dtype), arguments, tasks, self.size, keep=(table, zeros))
+        self._launches[key] = launch
         return launch
 
     def run(self, x: Any, w: Any, start: Any, y: Any) -> None:
         """Correlate channels-last `x` (N, C, 1, H, W) into channels-last `y` (N, O, 1, H', W')."""
-        pool().run(self._planned(x, y, False), (x, w, start, y))
+        pool().run(self._planned("forward", x, y), (x, w, start, y))
 
     def weight_gradient(self, g: Any, x: Any, like: Any) -> Any:
         """Return the gradient of the weight (O, C, 1, 3, 3) from channels-last g and x."""
         s = self.shape
-        sums = scratch.array(self.parts * self.part // self.itemsize, x.dtype)
-        pool().run(self._planned(x, g, True), (x, x, x, g, sums))
+        sizes = (self.part, PRODUCTS * self.share * self.inner_row, PRODUCTS * self.share * self.outer_row)
+        sums, u, q = (scratch.array(size // self.itemsize, x.dtype) for size in sizes)
+        for begin in range(0, self.total, self.share):
+            for kind in ("spread", "multiply"):
+                pool().run(self._planned(kind, x, g), (x, u, q, g, sums), begin)
         rows = scratch.array(9 * self.part // PRODUCTS // self.itemsize, x.dtype)
         pool().run(self._sums, (sums, rows))
         dw = np.empty_like(like)
         if not into_weight(rows, 0, 1, dw, s, self.dtype, self.width):
             found = rows.reshape(3, 3, s.inner, -1)[..., : s.outer]
             dw[...] = found.transpose(3, 2, 0, 1)[:, :, None]
-        for memory in (sums, rows):
+        for memory in (sums, u, q, rows):
             scratch.give_back(memory)
         return dw
