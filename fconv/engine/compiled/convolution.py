@@ -12,6 +12,7 @@ import numpy as np
 from fconv.arrays import Array
 from fconv.engine.compiled.correlate import Correlation, Shape, Tap
 from fconv.engine.compiled.few import FewWeights
+from fconv.engine.compiled.heavy import HeavyCorrelation, HeavyWeights, serves
 from fconv.engine.compiled.llvm import INT, Module, machine
 from fconv.engine.compiled.packing import compiled_box
 from fconv.engine.compiled.planes import Planes
@@ -52,15 +53,21 @@ class Pass:
         elementwise = shape.inner == shape.outer == 1 and shape.groups > 1
         wide = shape.out_size[2] / (-(-shape.out_size[2] // lanes) * lanes)
         few = shape.outer * 2 <= lanes and not elementwise
-        self.planes = None
-        self.winograd = None
+        self.planes = self.winograd = self.heavy = None
         if algorithm == "winograd" or (algorithm == "auto" and winograd_pays(shape, dtype)):
             self.winograd = Winograd(shape, dtype)
             self.direct = self.winograd.direct
         elif few and wide * lanes > shape.outer:
             self.planes = Planes(shape, dtype)
+        elif serves(shape, dtype):
+            self.heavy = HeavyCorrelation(shape, dtype)
         else:
             self.direct = Correlation(shape, dtype, filters)
+
+    @property
+    def lays(self) -> bool:
+        """Whether filters are laid out before."""
+        return self.planes is None and self.heavy is None
 
     def output(self, dtype: Any) -> Array:
         """Make an array for the output, in the memory order that is written fastest."""
@@ -70,13 +77,16 @@ class Pass:
 
     def lay(self, weight: Array) -> Array | None:
         """Lay out a weight (groups, outer, inner, D, H, W), in any memory order, in scratch memory."""
-        return None if self.planes is not None else self.direct.lay(weight)
+        return self.direct.lay(weight) if self.lays else None
 
     def run(self, x: Array, weight: Array, laid: Array | None, bias: Array | None, y: Array) -> None:
         """Correlate `x` with a weight that `lay` laid out."""
         if self.planes is not None:
             start = np.zeros(y.shape[1], y.dtype) if bias is None else np.ascontiguousarray(bias)
             self.planes.run(x, self.planes.lay(weight), start, y)
+            return
+        if self.heavy is not None:
+            self.heavy.run(x, weight, self.heavy.start(bias, y.dtype), y)
             return
         start = self.direct.start(bias, y.dtype)
         if self.winograd is not None:
@@ -159,7 +169,8 @@ def winograd_pays(shape: Shape, dtype: str, *, weights: bool = False) -> bool:
     blocks = shape.images * prod(-(-n // STEP) for n in shape.out_size[1:])
     filters = 25 if inner * outer < 1 << 17 else 75 if weights else 60
     cost = PRODUCTS * (blocks * (1.25 * inner * outer + 12 * (inner + outer)) + inner * outer * filters)
-    return cost < shape.multiply_adds * (1.5 if weights else 1)
+    slower = 1.5 if weights and not serves(shape, dtype, weights=True) else 1.1 if weights else 1
+    return cost < shape.multiply_adds * slower
 
 
 def is_3x3(shape: Shape) -> bool:
@@ -192,7 +203,7 @@ class CompiledConvolution:
         self.forward = Pass(self.shape, dtype, algorithm)
         self.algorithm = "winograd" if self.forward.winograd else "direct"
         self._phases: list[Phase] | None = None
-        self._weights: WeightGradient | FewWeights | Winograd | None = None
+        self._weights: WeightGradient | FewWeights | HeavyWeights | Winograd | None = None
         self._in = (kernel, stride, dilation, pads)
 
     def convolve(self, x: Array, weight: Array, bias: Array | None) -> Array:
@@ -214,7 +225,7 @@ class CompiledConvolution:
         turned = self._grouped(weight).swapaxes(1, 2)
         single = phases[0][1] if len(phases) == 1 else None
         dx = _last(self.in_shape, g.dtype) if single is None else single.output(g.dtype)
-        laid = next((phase.lay(turned) for _, phase in phases if phase and not phase.planes), None)
+        laid = next((phase.lay(turned) for _, phase in phases if phase and phase.lays), None)
         for where, phase in phases:
             part = dx[(slice(None), slice(None), *where)]
             if phase is None:
@@ -255,12 +266,14 @@ class CompiledConvolution:
             (where, Pass(shape, self.dtype, algorithm, filters) if shape else None) for where, shape in found
         ]
 
-    def _weight_pass(self) -> WeightGradient | FewWeights | Winograd:
+    def _weight_pass(self) -> WeightGradient | FewWeights | HeavyWeights | Winograd:
         s = self.shape
         if self._wanted == "winograd" or (
             self._wanted == "auto" and winograd_pays(s, self.dtype, weights=True)
         ):
             return self.forward.winograd or Winograd(s, self.dtype)
+        if serves(s, self.dtype, weights=True):
+            return HeavyWeights(s, self.dtype)
         direct = WeightGradient(s, self.dtype)
         few = not direct.elementwise and FewWeights.pays(s, self.dtype, direct.products)
         return FewWeights(s, self.dtype, direct) if few else direct

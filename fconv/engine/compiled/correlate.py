@@ -175,6 +175,36 @@ class Shape:
         return self.images * prod(self.out_size) * len(self.taps) * self.groups * self.inner * self.outer
 
 
+def filter_table(
+    taps: Sequence[Tap], kernel: Sequence[int], strides: Sequence[int], count: int, row: int, item: int
+) -> tuple[Any, int, int]:
+    """Return the table, its length and the runs by which `packing.filters` lays filters out.
+
+    Parameters
+    ----------
+    taps : sequence of Tap
+        The entries of the kernel in their new order; the others come behind them.
+    kernel : sequence of int
+        Its size.
+    strides : sequence of int
+        Bytes of the weight along its outer and inner axis and along the kernel's.
+    count : int
+        Inner channels.
+    row, item : int
+        Bytes of a row of the layout, and of a number.
+    """
+    outer, inner, *steps = strides
+    if dense(steps, kernel, item) and outer != item:
+        order: dict[tuple[int, ...], int] = {tap.place: i for i, tap in enumerate(taps)}
+        places = [order.get(place, len(order)) for place in product(*map(range, kernel))]
+        if inner == len(places) * item or count == 1:
+            joint = [(t * count + k) * row for k in range(count) for t in places]
+            return packing.padded(joint), len(joint), 1
+        return packing.padded([t * count * row for t in places]), len(places), count
+    offsets = [sum(p * k for p, k in zip(tap.place, steps, strict=True)) for tap in taps]
+    return packing.padded(offsets), len(offsets), 0
+
+
 class Correlation:
     """A correlation that is planned: all but where the arrays lie."""
 
@@ -260,17 +290,12 @@ class Correlation:
         if self.elementwise:
             group, outer = 0, group
         row, count = self.width * self.itemsize, 1 if self.elementwise else self.shape.inner
-        runs, places = 0, [sum(p * k for p, k in zip(tap.place, steps, strict=True)) for tap in self.filters]
-        if dense(steps, kernel, self.itemsize) and outer != self.itemsize:
-            order: dict[tuple[int, ...], int] = {tap.place: i for i, tap in enumerate(self.filters)}
-            taps = [order[place] for place in product(*map(range, kernel))]
-            runs, places = count, [t * count * row for t in taps]
-            if inner == len(taps) * self.itemsize or count == 1:
-                runs, places = 1, [(t * count + k) * row for k in range(count) for t in taps]
-        table = packing.padded(places)
+        table, length, runs = filter_table(
+            self.filters, kernel, (outer, inner, *steps), count, row, self.itemsize
+        )
         arguments = (
             0, 0, group, outer, inner, self.outer, count, self.blocks, self.block_bytes,
-            self.block_bytes // (count * row), self.width, address(table), len(places), runs,
+            self.block_bytes // (count * row), self.width, address(table), length, runs,
         )  # fmt: skip
         return Launch(_filter_kernel(self.dtype), arguments, self.all_blocks, keep=(table,))
 

@@ -28,6 +28,22 @@ def compiled_box(dtype: str) -> int:
     return machine().compile(module)[0]
 
 
+@lru_cache(maxsize=4)
+def compiled_filters(dtype: str) -> int:
+    """Return the address of a compiled `filters`."""
+    module = Module()
+    filters(module, dtype).exported = True
+    return machine().compile(module)[0]
+
+
+@lru_cache(maxsize=4)
+def compiled_collect(dtype: str) -> int:
+    """Return the address of a compiled `collect`."""
+    module = Module()
+    collect(module, dtype).exported = True
+    return machine().compile(module)[0]
+
+
 @lru_cache(maxsize=32)
 def compiled_planes(dtype: str, stride: int) -> int:
     """Return the address of a compiled `planes`."""
@@ -246,7 +262,12 @@ def filters(module: Module, dtype: Any) -> Function:
         with f.loop(there, step=n.lanes) as v:
             mask = n.mask(there - v)
             n.store(n.load(source + v * n.itemsize, mask), to + v * n.itemsize, mask)
-    with f.when(f.all_of(apart, f.negation(side))), f.loop(length) as t, f.loop(count) as k:
+    apart, near = f.all_of(apart, f.negation(side)), inner.equals(n.itemsize)
+    transposing = transpose(module, dtype)
+    with f.when(f.all_of(apart, near)), f.loop(length) as t:
+        to = target + t * count * row
+        f.call(transposing, to, row, weight + entry(f, table, t), outer, there, count)
+    with f.when(f.all_of(apart, f.negation(near))), f.loop(length) as t, f.loop(count) as k:
         source, to = weight + entry(f, table, t) + k * inner, target + (t * count + k) * row
         with f.loop(there) as v:
             n.put(n.number(source + v * outer), to + v * n.itemsize)

@@ -8,6 +8,7 @@ box are neighbours, and its vectors output channels; where there are few of thos
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
 from math import prod
@@ -312,8 +313,8 @@ def _finish(
     part_bytes: int, parts: int, shape: Shape, dtype: str, width: int, strides: Any, size: Any
 ) -> Launch | None:
     item, (outer, inner, *kernel), taps = itemsize_of(dtype), strides, len(shape.taps)
-    whole = dense(kernel, size, item) and (inner == taps * item or shape.inner == 1)
-    if not (whole or (outer == item and dense(kernel, size, inner * shape.inner))):
+    side = outer == item and dense(kernel, size, inner * shape.inner)
+    if not (side or in_c_order(strides, (shape.outer, shape.inner, *size), item)):
         return None
     blocks = -(-shape.outer // width)
     pieces = max(1, min(8 // (shape.groups * blocks), shape.inner // 8))
@@ -325,3 +326,8 @@ def _finish(
         pieces, width, address(table),
     )  # fmt: skip
     return Launch(_finish_kernel(dtype), arguments, shape.groups * blocks * pieces, keep=(table,))
+
+
+def in_c_order(strides: Sequence[int], shape: Sequence[int], item: int) -> bool:
+    """Return whether the entries of each of a weight's output channels lie in C order."""
+    return dense(strides[1:], shape[1:], item)

@@ -35,7 +35,7 @@ LEAST_TASKS = 8
 LONGEST_SUM = 256
 """Pieces that are summed up one after another in a register, before rounding errors would grow."""
 SHARE_BYTES = 8 << 20
-"""What the transformed pieces and gradients that a weight gradient sums up at once may take."""
+"""What the transformed pieces of a weight gradient may take at once."""
 
 
 def _equal(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:
@@ -123,7 +123,8 @@ def _transform(
 
 
 FIELDS = (
-    "x", "w", "start", "y", "sums", "begin", "x_image", "x_h", "x_w", "y_image", "y_h", "y_w", "in_h", "in_w", "low_h",
+    "x", "w", "start", "y", "sums", "begin", "x_image", "x_h", "x_w", "y_image", "y_h", "y_w", "in_h",
+    "in_w", "low_h",
     "low_w", "out_h", "out_w", "high", "wide", "total", "chunk", "inner", "outer", "inner_row", "outer_row",
     "blocks", "table", "parts", "zeros", "width", *MICRO, "pack", "scratch_size",
     "scratch",

@@ -1,0 +1,321 @@
+"""Convolution whose filters outweigh the pictures: each block of them goes through the cache once.
+
+With 512 channels on 7x7 the filters take 9 MB and a picture 100 kB. To lay the filters out first would send
+them through memory twice more. Here a task lays out a piece of them in the L2 cache and contracts it with
+all pictures, and for the weight gradient sums a piece up in the cache and writes it to where it belongs.
+Both read copies of the pictures with their zeros, whose blocks of channels lie one after another.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from fconv.engine.compiled import packing
+from fconv.engine.compiled.correlate import Shape, filter_table, vectors_for
+from fconv.engine.compiled.llvm import Module, Numbers, itemsize_of, machine
+from fconv.engine.compiled.micro import MICRO, PAIR, contract, even, micro, most_rows
+from fconv.engine.compiled.pool import Fields, Launch, address, aligned, kernel_of, pool, scratch
+from fconv.engine.compiled.weights import in_c_order
+
+LEAST_BYTES = 768 << 10
+"""What filters take that outgrow the cache."""
+MOST_BYTES = 8 << 20
+"""What the copy of the pictures may take."""
+PIECE_BYTES = 192 << 10
+"""What a piece of the filters may take."""
+LONGEST_SUM = 1024
+
+BLOCK_FIELDS = (
+    "x", "to", "x_image", "x_channel", "x_d", "x_h", "x_w", "start_d", "start_h", "start_w", "in_d", "in_h",
+    "in_w",
+    "box_d", "box_h", "box_w", "block", "block_bytes", "image_bytes", "blocks", "pack",
+)  # fmt: skip
+
+
+@lru_cache(maxsize=4)
+def _block_kernel(dtype: str) -> int:
+    """Compile the copy of pictures by blocks of channels: a task copies one block of one picture."""
+    f, task, arguments, _ = kernel_of(Module())
+    a = Fields(f, arguments, BLOCK_FIELDS)
+    n, b = task // a.blocks, task % a.blocks
+    f.call_address(
+        a.pack, a.pointer("to") + b * a.block_bytes + n * a.image_bytes,
+        a.pointer("x") + n * a.x_image + b * a.block * a.x_channel, a.box_d, a.box_h, a.box_w, a.start_d,
+        a.start_h, a.start_w, a.in_d, a.in_h, a.in_w, a.block, a.x_channel, a.x_d, a.x_h, a.x_w,
+    )  # fmt: skip
+    f.finish()
+    return machine().compile(f.module)[0]
+
+
+class Blocked:
+    """The copy of pictures (N, C, D, H, W) as (blocks, N, D, H, W, channels of a block), zeros around them.
+
+    Parameters
+    ----------
+    images, channels, block : int
+        How many there are; a block divides the channels.
+    start, size, full : tuple of int
+        Where the copied box begins, its size, and the pictures' size.
+    dtype : str
+        Of the numbers.
+    """
+
+    def __init__(
+        self, images: int, channels: int, block: int, start: Any, size: Any, full: Any, dtype: str
+    ) -> None:
+        self.pixel = block * itemsize_of(dtype)
+        self.image = prod(size) * self.pixel
+        self.steps = (self.image, size[1] * size[2] * self.pixel, size[2] * self.pixel, self.pixel)
+        self.bytes = images * self.image
+        self.count = prod(size) * images * channels
+        self._images, self._blocks = images, channels // block
+        self._fixed = (*start, *full, *size, block, self.bytes, self.image, self._blocks)
+        self._dtype = dtype
+        self._launches: dict[tuple[int, ...], Launch] = {}
+
+    def __call__(self, x: Any) -> Any:
+        """Copy pictures in any memory order into scratch memory."""
+        launch = self._launches.get(x.strides)
+        if launch is None:
+            arguments = (0, 0, *x.strides, *self._fixed, packing.compiled_box(self._dtype))
+            launch = Launch(_block_kernel(self._dtype), arguments, self._images * self._blocks)
+            self._launches[x.strides] = launch
+        to = scratch.array(self.count, x.dtype)
+        pool().run(launch, (x, to))
+        return to
+
+
+def block_of(channels: int, most: int) -> int:
+    """Return the largest divisor of some channels up to a bound.
+
+    Examples
+    --------
+    >>> block_of(512, 100), block_of(320, 100), block_of(37, 20)
+    (64, 80, 1)
+    """
+    return max(d for d in range(1, min(channels, most) + 1) if channels % d == 0)
+
+
+def box_of(shape: Shape) -> tuple[int, int, int]:
+    """Return the size of the input that all outputs of a picture see, zeros included."""
+    sides = zip(shape.low, shape.high, shape.out_size, shape.step, strict=True)
+    return tuple((n - 1) * step + hi - lo + 1 for lo, hi, n, step in sides)  # type: ignore[return-value]
+
+
+def serves(shape: Shape, dtype: str, *, weights: bool = False) -> bool:
+    """Return whether filters outweigh pictures, or almost for their gradient, and fall into blocks."""
+    item = itemsize_of(dtype)
+    filters = len(shape.taps) * shape.inner * shape.outer * item
+    pictures = shape.images * prod(box_of(shape)) * shape.inner * item
+    lanes = machine().vector_bytes // item
+    return (
+        shape.groups == 1
+        and filters > max(LEAST_BYTES, pictures // (8 if weights else 4))
+        and pictures <= MOST_BYTES
+        and min(shape.inner, shape.outer) >= 2 * lanes
+        and _block(shape, dtype) >= 16
+    )
+
+
+def _block(shape: Shape, dtype: str) -> int:
+    item = itemsize_of(dtype)
+    width = vectors_for(shape.outer, machine().vector_bytes // item) * machine().vector_bytes
+    return block_of(shape.inner, max(1, PIECE_BYTES // (len(shape.taps) * width)))
+
+
+FIELDS = (
+    "x", "weight", "start", "y", "weight_outer", "weight_inner", "table", "entries", "inner", "block",
+    "outer",
+    "x_block", "width", "rows_all", "x_row", "parts", "taps", "lay", "places", "length", "runs", *MICRO,
+    "scratch_size", "scratch",
+)  # fmt: skip
+
+
+@lru_cache(maxsize=4)
+def _kernel(dtype: str) -> int:
+    f, task, arguments, worker = kernel_of(Module())
+    a, item = Fields(f, arguments, FIELDS), itemsize_of(dtype)
+    piece, row = a.pointer("scratch") + worker * a.scratch_size, a.width * item
+    b, part = task // a.parts, task % a.parts
+    first = b * a.width
+    there = f.least(a.outer - first, a.width)
+    low, high = part * a.rows_all // a.parts, (part + 1) * a.rows_all // a.parts
+    with f.loop(a.inner, step=a.block) as c:
+        weight = a.pointer("weight") + first * a.weight_outer + c * a.weight_inner
+        f.call_address(
+            a.lay, piece, weight, a.weight_outer, there, a.weight_inner, a.block, a.taps, a.width,
+            a.pointer("places"),
+            a.length, a.runs,
+        )  # fmt: skip
+        operands = (piece, a.pointer("table"), a.entries, a.block, a.pointer("start") + b * row, there, c)
+        x, y = a.pointer("x") + c // a.block * a.x_block, a.pointer("y") + first * item
+        contract(f, a, high - low, x, y, operands, (item, a.x_row + low * PAIR, row, 0), scattered=True)
+    f.finish()
+    return machine().compile(f.module)[0]
+
+
+class HeavyCorrelation:
+    """A correlation with filters that outweigh the pictures, planned."""
+
+    def __init__(self, shape: Shape, dtype: str) -> None:
+        self.shape, self.dtype = shape, dtype
+        s, item = shape, itemsize_of(dtype)
+        self.block = _block(s, dtype)
+        self.vectors = vectors_for(s.outer, machine().vector_bytes // item)
+        self.width = self.vectors * machine().vector_bytes // item
+        self.blocks = -(-s.outer // self.width)
+        self.box = box_of(s)
+        self.parts = -(-4 // self.blocks)
+        self.copy = Blocked(s.images, s.inner, self.block, s.low, self.box, s.in_size, dtype)
+        self._launches: dict[tuple[int, ...], Launch] = {}
+
+    def start(self, bias: Any, dtype: Any) -> Any:
+        """Lay out what the sums begin with."""
+        start = np.zeros(self.blocks * self.width, dtype)
+        if bias is not None:
+            start[: self.shape.outer] = bias
+        return start
+
+    def run(self, x: Any, weight: Any, start: Any, y: Any) -> None:
+        """Correlate x (N, C, D, H, W) with a weight (1, O, C, D, H, W) into channels-last y."""
+        key = weight.strides + y.strides
+        launch = self._launches.get(key)
+        if launch is None:
+            launch = self._launches[key] = self._run(weight, y.strides)
+        pictures = self.copy(x)
+        pool().run(launch, (pictures, weight, start, y))
+        scratch.give_back(pictures)
+
+    def _run(self, weight: Any, y: tuple[int, ...]) -> Launch:
+        s, item = self.shape, itemsize_of(self.dtype)
+        row, steps = self.width * item, self.copy.steps
+        entries = [
+            (
+                sum((v - lo) * p for v, lo, p in zip(tap.shift, s.low, steps[1:], strict=True)),
+                i * self.block * row,
+            )
+            for i, tap in enumerate(s.taps)
+        ]
+        table = np.array(entries, np.int64)
+        places = np.indices((s.images, *s.out_size)).reshape(4, -1)
+        x_steps = (steps[0], *(step * p for step, p in zip(s.step, steps[1:], strict=True)))
+        rows = np.stack([np.dot(x_steps, places), np.dot((y[0], *y[2:]), places)], 1)
+        total = len(rows)
+        _, outer, inner, *kernel = weight.strides
+        lay, length, runs = filter_table(
+            s.taps, weight.shape[3:], (outer, inner, *kernel), self.block, row, item
+        )
+        most = most_rows(self.vectors)
+        lengths = tuple({(i + 1) * total // self.parts - i * total // self.parts for i in range(self.parts)})
+        block_rows = even(max(lengths), min(most, max(lengths)))
+        # A place more than there are taps is for entries of the kernel that no output meets.
+        size = aligned((len(s.taps) + 1) * self.block * row)
+        arguments = (
+            *(0,) * 4, outer, inner, address(table), len(table), s.inner, self.block, s.outer,
+            self.copy.bytes,
+            self.width, total, address(rows), self.parts, len(s.taps), packing.compiled_filters(self.dtype),
+            address(lay), length, runs,
+            *micro(self.dtype, block_rows, self.vectors, lengths, scattered=True), size, 0,
+        )  # fmt: skip
+        return Launch(_kernel(self.dtype), arguments, self.blocks * self.parts, size, keep=(table, rows, lay))
+
+
+WEIGHT_FIELDS = (
+    "x", "g", "dw", "dw_outer", "dw_inner", "table", "lines", "most_lines", "columns", "taps", "tap_count",
+    "block",
+    "x_blocks", "x_block", "g_block", "outer", "width", "zeros", "x_step", "g_step", "places", "collect",
+    *MICRO,
+    "scratch_size", "scratch",
+)  # fmt: skip
+
+
+@lru_cache(maxsize=4)
+def _weight_kernel(dtype: str) -> int:
+    f, task, arguments, worker = kernel_of(Module())
+    a, item = Fields(f, arguments, WEIGHT_FIELDS), itemsize_of(dtype)
+    piece, row = a.pointer("scratch") + worker * a.scratch_size, a.width * item
+    b, c = task // a.x_blocks, task % a.x_blocks
+    first = b * a.width
+    there = f.least(a.outer - first, a.width)
+    x, g = a.pointer("x") + c * a.x_block, a.pointer("g") + b * a.g_block
+    with f.loop(a.tap_count) as t:
+        xt, y = x + packing.entry(f, a.pointer("taps"), t), piece + t * a.block * row
+        with f.loop(a.lines, step=a.most_lines) as line:
+            lines = f.least(a.lines - line, a.most_lines)
+            table = a.pointer("table") + line * PAIR
+            operands = (g, table, lines, a.columns, a.pointer("zeros"), there, line)
+            contract(f, a, a.block, xt, y, operands, (a.x_step, item, a.g_step, row))
+    dw, n = a.pointer("dw") + first * a.dw_outer + c * a.block * a.dw_inner, Numbers(f, dtype)
+    with f.when(a.collect > 0):
+        places, count = a.pointer("places"), a.block * a.tap_count
+        f.call_address(a.collect, dw, a.dw_outer, piece, places, 0, 1, there, count)
+    with f.when(a.collect.equals(0)), f.loop(a.tap_count) as t, f.loop(a.block) as k:
+        source = piece + (t * a.block + k) * row
+        target = dw + packing.entry(f, a.pointer("places"), t) + k * a.dw_inner
+        with f.loop(there, step=n.lanes) as v:
+            n.store(n.load(source + v * item), target + v * item, n.mask(there - v))
+    f.finish()
+    return machine().compile(f.module)[0]
+
+
+class HeavyWeights:
+    """The weight gradient of filters that outweigh the pictures, planned."""
+
+    def __init__(self, shape: Shape, dtype: str) -> None:
+        self.shape, self.dtype = shape, dtype
+        s, item = shape, itemsize_of(dtype)
+        self.vectors = vectors_for(s.outer, machine().vector_bytes // item)
+        self.width = self.vectors * machine().vector_bytes // item
+        self.blocks = -(-s.outer // self.width)
+        self.block = _block(s, dtype)
+        self.copy = Blocked(s.images, s.inner, self.block, s.low, box_of(s), s.in_size, dtype)
+        g_block = self.width if s.outer % self.width == 0 else s.outer
+        self.copy_g = Blocked(s.images, s.outer, g_block, (0, 0, 0), s.out_size, s.out_size, dtype)
+        self._finish: dict[tuple[int, ...], Launch | None] = {}
+
+    def run(self, g: Any, x: Any, like: Any) -> Any:
+        """Return the gradient, (O, C, D, H, W), from g (N, O, ...) and x (N, C, ...) in any order."""
+        dw = np.empty_like(like)
+        if dw.strides[0] != dw.itemsize and not in_c_order(dw.strides, dw.shape, dw.itemsize):
+            dw = np.empty(like.shape, like.dtype)
+        launch = self._finish.get(dw.strides)
+        if launch is None:
+            launch = self._finish[dw.strides] = self._run(dw.strides)
+        pictures, gradient = self.copy(x), self.copy_g(g)
+        pool().run(launch, (pictures, gradient, dw))
+        scratch.give_back(pictures)
+        scratch.give_back(gradient)
+        return dw
+
+    def _run(self, dw: tuple[int, ...]) -> Launch:
+        s, item = self.shape, itemsize_of(self.dtype)
+        row, x, g = self.width * item, self.copy.steps, self.copy_g.steps
+        lines = np.indices((s.images, *s.out_size[:2])).reshape(3, -1)
+        x_steps = (x[0], s.step[0] * x[1], s.step[1] * x[2])
+        table = np.stack([np.dot(x_steps, lines), np.dot(g[:3], lines)], 1)
+        taps = np.array(
+            [sum((v - lo) * p for v, lo, p in zip(tap.shift, s.low, x[1:], strict=True)) for tap in s.taps],
+            np.int64,
+        )
+        count, zeros = len(s.taps), np.zeros(self.width, self.dtype)
+        side = dw[0] == item
+        places = [(t * self.block + k) * row for k in range(self.block) for t in range(count)]
+        if side:
+            places = [sum(p * step for p, step in zip(tap.place, dw[2:], strict=True)) for tap in s.taps]
+        finish = packing.padded(places)
+        block_rows = even(self.block, min(most_rows(self.vectors), self.block))
+        size = aligned(count * self.block * row)
+        arguments = (
+            0, 0, 0, *dw[:2], address(table), len(table), max(1, LONGEST_SUM // s.out_size[2]), s.out_size[2],
+            address(taps), count, self.block, s.inner // self.block, self.copy.bytes,
+            self.copy_g.bytes if self.copy_g.pixel == row else row, s.outer, self.width, address(zeros),
+            s.step[2] * x[3], g[3], address(finish), 0 if side else packing.compiled_collect(self.dtype),
+            *micro(self.dtype, block_rows, self.vectors, (self.block,), ends=s.outer % self.width != 0),
+            size, 0,
+        )  # fmt: skip
+        tasks = self.blocks * (s.inner // self.block)
+        return Launch(_weight_kernel(self.dtype), arguments, tasks, size, keep=(table, taps, finish, zeros))
