@@ -78,10 +78,14 @@ def transpose(module: Module, dtype: Any, *, dealt: bool = False) -> Function:
         high, wide = rows - i, columns - j
         corner, out = source + i * row + j * n.itemsize, target + i * n.itemsize
         across, down = n.mask(wide), n.mask(high)
-        loaded = [n.load(corner + row * r, n.both(across, f.constant(r, INT) < high)) for r in range(n.lanes)]
+        # A mask without lanes is slow where its address is not mapped, so it gets one that is.
+        there = [f.constant(k, INT) < high for k in range(n.lanes)]
+        loaded = [n.load(corner + f.select(k, row * r, 0), n.both(across, k)) for r, k in enumerate(there)]
+        first = entry(f, column, j) if dealt else column * j
         for c, value in enumerate(n.transposed(loaded)):
+            inside = f.constant(c, INT) < wide
             place = entry(f, column, j + c) if dealt else column * (j + c)
-            n.store(value, out + place, n.both(down, f.constant(c, INT) < wide))
+            n.store(value, out + f.select(inside, place, first), n.both(down, inside))
     f.finish()
     return f
 
@@ -108,8 +112,9 @@ def collect(module: Module, dtype: Any) -> Function:
                 total.set(total.get() + n.load(place + p * part))
         across = n.mask(columns - j)
         for r, value in enumerate(n.transposed([total.get() for total in sums])):
-            mask = n.both(across, f.constant(r, INT) < rows - i)
-            n.store(value, target + (i + r) * row + j * n.itemsize, mask)
+            inside = f.constant(r, INT) < rows - i
+            place = f.select(inside, i + r, i) * row + j * n.itemsize
+            n.store(value, target + place, n.both(across, inside))
     f.finish()
     return f
 
