@@ -225,6 +225,8 @@ def widened(x: Array) -> Array:
 
 def narrowed(x: Array, dtype: Any) -> Array:
     """Return `x` in `dtype`; entries that are too large for it become infinite, without a warning."""
+    if type(x) is np.ndarray and x.dtype == dtype:
+        return x
     with np.errstate(over="ignore"):
         return xp_of(x).asarray(x).astype(dtype, copy=False)
 

@@ -365,7 +365,7 @@ def buffers_of(layer: Layer) -> frozenset[str]:
 
 def has_trained(layer: Layer, params: Params) -> bool:
     """Tell whether a layer has parameters that are not frozen."""
-    return layer.trained and bool(trees.leaves(params))
+    return layer.trained and next(trees.leaves_with_path(params), None) is not None
 
 
 def params_at(params: Params, path: tuple[str, ...] | None) -> Params:

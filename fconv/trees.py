@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from builtins import map as _map
 from collections import namedtuple
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 T = TypeVar("T")
@@ -105,7 +105,22 @@ def leaves(tree: Any) -> list[Any]:
     >>> leaves({"a": (1, 2), "b": [None, 3]})
     [1, 2, 3]
     """
-    return [leaf for _, leaf in leaves_with_path(tree)]
+    found: list[Any] = []
+
+    def walk(node: Any) -> None:
+        if type(node) is dict and all(type(key) is str for key in node):
+            for child in node.values():
+                walk(child)
+            return
+        below = children(node)
+        if below is None:
+            found.append(node)
+        else:
+            for _, child in below:
+                walk(child)
+
+    walk(tree)
+    return found
 
 
 def map(f: Callable[..., Any], tree: Any, *rest: Any) -> Any:
@@ -136,7 +151,36 @@ def map(f: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     >>> map(lambda p, g: p if g is None else p - g, {"w": 3, "n": 5}, {"w": 1, "n": None})
     {'w': 2, 'n': 5}
     """
-    return map_with_path(lambda _, *xs: f(*xs), tree, *rest)
+
+    def walk(node: Any, others: Sequence[Any]) -> Any:
+        kind = type(node)
+        if kind is dict and all(type(key) is str for key in node):
+            if any(type(other) is not dict or other.keys() != node.keys() for other in others):
+                raise _DifferError
+            return {key: walk(child, [other[key] for other in others]) for key, child in node.items()}
+        if kind is tuple or kind is list:
+            if any(type(other) is not kind or len(other) != len(node) for other in others):
+                raise _DifferError
+            return kind([walk(child, each) for child, *each in zip(node, *others, strict=True)])
+        below = children(node)
+        if below is None:
+            return f(node, *others)
+        columns = [dict(children(other) or ()) for other in others]
+        if any(
+            column.keys() != dict(below).keys() or _kind(node) != _kind(other)
+            for column, other in zip(columns, others, strict=True)
+        ):
+            raise _DifferError
+        return rebuild(node, [walk(child, [column[name] for column in columns]) for name, child in below])
+
+    try:
+        return walk(tree, rest)
+    except _DifferError:
+        return map_with_path(lambda _, *xs: f(*xs), tree, *rest)  # which says where
+
+
+class _DifferError(Exception):
+    """Trees differ somewhere."""
 
 
 def map_with_path(f: Callable[..., Any], tree: Any, *rest: Any) -> Any:

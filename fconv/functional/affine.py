@@ -6,6 +6,7 @@ from math import prod
 
 from fconv.arrays import Array, Shape
 from fconv.contraction import contract
+from fconv.engine.plans import Plan, convolution
 from fconv.functional.core import Definition, Thunks, differentiable, once
 from fconv.functional.reduction import accurate_sum
 
@@ -63,19 +64,44 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Definition:
     shape = (*x.shape[:-1], out_features)
     rows = prod(x.shape[:-1])
 
+    flat = x.reshape(rows, in_features)
+    plan = compiled_product(flat, weight)
+
     def value() -> Array:
-        y = contract("ni,oi->no", x.reshape(rows, in_features), weight).reshape(shape)
+        if plan is not None:
+            return plan.convolve(flat[..., None], weight[..., None], bias).reshape(shape)
+        y = contract("ni,oi->no", flat, weight).reshape(shape)
         return y if bias is None else y + bias
 
+    def x_gradient(g: Array) -> Array:
+        if plan is not None:
+            return plan.input_gradient(g[..., None], weight[..., None]).reshape(x.shape)
+        return contract("no,oi->ni", g, weight).reshape(x.shape)
+
+    def weight_gradient(g: Array) -> Array:
+        if plan is not None:
+            return plan.weight_gradient(g[..., None], flat[..., None], weight[..., None])[..., 0]
+        return contract("no,ni->oi", g, flat)
+
     def pullback(g: Array) -> Thunks:
-        flat = g.reshape(rows, out_features)
+        g = g.reshape(rows, out_features)
         return {
-            "x": lambda: contract("no,oi->ni", flat, weight).reshape(x.shape),
-            "weight": lambda: contract("no,ni->oi", flat, x.reshape(rows, in_features)),
-            "bias": lambda: accurate_sum(flat, 0),
+            "x": lambda: x_gradient(g),
+            "weight": lambda: weight_gradient(g),
+            "bias": lambda: accurate_sum(g, 0),
         }
 
     return shape, once(value), pullback
+
+
+def compiled_product(x: Array, weight: Array) -> Plan | None:
+    """Plan ``x @ weight.T`` as a convolution of single pixels where kernels are compiled.
+
+    The threads of BLAS wait for their next product by spinning, and take the processor from those of
+    compiled kernels: a network with both pays for it in every layer.
+    """
+    _, plan = convolution("linear", 1, x[..., None], weight[..., None], None, 1, 0, 1, 1, "auto")
+    return plan if plan.engine == "compiled" else None
 
 
 @differentiable("x1", "x2", "weight", "bias")

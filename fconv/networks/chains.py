@@ -118,8 +118,8 @@ def chain(title: str, members: Members) -> Layer:
         first = next((i for i, wanted in enumerate(trained) if wanted), count)
 
         def pull(g: Any, input_grad: bool = True) -> tuple[Params, Any]:
-            grads = [no_gradient(part) for part in parts]
             last = 0 if input_grad else first
+            grads = [no_gradient(part) if i < last else None for i, part in enumerate(parts)]
             for i in range(count - 1, last - 1, -1):
                 with located(*steps[i]):
                     grads[i], g = pullbacks[i](g, input_grad or i > first)

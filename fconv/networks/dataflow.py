@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from fconv import trees
 from fconv.arrays import Array, describe
+from fconv.functional.one_pass import in_one_pass
 from fconv.layer import Layer, Params, has_trained, located, no_gradient
 
 
@@ -117,7 +121,9 @@ class Dataflow:
                     each = (dx,) if len(node.sources) == 1 else dx
                     for source, part in zip(node.sources, each, strict=True):
                         _add(totals, source, part)
-            whole = {name: dparams.get(name, no_gradient(part)) for name, part in parts.items()}
+            whole = {
+                name: dparams[name] if name in dparams else no_gradient(part) for name, part in parts.items()
+            }
             if not input_grad:
                 return whole, None
             dx = {name: totals[name] for name in self.inputs}
@@ -136,4 +142,7 @@ class Dataflow:
 
 
 def _add(totals: dict[str, Any], name: str, part: Any) -> None:
-    totals[name] = trees.add(totals[name], part) if name in totals else part
+    if name in totals and isinstance(part, np.ndarray) and isinstance(totals[name], np.ndarray):
+        totals[name] = in_one_pass(operator.add, totals[name], part)
+    else:
+        totals[name] = trees.add(totals[name], part) if name in totals else part

@@ -91,17 +91,19 @@ class CompiledPasses:
 
     def _numbers(self, by_channel: Array) -> Array:
         """Lay one number a channel out as the kernels read it."""
-        with np.errstate(over="ignore"):
-            numbers = np.broadcast_to(by_channel, self._rows.channels).astype(self._dtype)
-        return np.tile(numbers, self._rows.row // self._rows.channels) if self._rows.columns else numbers
+        rows = self._rows
+        laid = np.empty((rows.row // rows.channels if rows.columns else 1, rows.channels), self._dtype)
+        laid[...] = by_channel
+        return laid.reshape(-1)
 
     def _summed(self, name: str, arrays: list[Array], *numbers: Array) -> Array:
-        laid = [self._numbers(each) for each in numbers]
         with np.errstate(invalid="ignore", over="ignore"):
+            laid = [self._numbers(each) for each in numbers]
             return _formula(name, self._dtype).sums([*arrays, *laid], self._rows)
 
     def _mapped(self, name: str, arrays: list[Array], *numbers: Array) -> Array:
         y = np.empty_like(arrays[0])
-        laid = [self._numbers(each) for each in numbers]
+        with np.errstate(over="ignore"):
+            laid = [self._numbers(each) for each in numbers]
         _formula(name, self._dtype).run_by_channel([*arrays, *laid], [y], self._rows)
         return from_order(y.reshape(self._laid), self._order)

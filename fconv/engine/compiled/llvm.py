@@ -395,9 +395,10 @@ def itemsize_of(dtype: str) -> int:
     return 4 if dtype == "float32" else 8
 
 
-def callable_at(address: int, arguments: int, result: bool = False) -> Any:
-    """Return compiled code as a function of integers that runs without the GIL."""
-    return ctypes.CFUNCTYPE(ctypes.c_int64 if result else None, *[ctypes.c_int64] * arguments)(address)
+def callable_at(address: int, arguments: str, result: bool = False) -> Any:
+    """Return compiled code as a function that runs without the GIL: of integers ("i") and bytes ("p")."""
+    kinds = [{"i": ctypes.c_int64, "p": ctypes.c_char_p}[kind] for kind in arguments]
+    return ctypes.CFUNCTYPE(ctypes.c_int64 if result else None, *kinds)(address)
 
 
 def _spread(f: Function, number: Value, lanes: int) -> Value:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
+import sys
 import threading
 from collections.abc import Sequence
 from functools import lru_cache
@@ -23,7 +25,7 @@ from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Value, ca
 # The mailbox has one cache line a field: who reads one is not slowed by who writes another.
 _FIELDS = ("busy", "job", "kernel", "arguments", "tasks", "next", "inside", "threads", "recalled")
 _PLACE = {name: 64 * i for i, name in enumerate(_FIELDS)}
-_SPINS = 1 << 14  # rounds before a worker sleeps
+_SPINS = 1 << 16  # rounds, some two milliseconds, before a worker sleeps
 _PATIENCE = 1 << 10  # rounds before a thread that waits lets others run
 
 
@@ -185,7 +187,7 @@ class Launch:
         self, kernel: int, arguments: Sequence[int], tasks: int, scratch: int = 0, keep: tuple[Any, ...] = ()
     ) -> None:
         self.kernel, self.tasks, self.scratch, self.keep = kernel, tasks, scratch, keep
-        self.arguments = np.array(arguments, np.int64)
+        self.arguments = struct.pack(f"{len(arguments)}q", *arguments)
 
 
 class Pool:
@@ -201,8 +203,8 @@ class Pool:
         _alone(module)
         _recall(module)
         serve, post, alone, recall = machine().compile(module)
-        self._serve, self._recall = callable_at(serve, 2), callable_at(recall, 1)
-        self._post, self._alone = callable_at(post, 5, result=True), callable_at(alone, 3)
+        self._serve, self._recall = callable_at(serve, "ii"), callable_at(recall, "i")
+        self._post, self._alone = callable_at(post, "iipii", result=True), callable_at(alone, "ipi")
         self.reset()
         threads.join_in(
             lambda worker: self._serve(self._address, worker), lambda: self._recall(self._address)
@@ -227,16 +229,14 @@ class Pool:
         *values : int
             Those that come after them.
         """
-        arguments = launch.arguments.copy()
-        given = [x.__array_interface__["data"][0] for x in arrays]
-        arguments[: len(given) + len(values)] = (*given, *values)
+        given = [*map(address, arrays), *values]
+        place = struct.pack(f"{len(given)}q", *given) + launch.arguments[8 * len(given) :]
         wanted = threads.rouse(launch.tasks)
         memory = None
         if launch.scratch:
             memory = scratch.take(launch.scratch * wanted)
             base = address(memory)
-            arguments[-1] = base + -base % 64
-        place = address(arguments)
+            place = place[:-8] + struct.pack("q", base + -base % 64)
         if wanted == 1 or self._post(self._address, launch.kernel, place, launch.tasks, wanted):
             self._alone(launch.kernel, place, launch.tasks)
         if memory is not None:
@@ -290,9 +290,27 @@ class Scratch(threading.local):
 scratch = Scratch()
 
 
+def _data_place() -> int | None:
+    """Find where an array object holds its data's address, which `__array_interface__` takes 2 us to say."""
+    if sys.implementation.name != "cpython":
+        return None
+    memory = np.empty(8, np.uint8)
+    views = (memory, memory[3:], memory[5:])
+    known = [(id(x), x.__array_interface__["data"][0]) for x in views]
+    for place in (16, 32):  # behind the head of an object, which is larger without the GIL
+        if all(ctypes.c_size_t.from_address(x + place).value == data for x, data in known):
+            return place
+    return None
+
+
+_PLACE_OF_DATA = _data_place()
+
+
 def address(x: np.ndarray[Any, Any]) -> int:
     """Return where the first entry of an array lies."""
-    return x.__array_interface__["data"][0]
+    if _PLACE_OF_DATA is None:
+        return x.__array_interface__["data"][0]
+    return ctypes.c_size_t.from_address(id(x) + _PLACE_OF_DATA).value
 
 
 def aligned(size: int) -> int:
