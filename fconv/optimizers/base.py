@@ -207,8 +207,27 @@ def leafwise(
             kept_on.append({**own, **changed})
             return narrowed(p, dtype)
 
+        def plainly_moved(p: Any, g: Any, own: Any) -> Array:
+            """Move what mostly comes, with the fewest checks."""
+            if g is None:
+                kept_on.append(own)
+                return p
+            if not (_plain(p) and type(g) is np.ndarray and g.dtype == p.dtype and g.shape == p.shape):
+                raise _UnusualError
+            if type(own) is not dict or own.keys() != keys or any(own[a].dtype != p.dtype for a in arrays):
+                raise _UnusualError
+            own = {**own, "step": own["step"] + 1}
+            p, changed = in_one_pass(p, g, own) or update(p, g, own)
+            kept_on.append({**own, **changed})
+            return p
+
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            new = _mapped(name, moved, params, filled(params, grads), state["leaves"])
+            full = filled(params, grads)
+            try:
+                new = trees.map(plainly_moved, params, full, state["leaves"])
+            except (_UnusualError, ValueError):  # the walk with paths serves it, or says what is wrong where
+                kept_on.clear()
+                new = _mapped(name, moved, params, full, state["leaves"])
         following = iter(kept_on)  # in the same order
         leaves = trees.map(lambda _: next(following), params)
         return new, {"step": state["step"] + 1, "leaves": leaves}
@@ -216,8 +235,20 @@ def leafwise(
     return Optimizer(init, step, name, lr=lambda state: rate(name, lr, state["step"]))
 
 
+class _UnusualError(Exception):
+    """A parameter is no plain array of float32 or float64, or does not fit its gradient."""
+
+
+def _plain(p: Any) -> bool:
+    return type(p) is np.ndarray and p.ndim > 0 and p.dtype.char in "fd" and p.dtype.isnative
+
+
 def filled(params: Any, grads: Any) -> Any:
     """Put None for each parameter of a layer whose whole gradient is None."""
+    if type(params) is dict and type(grads) is dict and grads.keys() == params.keys() and params:
+        return {key: filled(params[key], g) for key, g in grads.items()}
+    if is_array(grads):
+        return grads
     if grads is None:
         return trees.map(lambda _: None, params)
     ours, theirs = dict(trees.children(params) or ()), dict(trees.children(grads) or ())
