@@ -99,7 +99,12 @@ def from_state_dict(params: Any, state_dict: Mapping[str, Any], *, strict: bool 
       misshapen: weight: expected (2,), got (3,)
     """
     if not isinstance(state_dict, (Mapping, tuple, list)):
-        raise TypeError(f"from_state_dict: expected a state dict, got {describe(state_dict)}")
+        hint = (
+            "; write from_state_dict(params, fconv.load(path))"
+            if isinstance(state_dict, (str, bytes))
+            else ""
+        )
+        raise TypeError(f"from_state_dict: expected a state dict, got {describe(state_dict)}{hint}")
     ours = flattened("from_state_dict", params)
     if _is_flat(params) and not _is_flat(state_dict):
         raise TypeError(

@@ -25,6 +25,7 @@ from fconv.constructors import Constructed, constructor
 from fconv.functional.one_pass import apply_formula, formulas_serve, traced
 from fconv.options import nonnegative
 from fconv.schedules import Schedule
+from fconv.unpacking import changed_places
 
 if TYPE_CHECKING:
     from fconv.engine.compiled.formulas import Formula
@@ -105,9 +106,9 @@ def as_optimizer(where: str, value: Any) -> Optimizer:
             )
         return value
     what = " ".join(filter(None, [type(value).__name__, getattr(value, "__name__", "")]))
-    hint = (
-        "; was it meant to be called?" if callable(value) and not callable(getattr(value, "apply", 0)) else ""
-    )
+    hint = "; was it meant to be called?" if callable(value) else ""
+    if callable(getattr(value, "apply", None)):
+        hint = "; the network and the loss come before the optimizer"
     raise TypeError(f"{where}: expected an optimizer, got {what}{hint}")
 
 
@@ -208,7 +209,7 @@ def leafwise(
             return narrowed(p, dtype)
 
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            new = _mapped(name, moved, params, filled(params, grads), state["leaves"])
+            new = _mapped(name, moved, params, filled(name, params, grads), state["leaves"])
         following = iter(kept_on)  # in the same order
         leaves = trees.map(lambda _: next(following), params)
         return new, {"step": state["step"] + 1, "leaves": leaves}
@@ -216,14 +217,29 @@ def leafwise(
     return Optimizer(init, step, name, lr=lambda state: rate(name, lr, state["step"]))
 
 
-def filled(params: Any, grads: Any) -> Any:
-    """Put None for each parameter of a layer whose whole gradient is None."""
+def filled(name: str, params: Any, grads: Any) -> Any:
+    """Put None for each parameter of a layer whose whole gradient is None.
+
+    Raises
+    ------
+    ValueError
+        The two have changed places.
+    """
+    if changed_places(params, grads):
+        raise ValueError(
+            f"{name}.step: the first argument is the gradient of the second; "
+            f"write opt.step(params, grads, state)"
+        )
+    return _filled(params, grads)
+
+
+def _filled(params: Any, grads: Any) -> Any:
     if grads is None:
         return trees.map(lambda _: None, params)
     ours, theirs = dict(trees.children(params) or ()), dict(trees.children(grads) or ())
     if not ours or ours.keys() != theirs.keys():
         return grads  # a leaf; or the walk over both says what differs
-    return trees.rebuild(grads, [filled(ours[name], g) for name, g in theirs.items()])
+    return trees.rebuild(grads, [_filled(ours[name], g) for name, g in theirs.items()])
 
 
 _LEAST = 1 << 14  # entries; below, NumPy's own passes cost less than a launch, and give the same bits
@@ -301,7 +317,7 @@ def map_gradients(name: str, f: Callable[..., Any], params: Any, grads: Any, *re
             check_gradient(name, path, p, g)
         return f(native(g), *others) if g is not None else None
 
-    return _mapped(name, apply, params, filled(params, grads), *rest)
+    return _mapped(name, apply, params, filled(name, params, grads), *rest)
 
 
 def _mapped(name: str, f: Callable[..., Any], params: Any, grads: Any, *rest: Any) -> Any:
