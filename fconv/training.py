@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -84,6 +85,7 @@ def value_and_grad(
     net = as_layer("value_and_grad", net)
     loss = as_loss("value_and_grad", loss)
 
+    _warn_of_two_normalizations(net, loss)
     patterns = None if trainable is None else as_patterns("value_and_grad: trainable", trainable)
     if not isinstance(outputs, bool):
         raise TypeError(f"value_and_grad: expected outputs to be True or False, got {outputs!r}")
@@ -143,6 +145,29 @@ def value_and_grad(
         return (value, grads, refreshed, output) if outputs else (value, grads, refreshed)
 
     return unpacked(explained("value_and_grad(net, loss)", function))
+
+
+_TAKES_LOGITS = {
+    "cross_entropy": ("softmax", "or write log_softmax and nll_loss()"),
+    "binary_cross_entropy_with_logits": ("sigmoid", "or write bce_loss()"),
+}
+
+
+def _warn_of_two_normalizations(net: Layer, loss: Any) -> None:
+    """Warn of a network that ends in what its loss does too: it trains, but slowly and to a worse end."""
+    twice, instead = _TAKES_LOGITS.get(getattr(loss, "name", ""), ("", ""))
+    last, place = net, net.name
+    while last.name == "compose":  # the last layer of a graph need not be its output
+        try:
+            last = last[-1]
+        except IndexError:
+            return
+        place = f"the last layer of {net.name}"
+    if twice and last.name == twice:
+        warnings.warn(
+            f"value_and_grad: {place} is {twice}, and {loss.name} takes logits; leave {twice} out, {instead}",
+            stacklevel=3,
+        )
 
 
 def _origin(net: Layer, x: Any, y: Any) -> str:

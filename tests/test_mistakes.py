@@ -301,6 +301,24 @@ def test_a_forgotten_flatten_is_named_at_init_and_by_the_loss():
         channels_last.init(KEY, X.shape)
 
 
+def test_a_softmax_before_cross_entropy_is_doubted():
+    body = fc.compose(fc.flatten(), fc.linear(3))
+    with pytest.warns(
+        UserWarning, match="the last layer of compose is softmax, and cross_entropy takes logits; leave"
+    ):
+        fc.value_and_grad(fc.compose(body, fc.compose(fc.softmax(1))), fc.cross_entropy_loss())
+    with pytest.warns(
+        UserWarning, match=r"is sigmoid, and .*with_logits takes logits; .* or write bce_loss\(\)"
+    ):
+        fc.value_and_grad(fc.compose(body, fc.sigmoid()), fc.bce_with_logits_loss())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fc.value_and_grad(fc.compose(body, fc.softmax(1)), fc.mse_loss())
+        fc.value_and_grad(fc.compose(body, fc.log_softmax(1)), fc.nll_loss())
+        fc.value_and_grad(fc.compose(fc.softmax(1), body), fc.cross_entropy_loss())
+        fc.value_and_grad(fc.compose(), fc.cross_entropy_loss())
+
+
 def test_lost_running_statistics_are_told():
     params = PARAMS
     for _ in range(2):
