@@ -53,7 +53,9 @@ class Optimizer(Constructed):
         it, under torch.optim's names.
     step : callable
         ``step(params, grads, state) -> (params, state)``. A leaf whose gradient is None is
-        left alone, and so is all that is kept for it. Nothing is mutated.
+        left alone, and so is all that is kept for it. Nothing is mutated. Gradients in the place of
+        the parameters are refused where that is certain: where they are the arrays that
+        `value_and_grad` returned, or hold None for a running statistic.
     name : str
         What error messages call it.
     loss_scale : callable, optional
