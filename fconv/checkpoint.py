@@ -77,7 +77,7 @@ def save(path: str | os.PathLike[str], tree: Any, metadata: Mapping[str, str] | 
     >>> load(path)
     {'layers': ({'weight': array([1., 1.])}, ()), 'step': 3}
     """
-    _check_path("save", path, "; write save(path, tree)")
+    check_path("save", path, "; write save(path, tree)")
     room = format_of("save", path)
     structure, arrays = encode(tree)
     texts = dict(metadata or {})
@@ -90,7 +90,8 @@ def save(path: str | os.PathLike[str], tree: Any, metadata: Mapping[str, str] | 
     room.write(path, arrays, texts)
 
 
-def _check_path(who: str, path: Any, hint: str = "") -> None:
+def check_path(who: str, path: Any, hint: str = "") -> None:
+    """Require a path: text or path-like."""
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"{who}: expected a path, got {describe(path)}{hint}")
 
@@ -136,7 +137,7 @@ def load(path: str | os.PathLike[str], *, mmap: bool = True, strict: bool = Fals
     OSError
         The file cannot be read.
     """
-    _check_path("load", path)
+    check_path("load", path)
     arrays, texts = format_read("load", path)[1].read(path, mmap=mmap, strict=strict)
     if _STRUCTURE not in texts:
         return arrays

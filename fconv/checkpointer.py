@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fconv import locks
-from fconv.checkpoint import load, save
+from fconv.checkpoint import check_path, load, save
 from fconv.files import make_folder, remove_leftovers
 from fconv.formats import extension
 from fconv.options import whole
@@ -73,6 +73,7 @@ class Checkpointer:
         keep_every: int | None = None,
         suffix: str = ".safetensors",
     ) -> None:
+        check_path("Checkpointer", directory)
         self._folder = os.path.abspath(os.fspath(directory))
         self._keep = whole("Checkpointer", "keep", keep, least=1)
         self._every = whole("Checkpointer", "every", every, least=1)

@@ -15,12 +15,13 @@ from fconv.checkpoint import save
 from fconv.checkpointer import Checkpointer
 from fconv.data.batches import batches
 from fconv.files import make_folder
-from fconv.layer import Layer
+from fconv.layer import Layer, as_layer
 from fconv.loss import loss_forward
+from fconv.losses import as_loss
 from fconv.metrics import RunningMean
 from fconv.optimizers import Optimizer
 from fconv.options import whole
-from fconv.training import TrainState, train_state, train_step
+from fconv.training import TrainState, check_optimizer, train_state, train_step
 
 History: TypeAlias = dict[str, list[Any]]
 Metrics: TypeAlias = Mapping[str, Callable[[Any, Any], Any]] | Sequence[Callable[[Any, Any], Any]]
@@ -104,6 +105,9 @@ def fit(
     >>> state.step, history["loss"][-1] < 1e-3
     (80, True)
     """
+    net, loss = as_layer("fit", net), as_loss("fit", loss)
+    check_optimizer("fit", opt)
+    random.check_key("fit", key)
     (x, target), count = _pair("the training data", train)
     if valid is not None:
         _pair("valid", valid)
@@ -176,6 +180,12 @@ def _pair(what: str, data: Any) -> tuple[tuple[Any, Any], int]:
 
 
 def _named(metrics: Metrics | None) -> dict[str, Callable[[Any, Any], Any]]:
+    if callable(metrics) or isinstance(metrics, str):
+        given = getattr(metrics, "__name__", metrics)
+        raise TypeError(
+            f"fit: expected metrics to be functions in a list or dict, got {given}; "
+            f"write metrics=[fconv.metrics.accuracy]"
+        )
     if metrics is None or isinstance(metrics, Mapping):
         found = dict(metrics or {})
     else:

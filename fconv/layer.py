@@ -331,7 +331,7 @@ def as_layer(where: str, value: Any) -> Layer:
             hint = "; the network comes first, then the loss" if len(missing) == 2 else ""
         elif isinstance(value, (list, tuple)) and all(isinstance(each, Layer) for each in value):
             hint = "; write compose(*layers)"
-        elif trees.children(value) is not None:
+        elif value is not None and trees.children(value) is not None:
             hint = f" of {len(value)} entries, such as parameters; the network stands here"
         lacks = "" if hint or len(missing) == 4 else f", which lacks {', '.join(missing)}"
         raise TypeError(f"{where}: expected a layer, got {describe(value)}{hint}{lacks}")

@@ -142,6 +142,24 @@ def _summed(
     return Loss(apply, vjp, forward, name, **given)
 
 
+def _placed(place: str, loss: Any) -> Loss:
+    """Let the errors of a loss begin with its place."""
+
+    def explained(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(y: Any, target: Any, *g: Any) -> Any:
+            try:
+                return function(y, target, *g)
+            except (ValueError, TypeError) as error:
+                missing = "the target has no such entry: " if target is None else ""
+                error.args = (f"{place}: {missing}{error}",)
+                raise
+
+        return call
+
+    forward = explained(lambda y, target: loss_forward(loss, y, target))
+    return Loss(explained(loss.apply), explained(loss.vjp), forward, getattr(loss, "name", "loss"))
+
+
 @constructor
 def weighted_sum(*terms: tuple[float, Any]) -> Loss:
     """Add losses of one output, each with its weight: what ``a + 0.5 * b`` makes.
@@ -212,7 +230,7 @@ def losses_by_name(losses: Mapping[str, tuple[float, Any]]) -> Loss:
             raise TypeError(f"{title}: expected (weight, loss) for the output {name!r}, got {describe(pair)}")
         known[name] = (
             _weight(title, f"the weight of {name!r}", pair[0]),
-            as_loss(f"{title}[{name}]", pair[1]),
+            _placed(f"{title}[{name}]", as_loss(f"{title}[{name}]", pair[1])),
         )
 
     def parts(y: Any, target: Any) -> list[tuple[float, Any, Any, Any]]:

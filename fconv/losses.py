@@ -63,10 +63,16 @@ def as_loss(where: str, value: Any) -> Loss:
     hint = f"; write fconv.{made}()" if made else "; was it meant to be called?" if callable(value) else ""
     if functions and not isinstance(value, type):
         hint = f"; the network comes first: {where}(net, loss)"
+    elif callable(getattr(value, "step", None)):
+        hint = "; the loss comes before the optimizer"
     elif isinstance(value, type) and not made:
         hint = f"; write {name}()"
     kind = (
-        "a" if not hasattr(value, "__name__") else "the class" if isinstance(value, type) else "the function"
+        f"a{'n' * (name[0] in 'AEIO')}"
+        if not hasattr(value, "__name__")
+        else "the class"
+        if isinstance(value, type)
+        else "the function"
     )
     raise TypeError(f"{where}: expected a loss with apply and vjp, got {kind} {name}{hint}")
 

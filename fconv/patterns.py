@@ -24,7 +24,8 @@ def as_patterns(where: str, patterns: Any) -> tuple[str, ...]:
     ('head.*',)
     """
     found = (patterns,) if isinstance(patterns, str) else patterns
-    if not isinstance(found, (tuple, list, set, frozenset)) or not all(isinstance(p, str) for p in found):
+    several = isinstance(found, (tuple, list, set, frozenset))
+    if not several or not found or not all(isinstance(p, str) for p in found):
         raise TypeError(
             f'{where}: expected a pattern over dotted names such as "head.*", or several, got {patterns!r}'
         )

@@ -240,6 +240,7 @@ def normal(
     >>> bool(abs(x.mean() - 2) < 0.1 and abs(x.std() - 3) < 0.1)
     True
     """
+    check_key("random.normal", key)
     kind = floating_dtype("random.normal", dtype)
     if std < 0:
         raise ValueError(f"random.normal: expected a standard deviation of 0 or more, got {std}")

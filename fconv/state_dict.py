@@ -12,6 +12,7 @@ from fconv.arrays import Array, asnumpy, describe, is_array, library_of, native
 from fconv.text import listed
 
 _SINCE_0_4_1 = "num_batches_tracked"
+_FEW = 4  # entries of a layer that a message lists one by one
 
 
 def to_state_dict(params: Any) -> dict[str, Array]:
@@ -99,7 +100,12 @@ def from_state_dict(params: Any, state_dict: Mapping[str, Any], *, strict: bool 
       misshapen: weight: expected (2,), got (3,)
     """
     if not isinstance(state_dict, (Mapping, tuple, list)):
-        raise TypeError(f"from_state_dict: expected a state dict, got {describe(state_dict)}")
+        hint = (
+            "; write from_state_dict(params, fconv.load(path))"
+            if isinstance(state_dict, (str, bytes))
+            else ""
+        )
+        raise TypeError(f"from_state_dict: expected a state dict, got {describe(state_dict)}{hint}")
     ours = flattened("from_state_dict", params)
     if _is_flat(params) and not _is_flat(state_dict):
         raise TypeError(
@@ -112,12 +118,10 @@ def from_state_dict(params: Any, state_dict: Mapping[str, Any], *, strict: bool 
             f"fconv.find_state_dict finds the one inside a checkpoint"
         )
     theirs = flattened("from_state_dict", dict(state_dict) if isinstance(state_dict, Mapping) else state_dict)
-    missing = [
-        f"{name} {leaf.shape}"
-        for name, leaf in ours.items()
-        if name not in theirs and name.rpartition(".")[2] != _SINCE_0_4_1
-    ]
-    unexpected = [f"{name} {tuple(leaf.shape)}" for name, leaf in theirs.items() if name not in ours]
+    missing, missing_parts = _folded(
+        [name for name in ours if name not in theirs and name.rpartition(".")[2] != _SINCE_0_4_1], ours
+    )
+    unexpected, unexpected_parts = _folded([name for name in theirs if name not in ours], theirs)
     misshapen = [
         f"{name}: expected {leaf.shape}, got {tuple(theirs[name].shape)}"
         for name, leaf in ours.items()
@@ -131,8 +135,11 @@ def from_state_dict(params: Any, state_dict: Mapping[str, Any], *, strict: bool 
     found = {"misshapen": misshapen, "of another kind": unfit}
     if strict:
         found = {"missing": missing, "unexpected": unexpected, **found}
-    if any(found.values()):
-        lines = [f"  {what}: {'; '.join(entries)}" for what, entries in found.items() if entries]
+    if any(found.values()) or (strict and (missing_parts or unexpected_parts)):
+        lines = [f"  {what}: {listed(entries, separator='; ')}" for what, entries in found.items() if entries]
+        if strict:
+            lines += [f"  {part}.*: {count} missing" for part, count in missing_parts.items()]
+            lines += [f"  {part}.*: {count} unexpected" for part, count in unexpected_parts.items()]
         if theirs and all(name.startswith("module.") for name in theirs):
             lines.append('  every name begins with "module.", which fconv.rename can take away')
         raise ValueError("\n".join(["from_state_dict: the state dict does not fit:", *lines]))
@@ -142,6 +149,35 @@ def from_state_dict(params: Any, state_dict: Mapping[str, Any], *, strict: bool 
         return _like(theirs[name], leaf) if name in theirs else leaf
 
     return trees.map_with_path(value, params)
+
+
+def _folded(names: list[str], every: Mapping[str, Any]) -> tuple[list[str], dict[str, int]]:
+    """Count the names by layer where all that a layer holds is among them, and there is much of it.
+
+    Returns
+    -------
+    (list of str, dict)
+        The other names with their shapes, and the count by the layer's name.
+    """
+    among = set(names)
+    counts: dict[str, int] = {}
+    kept: dict[str, bool] = {}
+    for name in every:
+        parts = name.split(".")
+        for end in range(1, len(parts)):
+            part = ".".join(parts[:end])
+            counts[part] = counts.get(part, 0) + (name in among)
+            kept[part] = kept.get(part, True) and (name in among or parts[-1] == _SINCE_0_4_1)
+    rest, folded = [], {}
+    for name in names:
+        parts = name.split(".")
+        above = [".".join(parts[:end]) for end in range(1, len(parts))]
+        whole = [part for part in above if kept[part] and counts[part] > _FEW]
+        if whole:
+            folded[whole[0]] = counts[whole[0]]
+        else:
+            rest.append(f"{name} {tuple(every[name].shape)}")
+    return rest, folded
 
 
 def _is_flat(tree: Any) -> bool:

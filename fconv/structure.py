@@ -44,7 +44,8 @@ def _encode(node: Any, path: trees.Path, arrays: dict[str, Array]) -> Any:
         return {"array": _collect(node, place if path else "array", arrays)}
     below = _children(node)
     if below is None:
-        raise TypeError(f"save: {place or 'the tree'} cannot be stored: {describe(node)}")
+        hint = "; write save(path, params)" if hasattr(node, "out_shape") else ""
+        raise TypeError(f"save: {place or 'the tree'} cannot be stored: {describe(node)}{hint}")
     items = [_encode(child, (*path, str(name)), arrays) for name, child in below]
     names = [name for name, _ in below]
     if isinstance(node, dict):

@@ -20,7 +20,7 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def listed(names: Collection[Any], most: int = 20) -> str:
+def listed(names: Collection[Any], most: int = 20, separator: str = ", ") -> str:
     """Join names, and count those beyond `most`.
 
     Examples
@@ -29,4 +29,4 @@ def listed(names: Collection[Any], most: int = 20) -> str:
     'a, b, c and 2 more'
     """
     more = len(names) - most
-    return ", ".join(map(str, islice(names, most))) + (f" and {more:,} more" if more > 0 else "")
+    return separator.join(map(str, islice(names, most))) + (f" and {more:,} more" if more > 0 else "")

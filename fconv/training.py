@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 
 from fconv import random, trees
 from fconv.arguments import explained
-from fconv.arrays import Array, Shape, is_array, widened
+from fconv.arrays import Array, Shape, describe, is_array, widened
 from fconv.freezing import partly_trained
 from fconv.layer import Layer, Params, as_layer
 from fconv.loss import Loss, loss_forward
@@ -19,7 +20,7 @@ from fconv.networks.wiring import placed
 from fconv.optimizers import Optimizer
 from fconv.optimizers.base import as_optimizer
 from fconv.patterns import as_patterns, matched, names_of
-from fconv.unpacking import unpacked
+from fconv.unpacking import note_gradient, unpacked
 
 
 def value_and_grad(
@@ -84,7 +85,10 @@ def value_and_grad(
     net = as_layer("value_and_grad", net)
     loss = as_loss("value_and_grad", loss)
 
+    _warn_of_two_normalizations(net, loss)
     patterns = None if trainable is None else as_patterns("value_and_grad: trainable", trainable)
+    if not isinstance(outputs, bool):
+        raise TypeError(f"value_and_grad: expected outputs to be True or False, got {outputs!r}")
     asked = (wrt,) if isinstance(wrt, str) else tuple(wrt)
     if not asked or not set(asked) <= {"params", "x"}:
         raise ValueError(f'value_and_grad: expected wrt to be "params", "x" or ("params", "x"), got {wrt!r}')
@@ -136,10 +140,34 @@ def value_and_grad(
                     loss_pullback(), narrow,
                 )  # fmt: skip
                 found["params"], found["x"] = pullback(g, input_grad="x" in asked)
+        note_gradient(params, found["params"])
         grads = found[asked[0]] if isinstance(wrt, str) else tuple(found[each] for each in asked)
         return (value, grads, refreshed, output) if outputs else (value, grads, refreshed)
 
     return unpacked(explained("value_and_grad(net, loss)", function))
+
+
+_TAKES_LOGITS = {
+    "cross_entropy": ("softmax", "or write log_softmax and nll_loss()"),
+    "binary_cross_entropy_with_logits": ("sigmoid", "or write bce_loss()"),
+}
+
+
+def _warn_of_two_normalizations(net: Layer, loss: Any) -> None:
+    """Warn of a network that ends in what its loss does too: it trains, but slowly and to a worse end."""
+    twice, instead = _TAKES_LOGITS.get(getattr(loss, "name", ""), ("", ""))
+    last, place = net, net.name
+    while last.name == "compose":  # the last layer of a graph need not be its output
+        try:
+            last = last[-1]
+        except IndexError:
+            return
+        place = f"the last layer of {net.name}"
+    if twice and last.name == twice:
+        warnings.warn(
+            f"value_and_grad: {place} is {twice}, and {loss.name} takes logits; leave {twice} out, {instead}",
+            stacklevel=3,
+        )
 
 
 def _origin(net: Layer, x: Any, y: Any) -> str:
@@ -216,14 +244,15 @@ def train_state(net: Layer, opt: Optimizer, key: Array, shape: Shape, dtype: Any
     >>> train_state(linear(2), sgd(0.1), random.key(0), (8, 4)).step
     0
     """
-    _check_optimizer("train_state", opt)
+    check_optimizer("train_state", opt)
     random.check_key("train_state", key)
     init_key, run_key = random.split(key)
     params = as_layer("train_state", net).init(init_key, shape, dtype)
     return TrainState(params, opt.init(params), run_key, 0)
 
 
-def _check_optimizer(name: str, opt: Any) -> None:
+def check_optimizer(name: str, opt: Any) -> None:
+    """Require an optimizer, `mixed_precision` included."""
     if getattr(opt, "loss_scale", None) is None:  # which stands outermost, and so here
         as_optimizer(name, opt)
 
@@ -274,12 +303,18 @@ def train_step(
     >>> state.step, sorted(metrics), metrics["lr"]
     (1, ['loss', 'lr'], 0.1)
     """
+    loss = as_loss("train_step", loss)
+    check_optimizer("train_step", opt)
     loss_and_grad = value_and_grad(net, loss, trainable=trainable, outputs=True)
-    _check_optimizer("train_step", opt)
     measures = dict(metrics or {})
     scale_of, rate_of = getattr(opt, "loss_scale", None), getattr(opt, "lr", None)
 
     def step(state: TrainState, x: Any, target: Any) -> tuple[TrainState, dict[str, Any]]:
+        if not hasattr(state, "opt_state"):
+            raise TypeError(
+                f"train_step(net, loss, opt): expected a TrainState, got {describe(state)}; "
+                f"write state = train_state(net, opt, key, shape)"
+            )
         key = random.fold_in(state.key, state.step)
         scale = scale_of(state.opt_state) if scale_of is not None else None
         value, grads, params, y = loss_and_grad(state.params, x, target, key=key, scale=scale)

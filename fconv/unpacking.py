@@ -1,16 +1,19 @@
-"""Say which values were forgotten where several are unpacked into too few names."""
+"""What `value_and_grad` returns explains itself: unpacked into too few names, or stepped along in reverse."""
 
 from __future__ import annotations
 
 import dis
 import functools
 import sys
+import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
 _NAMES = ("loss", "grads", "params", "y")
 _UNPACK = dis.opmap.get("UNPACK_SEQUENCE")
+_GRADIENTS: dict[int, tuple[Any, Any]] = {}  # by the gradient's id: weak references to it and its parameter
 
 
 class Values(tuple[Any, ...]):
@@ -54,3 +57,31 @@ def _targets(frame: FrameType) -> int | None:
     if _UNPACK is None or not 0 <= at < len(code) - 1 or code[at] != _UNPACK:
         return None
     return code[at + 1]
+
+
+def note_gradient(params: Any, grads: Any) -> None:
+    """Remember, while both live, that `grads` is the gradient of `params`: the first arrays stand for all."""
+    p, g = _first(params, grads)
+    number = id(g)
+    with suppress(TypeError):  # a NumPy scalar takes no weak reference
+        _GRADIENTS[number] = weakref.ref(g, lambda _: _GRADIENTS.pop(number, None)), weakref.ref(p)
+
+
+def changed_places(params: Any, grads: Any) -> bool:
+    """Tell whether the first argument is a gradient that was noted, and the second its parameters."""
+    p, g = _first(params, grads)
+    gradient, parameter = _GRADIENTS.get(id(p), (None, None))
+    return gradient is not None and gradient() is p and parameter() is g
+
+
+def _first(params: Any, grads: Any) -> tuple[Any, Any]:
+    """Return the first parameter that has a gradient, and it; (None, None) where there is none."""
+    if isinstance(params, dict) and isinstance(grads, dict):
+        params, grads = params.values(), grads.values()
+    elif not (isinstance(params, (tuple, list)) and isinstance(grads, (tuple, list))):
+        return params, grads
+    for a, b in zip(params, grads, strict=False):
+        found = (None, None) if a is None or b is None else _first(a, b)
+        if found[0] is not None:
+            return found
+    return None, None

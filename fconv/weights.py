@@ -123,7 +123,7 @@ _ARRAYS, _OTHERS = 1, 2
 def _flattened(tree: Any, kinds: dict[int, int]) -> Any:
     """Make a state dict of every part that holds arrays alone, as our own nested parameters do."""
     held = kinds.get(id(tree), 0)
-    if held == _ARRAYS:
+    if held == _ARRAYS and not (isinstance(tree, dict) and any(map(_is_dotted, tree.values()))):
         return {name or "array": leaf for name, leaf in leaves_of(tree)}
     items = parts_of(tree) if held else None
     if items is None:
@@ -132,6 +132,15 @@ def _flattened(tree: Any, kinds: dict[int, int]) -> Any:
     if len(found) < len(items):
         raise ValueError(f"two parts have one name among {listed(found)}")
     return found
+
+
+def _is_dotted(tree: Any) -> bool:
+    """Tell a state dict of PyTorch's, as in ``{"params": state_dict}``, from a part of nested parameters."""
+    return (
+        isinstance(tree, dict)
+        and all(map(is_array, tree.values()))
+        and any("." in str(name) for name in tree)
+    )
 
 
 def _kinds_of(tree: Any, known: dict[int, int]) -> int:

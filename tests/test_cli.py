@@ -53,7 +53,7 @@ def test_an_unknown_command_is_a_usage_error(run):
 
 def test_errors_are_one_line_of_bounded_length():
     text = one_line(ValueError("a:\n  missing: b\n  unexpected: " + "c" * 3000))
-    assert text.startswith("a: missing: b unexpected: ccc")
+    assert text.startswith("a: missing: b; unexpected: ccc")
     assert "\n" not in text
     assert len(text) < 1200
 

@@ -120,7 +120,8 @@ LAYERS = {
     "models.mobilenet_v2()": None, "models.unet(width=4)": (2, 1, 16, 16), "models.dncnn(layers=3)": (1, 1, 6, 6),
     "models.espcn()": (1, 3, 5, 5), "models.fsrcnn()": (1, 1, 5, 5), "models.srresnet(blocks=1, width=4)": (1, 3, 4, 4),
     "models.noise2noise()": (1, 3, 4, 4), "models.noise2noise_strided()": (1, 3, 4, 4),
-    "models.noise2noise_shallow()": (1, 3, 8, 8),
+    "models.noise2noise_shallow()": (1, 3, 8, 8), "models.noise2noise_unet()": None,
+    "models.srgan(blocks=1, width=4)": (1, 3, 5, 4), "models.srvgg(convs=1, width=4)": (1, 3, 5, 4),
 }  # fmt: skip
 OTHERS = [
     *(f"fc.{name}_loss()" for name in (

@@ -67,8 +67,25 @@ def four_values():
     _loss, _grads, _params, _y = GRADIENT(PARAMS, X, T)
 
 
+BRANCHED = fc.graph({"a": (fc.relu(), "x"), "b": (fc.relu(), "a"), "sum": (fc.add(), "a", "b")})
+
+
+def fit(**options):
+    return fc.fit(
+        NET, fc.cross_entropy_loss(), OPT, (X, T), **{"epochs": 1, "key": KEY, "progress": False, **options}
+    )
+
+
 def step_with(opt):
-    return opt.step(GRADS, PARAMS, opt.init(PARAMS))
+    return opt.step(fc.trees.map(np.copy, GRADS), PARAMS, opt.init(PARAMS))
+
+
+def plain_step_with(opt):
+    """Step in reverse where no running statistics tell gradients from parameters."""
+    net = fc.compose(fc.flatten(), fc.linear(3))
+    params = net.init(KEY, X.shape)
+    _, grads, params = fc.value_and_grad(net, fc.cross_entropy_loss())(params, X, T)
+    return opt.step(grads, params, opt.init(params))
 
 
 # What was written, and the message; ~ stands for any part of it.
@@ -112,12 +129,13 @@ MISTAKES = [
     (lambda: fc.dropout(50), "dropout: expected a probability p from 0 to 1, got 50"),
     (lambda: fc.dropout(rate=0.5), "dropout: unexpected keyword argument 'rate'; write dropout(0.5)"),
     (lambda: fc.embedding(100, 8, 0), "embedding: too many positional arguments: expected (num_embeddings, embedding_dim), got 3; write embedding(100, 8, padding_idx=0)"),
-    (lambda: fc.upsample(2), "upsample: too many positional arguments: expected none, got 1; write upsample(size=2)"),
+    (lambda: fc.upsample(2), "upsample: too many positional arguments: expected none, got 1; write upsample(scale_factor=2)"),
     # Networks
     (lambda: fc.compose([fc.relu(), fc.relu()]), "compose[0]: expected a layer, got list; write compose(*layers)"),
     (lambda: fc.compose(fc.relu(), fc.relu), "compose[1]: expected a layer, got function relu; was it meant to be called?"),
     (lambda: fc.compose(Mine), "compose[0]: expected a layer, got the class Mine; write Mine()"),
     (lambda: fc.compose(fc.relu(), ReLU()), "compose[1]: expected a layer, got torch.nn.modules.activation.ReLU; fconv.from_torch(module) gives a network and its parameters"),
+    (lambda: fc.compose(fc.relu(), None), "compose[1]: expected a layer, got NoneType"),
     (lambda: fc.compose(F.relu), "compose[0]: expected a layer, got function relu; was it meant to be called?"),
     # Calls of networks
     (lambda: NET(PARAMS, X), "compose: a layer is not called: write net.apply(params, x)"),
@@ -182,6 +200,13 @@ MISTAKES = [
     (lambda: fc.sgd(0.1, momentum=150), "sgd: expected momentum from 0 to 1, got 150"),
     (lambda: step_with(fc.sgd(0.1)), "sgd.step: the first argument holds None, as gradients do; write opt.step(params, grads, state)"),
     (lambda: step_with(fc.clip_by_global_norm(fc.adam(), 1.0)), "clip_by_global_norm.step: the first argument holds None, as gradients do; write opt.step(params, grads, state)"),
+    *[
+        (lambda opt=opt: plain_step_with(opt), f"{name}.step: the first argument is the gradient of the second; write opt.step(params, grads, state)")
+        for name, opt in {
+            "sgd": fc.sgd(0.1, momentum=0.9), "adam": fc.adam(), "rmsprop": fc.ema(fc.rmsprop(), 0.9), "masked": fc.masked(fc.sgd(0.1), "1.*"),
+            "by_name": fc.by_name({"*": fc.sgd(0.1)}), "mixed_precision": fc.mixed_precision(fc.sgd(0.1)), "clip_by_global_norm": fc.clip_by_global_norm(fc.adam(), 1.0),
+        }.items()
+    ],
     (lambda: OPT.step(PARAMS, GRADS), "sgd.step: missing a required argument: 'state'; write sgd.step(params, grads, state)"),
     (lambda: OPT.step(), "sgd.step: missing a required argument: 'params'; write sgd.step(params, grads, state)"),
     (lambda: OPT.zero_grad(), "Optimizer has no attribute 'zero_grad': gradients are values, and nothing adds up"),
@@ -190,7 +215,42 @@ MISTAKES = [
     (lambda: fc.train_state(NET, OPT, X.shape, KEY), "train_state: expected a key made by ~, got tuple; the key comes before the shape"),
     (lambda: schedules.step(0.1, 30, 0.5), "step: too many positional arguments: expected (lr, step_size), got 3; write step(0.1, 30, gamma=0.5)"),
     (lambda: schedules.cosine(0.1, 10)(), "cosine(...): missing a required argument: 'count'; write cosine(...)(count)"),
+    (lambda: fc.train_step(NET, OPT, fc.mse_loss()), "train_step: expected a loss with apply and vjp, got an Optimizer; the loss comes before the optimizer"),
+    (lambda: fc.train_step(NET, fc.cross_entropy_loss(), OPT)(PARAMS, X, T), "train_step(net, loss, opt): expected a TrainState, got tuple; write state = train_state(net, opt, key, shape)"),
+    (lambda: fc.train_state(OPT, NET, KEY, X.shape), "train_state: expected an optimizer, got Layer; the network and the loss come before the optimizer"),
+    # Patterns and names
+    (lambda: fc.value_and_grad(NET, fc.mse_loss(), trainable="5.*")(PARAMS, X, T), "value_and_grad: trainable: the pattern '5.*' matches no parameter; the nearest names are ~"),
+    (lambda: fc.value_and_grad(NET, fc.mse_loss(), trainable=[]), 'value_and_grad: trainable: expected a pattern over dotted names such as "head.*", or several, got []'),
+    (lambda: fc.value_and_grad(NET, fc.mse_loss(), outputs="y"), "value_and_grad: expected outputs to be True or False, got 'y'"),
+    (lambda: fc.value_and_grad(NET, fc.mse_loss(), wrt="input"), "value_and_grad: expected wrt to be \"params\", \"x\" or (\"params\", \"x\"), got 'input'"),
+    (lambda: fc.by_name({"4.*": OPT, "head": OPT}).init(PARAMS), "by_name: the pattern 'head' matches no parameter; the nearest names are ~"),
+    (lambda: fc.by_name({"*": OPT, "4.*": OPT}).init(PARAMS), "by_name: no parameter is left for the pattern '4.*' after '*'; the first match counts: put the narrower pattern first"),
+    (lambda: fc.frozen("4.*", OPT).init(PARAMS), 'frozen: expected a pattern over dotted names such as "head.*", or several, got sgd(lr=0.1)'),
+    (lambda: fc.with_outputs(NET, []), 'with_outputs: expected names of layers, as ["features.8"], got []'),
+    (lambda: fc.with_outputs(NET, ["7"]), "with_outputs: there is no layer '7'; the nearest names are ~"),
+    (lambda: BRANCHED[1:3], "graph: the slice [1:3] leaves an input of 'b' open: 'a' lies outside it; fc.with_outputs(net, names) gives what a network computes on the way"),
+    (lambda: NET[7], "compose: expected a position below 5, got 7"),
+    (lambda: NET["7"], "compose: there is no layer '7'; the nearest names are ~"),
+    # Losses of several outputs
+    (lambda: fc.losses_by_name({"clas": (1.0, fc.mse_loss())}).apply({"class": X}, {}), "losses_by_name: the network has no output 'clas', which has a loss; the nearest names are 'class'"),
+    (lambda: fc.losses_by_name({"class": (1.0, fc.mse_loss())}).apply({"class": X}, {}), "losses_by_name[class]: the target has no such entry: mse_loss: target must be a NumPy or CuPy array, got NoneType"),
+    (lambda: fc.losses_by_name({"class": (1.0, fc.mse_loss())}).apply({"class": X}, {"class": X[:1]}), "losses_by_name[class]: mse_loss: expected a target of the input's shape (2, 3, 6, 6), got (1, 3, 6, 6)~"),
+    (lambda: fc.losses_by_name({"class": (1.0, fc.mse_loss())}).apply(X, X), "losses_by_name: expected a dict of the outputs class, got numpy array of float32 with shape (2, 3, 6, 6)"),
+    (lambda: fc.losses_by_name({"class": fc.mse_loss()}), "losses_by_name: expected (weight, loss) for the output 'class', got fconv.loss.Loss"),
+    (lambda: fc.losses_by_name({"class": (float("nan"), fc.mse_loss())}), "losses_by_name: expected the weight of 'class' of 0 or more, got nan"),
+    (lambda: -0.5 * fc.mse_loss(), "a loss: expected its factor of 0 or more, got -0.5"),
+    # Training loops and data
+    (lambda: fit(stop_early=2), "fit: stop_early needs validation data: give valid=(x, target), or leave stop_early out"),
+    (lambda: fit(metrics=fc.metrics.accuracy), "fit: expected metrics to be functions in a list or dict, got accuracy; write metrics=[fconv.metrics.accuracy]"),
+    (lambda: fit(key=0), "fit: expected a key made by ~, got int; write fconv.random.key(0)"),
+    (lambda: fit(checkpoint=3), "Checkpointer: expected a path, got int"),
+    (lambda: fc.fit(NET, OPT, fc.mse_loss(), (X, T), epochs=1, key=KEY), "fit: expected a loss with apply and vjp, got an Optimizer; the loss comes before the optimizer"),
+    (lambda: fc.fit(NET, fc.mse_loss(), OPT, X, T, epochs=1, key=KEY), "fit: expected the training data to be a pair (x, target), got numpy array of float32 with shape (2, 3, 6, 6)"),
+    (lambda: fc.data.train_test_split(X, T), "train_test_split: expected a key made by ~, got numpy array of float32 with shape (2, 3, 6, 6)"),
+    (lambda: fc.random.normal(0, (2,)), "random.normal: expected a key made by ~, got int; write fconv.random.key(0)"),
     # State dicts and files
+    (lambda: fc.from_state_dict(PARAMS, "net.pth"), "from_state_dict: expected a state dict, got str; write from_state_dict(params, fconv.load(path))"),
+    (lambda: fc.save("net.npz", NET), "save: the tree cannot be stored: fconv.layer.Layer; write save(path, params)"),
     (lambda: fc.from_state_dict(STATE_DICT, PARAMS), "from_state_dict: the first argument is a state dict, and the second is parameters; write from_state_dict(params, state_dict)"),
     (lambda: fc.to_state_dict(NET), "to_state_dict: the tree is no array but fconv.layer.Layer; write params = net.init(key, shape)"),
     (lambda: fc.to_onnx(PARAMS, NET, X.shape, "net.onnx"), "to_onnx: expected a layer, got tuple of 5 entries, such as parameters; the network stands here"),
@@ -201,7 +261,7 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("mistake", "message"), MISTAKES, ids=range(len(MISTAKES)))
 def test_a_mistake_says_what_to_write(mistake, message):
-    with pytest.raises((TypeError, ValueError, AttributeError)) as caught:
+    with pytest.raises((TypeError, ValueError, AttributeError, IndexError)) as caught:
         mistake()
     said = str(caught.value)
     pattern = ".*".join(map(re.escape, message.split("~")))
@@ -241,6 +301,24 @@ def test_a_forgotten_flatten_is_named_at_init_and_by_the_loss():
         channels_last.init(KEY, X.shape)
 
 
+def test_a_softmax_before_cross_entropy_is_doubted():
+    body = fc.compose(fc.flatten(), fc.linear(3))
+    with pytest.warns(
+        UserWarning, match="the last layer of compose is softmax, and cross_entropy takes logits; leave"
+    ):
+        fc.value_and_grad(fc.compose(body, fc.compose(fc.softmax(1))), fc.cross_entropy_loss())
+    with pytest.warns(
+        UserWarning, match=r"is sigmoid, and .*with_logits takes logits; .* or write bce_loss\(\)"
+    ):
+        fc.value_and_grad(fc.compose(body, fc.sigmoid()), fc.bce_with_logits_loss())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fc.value_and_grad(fc.compose(body, fc.softmax(1)), fc.mse_loss())
+        fc.value_and_grad(fc.compose(body, fc.log_softmax(1)), fc.nll_loss())
+        fc.value_and_grad(fc.compose(fc.softmax(1), body), fc.cross_entropy_loss())
+        fc.value_and_grad(fc.compose(), fc.cross_entropy_loss())
+
+
 def test_lost_running_statistics_are_told():
     params = PARAMS
     for _ in range(2):
@@ -269,6 +347,17 @@ def test_values_unpack_as_a_tuple_does():
     for a, b, c in [values]:
         assert a is loss
         assert (b, c) == (rest[0], rest[1]) or (b is rest[0] and c is rest[1])
+
+
+def test_only_a_gradient_and_its_own_parameters_are_told_to_change_places():
+    f = fc.value_and_grad(fc.linear(1), fc.mse_loss())
+    params = fc.linear(1).init(KEY, (2, 3))
+    x, target = X[:, :, 0, 0], X[:, :1, 0, 0]
+    _, first, _ = f(params, x, target)
+    _, second, _ = f(params, x, target)
+    OPT.step(first, second, OPT.init(first))  # gradients as parameters of their own
+    OPT.step(params, params, OPT.init(params))
+    OPT.step(fc.trees.map(np.copy, first), params, OPT.init(params))
 
 
 def test_what_is_like_a_layer_may_hold_anything_else():

@@ -41,6 +41,9 @@ PUBLISHED = {
     "noise2noise": (38_723, 8, (1, 3, 32, 32)),
     "noise2noise_strided": (3_073, 8, (1, 3, 32, 32)),
     "noise2noise_shallow": (5_955, 6, (1, 3, 32, 32)),
+    "noise2noise_unet": (991_203, 36, (1, 3, 256, 256)),
+    "srgan": (734_219, 93, (1, 3, 256, 256)),
+    "srvgg": (621_424, 53, (1, 3, 256, 256)),
 }
 
 # Some names and shapes of published state dicts, among them the first and the last.
@@ -64,6 +67,9 @@ ENTRIES = {
     "espcn": {"conv_1.weight": (64, 3, 5, 5), "conv_2.weight": (32, 64, 3, 3), "conv_3.weight": (27, 32, 3, 3)},
     "fsrcnn": {"first_part.1.weight": (56,), "mid_part.10.weight": (56, 12, 1, 1), "last_part.weight": (56, 1, 9, 9)},
     "srresnet": {"conv_input.weight": (64, 3, 9, 9), "residual.15.bn2.running_var": (64,), "bn_mid.weight": (64,), "upscale4x.3.weight": (256, 64, 3, 3)},
+    "srgan": {"block1.1.weight": (1,), "block6.bn2.running_var": (64,), "block8.1.conv.weight": (256, 64, 3, 3), "block8.2.bias": (3,)},
+    "srvgg": {"body.0.weight": (64, 3, 3, 3), "body.33.weight": (64,), "body.34.weight": (48, 64, 3, 3)},
+    "noise2noise_unet": {"enc_conv0.weight": (48, 3, 3, 3), "dec_conv4a.weight": (96, 144, 3, 3), "dec_conv1a.weight": (64, 99, 3, 3), "dec_conv1c.bias": (3,)},
     "noise2noise": {"0.weight": (32, 3, 3, 3), "8.weight": (3, 32, 3, 3)},
 }  # fmt: skip
 
@@ -95,6 +101,7 @@ def test_parameters_are_the_published_ones(name):
         (models.unet(n_classes=1, bilinear=True, bias=True), 3, 17_267_393),
         (models.resnet50(groups=32, width_per_group=4), 3, 25_028_904),  # resnext50_32x4d
         (models.resnet50(width_per_group=128), 3, 68_883_240),  # wide_resnet50_2
+        (models.srvgg(convs=32), 3, 1_213_296),  # realesr-general-x4v3
         (models.dncnn(3, layers=20), 3, 668_227),  # KAIR's blind network of colour pictures
     ],
 )
@@ -130,6 +137,12 @@ TINY = {
     "fsrcnn": (models.fsrcnn(2, d=4, s=3, m=1), (1, 1, 5, 4)),
     "srresnet": (models.srresnet(2, blocks=2, width=3), (1, 2, 5, 4)),
     "srresnet of single pictures": (models.srresnet(2, blocks=1, width=3, norm="instance"), (2, 2, 5, 4)),
+    "lenet of its own stages": (
+        models.lenet(3, stages=((2, 2),), kernel_size=3, padding=(1, 0), hidden=(4,)),
+        (1, 2, 8, 6),
+    ),
+    "srgan": (models.srgan(2, blocks=1, scale=2, width=3), (1, 2, 5, 4)),
+    "srvgg": (models.srvgg(2, convs=1, width=3, scale=2), (1, 2, 5, 4)),
     "noise2noise_strided": (models.noise2noise_strided(2), (1, 2, 8, 8)),
     "noise2noise_shallow": (models.noise2noise_shallow(2), (1, 2, 8, 4)),
 }
@@ -239,5 +252,16 @@ def test_options_that_cannot_be_are_refused_at_once(build, error, message):
 def test_a_published_state_dict_that_does_not_fit_is_refused_with_its_names():
     params = models.resnet20().init(KEY, (1, 3, 32, 32))
     prefixed = {f"module.{name}": p for name, p in fc.to_state_dict(params).items()}
-    with pytest.raises(ValueError, match=r"(?s)missing: conv1\.weight .*unexpected: module\.conv1\.weight"):
+    with pytest.raises(ValueError, match=r"does not fit") as caught:
         fc.from_state_dict(params, prefixed)
+    lines = str(caught.value).splitlines()
+    assert lines[1].startswith("  missing: conv1.weight (16, 3, 3, 3); bn1.weight (16,); ")
+    assert lines[2:] == [
+        *(f"  layer{i}.*: 30 missing" for i in (1, 2, 3)),
+        "  module.*: 116 unexpected",
+        '  every name begins with "module.", which fconv.rename can take away',
+    ]
+    more = {name.replace("layer1.2.", "layer1.3."): p for name, p in fc.to_state_dict(params).items()}
+    with pytest.raises(ValueError, match="does not fit") as caught:
+        fc.from_state_dict(params, more)
+    assert str(caught.value).splitlines()[1:] == ["  layer1.2.*: 10 missing", "  layer1.3.*: 12 unexpected"]

@@ -148,7 +148,12 @@ def test_a_grey_picture_stays_what_it_is_in_a_colour_network_that_changes_nothin
 @pytest.mark.parametrize(
     ("task", "name", "options", "channels"),
     [
-        ("denoising", "dncnn", {"channels": 3, "layers": 4, "width": 8, "batch_norm": True}, 3),
+        (
+            "denoising",
+            "dncnn",
+            {"channels": 3, "layers": 4, "width": 8, "batch_norm": True, "bias": "all"},
+            3,
+        ),
         ("denoising", "noise2noise", {"channels": 1}, 1),
         ("denoising", "noise2noise_strided", {"channels": 3}, 3),
         ("denoising", "noise2noise_shallow", {"channels": 3}, 3),

@@ -105,7 +105,8 @@ def one_line(error: BaseException) -> str:
     text = str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         text = f"{os.fspath(error.filename)}: {error.strerror.lower()}"
-    text = _FUNCTION.sub("", re.sub(r"\s*\n\s*", " ", text))
+    text = _FUNCTION.sub("", re.sub(r"(?<=:)\s*\n\s*", " ", text))
+    text = re.sub(r"\s*\n\s*", "; ", text)
     if len(text) > _LONGEST_ERROR:
         text = text[:_LONGEST_ERROR] + " ... (cut here; all of it: fconv --traceback ...)"
     return text

@@ -65,6 +65,8 @@ def convert(
     import fconv as fc
     from fconv.formats import extension
     from fconv.inspection import user_metadata
+    from fconv.models import MODELS
+    from fconv.vision.guessing import options_in
     from fconv.weights import cast, params_from, read_weights, renamed, selected
 
     to_onnx = os.path.splitext(target)[1].lower() == ".onnx"
@@ -94,8 +96,12 @@ def convert(
         kept = cast(kept, dtype)
     if to_onnx:
         assert model is not None
+        seen_shape = None
+        if model in MODELS and MODELS[model].task == "classification":
+            seen, seen_shape = options_in(model, kept, shape)
+            option = {**seen, **option}
         net, _, usual = network(model, option)
-        shape = shape or usual
+        shape = shape or seen_shape or usual
         if shape is None:
             raise click.UsageError(f"--shape is needed: {model} has no usual input shape")
         params = params_from(net, shape, kept, dtype or "float32")

@@ -66,7 +66,7 @@ def predict(
     import fconv as fc
     from fconv.models import MODELS
     from fconv.vision.classifying import class_names, most_likely, prepare, settings
-    from fconv.vision.guessing import classes_in
+    from fconv.vision.guessing import options_in
     from fconv.vision.images import read_image
     from fconv.weights import params_from, read_weights, renamed, without_wrapper
 
@@ -77,10 +77,12 @@ def predict(
         raise ValueError(f"predict: expected a classifier, got {model}, which is for {MODELS[model].task}")
     names = class_names(labels) if labels else None
     arrays = {} if weights is None else without_wrapper(renamed(read_weights(weights, entry).arrays, rename))
-    if model in MODELS and "num_classes" not in option and (classes := classes_in(arrays)):
-        option = {**option, "num_classes": classes}
+    usual = None
+    if model in MODELS:
+        seen, usual = options_in(model, arrays, shape)
+        option = {**seen, **option}
     found = network(model, option)
-    wanted_shape = shape or found.shape
+    wanted_shape = shape or usual or found.shape
     if wanted_shape is None:
         raise click.UsageError(f"--shape is needed: {model} has no usual input shape")
     if len(wanted_shape) != 4:

@@ -37,7 +37,8 @@ def _common(command: F) -> F:
 @click.option(
     "--model",
     metavar="NAME",
-    help="dncnn or noise2noise, seen in the weights where that is clear; or package.module:function.",
+    help="One that `fconv models` lists for denoising, seen in the weights where that is clear; "
+    "or package.module:function.",
 )
 @click.option(
     "--sigma", type=click.FloatRange(min=0), metavar="NUMBER",
@@ -84,7 +85,8 @@ def denoise(
 @click.option(
     "--model",
     metavar="NAME",
-    help="espcn, fsrcnn or srresnet, seen in the weights where that is clear; or package.module:function.",
+    help="One that `fconv models` lists for super-resolution, seen in the weights where that is clear; "
+    "or package.module:function.",
 )
 @click.option(
     "--colours", type=click.Choice(["ycbcr", "rgb"]),
@@ -161,7 +163,7 @@ def _network(
     except ValueError as error:
         raise ValueError(f"{weights}: {error}") from None
     net = guess.build()
-    return guess, net, params_from(net, (1, guess.channels, 64, 64), arrays)
+    return guess, net, params_from(net, (1, guess.channels, 64, 64), renamed(arrays, guess.renames))
 
 
 def _report(source: str, target: str, guess: Any, picture: Any) -> None:

@@ -45,6 +45,7 @@ def train_test_split(key: Array, *arrays: Array, test_size: float | int = 0.2) -
     (8, 2, True)
     """
     name = "train_test_split"
+    random.check_key(name, key)
     count = _length(name, arrays)
     if isinstance(test_size, float):
         share = number(name, "test_size", test_size, 0, above=True, most=1)

@@ -20,8 +20,8 @@ __all__ = ["channel_shuffle", "pixel_shuffle", "pixel_unshuffle", "upsample"]
 @constructor
 def upsample(
     *,
-    size: int | Sequence[int] | None = None,
     scale_factor: float | Sequence[float] | None = None,
+    size: int | Sequence[int] | None = None,
     mode: str = "nearest",
     align_corners: bool | None = None,
     recompute_scale_factor: bool | None = None,

@@ -14,9 +14,12 @@ from fconv.models.fsrcnn import fsrcnn
 from fconv.models.lenet import lenet
 from fconv.models.mobilenet import mobilenet_v2
 from fconv.models.noise2noise import noise2noise, noise2noise_shallow, noise2noise_strided
+from fconv.models.noise2noise_unet import noise2noise_unet
 from fconv.models.resnet import resnet18, resnet34, resnet50
 from fconv.models.resnet_cifar import resnet20, resnet32, resnet56
+from fconv.models.srgan import srgan
 from fconv.models.srresnet import srresnet
+from fconv.models.srvgg import srvgg
 from fconv.models.unet import unet
 from fconv.models.vgg import vgg11, vgg11_bn, vgg16, vgg16_bn
 
@@ -85,6 +88,10 @@ _LISTED = (
         "srresnet", srresnet, (1, 3, 64, 64), "super-resolution", "Ledig et al. 2017",
         "twtygqyy/pytorch-SRResNet",
     ),
+    Model("srgan", srgan, (1, 3, 64, 64), "super-resolution", "Ledig et al. 2017", "leftthomas/SRGAN"),
+    Model(
+        "srvgg", srvgg, (1, 3, 64, 64), "super-resolution", "Wang et al. 2021", "xinntao/Real-ESRGAN",
+    ),
     Model("noise2noise", noise2noise, _CIFAR, "denoising", _UPSAMPLING, "torch.nn.Sequential"),
     Model(
         "noise2noise_strided", noise2noise_strided, _CIFAR, "denoising", _UPSAMPLING,
@@ -93,6 +100,10 @@ _LISTED = (
     Model(
         "noise2noise_shallow", noise2noise_shallow, _CIFAR, "denoising",
         "Lehtinen et al. 2018; the auto-encoder report", "torch.nn.Sequential",
+    ),
+    Model(
+        "noise2noise_unet", noise2noise_unet, (1, 3, 256, 256), "denoising", "Lehtinen et al. 2018",
+        "the paper's table 2; joeylitalien/noise2noise-pytorch",
     ),
 )  # fmt: skip
 

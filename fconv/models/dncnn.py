@@ -10,7 +10,9 @@ from fconv.options import whole
 __all__ = ["dncnn"]
 
 
-def dncnn(channels: int = 1, *, layers: int = 17, batch_norm: bool = False, width: int = 64) -> Layer:
+def dncnn(
+    channels: int = 1, *, layers: int = 17, batch_norm: bool = False, width: int = 64, bias: str = "all"
+) -> Layer:
     """Estimate the noise of a picture by a chain of 3x3 convolutions, and subtract it.
 
     Parameters
@@ -25,6 +27,9 @@ def dncnn(channels: int = 1, *, layers: int = 17, batch_norm: bool = False, widt
         Published checkpoints have the normalisation merged into the convolutions, and need False.
     width : int
         Channels between the convolutions.
+    bias : {"all", "first", "none"}
+        Which convolutions have biases: "first" is cszn/DnCNN's training code in PyTorch, "none"
+        SaoYan/DnCNN-PyTorch, whose names both begin with ``dncnn.`` in the place of ``model.``.
 
     Returns
     -------
@@ -52,13 +57,16 @@ def dncnn(channels: int = 1, *, layers: int = 17, batch_norm: bool = False, widt
     """
     count = whole("dncnn", "layers", layers, 2)
     width = whole("dncnn", "width", width, 1)
-    chain = [conv2d(width, 3, padding=1), relu()]
+    if bias not in ("all", "first", "none"):
+        raise ValueError(f'dncnn: expected bias "all", "first" or "none", got {bias!r}')
+    chain = [conv2d(width, 3, padding=1, bias=bias != "none"), relu()]
     for _ in range(count - 2):
-        chain += [conv2d(width, 3, padding=1), *([_norm()] if batch_norm else []), relu()]
-    chain.append(conv2d(channels, 3, padding=1))
+        norm = [_norm(bias)] if batch_norm else []
+        chain += [conv2d(width, 3, padding=1, bias=bias == "all"), *norm, relu()]
+    chain.append(conv2d(channels, 3, padding=1, bias=bias == "all"))
     return graph({"model": (compose(*chain), "x"), "denoised": (subtract(stretch=False), "x", "model")})
 
 
-def _norm() -> Layer:
-    # KAIR's settings. They are not torch.nn's: its momentum weighs the newest batch with 0.9.
-    return batch_norm(eps=1e-4, momentum=0.9)
+def _norm(bias: str) -> Layer:
+    # KAIR's and cszn's settings. They are not torch.nn's: the momentum weighs the newest batch with 0.9.
+    return batch_norm() if bias == "none" else batch_norm(eps=1e-4, momentum=0.9 if bias == "all" else 0.95)

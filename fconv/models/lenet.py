@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fconv.layer import Layer
 from fconv.layers import conv2d, flatten, linear, max_pool2d, relu
 from fconv.networks import compose
@@ -9,7 +11,14 @@ from fconv.networks import compose
 __all__ = ["lenet"]
 
 
-def lenet(num_classes: int = 10) -> Layer:
+def lenet(
+    num_classes: int = 10,
+    *,
+    stages: Sequence[Sequence[int]] = ((6,), (16,)),
+    kernel_size: int = 5,
+    padding: int | Sequence[int] = 0,
+    hidden: Sequence[int] = (120, 84),
+) -> Layer:
     """Two convolutions and three affine layers, for digits and other small pictures.
 
     It is LeNet-5 in today's usual form, with rectified linear units and maxima over windows in the
@@ -19,6 +28,17 @@ def lenet(num_classes: int = 10) -> Layer:
     ----------
     num_classes : int
         Number of outputs.
+    stages : sequence of sequences of int
+        Channels of the convolutions before each halving: ``((3, 3), (6, 6))`` with kernels of 3 and
+        ``hidden=(30,)`` is the notebook's network, ``((32, 64),)`` and ``hidden=(128,)`` that of
+        PyTorch's MNIST example.
+    kernel_size : int
+        Of the convolutions.
+    padding : int or sequence of int
+        The same, or one for each, the last for all that follow: ``(2, 0)`` gives pictures of 28x28 the
+        paper's sizes.
+    hidden : sequence of int
+        Features between the affine layers.
 
     Returns
     -------
@@ -31,7 +51,7 @@ def lenet(num_classes: int = 10) -> Layer:
     Raises
     ------
     ValueError, TypeError
-        `num_classes` is no whole number of 1 or more; pictures that are too small, when it is used.
+        Options that cannot be, at once; pictures that are too small, when it is used.
 
     References
     ----------
@@ -42,9 +62,18 @@ def lenet(num_classes: int = 10) -> Layer:
     >>> lenet().out_shape((8, 1, 28, 28))
     (8, 10)
     """
-    return compose(
-        conv1=conv2d(6, 5), act1=relu(), pool1=max_pool2d(2),
-        conv2=conv2d(16, 5), act2=relu(), pool2=max_pool2d(2),
-        flatten=flatten(),
-        fc1=linear(120), act3=relu(), fc2=linear(84), act4=relu(), fc3=linear(num_classes),
-    )  # fmt: skip
+    around = tuple(padding) if isinstance(padding, Sequence) else (padding,)
+    layers: dict[str, Layer] = {}
+    count = 0
+    for i, stage in enumerate(stages, 1):
+        for channels in stage:
+            count += 1
+            layers[f"conv{count}"] = conv2d(
+                channels, kernel_size, padding=around[min(count, len(around)) - 1]
+            )
+            layers[f"act{count}"] = relu()
+        layers[f"pool{i}"] = max_pool2d(2)
+    layers["flatten"] = flatten()
+    for i, features in enumerate(hidden, 1):
+        layers |= {f"fc{i}": linear(features), f"act{count + i}": relu()}
+    return compose(**layers, **{f"fc{len(hidden) + 1}": linear(num_classes)})

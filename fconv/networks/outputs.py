@@ -8,7 +8,8 @@ from functools import reduce
 from typing import Any, NamedTuple
 
 from fconv import random, trees
-from fconv.arrays import Array, describe
+from fconv.arguments import shown
+from fconv.arrays import Array
 from fconv.constructors import constructor
 from fconv.layer import (
     Layer,
@@ -118,7 +119,7 @@ def with_outputs(net: Layer, names: str | Sequence[str]) -> Layer:
     net = as_layer("with_outputs", net)
     wanted = (names,) if isinstance(names, str) else names
     if not isinstance(wanted, (tuple, list)) or not wanted or not all(isinstance(n, str) for n in wanted):
-        raise TypeError(f"with_outputs: expected names of layers, got {describe(names)}")
+        raise TypeError(f'with_outputs: expected names of layers, as ["features.8"], got {shown(names)}')
     nodes, values, top = _expanded(net, wanted)
     inputs, lone = top.inputs, top.lone_input
     outputs = {name: values[name] for name in wanted}

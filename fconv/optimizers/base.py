@@ -25,6 +25,7 @@ from fconv.constructors import Constructed, constructor
 from fconv.functional.one_pass import apply_formula, formulas_serve, traced
 from fconv.options import nonnegative
 from fconv.schedules import Schedule
+from fconv.unpacking import changed_places
 
 if TYPE_CHECKING:
     from fconv.engine.compiled.formulas import Formula
@@ -52,7 +53,9 @@ class Optimizer(Constructed):
         it, under torch.optim's names.
     step : callable
         ``step(params, grads, state) -> (params, state)``. A leaf whose gradient is None is
-        left alone, and so is all that is kept for it. Nothing is mutated.
+        left alone, and so is all that is kept for it. Nothing is mutated. Gradients in the place of
+        the parameters are refused where that is certain: where they are the arrays that
+        `value_and_grad` returned, or hold None for a running statistic.
     name : str
         What error messages call it.
     loss_scale : callable, optional
@@ -105,9 +108,9 @@ def as_optimizer(where: str, value: Any) -> Optimizer:
             )
         return value
     what = " ".join(filter(None, [type(value).__name__, getattr(value, "__name__", "")]))
-    hint = (
-        "; was it meant to be called?" if callable(value) and not callable(getattr(value, "apply", 0)) else ""
-    )
+    hint = "; was it meant to be called?" if callable(value) else ""
+    if callable(getattr(value, "apply", None)):
+        hint = "; the network and the loss come before the optimizer"
     raise TypeError(f"{where}: expected an optimizer, got {what}{hint}")
 
 
@@ -222,7 +225,7 @@ def leafwise(
             return p
 
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            full = filled(params, grads)
+            full = filled(name, params, grads)
             try:
                 new = trees.map(plainly_moved, params, full, state["leaves"])
             except (_UnusualError, ValueError):  # the walk with paths serves it, or says what is wrong where
@@ -243,10 +246,25 @@ def _plain(p: Any) -> bool:
     return type(p) is np.ndarray and p.ndim > 0 and p.dtype.char in "fd" and p.dtype.isnative
 
 
-def filled(params: Any, grads: Any) -> Any:
-    """Put None for each parameter of a layer whose whole gradient is None."""
+def filled(name: str, params: Any, grads: Any) -> Any:
+    """Put None for each parameter of a layer whose whole gradient is None.
+
+    Raises
+    ------
+    ValueError
+        The two have changed places.
+    """
+    if changed_places(params, grads):
+        raise ValueError(
+            f"{name}.step: the first argument is the gradient of the second; "
+            f"write opt.step(params, grads, state)"
+        )
+    return _filled(params, grads)
+
+
+def _filled(params: Any, grads: Any) -> Any:
     if type(params) is dict and type(grads) is dict and grads.keys() == params.keys() and params:
-        return {key: filled(params[key], g) for key, g in grads.items()}
+        return {key: _filled(params[key], g) for key, g in grads.items()}
     if is_array(grads):
         return grads
     if grads is None:
@@ -254,7 +272,7 @@ def filled(params: Any, grads: Any) -> Any:
     ours, theirs = dict(trees.children(params) or ()), dict(trees.children(grads) or ())
     if not ours or ours.keys() != theirs.keys():
         return grads  # a leaf; or the walk over both says what differs
-    return trees.rebuild(grads, [filled(ours[name], g) for name, g in theirs.items()])
+    return trees.rebuild(grads, [_filled(ours[name], g) for name, g in theirs.items()])
 
 
 _LEAST = 1 << 14  # entries; below, NumPy's own passes cost less than a launch, and give the same bits
@@ -332,7 +350,7 @@ def map_gradients(name: str, f: Callable[..., Any], params: Any, grads: Any, *re
             check_gradient(name, path, p, g)
         return f(native(g), *others) if g is not None else None
 
-    return _mapped(name, apply, params, filled(params, grads), *rest)
+    return _mapped(name, apply, params, filled(name, params, grads), *rest)
 
 
 def _mapped(name: str, f: Callable[..., Any], params: Any, grads: Any, *rest: Any) -> Any:

@@ -167,7 +167,7 @@ def _grouped(name: str, groups: _Groups, others: Optimizer | None = None, *, res
     def step(params: Any, grads: Any, state: State) -> tuple[Any, State]:
         if not isinstance(state, dict) or len(state.get("optimizers", ())) != len(opts):
             raise ValueError(f"{name}: expected a state that its init gave, with step and optimizers")
-        grads, owner = filled(params, grads), owners(names_of(params))
+        grads, owner = filled(name, params, grads), owners(names_of(params))
         for path, _, g in trees.aligned(params, grads):
             if g is not None and ".".join(path) not in owner:
                 raise ValueError(

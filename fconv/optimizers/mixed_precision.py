@@ -103,7 +103,7 @@ def mixed_precision(
 
     def step(params: Any, grads: Any, state: State) -> tuple[Any, State]:
         scale, xp = state["scale"], xp_of(state["scale"])
-        params, grads = trees.map(native, params), filled(params, grads)
+        params, grads = trees.map(native, params), filled("mixed_precision", params, grads)
 
         def followed(p: Array, g: Array | None, m: Array) -> Array:
             if g is not None:

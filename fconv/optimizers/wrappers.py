@@ -247,7 +247,7 @@ def ema(opt: Optimizer, decay: float = 0.999) -> Optimizer:
 
     def step(params: Any, grads: Any, state: State) -> tuple[Any, State]:
         params, inner = opt.step(params, grads, state["optimizer"])
-        average = trees.map(averaged, params, filled(params, grads), state["average"])
+        average = trees.map(averaged, params, filled("ema", params, grads), state["average"])
         return params, {"step": state["step"] + 1, "average": average, "optimizer": inner}
 
     return Optimizer(init, step, "ema", lr=inner_rate(opt))

@@ -80,6 +80,39 @@ CASES = {
         partial(twins.SRResNet, 1, 3, "instance", 8),
         (2, 1, 9, 8),
     ),
+    "lenet of two convolutions a stage": (
+        partial(models.lenet, 7, stages=((3, 3), (6, 6)), kernel_size=3, hidden=(30,)),
+        partial(twins.lenet_of, ((3, 3), (6, 6)), 3, 0, (30,), 96, classes=7),
+        (3, 1, 28, 28),
+    ),
+    "lenet with padding": (
+        partial(models.lenet, padding=(2, 0)),
+        partial(twins.lenet_of, ((6,), (16,)), 5, (2, 0), (120, 84), 400),
+        (3, 1, 28, 28),
+    ),
+    "dncnn of fewer biases": (
+        partial(models.dncnn, layers=5, batch_norm=True, width=8, bias="first"),
+        partial(twins.DnCNN, 1, 5, True, 8, "first"),
+        (2, 1, 17, 14),
+    ),
+    "srgan": (
+        partial(models.srgan, blocks=2, width=16), partial(twins.SRGAN, blocks=2, width=16), (2, 3, 9, 8),
+    ),
+    "srgan that cuts off": (
+        partial(models.srgan, 1, blocks=2, scale=2, width=8, bias=False, output="clip"),
+        partial(twins.SRGAN, 1, 2, 2, 8, False, True),
+        (2, 1, 9, 8),
+    ),
+    "srvgg": (models.srvgg, twins.SRVGG, (2, 3, 9, 8)),
+    "srvgg of another factor": (
+        partial(models.srvgg, 1, convs=2, width=8, scale=3), partial(twins.SRVGG, 1, 2, 8, 3), (2, 1, 9, 8),
+    ),
+    "noise2noise_unet": (models.noise2noise_unet, twins.Noise2NoiseUNet, (2, 3, 32, 64)),
+    "noise2noise_unet of shared blocks": (
+        partial(models.noise2noise_unet, 1, shared=True),
+        partial(twins.Noise2NoiseShared, 1),
+        (2, 1, 64, 32),
+    ),
     "noise2noise": (models.noise2noise, twins.noise2noise, (2, 3, 32, 32)),
     "noise2noise_strided": (models.noise2noise_strided, twins.noise2noise_strided, (2, 3, 32, 32)),
     "noise2noise_shallow": (models.noise2noise_shallow, twins.noise2noise_shallow, (2, 3, 32, 32)),
