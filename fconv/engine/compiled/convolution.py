@@ -212,7 +212,7 @@ class CompiledConvolution:
         grouped = self._grouped(weight)
         laid = self.forward.lay(grouped)
         self.forward.run(_deep(x), grouped, laid, bias, y)
-        if laid is not None:
+        if laid is not None and laid is not grouped:
             scratch.give_back(laid)
         return y.reshape(self.geometry.out_shape) if y.ndim != len(self.geometry.out_shape) else y
 
@@ -236,7 +236,7 @@ class CompiledConvolution:
                 made = phase.output(g.dtype)
                 phase.run(_deep(g), turned, laid, None, made)
                 part[...] = made
-        if laid is not None:
+        if laid is not None and laid is not turned:
             scratch.give_back(laid)
         return dx.reshape(self.geometry.in_shape) if dx.ndim != len(self.geometry.in_shape) else dx
 

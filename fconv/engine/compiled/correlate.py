@@ -277,14 +277,26 @@ class Correlation:
     def lay(self, weight: Any) -> Any:
         """Lay filters (groups, outer, inner, D, H, W) in any order out as (blocks, taps, inner, width).
 
-        The result is scratch memory, to be given back.
+        The result is scratch memory, to be given back; or the weight itself, where it lies like that.
         """
         launch = self._launches.get(weight.strides)
         if launch is None:
+            if self._lies(weight):
+                return weight
             launch = self._launches[weight.strides] = self._lay(weight.shape[3:], *weight.strides)
         w = scratch.array(self.all_blocks * self.block_bytes // self.itemsize, weight.dtype)
         pool().run(launch, (w, weight))
         return w
+
+    def _lies(self, weight: Any) -> bool:
+        """Return whether one block has all output channels, which are neighbours, and the rest is in order."""
+        (_, outer, inner, *steps), row = weight.strides, self.width * self.itemsize
+        return (
+            (self.all_blocks, self.outer, outer, inner) == (1, self.width, self.itemsize, row)
+            and not self.elementwise
+            and [tap.place for tap in self.filters] == list(product(*map(range, weight.shape[3:])))
+            and dense(steps, weight.shape[3:], self.shape.inner * row)
+        )
 
     def _lay(self, kernel: Sequence[int], group: int, outer: int, inner: int, *steps: int) -> Launch:
         if self.elementwise:
