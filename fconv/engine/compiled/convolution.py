@@ -64,16 +64,13 @@ class Pass:
         else:
             self.direct = Correlation(shape, dtype, filters)
 
-    @property
-    def lays(self) -> bool:
+        self.lays = self.planes is None and self.heavy is None
         """Whether filters are laid out before."""
-        return self.planes is None and self.heavy is None
+        self._out_shape = (shape.images, shape.groups * shape.outer, *shape.out_size)
 
     def output(self, dtype: Any) -> Array:
         """Make an array for the output, in the memory order that is written fastest."""
-        s = self.shape
-        shape = (s.images, s.groups * s.outer, *s.out_size)
-        return np.empty(shape, dtype) if self.planes else _last(shape, dtype)
+        return np.empty(self._out_shape, dtype) if self.planes else _last(self._out_shape, dtype)
 
     def lay(self, weight: Array) -> Array | None:
         """Lay out a weight (groups, outer, inner, D, H, W), in any memory order, in scratch memory."""
@@ -187,6 +184,7 @@ class CompiledConvolution:
     def __init__(self, geometry: ConvGeometry, dtype: str, algorithm: str) -> None:
         w = geometry.windows
         self.geometry, self.dtype, self._wanted = geometry, dtype, algorithm
+        self._in_shape, self._out_shape = geometry.in_shape, geometry.out_shape
         kernel, stride, dilation = (_three(v, 1) for v in (w.kernel, w.stride, w.dilation))
         pads = _three([lo for lo, _ in w.padding], 0)
         in_size, out_size = _three(w.in_size, 1), _three(w.out_size, 1)
@@ -214,7 +212,7 @@ class CompiledConvolution:
         self.forward.run(_deep(x), grouped, laid, bias, y)
         if laid is not None and laid is not grouped:
             scratch.give_back(laid)
-        return y.reshape(self.geometry.out_shape) if y.ndim != len(self.geometry.out_shape) else y
+        return y.reshape(self._out_shape)
 
     def _grouped(self, weight: Array) -> Array:
         return _deep(weight).reshape(self.weight_shape)
@@ -238,7 +236,7 @@ class CompiledConvolution:
                 part[...] = made
         if laid is not None and laid is not turned:
             scratch.give_back(laid)
-        return dx.reshape(self.geometry.in_shape) if dx.ndim != len(self.geometry.in_shape) else dx
+        return dx.reshape(self._in_shape)
 
     def _planned(self) -> list[Phase]:
         """Divide the input positions by their remainder: each meets entries of its own."""

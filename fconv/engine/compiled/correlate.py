@@ -289,7 +289,7 @@ class Correlation:
         return w
 
     def _lies(self, weight: Any) -> bool:
-        """Return whether one block has all output channels, which are neighbours, and the rest is in order."""
+        """Return whether one block has all output channels, neighbours in memory, and the rest in order."""
         (_, outer, inner, *steps), row = weight.strides, self.width * self.itemsize
         return (
             (self.all_blocks, self.outer, outer, inner) == (1, self.width, self.itemsize, row)
