@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from functools import lru_cache
 from importlib import import_module
 from typing import Any, TypeAlias
 
@@ -241,7 +242,17 @@ def memory_order(x: Array) -> tuple[int, ...]:
     >>> memory_order(np.zeros((2, 3, 4)).transpose(0, 2, 1))
     (0, 2, 1)
     """
-    return tuple(sorted(range(x.ndim), key=lambda axis: (-abs(x.strides[axis]), axis)))
+    return _by_stride(x.strides)
+
+
+@lru_cache(maxsize=1024)
+def _by_stride(strides: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(range(len(strides)), key=lambda axis: (-abs(strides[axis]), axis)))
+
+
+@lru_cache(maxsize=1024)
+def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(range(len(order)), key=order.__getitem__))
 
 
 def from_order(laid: Array, order: Shape) -> Array:
@@ -252,7 +263,7 @@ def from_order(laid: Array, order: Shape) -> Array:
     >>> from_order(np.zeros((2, 3, 4)), (0, 2, 1)).shape
     (2, 4, 3)
     """
-    return laid.transpose(sorted(range(len(order)), key=order.__getitem__))
+    return laid.transpose(_inverse(tuple(order)))
 
 
 def full_like_order(x: Array, shape: Iterable[int], value: float | None = 0.0, dtype: Any = None) -> Array:

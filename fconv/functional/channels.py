@@ -147,12 +147,13 @@ def compiled_passes(x: Array) -> CompiledPasses | None:
     """Return compiled passes over an array (N, C, ...); None where there are none for it."""
     if x.ndim < 2 or not formulas_serve(x):
         return None
-    if not x.transpose(memory_order(x)).flags.c_contiguous:  # gaps are closed first
+    order = memory_order(x)
+    if not x.size or not (order[-1] == 1 or order[:2] == (0, 1)):
+        return None
+    if not x.transpose(order).flags.c_contiguous:  # gaps are closed first
         dense = full_like_order(x, x.shape, None)
         dense[...] = x
         x = dense
-    if layout_of(x, 1) is None:
-        return None
     from fconv.engine.compiled.channels import CompiledPasses
 
     return CompiledPasses(x)

@@ -16,7 +16,7 @@ from fconv.engine.compiled.heavy import HeavyCorrelation, HeavyWeights, serves
 from fconv.engine.compiled.llvm import INT, Module, machine
 from fconv.engine.compiled.packing import compiled_box
 from fconv.engine.compiled.planes import Planes
-from fconv.engine.compiled.pool import Fields, Launch, address, kernel_of, pool, scratch
+from fconv.engine.compiled.pool import BYTES, Fields, Launch, address, kernel_of, pool, scratch
 from fconv.engine.compiled.weights import WeightGradient
 from fconv.engine.compiled.winograd import PRODUCTS, Winograd
 from fconv.engine.winograd_matrices import STEP
@@ -108,7 +108,7 @@ def channels_last(x: Array, dtype: str) -> Array:
         rows, pieces,
         compiled_box(dtype),
     )  # fmt: skip
-    pool().run(Launch(_last_kernel(dtype), arguments, n * pieces), ())
+    pool().run(Launch(_last_kernel(dtype), arguments, n * pieces, cost=x.nbytes / BYTES), ())
     return out
 
 

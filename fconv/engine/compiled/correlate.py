@@ -19,7 +19,17 @@ import numpy as np
 from fconv.engine.compiled import packing
 from fconv.engine.compiled.llvm import POINTER, Module, itemsize_of, machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro, most_rows
-from fconv.engine.compiled.pool import Fields, Launch, address, aligned, kernel_of, pool, scratch
+from fconv.engine.compiled.pool import (
+    BYTES,
+    MULTIPLY_ADDS,
+    Fields,
+    Launch,
+    address,
+    aligned,
+    kernel_of,
+    pool,
+    scratch,
+)
 
 BOX_BYTES = 384 << 10
 """What the box of a task may take: with a block of filters it stays in the L2 cache."""
@@ -309,7 +319,8 @@ class Correlation:
             0, 0, group, outer, inner, self.outer, count, self.blocks, self.block_bytes,
             self.block_bytes // (count * row), self.width, address(table), length, runs,
         )  # fmt: skip
-        return Launch(_filter_kernel(self.dtype), arguments, self.all_blocks, keep=(table,))
+        cost = self.all_blocks * self.block_bytes / BYTES
+        return Launch(_filter_kernel(self.dtype), arguments, self.all_blocks, keep=(table,), cost=cost)
 
     def start(self, bias: Any, dtype: Any) -> Any:
         """Lay out what the sums begin with."""
@@ -357,7 +368,8 @@ class Correlation:
             ),
             packing.compiled_box(self.dtype) if packed else 0, size, 0,
         )  # fmt: skip
-        return Launch(_kernel(self.dtype, self.scattered), arguments, self.tasks, size, keep=keep)
+        cost = s.multiply_adds / MULTIPLY_ADDS
+        return Launch(_kernel(self.dtype, self.scattered), arguments, self.tasks, size, keep, cost)
 
     def _table(self, *pitch: int) -> tuple[Any, int, int, int]:
         """Return where the kernel's entries lie in the input and among the filters; rows of it join."""

@@ -18,7 +18,16 @@ from fconv.engine.compiled import packing
 from fconv.engine.compiled.correlate import Shape
 from fconv.engine.compiled.llvm import INT, Module, itemsize_of, machine
 from fconv.engine.compiled.micro import MICRO, contract, micro
-from fconv.engine.compiled.pool import Fields, Launch, address, aligned, kernel_of, pool, scratch
+from fconv.engine.compiled.pool import (
+    MULTIPLY_ADDS,
+    Fields,
+    Launch,
+    address,
+    aligned,
+    kernel_of,
+    pool,
+    scratch,
+)
 from fconv.engine.compiled.weights import BOX_BYTES, LONGEST_SUM, PARTS, WeightGradient
 
 FIELDS = (
@@ -160,4 +169,11 @@ class FewWeights:
             *micro(self.dtype, self.rows, self.vectors, (self.across,), elementwise=True), size_x,
             packing.compiled_planes(self.dtype, 1), size, 0,
         )  # fmt: skip
-        return Launch(_kernel(self.dtype), arguments, self.parts, size, keep=(table, taps, zeros))
+        return Launch(
+            _kernel(self.dtype),
+            arguments,
+            self.parts,
+            size,
+            (table, taps, zeros),
+            s.multiply_adds / MULTIPLY_ADDS,
+        )

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fconv.engine.compiled.llvm import INT, Function, Module, Value, machine
-from fconv.engine.compiled.pool import Launch, address, pool
+from fconv.engine.compiled.pool import BYTES, Launch, address, pool
 from fconv.engine.compiled.transcendental import Maths
 
 PIECE = 1 << 14
@@ -200,6 +200,8 @@ class Formula:
             self._constants = np.array([float(text) for text in graph.constants]).astype(dtype)
         self._count, self._by_channel = count, by_channel
         self._graph = (str(dtype), tuple(graph.nodes), outputs, count, by_channel)
+        # Nanoseconds an entry, about: bytes that come and go, and what computes.
+        self._work = (count + len(outputs)) * dtype.itemsize / BYTES / 2 + len(graph.nodes) / 8
         self._kernels: dict[tuple[bool, bool], int] = {}
 
     def run(self, inputs: Sequence[Flat], outputs: Sequence[Flat]) -> None:
@@ -238,7 +240,7 @@ class Formula:
                 kernel = self._kernels[columns, summed] = _kernel(*self._graph, columns, summed)
             rest = (address(self._constants), size, row, per_task, channels)
             arguments = [0] * (len(inputs) + len(outputs)) + [*rest]
-            launch = Launch(kernel, arguments, -(-size // (row * per_task)))
+            launch = Launch(kernel, arguments, -(-size // (row * per_task)), cost=size * self._work)
             pool().run(launch, (*inputs, *outputs))
 
 

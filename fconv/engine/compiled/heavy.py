@@ -18,7 +18,7 @@ from fconv.engine.compiled import packing
 from fconv.engine.compiled.correlate import Shape, filter_table, vectors_for
 from fconv.engine.compiled.llvm import Module, Numbers, itemsize_of, machine
 from fconv.engine.compiled.micro import MICRO, PAIR, contract, even, micro, most_rows
-from fconv.engine.compiled.pool import Fields, Launch, address, aligned, kernel_of, pool, scratch
+from fconv.engine.compiled.pool import BYTES, Fields, Launch, address, aligned, kernel_of, pool, scratch
 from fconv.engine.compiled.weights import in_c_order
 
 LEAST_BYTES = 768 << 10
@@ -82,7 +82,8 @@ class Blocked:
         launch = self._launches.get(x.strides)
         if launch is None:
             arguments = (0, 0, *x.strides, *self._fixed, packing.compiled_box(self._dtype))
-            launch = Launch(_block_kernel(self._dtype), arguments, self._images * self._blocks)
+            cost = self.bytes * self._blocks / BYTES
+            launch = Launch(_block_kernel(self._dtype), arguments, self._images * self._blocks, cost=cost)
             self._launches[x.strides] = launch
         to = scratch.array(self.count, x.dtype)
         pool().run(launch, (x, to))

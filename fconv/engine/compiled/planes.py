@@ -17,7 +17,7 @@ from fconv.engine.compiled import packing
 from fconv.engine.compiled.correlate import BOX_BYTES, LEAST_TASKS, Shape
 from fconv.engine.compiled.llvm import Module, itemsize_of, machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro
-from fconv.engine.compiled.pool import Fields, Launch, address, aligned, kernel_of, pool
+from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, address, aligned, kernel_of, pool
 
 FIELDS = (
     "x", "w", "start", "y", "x_image", "x_channel", "x_d", "x_h", "x_w", "y_image", "y_channel", "y_d", "y_h",
@@ -119,4 +119,5 @@ class Planes:
             *micro(self.dtype, self.rows, self.vectors, (s.outer,), start_by_row=True),
             packing.compiled_planes(self.dtype, s.step[2]), size, 0,
         )  # fmt: skip
-        return Launch(_kernel(self.dtype), arguments, self.tasks, size)
+        cost = s.multiply_adds / MULTIPLY_ADDS
+        return Launch(_kernel(self.dtype), arguments, self.tasks, size, cost=cost)

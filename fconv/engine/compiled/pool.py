@@ -9,6 +9,7 @@ between.
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import struct
 import sys
@@ -26,6 +27,9 @@ from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Value, ca
 _FIELDS = ("busy", "job", "kernel", "arguments", "tasks", "next", "inside", "threads", "recalled")
 _PLACE = {name: 64 * i for i, name in enumerate(_FIELDS)}
 _SPINS = 1 << 16  # rounds, some two milliseconds, before a worker sleeps
+_LEAST_COST = 8000  # nanoseconds; a launch on two threads and the wait for both take five
+MULTIPLY_ADDS, BYTES = 30, 5
+"""Multiplications and copied bytes that a thread does in a nanosecond, about."""
 _PATIENCE = 1 << 10  # rounds before a thread that waits lets others run
 
 
@@ -179,14 +183,18 @@ class Launch:
         Bytes of scratch memory that a thread needs, a multiple of 64.
     keep : tuple
         What the arguments hold addresses of.
+    cost : float
+        About how many nanoseconds one thread takes; other threads are not asked for a few microseconds.
     """
 
-    __slots__ = ("arguments", "keep", "kernel", "scratch", "tasks")
+    __slots__ = ("arguments", "keep", "kernel", "scratch", "tasks", "threads")
 
     def __init__(
-        self, kernel: int, arguments: Sequence[int], tasks: int, scratch: int = 0, keep: tuple[Any, ...] = ()
-    ) -> None:
+        self, kernel: int, arguments: Sequence[int], tasks: int, scratch: int = 0, keep: tuple[Any, ...] = (),
+        cost: float = math.inf,
+    ) -> None:  # fmt: skip
         self.kernel, self.tasks, self.scratch, self.keep = kernel, tasks, scratch, keep
+        self.threads = tasks if cost > _LEAST_COST else 1
         self.arguments = struct.pack(f"{len(arguments)}q", *arguments)
 
 
@@ -235,7 +243,7 @@ class Pool:
             given = [_ADDRESS.from_address(id(x) + _PLACE_OF_DATA).value for x in arrays]
         given += values
         place = struct.pack(f"{len(given)}q", *given) + launch.arguments[8 * len(given) :]
-        wanted = threads.rouse(launch.tasks)
+        wanted = threads.rouse(launch.threads)
         memory = None
         if launch.scratch:
             memory = scratch.take(launch.scratch * wanted)

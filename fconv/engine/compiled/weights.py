@@ -20,7 +20,17 @@ from fconv.engine.compiled import packing
 from fconv.engine.compiled.correlate import Shape, dense, vectors_for
 from fconv.engine.compiled.llvm import INT, POINTER, Module, Number, Numbers, itemsize_of, machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro, most_rows
-from fconv.engine.compiled.pool import Fields, Launch, address, aligned, kernel_of, pool, scratch
+from fconv.engine.compiled.pool import (
+    BYTES,
+    MULTIPLY_ADDS,
+    Fields,
+    Launch,
+    address,
+    aligned,
+    kernel_of,
+    pool,
+    scratch,
+)
 
 BOX_BYTES = 192 << 10
 """What the boxes of x and of g may take, each."""
@@ -265,7 +275,8 @@ class WeightGradient:
             size_x, box if pack_x else 0, box if pack_g else 0, size, 0,
         )  # fmt: skip
         kernel = _kernel(self.dtype, self.turned)
-        return Launch(kernel, arguments, self.parts * self.shares, size, keep=(table, taps, zeros))
+        cost, keep = s.multiply_adds / MULTIPLY_ADDS, (table, taps, zeros)
+        return Launch(kernel, arguments, self.parts * self.shares, size, keep, cost)
 
     def _finished(self, sums: Any, like: Any) -> Any:
         s = self.shape
@@ -325,7 +336,8 @@ def _finish(
         0, 0, part_bytes, parts, outer, inner, outer * shape.outer, shape.inner, shape.outer, blocks, taps,
         pieces, width, address(table),
     )  # fmt: skip
-    return Launch(_finish_kernel(dtype), arguments, shape.groups * blocks * pieces, keep=(table,))
+    tasks, cost = shape.groups * blocks * pieces, parts * shape.groups * len(places) * line / BYTES
+    return Launch(_finish_kernel(dtype), arguments, tasks, keep=(table,), cost=cost)
 
 
 def in_c_order(strides: Sequence[int], shape: Sequence[int], item: int) -> bool:

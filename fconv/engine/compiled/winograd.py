@@ -24,7 +24,17 @@ from fconv.engine.compiled import packing
 from fconv.engine.compiled.correlate import Correlation, Shape
 from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Numbers, Value, itemsize_of, machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro, most_rows
-from fconv.engine.compiled.pool import Fields, Launch, address, aligned, kernel_of, pool, scratch
+from fconv.engine.compiled.pool import (
+    BYTES,
+    MULTIPLY_ADDS,
+    Fields,
+    Launch,
+    address,
+    aligned,
+    kernel_of,
+    pool,
+    scratch,
+)
 from fconv.engine.compiled.weights import into_weight
 from fconv.engine.winograd_matrices import FILTER, IN, OUT, SIDE, STEP
 
@@ -355,13 +365,14 @@ class Winograd:
             _filter_transform(self.dtype),
             (0, 0, self.blocks, s.inner, pieces, self.width),
             self.blocks * pieces,
+            cost=self.part / BYTES,
         )
 
     @cached_property
     def _sums(self) -> Launch:
         pieces = max(1, min(8, self.shape.inner // 4))
         arguments = (0, 0, self.shape.inner, self.outer_row, pieces)
-        return Launch(_back(self.dtype), arguments, pieces)
+        return Launch(_back(self.dtype), arguments, pieces, cost=self.part / BYTES)
 
     def transformed(self, laid: Any) -> Any:
         """Transform filters that `Correlation.lay` laid out."""
@@ -395,7 +406,8 @@ class Winograd:
             *micro(self.dtype, rows, self.vectors, (length, rest)), packing.compiled_box(self.dtype),
             self.size, 0,
         )  # fmt: skip
-        launch = Launch(compile(self.dtype), arguments, tasks, self.size, keep=(table, zeros))
+        cost = self.total * PRODUCTS * s.inner * s.outer / MULTIPLY_ADDS
+        launch = Launch(compile(self.dtype), arguments, tasks, self.size, (table, zeros), cost)
         self._launches[key] = launch
         return launch
 
