@@ -124,10 +124,10 @@ def test_unasked_input_gradients_are_not_computed(monkeypatch):
     calls = []
     original = PLAN.input_gradient
     monkeypatch.setattr(PLAN, "input_gradient", lambda *a: calls.append(1) or original(*a))
-    net = fc.compose(fc.relu(), fc.conv2d(2, 3), fc.relu(), fc.conv2d(2, 3), fc.flatten(), fc.linear(1))
+    net = fc.compose(fc.relu(), fc.conv2d(2, 3), fc.relu(), fc.conv2d(2, 3))
     x = np.ones((1, 1, 6, 6), np.float32)
     params = net.init(KEY, x.shape)
-    fc.value_and_grad(net, fc.mse_loss())(params, x, np.ones((1, 1), np.float32))
+    fc.value_and_grad(net, fc.mse_loss())(params, x, np.ones((1, 2, 2, 2), np.float32))
     assert len(calls) == 1
 
 
