@@ -82,7 +82,8 @@ def step(case, weights, layout, dropout, dtype):
 def inference(case, weights, layout):
     x = laid(device.there(case.pictures()), layout)
     net = in_fconv(case.network, dropout=0.0)
-    params = device.there(fc.from_state_dict(net.init(fc.random.key(1), case.shape), weights))
+    params = fc.from_state_dict(net.init(fc.random.key(1), case.shape), weights)
+    net, params = fc.for_inference(net, device.there(params))  # as who only infers would
     return device.finished(lambda: (net.apply(params, x),))
 
 
