@@ -13,7 +13,7 @@ distribution.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf, log, nan, sqrt
 from typing import Any
 
@@ -118,6 +118,21 @@ class Maths(Numbers):
         if self.vector == self.wide:
             return a
         return self.f.value(f"fpext {self.vector} {a.name} to {self.wide}", self.wide)
+
+    def narrowed(self, a: Value) -> Value:
+        """Convert from float64."""
+        if self.vector == self.wide:
+            return a
+        return self.f.value(f"fptrunc {self.wide} {a.name} to {self.vector}", self.vector)
+
+    def across(self, a: Value, combined: Callable[[Value, Value], Value]) -> Value:
+        """Combine the lanes of a vector, wide or not, always in the same order; return it in all lanes."""
+        half = self.lanes // 2
+        while half:
+            places = ", ".join(f"i32 {lane ^ half}" for lane in range(self.lanes))
+            text = f"shufflevector {a.type} {a.name}, {a.type} {a.name}, <{self.lanes} x i32> <{places}>"
+            a, half = combined(a, self.f.value(text, a.type)), half // 2
+        return a
 
     def put_sum(self, a: Value, address: Value) -> None:
         """Store the sum of the numbers of a widened vector."""
