@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from fconv.arrays import Array, Shape
 from fconv.functional.core import Definition, differentiable, once
 from fconv.options import whole
+from fconv.threads import run
 
 __all__ = [
     "channel_shuffle",
@@ -14,6 +17,9 @@ __all__ = [
     "pixel_unshuffle",
     "pixel_unshuffle_vjp",
 ]
+
+_LEAST = 1 << 18
+"""Entries that threads gain by."""
 
 
 def shuffled_shape(shape: Shape, upscale_factor: int) -> Shape:
@@ -65,7 +71,7 @@ def _to_space(x: Array, r: int, shape: Shape) -> Array:
     *leading, c, h, w = x.shape
     n = len(leading)
     apart = x.reshape(*leading, c // r**2, r, r, h, w)
-    return apart.transpose(*range(n + 1), n + 3, n + 1, n + 4, n + 2).reshape(shape)
+    return _copied(apart.transpose(*range(n + 1), n + 3, n + 1, n + 4, n + 2), shape)
 
 
 def _to_channels(x: Array, r: int, shape: Shape) -> Array:
@@ -73,7 +79,22 @@ def _to_channels(x: Array, r: int, shape: Shape) -> Array:
     *leading, c, h, w = x.shape
     n = len(leading)
     apart = x.reshape(*leading, c, h // r, r, w // r, r)
-    return apart.transpose(*range(n + 1), n + 2, n + 4, n + 1, n + 3).reshape(shape)
+    return _copied(apart.transpose(*range(n + 1), n + 2, n + 4, n + 1, n + 3), shape)
+
+
+def _copied(view: Array, shape: Shape) -> Array:
+    """Return ``view.reshape(shape)``, a large copy on all threads."""
+    axis = next((axis for axis, size in enumerate(view.shape) if size > 1), 0)
+    if not isinstance(view, np.ndarray) or view.size < _LEAST or view.flags.c_contiguous:
+        return view.reshape(shape)
+    y = np.empty(shape, view.dtype)
+    laid, before = y.reshape(view.shape), (0,) * axis
+
+    def work(i: int) -> None:
+        np.copyto(laid[(*before, i)], view[(*before, i)])
+
+    run(work, view.shape[axis])
+    return y
 
 
 def _interleaved(x: Array, groups: int) -> Array:

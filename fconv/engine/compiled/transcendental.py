@@ -134,6 +134,21 @@ class Maths(Numbers):
             a, half = combined(a, self.f.value(text, a.type)), half // 2
         return a
 
+    def gather(self, base: Value, places: Value, mask: Value | None = None) -> Value:
+        """Load numbers from places behind `base` that a vector of 64-bit integers in memory holds."""
+        f, lanes = self.f, self.lanes
+        ones = f.value(f"icmp eq <{lanes} x i64> zeroinitializer, zeroinitializer", self.mask_type)
+        mask = ones if mask is None else mask
+        integers, align = f"<{lanes} x i64>", Value(f, "8", "i32")
+        blank = Value(f, "zeroinitializer", integers)
+        name = f"llvm.masked.load.v{lanes}i64.p0"
+        index = f.call(name, places, align, mask, blank, result=integers)
+        pointers = f"<{lanes} x ptr>"
+        at = f.value(f"getelementptr {self.element}, ptr {base.name}, {integers} {index.name}", pointers)
+        align, blank = Value(f, str(self.itemsize), "i32"), f.constant(0.0, self.vector)
+        name = f"llvm.masked.gather.{self._suffix}.v{lanes}p0"
+        return f.call(name, at, align, mask, blank, result=self.vector)
+
     def put_sum(self, a: Value, address: Value) -> None:
         """Store the sum of the numbers of a widened vector."""
         zero = self.f.constant(-0.0, "double")
