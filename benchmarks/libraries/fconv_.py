@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import metadata
 from itertools import count
 
+import numpy as np
+
 import fconv as fc
 from benchmarks.libraries import CHANNELS_LAST, device
 from benchmarks.networks import in_fconv
@@ -42,9 +44,8 @@ def passing(case, what, layout):
     if case.function == "copy":
         return device.finished(lambda: (x.copy(order="K"),))
     function = getattr(F, case.function)
-    weights = [device.there(a) for a in case.weights()]
-    # Beside the running statistics, which are not there in training, stand weight and bias.
-    args = (x, None, None, *weights) if weights else (x,)
+    before = (device.there(a) if isinstance(a, np.ndarray) else a for a in case.before())
+    args = (x, *before, *(device.there(a) for a in case.weights()))
     if what == "forward":
         return device.finished(lambda: (function(*args, **case.options),))
     _, pullback = function.forward(*args, **case.options)
