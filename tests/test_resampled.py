@@ -14,7 +14,9 @@ from fconv.functional import resampled
 from fconv.testing import strategies as fst
 from fconv.testing.purity import same_bits
 
-needs_kernels = pytest.mark.skipif(compiled.problem() is not None, reason="nothing is compiled here")
+needs_kernels = pytest.mark.skipif(
+    not compiled.wished() or compiled.problem() is not None, reason="nothing is compiled here"
+)
 
 CASES = {
     (2, 5, 7, 9): [
@@ -110,3 +112,8 @@ def test_large_shuffles_are_their_definition(shape):
             assert same_bits(y[..., i::2, j::2], x[..., 2 * i + j :: 4, :, :])
     assert same_bits(F.pixel_unshuffle(y, 2), x)
     assert same_bits(F.pixel_shuffle.vjp(y, x, 2), x)
+    if x.ndim == 4:
+        laid = _laid(x, "channels_last")
+        assert same_bits(np.ascontiguousarray(F.pixel_shuffle(laid, 2)), y)
+        assert np.moveaxis(F.pixel_shuffle(laid, 2), 1, -1).flags.c_contiguous
+        assert np.moveaxis(F.pixel_unshuffle(_laid(y, "channels_last"), 2), 1, -1).flags.c_contiguous

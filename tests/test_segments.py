@@ -16,7 +16,9 @@ from fconv.functional import norm_sweeps, segments
 from fconv.testing import strategies as fst
 from fconv.testing.purity import same_bits
 
-pytestmark = pytest.mark.skipif(compiled.problem() is not None, reason="nothing is compiled here")
+pytestmark = pytest.mark.skipif(
+    not compiled.wished() or compiled.problem() is not None, reason="nothing is compiled here"
+)
 
 KEY = fc.random.key(0)
 SHAPES = [(4, 6, 5, 7), (2, 8, 16, 16), (1, 4, 3, 3), (5, 32, 2, 2), (2, 1, 4, 4), (3, 2, 1, 40)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fconv.arrays import Array, Shape
+from fconv.arrays import Array, Shape, full_like_order
 from fconv.functional.core import Definition, differentiable, once
 from fconv.options import whole
 from fconv.threads import run
@@ -71,7 +71,7 @@ def _to_space(x: Array, r: int, shape: Shape) -> Array:
     *leading, c, h, w = x.shape
     n = len(leading)
     apart = x.reshape(*leading, c // r**2, r, r, h, w)
-    return _copied(apart.transpose(*range(n + 1), n + 3, n + 1, n + 4, n + 2), shape)
+    return _copied(apart.transpose(*range(n + 1), n + 3, n + 1, n + 4, n + 2), x, shape)
 
 
 def _to_channels(x: Array, r: int, shape: Shape) -> Array:
@@ -79,21 +79,25 @@ def _to_channels(x: Array, r: int, shape: Shape) -> Array:
     *leading, c, h, w = x.shape
     n = len(leading)
     apart = x.reshape(*leading, c, h // r, r, w // r, r)
-    return _copied(apart.transpose(*range(n + 1), n + 2, n + 4, n + 1, n + 3), shape)
+    return _copied(apart.transpose(*range(n + 1), n + 2, n + 4, n + 1, n + 3), x, shape)
 
 
-def _copied(view: Array, shape: Shape) -> Array:
-    """Return ``view.reshape(shape)``, a large copy on all threads."""
-    axis = next((axis for axis, size in enumerate(view.shape) if size > 1), 0)
-    if not isinstance(view, np.ndarray) or view.size < _LEAST or view.flags.c_contiguous:
+def _copied(view: Array, x: Array, shape: Shape) -> Array:
+    """Return ``view.reshape(shape)`` of a view of `x` in its memory order; a large copy on all threads."""
+    if not isinstance(view, np.ndarray) or not view.size:
         return view.reshape(shape)
-    y = np.empty(shape, view.dtype)
-    laid, before = y.reshape(view.shape), (0,) * axis
+    y = full_like_order(x, shape, None)
+    laid = y.reshape(view.shape)  # a view: axes are only divided
+    axis = next((axis for axis, size in enumerate(view.shape) if size > 1), 0)
+    before = (0,) * axis
 
     def work(i: int) -> None:
         np.copyto(laid[(*before, i)], view[(*before, i)])
 
-    run(work, view.shape[axis])
+    if view.size < _LEAST:
+        np.copyto(laid, view)
+    else:
+        run(work, view.shape[axis])
     return y
 
 
