@@ -11,17 +11,13 @@ from fconv import layers, trees
 from fconv.arrays import narrowed, xp_of
 from fconv.layer import Layer, Params, Step, Wiring, as_layer, check_params, params_at
 from fconv.networks import compose, fused, graph
-from fconv.networks.fused import curve_of, made_by_fconv
+from fconv.networks.fused import AFFINE, FRESH, curve_of, made_by_fconv
 from fconv.networks.wiring import flat
 
 __all__ = ["for_inference"]
 
-_CONVOLUTIONS = tuple(f"conv{way}{n}d" for way in ("", "_transpose") for n in (1, 2, 3))
 _NOTHING = ("identity", "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout")
 """Layers that outside training return their input."""
-_AFFINE = (*_CONVOLUTIONS, "linear")
-_FRESH = (*_AFFINE, "batch_norm", "add")
-"""Layers whose output nobody else holds."""
 
 
 def for_inference(net: Layer, params: Params) -> tuple[Layer, Params]:
@@ -143,7 +139,7 @@ class _Plan:
         for name in list(self._steps):
             norm = self._steps[name]
             before = self._steps.get(norm.sources[0]) if norm.sources else None
-            if before is None or norm.layer.name != "batch_norm" or before.layer.name not in _AFFINE:
+            if before is None or norm.layer.name != "batch_norm" or before.layer.name not in AFFINE:
                 continue
             folds = self._alone(norm) and self._alone(before) and self._uses()[before.name] == 1
             if not folds or not norm.layer.options["track_running_stats"]:
@@ -164,7 +160,7 @@ class _Plan:
         """Join each layer with what follows it entry by entry."""
         for name in list(self._steps):
             first = self._steps.get(name)
-            if first is None or first.layer.name not in _FRESH or not self._alone(first):
+            if first is None or first.layer.name not in FRESH or not self._alone(first):
                 continue
             after: list[Layer] = []
             sources, merges = first.sources, first.layer.name == "add"

@@ -256,6 +256,13 @@ def test_fused_takes_a_tuple_where_it_adds():
     check_layer(layer, (X[:, :, 0, 0], X[:, :3, 0, 0]), key=KEY)
 
 
+def test_fused_overwrites_no_parameter():
+    layer = fc.fused(fc.parameter(300, 300), fc.relu())
+    params = np.full((300, 300), -1.0)
+    assert (layer.apply(params, ()) == 0).all()
+    assert (params == -1).all()
+
+
 def test_values_are_let_go_once_they_are_used():
     import weakref
 

@@ -17,6 +17,10 @@ from fconv.layer import Layer, LayerPullback, Params, Rebuilding, Step, Wiring, 
 Curve: TypeAlias = tuple[str, tuple[tuple[str, Any, str], ...]]
 """Name and options of a function of each entry; the options' texts tell 0.0 from -0.0 and True from 1."""
 
+AFFINE = (*(f"conv{way}{n}d" for way in ("", "_transpose") for n in (1, 2, 3)), "linear")
+FRESH = (*AFFINE, "batch_norm", "add")
+"""Layers whose output nobody else holds."""
+
 
 @constructor
 def fused(layer: Any, *after: Any) -> Layer:
@@ -91,6 +95,7 @@ def _fused(first: Layer, after: Sequence[Layer]) -> Layer:
     added = sum(each.name == "add" for each in after)
     formula = _formula(tuple(None if each.name == "add" else curve_of(each) for each in after))
     places = [f"fused[{i}]" for i in range(1 + len(after))]
+    fresh = made_by_fconv(first) and first.name in FRESH
 
     def divided(x: Any) -> tuple[Any, list[Any]]:
         """Return the input of the first layer, and what is added."""
@@ -119,7 +124,9 @@ def _fused(first: Layer, after: Sequence[Layer]) -> Layer:
         with located(places[0], first):
             y = first.apply(params, entering, train=train, key=key)
         given = entering if isinstance(entering, (tuple, list)) else (entering,)
-        own = not any(np.may_share_memory(y, each) for each in given if isinstance(each, np.ndarray))
+        own = fresh and not any(
+            np.may_share_memory(y, each) for each in given if isinstance(each, np.ndarray)
+        )
         if own and over_the_first(formula, y, *others):
             return y
         for place, each in zip(places[1:], after, strict=True):
