@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -154,45 +155,98 @@ class Inference:
         return replace(self, shape=(*self.shape[:2], *(max(32, n // 8) for n in self.shape[2:])))
 
 
-# Arrays of the input's size that are read and written, at least: forward, and by the gradient.
-PASSES = {"copy": (2, 0), "relu": (2, 3), "gelu": (2, 3), "batch_norm": (3, 5), "max_pool2d": (1.25, 1.5)}
+@dataclass(frozen=True)
+class Kind:
+    """What a pass calls.
+
+    `forward` and `vjp` are the arrays of the input's size that are read and written, at least. `out` gives
+    the shape of the output, `before` what the function is told between the input and its weights, which
+    have the size of axis `weights`.
+    """
+
+    forward: float
+    vjp: float
+    options: dict[str, Any] = field(default_factory=dict)
+    out: Callable[[tuple[int, ...]], tuple[int, ...]] = lambda shape: shape
+    before: Callable[[tuple[int, ...]], tuple[Any, ...]] = lambda shape: ()
+    weights: int | None = None
+
+
+def _labels(shape: tuple[int, ...]) -> tuple[Any, ...]:
+    return (np.random.default_rng(0).integers(0, shape[1], (shape[0], *shape[2:])),)
+
+
+def _resized(factor: float) -> Callable[[tuple[int, ...]], tuple[int, ...]]:
+    return lambda shape: (*shape[:2], *(int(n * factor) for n in shape[2:]))
+
+
+PASSES = {
+    "copy": Kind(2, 0),
+    "relu": Kind(2, 3),
+    "gelu": Kind(2, 3),
+    "batch_norm": Kind(3, 5, {"training": True}, before=lambda shape: (None, None), weights=1),
+    "max_pool2d": Kind(1.25, 1.5, {"kernel_size": 2}, _resized(0.5)),
+    "softmax": Kind(2, 3, {"dim": 1}),
+    "log_softmax": Kind(2, 3, {"dim": 1}),
+    "cross_entropy": Kind(
+        1.05, 2.05, {"reduction": "none"}, lambda shape: (shape[0], *shape[2:]), before=_labels
+    ),
+    "layer_norm": Kind(2, 3, before=lambda shape: (shape[-1:],), weights=3),
+    "group_norm": Kind(2, 3, before=lambda shape: (4,), weights=1),
+    "instance_norm": Kind(2, 3, before=lambda shape: (None, None), weights=1),
+    "interpolate nearest": Kind(5, 5, {"scale_factor": 2}, _resized(2)),
+    "interpolate bilinear": Kind(5, 5, {"scale_factor": 2, "mode": "bilinear"}, _resized(2)),
+    "pixel_shuffle": Kind(
+        2, 2, {"upscale_factor": 2}, lambda shape: (shape[0], shape[1] // 4, *(2 * n for n in shape[2:]))
+    ),
+}
 
 
 @dataclass(frozen=True)
 class Pass:
-    """A function that computes little for each number that it reads and writes."""
+    """A function that computes little for each number that it reads and writes; a kind of `PASSES`."""
 
-    function: str
+    kind: str
     shape: tuple[int, ...]
 
     @property
     def name(self) -> str:
         """The notation of the tables."""
-        return f"{self.function} {'x'.join(map(str, self.shape))}"
+        return f"{self.kind} {'x'.join(map(str, self.shape))}"
+
+    @property
+    def function(self) -> str:
+        """The name of the function."""
+        return self.kind.partition(" ")[0]
 
     @property
     def options(self) -> dict[str, Any]:
         """What the function is told beside its arrays."""
-        return {"batch_norm": {"training": True}, "max_pool2d": {"kernel_size": 2}}.get(self.function, {})
+        return PASSES[self.kind].options
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """Make the input and the gradient of the output."""
         draw = np.random.default_rng(zlib.crc32(self.name.encode()))
-        half = 2 if self.function == "max_pool2d" else 1
-        out = (*self.shape[:2], *(n // half for n in self.shape[2:]))
+        out = PASSES[self.kind].out(self.shape)
         return draw.standard_normal(self.shape, np.float32), draw.standard_normal(out, np.float32)
+
+    def before(self) -> tuple[Any, ...]:
+        """Make what stands between the input and the weights."""
+        return PASSES[self.kind].before(self.shape)
 
     def weights(self) -> list[np.ndarray]:
         """Make weight and bias, for what has them."""
-        return [np.ones(self.shape[1], np.float32)] * 2 if self.function == "batch_norm" else []
+        axis = PASSES[self.kind].weights
+        return [] if axis is None else [np.ones(self.shape[axis], np.float32)] * 2
 
     def least_bytes(self, what: str) -> int:
         """Give the bytes that have to be read and written."""
-        return int(PASSES[self.function][what == "vjp"] * 4 * prod(self.shape))
+        kind = PASSES[self.kind]
+        return int((kind.vjp if what == "vjp" else kind.forward) * 4 * prod(self.shape))
 
     def small(self) -> Pass:
         """Make the same on small arrays."""
-        return replace(self, shape=(2, 4, 8, 8))
+        return replace(self, shape=(2, 64, 8, 8))
 
 
 Case = Conv | Step | Inference | Pass

@@ -16,7 +16,7 @@ PARTS = {
     "random": "500 random shapes, forward and gradients, fconv and PyTorch alone (only when asked for)",
     "steps": "training steps: forward, loss, backward, SGD with momentum",
     "inference": "networks applied to pictures",
-    "passes": "elementwise functions, batch norm and max pooling beside a copy",
+    "passes": "elementwise functions, norms, pooling, softmax, resampling beside a copy",
     "scaling": "time of a convolution against batch size and image size",
     "memory": "peak memory of convolutions and training steps",
 }
@@ -114,7 +114,7 @@ def random_shapes(count: int = 500, seed: int = 0) -> list[Conv]:
     return list(found.values())
 
 
-PASSING = [Pass(function, (32, 64, 56, 56)) for function in PASSES]
+PASSING = [Pass(kind, (32, 64, 56, 56)) for kind in PASSES]
 
 
 def jobs(part: str, quick: bool = False, device: str = "cpu") -> list[Job]:

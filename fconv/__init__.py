@@ -21,6 +21,7 @@ from fconv.calls import call, parameter
 from fconv.checkpoint import load, load_metadata, save
 from fconv.checkpointer import Checkpointer
 from fconv.formats.placeholders import Placeholder
+from fconv.inference import for_inference
 from fconv.layer import Layer
 from fconv.layers import *
 from fconv.losses import *
@@ -66,6 +67,7 @@ __all__ = [
     "doctor",
     "find_state_dict",
     "fit",
+    "for_inference",
     "from_onnx",
     "from_state_dict",
     "from_torch",

@@ -84,8 +84,8 @@ class Step(NamedTuple):
 class Wiring(NamedTuple):
     """How the layers of a network hang together, in the order of its forward pass.
 
-    With `lone_input` the network takes the one value that `inputs` names, otherwise a dict by
-    those names; the same holds for what it gives.
+    With `lone_input` the network takes the one value that `inputs` names, or the tuple of several;
+    otherwise a dict by those names. The same holds for what it gives, but for the tuple.
     """
 
     steps: tuple[Step, ...]
@@ -93,6 +93,13 @@ class Wiring(NamedTuple):
     outputs: tuple[str, ...]
     lone_input: bool = True
     lone_output: bool = True
+
+    def entering(self, value: Any) -> dict[str, Any]:
+        """Return what enters the network, or its shape, by the names of the inputs."""
+        if not self.lone_input:
+            return dict(value)
+        several = len(self.inputs) > 1
+        return dict(zip(self.inputs, value if several else (value,), strict=True))
 
 
 class Rebuilding(NamedTuple):

@@ -113,6 +113,7 @@ LAYERS = {
         {"p": (2, 3), "q": (2, 3)},
     "fc.with_outputs(fc.compose(fc.linear(3), fc.relu()), ['0', '1'])": (2, 3),
     "fc.with_outputs(fc.compose(fc.linear(3), fc.relu()), '0')": (2, 3),
+    "fc.fused(fc.conv2d(2, 3), fc.relu())": (2, 3, 5, 5), "fc.fused(fc.linear(3), fc.add(), fc.silu())": ((2, 3), (2, 3)),
     "models.lenet(num_classes=3)": (1, 1, 16, 16), "models.resnet20()": (1, 3, 8, 8), "models.resnet32()": None,
     "models.resnet56()": None, "models.resnet18()": None, "models.resnet34()": None,
     "models.resnet18(5)": None, "models.resnet50()": None, "models.resnet50(zero_init_residual=True)": (2, 1, 32, 32),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import metadata
 from itertools import count
 
+import numpy as np
+
 import fconv as fc
 from benchmarks.libraries import CHANNELS_LAST, device
 from benchmarks.networks import in_fconv
@@ -42,9 +44,8 @@ def passing(case, what, layout):
     if case.function == "copy":
         return device.finished(lambda: (x.copy(order="K"),))
     function = getattr(F, case.function)
-    weights = [device.there(a) for a in case.weights()]
-    # Beside the running statistics, which are not there in training, stand weight and bias.
-    args = (x, None, None, *weights) if weights else (x,)
+    before = (device.there(a) if isinstance(a, np.ndarray) else a for a in case.before())
+    args = (x, *before, *(device.there(a) for a in case.weights()))
     if what == "forward":
         return device.finished(lambda: (function(*args, **case.options),))
     _, pullback = function.forward(*args, **case.options)
@@ -82,7 +83,8 @@ def step(case, weights, layout, dropout, dtype):
 def inference(case, weights, layout):
     x = laid(device.there(case.pictures()), layout)
     net = in_fconv(case.network, dropout=0.0)
-    params = device.there(fc.from_state_dict(net.init(fc.random.key(1), case.shape), weights))
+    params = fc.from_state_dict(net.init(fc.random.key(1), case.shape), weights)
+    net, params = fc.for_inference(net, device.there(params))  # as who only infers would
     return device.finished(lambda: (net.apply(params, x),))
 
 

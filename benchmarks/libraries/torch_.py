@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -71,7 +72,8 @@ def passing(case, what, layout):
     if case.function == "copy":
         return finished(lambda: (x.clone(),))
     function, weights = getattr(F, case.function), [there(a) for a in case.weights()]
-    args = (x, None, None, *weights) if weights else (x,)
+    before = (there(a) if isinstance(a, np.ndarray) else a for a in case.before())
+    args = (x, *before, *weights)
     if what == "forward":
         return finished(lambda: (_without_grad(function, *args, **case.options),))
     for a in (x, *weights):

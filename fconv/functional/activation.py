@@ -6,8 +6,10 @@ NaN passes through all of them. Those of each entry alone are in `piecewise` and
 from __future__ import annotations
 
 from fconv.arrays import Array, Shape, xp_of
+from fconv.engine.sweeps import Program, Sweep
 from fconv.functional.core import Definition, differentiable, for_sample, once
 from fconv.functional.elementwise import quietly
+from fconv.functional.segments import LOG_TOTAL, along_axis
 from fconv.functional.smooth import logistic
 
 __all__ = [
@@ -84,9 +86,49 @@ def softmin(x: Array, dim: int = 1) -> Definition:
     return for_sample(x, 1, lambda x: _shares(x, check_axis("softmin", x, dim), -1))
 
 
+# Compiled, the exponentials are written once and divided where they are.
+_SOFTMAX = Program(
+    (
+        Sweep("max", lambda x, y, sign: x * sign),
+        Sweep("sum", lambda x, y, sign, highest: xp_of(x).exp(x * sign - highest), stored=True),
+        Sweep("write", lambda x, y, sign, highest, total: y / total),
+    ),
+    arrays=2,
+    numbers=1,
+)
+_SOFTMAX_PULLBACK = Program(
+    (
+        Sweep("sum", lambda y, g, sign: g * y),
+        Sweep("write", lambda y, g, sign, total: y * ((g - total) * sign)),
+    ),
+    arrays=2,
+    numbers=1,
+)
+_LOG_SOFTMAX = Program(
+    (
+        *LOG_TOTAL,
+        Sweep("write", lambda x, highest, total, logarithm: x - highest - logarithm),
+    ),
+)
+_LOG_SOFTMAX_PULLBACK = Program(
+    (
+        Sweep("sum", lambda y, g: g),
+        Sweep("write", lambda y, g, total: g - xp_of(y).exp(y) * total),
+    ),
+    arrays=2,
+)
+
+
 def _shares(x: Array, dim: int, sign: int) -> Definition:
-    """Give the definition of the softmax of ``sign * x``."""
-    xp = xp_of(x)
+    """Define the softmax of ``sign * x``."""
+    xp, segments = xp_of(x), along_axis(x, dim)
+    if segments is not None:
+        value = once(lambda: segments.write(_SOFTMAX, x, numbers=[sign])[0])
+        return (
+            x.shape,
+            value,
+            lambda g: segments.write(_SOFTMAX_PULLBACK, value(), g, numbers=[sign])[0],
+        )
 
     @once
     def y() -> Array:
@@ -137,7 +179,10 @@ def log_softmax(x: Array, dim: int = 1) -> Definition:
 
 
 def _log_shares(x: Array, dim: int) -> Definition:
-    xp = xp_of(x)
+    xp, segments = xp_of(x), along_axis(x, dim)
+    if segments is not None:
+        value = once(lambda: segments.write(_LOG_SOFTMAX, x)[0])
+        return x.shape, value, lambda g: segments.write(_LOG_SOFTMAX_PULLBACK, value(), g)[0]
 
     @once
     def y() -> Array:

@@ -12,6 +12,7 @@ import numpy as np
 from fconv.arrays import Array, Shape
 from fconv.functional.core import Definition, differentiable, once
 from fconv.functional.pooling_adaptive import mean_of_bins
+from fconv.functional.resampled import resampled
 from fconv.functional.taps import Tap, Taps, gather, scatter
 from fconv.geometry import whole_tuple
 
@@ -254,18 +255,26 @@ def interpolate(
         factors = (None,) * len(factors)
     tables = _axis_taps(x, out_size, factors, mode, bool(align_corners))
 
+    shape = x.shape
+
     def value() -> Array:
+        y = resampled(x, [taps for _, taps in tables], shape[2:], False)
+        if y is not None:
+            return y
         y = x
         for axis, taps in tables:
             y = gather(y, axis, taps)
         return y
 
     def pullback(g: Array) -> Array:
+        dx = resampled(g, [taps for _, taps in tables], shape[2:], True)
+        if dx is not None:
+            return dx
         for axis, taps in reversed(tables):
-            g = scatter(g, axis, taps, x.shape[axis])
+            g = scatter(g, axis, taps, shape[axis])
         return g
 
-    return (*x.shape[:2], *out_size), once(value), pullback
+    return (*shape[:2], *out_size), once(value), pullback
 
 
 interpolate_vjp = interpolate.vjp

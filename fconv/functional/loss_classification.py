@@ -8,9 +8,11 @@ from math import prod
 import numpy as np
 
 from fconv.arrays import Array, any_of, describe, xp_of
+from fconv.engine.sweeps import Program, Sweep
 from fconv.functional.activation import log_softmax
 from fconv.functional.core import Definition, Thunks, differentiable, once
 from fconv.functional.reduction import Reduction, accurate_sum, check_reduction, reduced
+from fconv.functional.segments import LOG_TOTAL, Segments, along_axis
 from fconv.options import number
 
 __all__ = [
@@ -127,6 +129,11 @@ def cross_entropy(
     label_smoothing = number("cross_entropy", "label_smoothing", label_smoothing, 0, most=1)
     check_reduction("cross_entropy", reduction)
     class_axis = _check_classes("cross_entropy", x, weight)
+    if target.dtype.kind != "f" and not label_smoothing:
+        segments = along_axis(x, class_axis)
+        if segments is not None:
+            _check_labels("cross_entropy", x, target, class_axis, ignore_index)
+            return _of_lone_labels(segments, x, target, weight, class_axis, ignore_index, reduction)
     softened = once(lambda: log_softmax.forward(x, class_axis))
     total: Callable[[], Array | float]
     per_class = _per_class(x, weight, class_axis)
@@ -148,6 +155,61 @@ def cross_entropy(
     return reduced(
         lambda: -_total(q(), counted(), softened()[0], class_axis), shape, reduction, pullback, total
     )
+
+
+_LOG_OF_SUM = Program(
+    (*LOG_TOTAL, Sweep("kept", lambda highest, total, logarithm: (highest, logarithm))), outputs=2
+)
+_SHARES = Program(
+    (
+        Sweep(
+            "write",
+            lambda x, highest, logarithm, factor: xp_of(x).exp(x - highest - logarithm) * factor,
+        ),
+    ),
+    params=3,
+)
+
+
+def _of_lone_labels(
+    segments: Segments,
+    x: Array,
+    target: Array,
+    weight: Array | None,
+    class_axis: int,
+    ignore_index: int,
+    reduction: Reduction,
+) -> Definition:
+    """Define the cross-entropy of class numbers by compiled sweeps over the classes."""
+    kept = target != ignore_index
+    labels = np.expand_dims(np.where(kept, target, 0).astype(np.intp), class_axis)
+
+    @once
+    def weights() -> Array:
+        """Return the weight of each target, 0 where it counts for nothing."""
+        one = x.dtype.type(1) if weight is None else weight[labels.squeeze(class_axis)]
+        return np.where(kept, one, x.dtype.type(0))
+
+    found = once(lambda: segments.keep(_LOG_OF_SUM, x))
+
+    def losses() -> Array:
+        highest, logarithm = found()
+        at_label = np.take_along_axis(x, labels, class_axis).squeeze(class_axis)
+        with np.errstate(invalid="ignore", over="ignore"):
+            lost = weights() * (logarithm - (at_label - highest))
+        return np.where(kept, lost, x.dtype.type(0))
+
+    def dx(each: Array) -> Array:
+        factor = np.asarray(each * weights(), x.dtype)
+        y = segments.write_by_segment(_SHARES, x, *found(), factor)
+        at_label = np.take_along_axis(y, labels, class_axis) - np.expand_dims(factor, class_axis)
+        np.put_along_axis(y, labels, at_label, class_axis)
+        return y
+
+    return reduced(
+        losses, target.shape, reduction, lambda each: {"x": lambda: dx(each)},
+        lambda: accurate_sum(weights()),
+    )  # fmt: skip
 
 
 # The loss of a target is the sum over classes of -q[n, c] * log p[n, c]. These give q, which of its

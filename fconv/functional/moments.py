@@ -14,6 +14,7 @@ import numpy as np
 
 from fconv.arrays import Array, Shape, xp_of
 from fconv.functional.core import Definition, Thunks, once
+from fconv.functional.norm_sweeps import swept
 
 Statistics: TypeAlias = tuple[Array, Array]
 
@@ -104,6 +105,10 @@ def normalised(
     Definition
         Its pullback has the gradients of ``x``, ``weight`` and ``bias``.
     """
+    if not fixed:  # the statistics are taken anew: they cost less than another pass
+        definition = swept(x, axes, along, weight, bias, eps, centred)
+        if definition is not None:
+            return definition
     xp = xp_of(x)
     summed_axes = tuple(axis for axis, size in enumerate(along) if size == 1)
     # Scale and shift are constant along these: sums over them serve the gradients of both sides.

@@ -69,7 +69,38 @@ def in_one_pass(function: Callable[..., Any], *arrays: Array) -> Any:
     return function(*arrays)
 
 
-@lru_cache(maxsize=64)
+def over_the_first(function: Callable[..., Any], *arrays: Array) -> bool:
+    """Compute a function of each entry of some arrays in the memory of the first, where it is compiled.
+
+    Parameters
+    ----------
+    function : callable
+        As for `in_one_pass`.
+    *arrays : array
+        What it takes; the first is overwritten.
+
+    Returns
+    -------
+    bool
+        False where nothing was computed: on a GPU, for arrays of other shapes or with gaps, and for functions
+        that kernels do not have.
+    """
+    y = arrays[0]
+    order = memory_order(y) if isinstance(y, np.ndarray) else ()
+    dense = isinstance(y, np.ndarray) and y.flags.writeable and y.transpose(order).flags.c_contiguous
+    if not dense or not formulas_serve(*arrays) or any(x.shape != y.shape for x in arrays):
+        return False
+    formula = _kept(function, len(arrays), y.dtype)
+    if formula is None or formula.many:
+        return False
+    flat = [in_line(x, order) for x in arrays]
+    if not np.may_share_memory(flat[0], y):  # an unaligned array was copied
+        return False
+    formula.run(flat, flat[:1])
+    return True
+
+
+@lru_cache(maxsize=256)
 def _kept(function: Callable[..., Any], count: int, dtype: np.dtype[Any]) -> Formula | None:
     return traced(function, count, dtype)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from fconv.arrays import Array, Shape
+import numpy as np
+
+from fconv.arrays import Array, Shape, full_like_order
 from fconv.functional.core import Definition, differentiable, once
 from fconv.options import whole
+from fconv.threads import run
 
 __all__ = [
     "channel_shuffle",
@@ -14,6 +17,9 @@ __all__ = [
     "pixel_unshuffle",
     "pixel_unshuffle_vjp",
 ]
+
+_LEAST = 1 << 18
+"""Entries that threads gain by."""
 
 
 def shuffled_shape(shape: Shape, upscale_factor: int) -> Shape:
@@ -65,7 +71,7 @@ def _to_space(x: Array, r: int, shape: Shape) -> Array:
     *leading, c, h, w = x.shape
     n = len(leading)
     apart = x.reshape(*leading, c // r**2, r, r, h, w)
-    return apart.transpose(*range(n + 1), n + 3, n + 1, n + 4, n + 2).reshape(shape)
+    return _copied(apart.transpose(*range(n + 1), n + 3, n + 1, n + 4, n + 2), x, shape)
 
 
 def _to_channels(x: Array, r: int, shape: Shape) -> Array:
@@ -73,7 +79,26 @@ def _to_channels(x: Array, r: int, shape: Shape) -> Array:
     *leading, c, h, w = x.shape
     n = len(leading)
     apart = x.reshape(*leading, c, h // r, r, w // r, r)
-    return apart.transpose(*range(n + 1), n + 2, n + 4, n + 1, n + 3).reshape(shape)
+    return _copied(apart.transpose(*range(n + 1), n + 2, n + 4, n + 1, n + 3), x, shape)
+
+
+def _copied(view: Array, x: Array, shape: Shape) -> Array:
+    """Return ``view.reshape(shape)`` of a view of `x` in its memory order; a large copy on all threads."""
+    if not isinstance(view, np.ndarray) or not view.size:
+        return view.reshape(shape)
+    y = full_like_order(x, shape, None)
+    laid = y.reshape(view.shape)  # a view: axes are only divided
+    axis = next((axis for axis, size in enumerate(view.shape) if size > 1), 0)
+    before = (0,) * axis
+
+    def work(i: int) -> None:
+        np.copyto(laid[(*before, i)], view[(*before, i)])
+
+    if view.size < _LEAST:
+        np.copyto(laid, view)
+    else:
+        run(work, view.shape[axis])
+    return y
 
 
 def _interleaved(x: Array, groups: int) -> Array:

@@ -83,7 +83,8 @@ def _weighted(part: Array, tap: Tap, axis: int) -> Array:
     if tap.weights is None:
         return part
     weights = xp_of(part).asarray(tap.weights.astype(part.dtype))
-    return part * weights.reshape(-1, *(1,) * (part.ndim - axis - 1))
+    with np.errstate(over="ignore", invalid="ignore"):  # infinities times 0
+        return part * weights.reshape(-1, *(1,) * (part.ndim - axis - 1))
 
 
 def gather(x: Array, axis: int, taps: Taps) -> Array:

@@ -213,7 +213,7 @@ def _running_norm(
         params: Params, x: Array, *, train: bool = False, key: Array | None = None
     ) -> tuple[Array, Params, LayerPullback]:
         given = arguments(params, x, train)
-        batch = moments(x) if train else None
+        batch = moments(x) if train and tracked else None
         y, pull = function.forward(x, **given, batch=batch)
 
         def pullback(

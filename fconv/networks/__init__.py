@@ -2,6 +2,7 @@
 
 from fconv.networks.branches import parallel, residual
 from fconv.networks.chains import compose
+from fconv.networks.fused import fused
 from fconv.networks.graphs import graph
 from fconv.networks.joins import concat, concat_padded, stack
 from fconv.networks.merge import add, divide, matmul, maximum, minimum, multiply, subtract
@@ -16,6 +17,7 @@ __all__ = [
     "concat",
     "concat_padded",
     "divide",
+    "fused",
     "graph",
     "matmul",
     "maximum",

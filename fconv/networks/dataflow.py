@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,16 @@ class Dataflow:
     lone_input: bool
     lone_output: bool
 
+    @cached_property
+    def _done(self) -> list[list[str]]:
+        """Name the values that nobody takes after each node."""
+        seen, done = set(self.outputs.values()), []
+        for node in reversed(self.nodes):
+            last = {name: None for name in (*node.sources, node.name) if name not in seen}
+            seen.update(last)
+            done.append(list(last))
+        return done[::-1]
+
     def place(self, node: Node) -> str:
         """Say where a node stands."""
         return f"{self.title}[{node.name}]"
@@ -84,11 +95,13 @@ class Dataflow:
     def apply(self, parts: Mapping[str, Params], x: Any, train: bool, keys: Sequence[Array | None]) -> Any:
         """Return the outputs, of parameters by owner and a key for each node."""
         values = self.entering(x, "inputs")
-        for node, k in zip(self.nodes, keys, strict=True):
+        for node, k, done in zip(self.nodes, keys, self._done, strict=True):
             with located(self.place(node), node.layer):
                 values[node.name] = node.layer.apply(
                     parts[node.owner], node.gather(values), train=train, key=k
                 )
+            for name in done:  # whose memory the next layers can have
+                del values[name]
         return self.leaving(values)
 
     def forward(

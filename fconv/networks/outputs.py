@@ -22,6 +22,7 @@ from fconv.layer import (
     no_gradient,
     params_at,
 )
+from fconv.networks.chains import compose
 from fconv.networks.dataflow import Dataflow, Node
 from fconv.patterns import nearest
 
@@ -170,7 +171,8 @@ def with_outputs(net: Layer, names: str | Sequence[str]) -> Layer:
         return flow.leaving(shapes)
 
     steps = tuple(Step(at.node.name, at.node.layer, at.node.sources, at.path) for at in placed)
-    wiring = Wiring(steps, inputs, tuple(outputs.values()), lone, lone_output=False)
+    renamed = (Step(name, compose(), (value,), None) for name, value in outputs.items() if name != value)
+    wiring = Wiring((*steps, *renamed), inputs, tuple(outputs), lone, lone_output=False)
     return Layer(
         init=net.init, apply=apply, vjp=vjp, out_shape=out_shape, forward=forward, name="with_outputs",
         options={"names": tuple(wanted)}, children=net.children, wiring=lambda shape: wiring,

@@ -41,7 +41,7 @@ def placed(net: Layer, shape: Any) -> Iterator[Placed]:
     wiring = net.wiring(shape)
     if wiring is None:
         return
-    shapes = {wiring.inputs[0]: shape} if wiring.lone_input else dict(shape)
+    shapes = wiring.entering(shape)
     met = set()
     for step in wiring.steps:
         each = tuple(shapes[source] for source in step.sources)
@@ -96,7 +96,7 @@ def flat(net: Layer, shape: Any = None, keep: Callable[[Layer], bool] = lambda l
         return Wiring((Step(net.name, net, ("input",), ()),), ("input",), (net.name,))
     steps: list[Step] = []
     values: dict[str, tuple[str, ...]] = {name: (name,) for name in wiring.inputs}
-    shapes = {} if shape is None else {wiring.inputs[0]: shape} if wiring.lone_input else dict(shape)
+    shapes = {} if shape is None else wiring.entering(shape)
     _inline(net, wiring, (), (), values, shapes, steps, keep)
     seen = set(wiring.inputs)
     for step in steps:
@@ -140,7 +140,9 @@ def _inline(
             raise ValueError(
                 f"{'.'.join(where)}: a network inside another needs one input and one output to be laid flat"
             )
-        inner_values = {inside.inputs[0]: sources}
-        inner_shapes = {} if entering is None else {inside.inputs[0]: entering}
+        several = len(inside.inputs) > 1
+        apart = [(source,) for source in sources] if several else [sources]
+        inner_values = dict(zip(inside.inputs, apart, strict=True))
+        inner_shapes = {} if entering is None else inside.entering(entering)
         _inline(step.layer, inside, where, params or (), inner_values, inner_shapes, steps, keep)
         values[step.name] = inner_values[inside.outputs[0]]

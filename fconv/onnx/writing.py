@@ -119,7 +119,7 @@ class _Writer:
 
     def _shapes(self, shape: Any) -> dict[str, Any]:
         """Give the shape of every value, for inputs of a shape."""
-        given = {self.wiring.inputs[0]: shape} if self.wiring.lone_input else dict(shape)
+        given = self.wiring.entering(shape)
         if given.keys() != set(self.wiring.inputs):
             raise ValueError(
                 f"to_onnx: expected shapes of {', '.join(self.wiring.inputs)}, got {list(given)}"

@@ -88,9 +88,9 @@ def _graph_module(net: Layer, params: Params, shape: Any) -> Any:
     graph, tensors, tracer = fx.Graph(), {}, None
     tracer = fx.proxy.GraphAppendingTracer(graph)
     values: dict[str, tuple[Any, _Known]] = {}
+    given = {} if shape is None else wiring.entering(shape)
     for name in wiring.inputs:
-        given = shape if wiring.lone_input or shape is None else shape[name]
-        values[name] = (graph.placeholder(_identifier(name)), _known(given))
+        values[name] = (graph.placeholder(_identifier(name)), _known(given.get(name)))
     for step in wiring.steps:
         sources = [values[source] for source in step.sources]
         nodes, entering = [node for node, _ in sources], [known for _, known in sources]

@@ -172,6 +172,38 @@ for _name in _UNARY:
 setattr(_FUNCTIONS, "abs", methodcaller("made", "absolute"))  # noqa: B010 - mypy knows of no such attribute
 
 
+def trace(
+    function: Callable[..., Any], count: int, dtype: np.dtype[Any]
+) -> tuple[tuple[Node, ...], tuple[int, ...], Flat, bool]:
+    """Return the operations of a function of `count` values, the places of its results, and its constants.
+
+    The last tells whether the function returned a tuple.
+    """
+    graph = _Graph()
+    found = function(*[Traced(graph, graph.place("input", i), dtype) for i in range(count)])
+    many = isinstance(found, tuple)
+    each = found if many else (found,)
+    outputs = tuple(v.place() if isinstance(v, Traced) else graph.constant(v) for v in each)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, as it is for NumPy
+        constants = np.array([float(text) for text in graph.constants]).astype(dtype)
+    return tuple(graph.nodes), outputs, constants, many
+
+
+def emit(
+    n: Maths, nodes: Sequence[Node], given: Callable[[int], Value], constants: Sequence[Value]
+) -> list[Value]:
+    """Emit the operations of a graph; `given` emits an input. Return the result of each."""
+    values: list[Value] = []
+    for operation, *places in nodes:
+        if operation == "input":
+            values.append(given(places[0]))
+        elif operation == "constant":
+            values.append(constants[places[0]])
+        else:
+            values.append(_applied(n, operation, [values[place] for place in places]))
+    return values
+
+
 class Formula:
     """A traced formula.
 
@@ -190,18 +222,12 @@ class Formula:
     def __init__(
         self, function: Callable[..., Any], count: int, dtype: np.dtype[Any], by_channel: int = 0
     ) -> None:
-        graph = _Graph()
-        found = function(*[Traced(graph, graph.place("input", i), dtype) for i in range(count)])
-        self.many = isinstance(found, tuple)
-        each = found if self.many else (found,)
-        outputs = tuple(v.place() if isinstance(v, Traced) else graph.constant(v) for v in each)
+        nodes, outputs, self._constants, self.many = trace(function, count, dtype)
         self.outputs = len(outputs)
-        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, as it is for NumPy
-            self._constants = np.array([float(text) for text in graph.constants]).astype(dtype)
         self._count, self._by_channel = count, by_channel
-        self._graph = (str(dtype), tuple(graph.nodes), outputs, count, by_channel)
+        self._graph = (str(dtype), nodes, outputs, count, by_channel)
         # Nanoseconds an entry, about: bytes that come and go, and what computes.
-        self._work = (count + len(outputs)) * dtype.itemsize / BYTES / 2 + len(graph.nodes) / 8
+        self._work = (count + len(outputs)) * dtype.itemsize / BYTES / 2 + len(nodes) / 8
         self._kernels: dict[tuple[bool, bool], int] = {}
 
     def run(self, inputs: Sequence[Flat], outputs: Sequence[Flat]) -> None:
@@ -297,19 +323,12 @@ def _kernel(
     totals = [f.variable(n.wide, 0.0) for _ in outputs] if summed and not columns else []
 
     def vector(at: Value, column: Value, by_row: list[Value], mask: Value | None) -> None:
-        values: list[Value] = []
-        for operation, *places in nodes:
-            if operation == "input" and places[0] < whole_arrays:
-                values.append(n.load(arrays[places[0]] + at * n.itemsize, mask))
-            elif operation == "input":
-                i = places[0]
-                values.append(
-                    n.load(arrays[i] + column * n.itemsize, mask) if columns else by_row[i - whole_arrays]
-                )
-            elif operation == "constant":
-                values.append(constants[places[0]])
-            else:
-                values.append(_applied(n, operation, [values[place] for place in places]))
+        def given(i: int) -> Value:
+            if i >= whole_arrays and not columns:
+                return by_row[i - whole_arrays]
+            return n.load(arrays[i] + (at if i < whole_arrays else column) * n.itemsize, mask)
+
+        values = emit(n, nodes, given, constants)
         for i, place in enumerate(outputs):
             value, target = values[place], arrays[count + i]
             if not summed:

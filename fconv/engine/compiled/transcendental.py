@@ -13,7 +13,7 @@ distribution.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf, log, nan, sqrt
 from typing import Any
 
@@ -118,6 +118,36 @@ class Maths(Numbers):
         if self.vector == self.wide:
             return a
         return self.f.value(f"fpext {self.vector} {a.name} to {self.wide}", self.wide)
+
+    def narrowed(self, a: Value) -> Value:
+        """Convert from float64."""
+        if self.vector == self.wide:
+            return a
+        return self.f.value(f"fptrunc {self.wide} {a.name} to {self.vector}", self.vector)
+
+    def across(self, a: Value, combined: Callable[[Value, Value], Value]) -> Value:
+        """Combine the lanes of a vector, wide or not, always in the same order; return it in all lanes."""
+        half = self.lanes // 2
+        while half:
+            places = ", ".join(f"i32 {lane ^ half}" for lane in range(self.lanes))
+            text = f"shufflevector {a.type} {a.name}, {a.type} {a.name}, <{self.lanes} x i32> <{places}>"
+            a, half = combined(a, self.f.value(text, a.type)), half // 2
+        return a
+
+    def gather(self, base: Value, places: Value, mask: Value | None = None) -> Value:
+        """Load numbers from places behind `base` that a vector of 64-bit integers in memory holds."""
+        f, lanes = self.f, self.lanes
+        ones = f.value(f"icmp eq <{lanes} x i64> zeroinitializer, zeroinitializer", self.mask_type)
+        mask = ones if mask is None else mask
+        integers, align = f"<{lanes} x i64>", Value(f, "8", "i32")
+        blank = Value(f, "zeroinitializer", integers)
+        name = f"llvm.masked.load.v{lanes}i64.p0"
+        index = f.call(name, places, align, mask, blank, result=integers)
+        pointers = f"<{lanes} x ptr>"
+        at = f.value(f"getelementptr {self.element}, ptr {base.name}, {integers} {index.name}", pointers)
+        align, blank = Value(f, str(self.itemsize), "i32"), f.constant(0.0, self.vector)
+        name = f"llvm.masked.gather.{self._suffix}.v{lanes}p0"
+        return f.call(name, at, align, mask, blank, result=self.vector)
 
     def put_sum(self, a: Value, address: Value) -> None:
         """Store the sum of the numbers of a widened vector."""

@@ -1,0 +1,253 @@
+"""Functions of segments of an array, such as softmax along an axis and layer norm, compiled from formulas.
+
+A program is a sequence of sweeps over a segment, which stays in the cache meanwhile: reductions of a formula
+of the entries and of what earlier sweeps found, then the results. Either a segment is contiguous, and the
+lanes of vectors run along it, or many segments lie side by side, and every lane has a segment of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache, reduce
+from itertools import chain
+from math import inf
+from operator import add
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from fconv.engine.compiled.formulas import PIECE, emit, trace
+from fconv.engine.compiled.llvm import INT, Module, Value, Variable, machine
+from fconv.engine.compiled.pool import Launch, kernel_of, pool
+from fconv.engine.compiled.transcendental import Maths
+from fconv.engine.sweeps import Layout, Program, Sweep
+
+Array: TypeAlias = np.ndarray[Any, Any]
+
+_UNROLLED = 4
+_LEAST_ROWS, _MOST_ROWS = 32, 128
+"""Segments whose entries are added up in the array's own precision, before float64 goes on."""
+
+
+def run(
+    program: Program,
+    layout: Layout,
+    arrays: Sequence[Array],
+    params: Sequence[Array] = (),
+    numbers: Sequence[float] = (),
+    outputs: Sequence[Array] = (),
+) -> Array:
+    """Run a program over flat arrays of one size; return its sums (sums, count) in float64.
+
+    They are added in an order that the layout alone decides.
+    """
+    dtype, length, across = arrays[0].dtype, layout.parts * layout.width, layout.inner > 1
+    kept = program.sweeps[-1].kind == "kept"
+    sizes = [layout.size] * len(arrays) + [layout.count] * len(params)
+    sizes += [layout.segments * layout.inner if kept else layout.size] * len(outputs)
+    if any(x.size != size for x, size in zip((*arrays, *params, *outputs), sizes, strict=True)):
+        raise ValueError(f"a program got arrays of {[x.size for x in (*arrays, *params, *outputs)]} entries")
+    columns = layout.by == "entry" and program.sums > 0
+    lanes = machine().vector_bytes // dtype.itemsize
+    vectors = -(-layout.inner // lanes) if across else 1
+    per_task = max(1, PIECE // max(1, length * (lanes if across else 1)))
+    if across:
+        tasks = layout.segments * -(-vectors // per_task)
+    else:
+        per_task = min(max(per_task, _LEAST_ROWS), _MOST_ROWS) if columns else per_task
+        tasks = -(-layout.segments // per_task)
+    each = (tasks, length) if columns else (layout.size // max(1, layout.width),)
+    found = np.zeros((program.sums, *each), dtype if columns else np.float64)
+    if layout.size:
+        given = np.array(numbers, np.float64)
+        fields = (
+            layout.segments, layout.parts, layout.width, layout.inner, layout.count, per_task, vectors, tasks,
+        )  # fmt: skip
+        whole = layout.inner % lanes == 0
+        kernel = _kernel(program, str(dtype), across, whole, layout.by if params or columns else "part")
+        taken = (*arrays, *params, *outputs, found, given)
+        pool().run(Launch(kernel, [*[0] * len(taken), *fields], tasks), taken)
+    if program.sums and not columns:
+        found = found.reshape(program.sums, -1, layout.count)
+    return np.asarray(found.sum(axis=1, dtype=np.float64))
+
+
+class _Writer:
+    """A kernel that is being written, of a program for a dtype."""
+
+    def __init__(self, program: Program, dtype: str, across: bool, whole: bool, by: str) -> None:
+        self.program, self.dtype, self.across, self.by = program, np.dtype(dtype), across, by
+        self.module = Module()
+        self.f, self.task, given, _ = kernel_of(self.module)
+        self.n = Maths(self.f, dtype)
+        self.d = Maths(self.f, "float64", self.n.lanes)
+        f, n, d = self.f, self.n, self.d
+
+        def field(place: int, type: str) -> Value:
+            return f.value(f"load {type}, ptr {(given + 8 * place).name}", type)
+
+        ends = [program.arrays, program.params, program.outputs]
+        pointers = [field(i, "ptr") for i in range(sum(ends) + 2)]
+        self.arrays, rest = pointers[: ends[0]], pointers[ends[0] :]
+        self.params, self.outputs = rest[: ends[1]], rest[ends[1] : -2]
+        self.sums, numbers = pointers[-2:]
+        self.segments, self.parts, self.width, self.inner, self.count, per_task, vectors, self.tasks = (
+            field(len(pointers) + i, INT) for i in range(8)
+        )
+        self.length = self.parts * self.width
+        entries = f.value(f"sitofp i64 {self.length.name} to double", "double")
+        self.inverse = d.spread(f.constant(1.0, "double") // entries)
+        self.known = [n.narrowed(d.spread(d.number(numbers + 8 * i))) for i in range(program.numbers)]
+        given_numbers = list(self.known)
+        if across:
+            blocks = (vectors + (per_task - 1)) // per_task
+            outer, first = self.task // blocks, self.task % blocks * per_task
+            with f.loop(f.least(first + per_task, vectors), first) as v:
+                lane = v * n.lanes
+                self.number = outer * self.inner + lane
+                self.base = (outer * self.length * self.inner + lane) * n.itemsize
+                self.mask = None if whole else n.mask(self.inner - lane)
+                start = self.number % self.count * n.itemsize
+                self.lane_params = [n.load(p + start, self.mask) for p in self.params]
+                self._segment()
+        else:
+            first = self.task * per_task
+            with f.loop(f.least(first + per_task, self.segments), first) as self.number:
+                self.base = self.number * self.length * n.itemsize
+                self.known = list(given_numbers)
+                self._segment()
+        f.finish()
+
+    def _segment(self) -> None:
+        """Write all sweeps over a segment."""
+        for sweep in self.program.sweeps:
+            if sweep.kind not in ("value", "kept"):
+                self._sweep(sweep)
+                continue
+            found = self._evaluated(sweep.function, len(self.known), self.known.__getitem__)
+            self.known += found
+            if sweep.kind == "kept":
+                for value, target in zip(found, self.outputs, strict=True):
+                    self._put(self.n, value, target + self.number * self.n.itemsize)
+
+    def _evaluated(
+        self, function: Callable[..., Any], count: int, given: Callable[[int], Value]
+    ) -> list[Value]:
+        nodes, results, constants, _ = trace(function, count, self.dtype)
+        values = emit(self.n, nodes, given, [self.n.number_of(float(c)) for c in constants])
+        return [values[place] for place in results]
+
+    def _put(self, n: Maths, value: Value, place: Value) -> None:
+        """Store what belongs to a segment, or to one in each lane."""
+        if self.across:
+            n.store(value, place, self.mask)
+        else:
+            n.put(self.f.value(f"extractelement {n.vector} {value.name}, i32 0", n.element), place)
+
+    def _sweep(self, sweep: Sweep) -> None:
+        """Write a loop over the entries of a segment."""
+        f, n, program = self.f, self.n, self.program
+        write, most = sweep.kind == "write", sweep.kind == "max"
+        columns = write and self.by == "entry" and not self.across
+        reduced = program.sums if write else len(self._results(sweep))
+        blank = -inf if most else 0.0
+        # Sums that do not wait for each other's additions.
+        turns = [
+            [f.variable(n.vector if most else n.wide, blank) for _ in range(0 if columns else reduced)]
+            for _ in range(_UNROLLED if reduced else 1)
+        ]
+
+        def entry(at: Value, column: Value, own: list[Value], mask: Value | None, turn: int = 0) -> None:
+            totals = turns[turn]
+
+            def given(i: int) -> Value:
+                if i < program.arrays:
+                    return n.load(self.arrays[i] + at, mask)
+                i -= program.arrays
+                if i >= program.params:
+                    return self.known[i - program.params]
+                return own[i] if own else n.load(self.params[i] + column * n.itemsize, mask)
+
+            values = self._evaluated(sweep.function, program.arrays + program.params + len(self.known), given)
+            written = program.outputs if write else int(sweep.stored)
+            for value, target in zip(values[:written], self.outputs, strict=False):
+                n.store(value, target + at, mask)
+            for i, value in enumerate(values[written if write else 0 :]):
+                kept = value if mask is None else n.choose(mask, value, blank)
+                if columns:
+                    place = self.sums + ((self.tasks * i + self.task) * self.width + column) * n.itemsize
+                    n.store(n.load(place, mask) + kept, place, mask)
+                elif most:
+                    totals[i].set(n.maximum(totals[i].get(), kept))
+                else:
+                    totals[i].set(totals[i].get() + n.widened(kept))
+
+        if self.across:
+            step = self.inner * n.itemsize
+            self._loop(
+                self.length,
+                1,
+                len(turns),
+                lambda k, turn: entry(self.base + k * step, k, self.lane_params, self.mask, turn),
+            )
+            found = self._joined(turns, most)
+            if write:
+                self._put_sums(found, self.number)
+        else:
+            with f.loop(self.parts) as j:
+                part = self.number * self.parts + j
+                row = self.base + j * self.width * n.itemsize
+                own: list[Value] = []
+                if self.by == "part":
+                    own = [n.spread(n.number(p + part % self.count * n.itemsize)) for p in self.params]
+                for total in chain(*turns) if write else ():
+                    total.set(0.0)
+                full = self.width - self.width % n.lanes
+                self._loop(
+                    full,
+                    n.lanes,
+                    len(turns),
+                    lambda i, turn: entry(row + i * n.itemsize, i, own, None, turn),
+                )
+                with f.when(full < self.width):
+                    entry(row + full * n.itemsize, full, own, n.mask(self.width - full))
+                if write:
+                    self._put_sums([self._across(v, most) for v in self._joined(turns, most)], part)
+            found = [] if write else [self._across(v, most) for v in self._joined(turns, most)]
+        if not write:
+            found = [total * self.inverse for total in found] if sweep.kind == "mean" else found
+            self.known += found if most else [n.narrowed(total) for total in found]
+
+    def _loop(self, stop: Value, step: int, turns: int, body: Callable[[Value, int], None]) -> None:
+        """Write a loop that takes several steps a turn, each with a number, and then what is left."""
+        several = stop - stop % (step * turns)
+        with self.f.loop(several, 0, step * turns) as i:
+            for turn in range(turns):
+                body(i + turn * step, turn)
+        with self.f.loop(stop, several, step) as i:
+            body(i, 0)
+
+    def _joined(self, turns: list[list[Variable]], most: bool) -> list[Value]:
+        """Combine the totals of all turns."""
+        return [
+            reduce(self.n.maximum if most else add, [variable.get() for variable in each])
+            for each in zip(*turns, strict=True)
+        ]
+
+    def _results(self, sweep: Sweep) -> tuple[int, ...]:
+        count = self.program.arrays + self.program.params + len(self.known)
+        return trace(sweep.function, count, self.dtype)[1]
+
+    def _across(self, total: Value, most: bool) -> Value:
+        return self.n.across(total, self.n.maximum if most else add)
+
+    def _put_sums(self, found: list[Value], place: Value) -> None:
+        of_one = self.segments * self.parts * self.inner
+        for i, total in enumerate(found):
+            self._put(self.d, total, self.sums + (of_one * i + place) * 8)
+
+
+@lru_cache(maxsize=128)
+def _kernel(program: Program, dtype: str, across: bool, whole: bool, by: str) -> int:
+    """Compile a program for contiguous segments, or for segments side by side, `whole` vectors of them."""
+    return machine().compile(_Writer(program, dtype, across, whole, by).module)[0]

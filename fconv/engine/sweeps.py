@@ -1,0 +1,69 @@
+"""What is computed of segments of an array, and how an array is divided into them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+
+class Sweep(NamedTuple):
+    """What is computed of a segment, by a function of all that is known.
+
+    The function takes an entry of each array, one of each parameter, the numbers, and what earlier sweeps
+    found. What becomes of its results, or its only one:
+
+    - "sum", "mean", "max": they are reduced over the segment, sums in float64. With `stored` the first is
+      also written to the first output.
+    - "value": they are numbers of the segment; the function sees no entries.
+    - "kept": like "value", and written to the outputs, which have one entry for each segment.
+    - "write": they are written to the outputs; those beyond are summed for each parameter's entry.
+    """
+
+    kind: Literal["sum", "mean", "max", "value", "kept", "write"]
+    function: Callable[..., Any]
+    stored: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """Sweeps over segments, and how many arrays, parameters, numbers, outputs and sums they have."""
+
+    sweeps: tuple[Sweep, ...]
+    arrays: int = 1
+    params: int = 0
+    numbers: int = 0
+    outputs: int = 1
+    sums: int = 0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How an array is divided into segments, and how parameters meet it.
+
+    Attributes
+    ----------
+    segments : int
+        How many there are, or how many blocks of `inner` segments side by side.
+    parts, width : int
+        A segment has `parts` times `width` entries.
+    inner : int
+        Segments side by side: the entries of one are so many apart. 1 for contiguous segments.
+    by : str
+        "entry": a parameter has an entry for each of a segment's. "part": one for each part, counted through
+        all segments and beginning anew after `count`. Of segments side by side each is a part.
+    count : int
+        Entries of a parameter.
+    """
+
+    segments: int
+    parts: int
+    width: int
+    inner: int = 1
+    by: Literal["entry", "part"] = "part"
+    count: int = 1
+
+    @property
+    def size(self) -> int:
+        """Entries of the array."""
+        return self.segments * self.parts * self.width * self.inner

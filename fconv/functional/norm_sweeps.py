@@ -1,0 +1,147 @@
+"""Norms within samples as compiled sweeps: forward and backward each read their arrays once from memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+
+from fconv.arrays import Array, Shape, full_like_order, xp_of
+from fconv.engine.sweeps import Program, Sweep
+from fconv.functional.core import Definition, Thunks, once
+from fconv.functional.one_pass import formulas_serve
+from fconv.functional.segments import Segments, over_axes
+
+# A mean is first taken as near as the dtype can say it, and what that lacks together with the variance, so
+# that a mean far larger than the deviation costs no digits.
+
+
+@lru_cache(maxsize=32)
+def _program(
+    kind: Literal["value", "pullback", "sums"], scaled: bool, shifted: bool, centred: bool
+) -> Program:
+    """Build the sweeps of a norm, of its pullback, or of the sums that are its parameters' gradients."""
+    arrays = 1 if kind == "value" else 2
+    params = scaled + (shifted and kind == "value")
+
+    def scale(v: Any, given: tuple[Any, ...]) -> Any:
+        return v * given[arrays] if scaled else v
+
+    def near(function: Callable[..., Any]) -> Callable[..., Any]:
+        """Call a function of x, and of the mean by two numbers, which are the last but one and the last."""
+        return lambda x, *given: function(x - given[-1]) if centred else function(x)
+
+    def spread(*given: Any) -> Any:
+        rest, square = given[-2:] if centred else (0.0, given[-1])
+        var = xp_of(square).maximum(square - rest * rest, 0.0) if centred else square
+        return 1.0 / xp_of(var).sqrt(var + given[0])
+
+    def normal(given: tuple[Any, ...], known: int) -> Any:
+        """Return the normalised entry; `known` numbers were found after the spread."""
+        found = given[: len(given) - known]
+        if not centred:
+            return given[0] * found[-1]
+        mean, rest, _, by = found[-4:]
+        return (given[0] - mean - rest) * by
+
+    def value(*given: Any) -> Any:
+        y = scale(normal(given, 0), given)
+        return y + given[arrays + scaled] if shifted else y
+
+    def slopes(*given: Any) -> Any:
+        g = scale(given[1], given)
+        product = g * normal(given, 0)
+        return (g, product) if centred else product
+
+    def gradient(*given: Any) -> Any:
+        mean, slope = given[-2:] if centred else (0.0, given[-1])
+        known = 2 if centred else 1
+        by, inner = given[-1 - known], scale(given[1], given)
+        inner = inner - mean if centred else inner
+        return (inner - normal(given, known) * slope) * by
+
+    def sums(given: tuple[Any, ...], known: int) -> tuple[Any, ...]:
+        return (given[1] * normal(given, known), given[1]) if scaled or shifted else ()
+
+    statistics = [
+        Sweep("mean", near(lambda d: (d, d * d) if centred else d * d)),
+        Sweep("value", spread),
+    ]
+    if centred:
+        statistics.insert(0, Sweep("mean", lambda x, *given: x))
+    last = {
+        "value": [Sweep("write", value)],
+        "pullback": [
+            Sweep("mean", slopes),
+            Sweep("write", lambda *given: (gradient(*given), *sums(given, 2 if centred else 1))),
+        ],
+        "sums": [Sweep("write", lambda *given: sums(given, 0))],
+    }[kind]
+    counted = 2 * (scaled or shifted) * (kind != "value")
+    return Program((*statistics, *last), arrays, params, 1, int(kind != "sums"), counted)
+
+
+def swept(
+    x: Array,
+    axes: tuple[int, ...],
+    along: Shape,
+    weight: Array | None,
+    bias: Array | None,
+    eps: float,
+    centred: bool,
+) -> Definition | None:
+    """Define what `moments.normalised` defines, for statistics of the array itself; None without kernels."""
+    segments, laid_as = over_axes(x, axes, along), x
+    if segments is None and x.size and formulas_serve(x):
+        # What one sum runs over is no run of memory here, but it is one of a copy.
+        x = np.ascontiguousarray(x)
+        segments = over_axes(x, axes, along)
+    if segments is None:
+        return None
+    return _defined(segments, x, laid_as, along, weight, bias, eps, centred)
+
+
+def _defined(
+    segments: Segments,
+    x: Array,
+    laid_as: Array,
+    along: Shape,
+    weight: Array | None,
+    bias: Array | None,
+    eps: float,
+    centred: bool,
+) -> Definition:
+    flags = (weight is not None, bias is not None, centred)
+    laid = once(lambda: [segments.param(each, along) for each in (weight, bias) if each is not None])
+
+    def run(kind: Literal["value", "pullback", "sums"], *arrays: Array) -> tuple[Array, Array]:
+        program = _program(kind, *flags)
+        y, sums = segments.write(program, *arrays, params=laid()[: program.params], numbers=[eps])
+        if laid_as is not x and program.outputs:
+            y, dense = full_like_order(laid_as, y.shape, None), y
+            y[...] = dense
+        return y, sums
+
+    def pullback(g: Array) -> Thunks:
+        found: list[Array] = []  # the sums of g times the normalised input and of g, once they are known
+
+        def dx() -> Array:
+            result, sums = run("pullback", x, g)
+            found[:] = sums
+            return result
+
+        def of(i: int, shape: Shape) -> Array:
+            if not found:
+                found[:] = run("sums", x, g)[1]
+            with np.errstate(over="ignore"):
+                return segments.unlaid(found[i], along).reshape(shape).astype(x.dtype)
+
+        return {
+            "x": dx,
+            "weight": lambda: of(0, weight.shape),  # type: ignore[union-attr]
+            "bias": lambda: of(1, bias.shape),  # type: ignore[union-attr]
+        }
+
+    return x.shape, once(lambda: run("value", x)[0]), pullback
