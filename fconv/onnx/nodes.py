@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fconv import layers, networks
+from fconv import calls, layers, networks
 from fconv.arrays import Array
 from fconv.formats.claims import Budget, array_bytes
 from fconv.layer import Layer
@@ -53,7 +53,7 @@ class Graph(Protocol):
 
 def make(name: str, *args: Any, **options: Any) -> Layer:
     """Make a layer by name."""
-    maker = getattr(layers, name, None) or getattr(networks, name, None)
+    maker = getattr(layers, name, None) or getattr(networks, name, None) or getattr(calls, name, None)
     if maker is None:
         raise UnfitError(f"there is no layer {name}")
     made: Layer = maker(*args, **options)

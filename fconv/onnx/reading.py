@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fconv.arrays import Array
+from fconv.calls import constant as constant_layer
 from fconv.calls import parameter
 from fconv.files import open_regular
 from fconv.formats.claims import Budget
@@ -150,6 +151,7 @@ class _Reader:
         self.built: dict[str, tuple[Any, ...]] = {}
         self.params: dict[str, Params] = {}
         self.uses: dict[Any, str] = {}
+        self.literals: set[str] = set()
 
     # The file.
 
@@ -255,6 +257,8 @@ class _Reader:
         found = folded(node)
         if found is not None:
             self.values[node.outputs[0]] = found
+            if proto.op_type == "Constant":
+                self.literals.add(node.outputs[0])
             return
         if proto.op_type not in READINGS:
             raise UnfitError("there is no layer for this operator")
@@ -297,7 +301,8 @@ class _Reader:
     ) -> Value:
         """Append a layer."""
         self.budget.spend(_LAYER)
-        arriving = [self._computed(node, value) for value in values]
+        beside = next((value.node for value in values if value.node and value.dtype.kind == "f"), None)
+        arriving = [self._computed(node, value, beside) for value in values]
         numbers = [value for value in arriving if layer.name != "embedding" or value.dtype.kind not in "iu"]
         for value in numbers:
             if value.dtype.kind != "f":
@@ -335,14 +340,20 @@ class _Reader:
         owner = self.uses.setdefault(use, name)
         return name, None if owner == name else owner
 
-    def _computed(self, node: Node, value: Value) -> Value:
-        """Return a value that layers can take: a constant becomes a parameter."""
+    def _computed(self, node: Node, value: Value, beside: str | None) -> Value:
+        """Return a value that layers can take: an initializer becomes a parameter.
+
+        What a node Constant holds is no parameter; it comes in the type of a value `beside` it.
+        """
         if value.node is not None:
             return value
         array = fixed(value, "its input")
         if array.dtype.kind != "f":
             raise UnfitError(f"its input {value.name!r} is {array.dtype}; layers take floating-point numbers")
         use = ("parameter", value.name)
+        if value.name in self.literals and beside is not None and use not in self.uses:
+            name = self.uses[use] = self.namer.fresh(value.name)
+            self.built[name], self.params[name] = (constant_layer(array), beside), ()
         if use not in self.uses:
             name = self.uses[use] = self.namer.fresh(value.origin or value.name)
             self.built[name], self.params[name] = (parameter(*array.shape),), array

@@ -102,11 +102,20 @@ class Site:
         return value
 
     def constant(self, value: Any, dtype: Any = None) -> str:
-        """Write numbers, in the network's type unless another is given."""
+        """Write numbers, in the network's type unless another is given.
+
+        Several of the network's type are a node Constant: an initializer is read as a parameter.
+        """
         array = np.asarray(value, self.dtype if dtype is None else dtype)
+        if dtype is None and array.size > 1:
+            return self.node("Constant", value=self.tensor(array))
         name = self._names.new(f"{self.name}.constant")
         self.constants.append(self._onnx.numpy_helper.from_array(array, name))
         return name
+
+    def tensor(self, value: Any) -> Any:
+        """Return numbers as what an attribute holds, in the network's type."""
+        return self._onnx.numpy_helper.from_array(np.asarray(value, self.dtype))
 
     def integers(self, *values: int) -> str:
         """Write a list of integers."""

@@ -29,6 +29,19 @@ POINTWISE: tuple[tuple[str, str, dict[str, tuple[str, float]]], ...] = (
     ("Abs", "abs", {}),
     ("Erf", "erf", {}),
     ("Reciprocal", "reciprocal", {}),
+    ("Acos", "acos", {}),
+    ("Acosh", "acosh", {}),
+    ("Asin", "asin", {}),
+    ("Asinh", "asinh", {}),
+    ("Atan", "atan", {}),
+    ("Atanh", "atanh", {}),
+    ("Ceil", "ceil", {}),
+    ("Cosh", "cosh", {}),
+    ("Floor", "floor", {}),
+    ("Round", "round", {}),
+    ("Sign", "sign", {}),
+    ("Sinh", "sinh", {}),
+    ("Tan", "tan", {}),
 )
 """Operator, layer, and each option of the layer with its attribute and the attribute's default."""
 

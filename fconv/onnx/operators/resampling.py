@@ -35,11 +35,19 @@ def _mode(node: Node, mode: str, rule: str, ndim: int, whole: bool, lone: bool) 
             if rounding == "round_prefer_floor" and whole:
                 return {"mode": "nearest"}  # no pixel falls between two
         raise UnfitError(f"mode nearest with coordinates by {rule} and {rounding} has no layer")
-    name = SMOOTH.get((mode, ndim))
+    name, outside = SMOOTH.get((mode, ndim)), node.flag("exclude_outside")
     if name is None:
         raise UnfitError(f"mode {mode!r} over {ndim} spatial axes has no layer")
-    if mode == "cubic" and node.number("cubic_coeff_a", -0.75) != -0.75:
-        raise UnfitError("another cubic_coeff_a than -0.75 has no layer")
+    smooth = node.flag("antialias")
+    a = -0.5 if smooth else -0.75
+    if mode == "cubic" and (node.number("cubic_coeff_a", -0.75) != a):
+        raise UnfitError(f"cubic with another cubic_coeff_a than {a} has no layer")
+    if smooth:
+        if rule != "half_pixel" or ndim != 2 or not outside:
+            raise UnfitError(
+                f"antialias by {rule} over {ndim} axes, exclude_outside={int(outside)}, has no layer"
+            )
+        return {"mode": name, "antialias": True}
     if rule == "align_corners":
         return {"mode": name, "align_corners": True}
     if rule == "half_pixel" or (rule == "pytorch_half_pixel" and not lone):
@@ -108,8 +116,8 @@ def resize(node: Node) -> Value:
     x = node.value()
     if node.opset < 11:
         return _upsample(node)
-    if node.flag("antialias") or node.flag("exclude_outside"):
-        raise UnfitError("antialias or exclude_outside has no layer")
+    if node.flag("exclude_outside") and not node.flag("antialias"):
+        raise UnfitError("exclude_outside has no layer")
     if node.text("keep_aspect_ratio_policy", "stretch") != "stretch":
         raise UnfitError("an aspect policy has no layer")
     axes = tuple(x.axis(a) for a in node.integers("axes", tuple(range(x.rank))) or ())
@@ -163,10 +171,14 @@ def write_upsample(at: Site) -> str:
             raise UnfitError(f"mode area with bins of several sizes, {sizes} into {wanted}, has no operator")
         kernel = [size // out for size, out in zip(sizes, wanted, strict=True)]
         return at.node("AveragePool", at.x, kernel_shape=kernel, strides=kernel)
-    given = RULES.get(mode) or {
+    given: dict[str, Any] = RULES.get(mode) or {
         "mode": "cubic" if mode == "bicubic" else "linear",
         "coordinate_transformation_mode": "align_corners" if align else "half_pixel",
     }
+    if options["antialias"]:
+        if align:
+            raise UnfitError("antialias with align_corners has no operator")
+        given |= {"antialias": 1, "exclude_outside": 1, "cubic_coeff_a": -0.5}
     factor = options["scale_factor"]
     by_size = factor is None or options["recompute_scale_factor"] or align
     if by_size:

@@ -138,7 +138,7 @@ def write_dropout(at: Site) -> str:
     return at.node("Dropout", at.x, at.constant(at.options["p"]))
 
 
-@writes("dropout1d", "dropout2d", "dropout3d", "alpha_dropout", operators="Identity")
+@writes("dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "stochastic_depth", operators="Identity")
 def write_channel_dropout(at: Site) -> str:
     """Write the kinds of dropout that have no operator as what they do outside training."""
     return at.node("Identity", at.x)
@@ -172,21 +172,6 @@ def write_padding(at: Site) -> str:
     widths = at.options["pad"]
     pairs = tuple(zip(widths[::2], widths[1::2], strict=True))[::-1]
     return write_pad(at, at.x, pairs, at.options["mode"], at.options["value"])
-
-
-@reads("Expand", becomes="identity where it changes nothing", refused="otherwise")
-def expand(node: Node) -> Value:
-    """Stretching to a shape; only one that changes nothing has a layer."""
-    x, wanted = node.value(), node.value(1)
-    if wanted.data is None:
-        raise UnfitError("its shape is computed from more than the input's shape")
-    shapes = [
-        np.broadcast_shapes(shape, tuple(int(s) for s in data.reshape(-1)))
-        for shape, data in zip(x.shapes, wanted.data, strict=True)
-    ]
-    if shapes != list(x.shapes):
-        raise UnfitError("stretching to another shape has no layer of its own")
-    return node.same(x)
 
 
 @reads("Col2Im", becomes="fold", refused="other than two spatial axes; uneven pads")
