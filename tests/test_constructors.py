@@ -88,7 +88,7 @@ LAYERS = {
     "fc.layers.transpose(1, 2)": (2, 3, 4), "fc.layers.squeeze(1)": (2, 1, 4), "fc.layers.unsqueeze(1)": (2, 3),
     "fc.layers.mean(1)": (2, 3), "fc.layers.sum(1)": (2, 3), "fc.layers.amax(1)": (2, 3),
     "fc.add()": ((2, 3), (2, 3)), "fc.add(stretch=False)": ((2, 3), (2, 3)), "fc.subtract()": ((2, 3), (2, 3)),
-    "fc.multiply()": ((2, 3), (1, 3)), "fc.divide()": ((2, 3), (2, 3)), "fc.maximum()": ((2, 3), (2, 3)),
+    "fc.multiply()": ((2, 3), (1, 3)), "fc.divide()": ((2, 3), (2, 3)), "fc.maximum()": ((2, 3), (2, 3)), "fc.expand_like(None, -1)": ((1, 3), (4, 2)),
     "fc.minimum()": ((2, 3), (2, 3)), "fc.matmul()": ((2, 3), (3, 4)), "fc.concat()": ((2, 3), (2, 4)),
     "fc.concat(0)": ((2, 3), (1, 3)), "fc.concat_padded()": ((2, 3, 4), (2, 3, 5)), "fc.stack()": ((2, 3), (2, 3)),
     "fc.parameter(2, 3)": (), "fc.parameter(2, 3, trained=False)": (),

@@ -52,6 +52,25 @@ def test_two_arrays_are_stretched_as_numpy_does(name, shapes):
     check_gradient(layer, xs)
 
 
+def test_sizes_of_another_array():
+    layer = fc.expand_like(None, None, -1, 2)
+    x, like = drawn((1, 3, 1), (4, 5, 3, 2))
+    y = layer.apply((), (x, like))
+    np.testing.assert_array_equal(y, np.broadcast_to(x, (4, 5, 3, 2))[:, :1].repeat(5, 1))
+    assert layer.out_shape((x.shape, like.shape)) == y.shape
+    check_gradient(layer, (x, like))
+    assert not layer.vjp((), (x, like), y)[1][1].any()
+    for shapes, text in (
+        (((1, 3, 1), (4,)), r"expand_like: cannot stretch an input of shape \(1, 3, 1\) to"),
+        (((1, 3, 4), (4, 5, 3, 2)), "expand_like: cannot stretch"),
+        (((1, 3, 1),), "expand_like: expected two inputs, got 1"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            layer.out_shape(shapes)
+    with pytest.raises(TypeError, match="expand_like: a size must be an integer"):
+        fc.expand_like(1.5)
+
+
 def test_ties_share_the_gradient():
     x = np.array([1.0, 2.0])
     for layer in (fc.maximum(), fc.minimum()):

@@ -14,6 +14,7 @@ from fconv.constructors import constructor
 from fconv.functional.broadcasting import broadcast_shape, sum_to
 from fconv.functional.one_pass import in_one_pass
 from fconv.layer import Layer, LayerPullback, Params, check_params
+from fconv.options import whole
 
 T = TypeVar("T")
 
@@ -135,6 +136,57 @@ def matmul() -> Layer:
         return xp_of(a).asarray(a @ b), pull
 
     return merge("matmul", forward, out_shape)
+
+
+@constructor
+def expand_like(*sizes: int | None) -> Layer:
+    """Stretch the first of two arrays, taking sizes from the second.
+
+    Parameters
+    ----------
+    *sizes : int or None
+        The new shape, which may have further axes in front: -1 keeps the size of an axis, None takes that
+        of the same axis of the second array, whose gradient is 0.
+
+    Returns
+    -------
+    Layer
+        Without parameters.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Sizes that are no integers, at once; shapes that do not fit, when the layer is used.
+
+    Examples
+    --------
+    A token for every example of a batch:
+
+    >>> expand_like(None, -1, -1).out_shape(((1, 1, 64), (8, 49, 64)))
+    (8, 1, 64)
+    """
+    wanted = tuple(None if n is None else whole("expand_like", "a size", n, -1) for n in sizes)
+
+    def out_shape(shapes: Sequence[Shape]) -> Shape:
+        x, like = _two("expand_like", shapes)
+        held = (1,) * (len(wanted) - len(x)) + x
+        known = len(held) == len(wanted) and all(n is not None for n in wanted[len(like) :])
+        new = zip(wanted, held, range(len(held)), strict=False)
+        shape = tuple(like[axis] if n is None else h if n == -1 else n for n, h, axis in new) if known else ()
+        if not known or any(h not in (1, n) for h, n in zip(held, shape, strict=True)):
+            raise ValueError(
+                f"expand_like: cannot stretch an input of shape {x} to {wanted}, of one of {like}"
+            )
+        return shape
+
+    def forward(xs: Sequence[Array]) -> tuple[Array, _Pair]:
+        x, like = xs
+        xp = xp_of(x)
+        nothing = xp.broadcast_to(xp.zeros((), x.dtype), like.shape)
+        stretched = xp.broadcast_to(x, out_shape([x.shape, like.shape]))
+        return stretched, lambda g: (sum_to(g, x.shape), nothing)
+
+    return merge("expand_like", forward, out_shape, {"sizes": wanted})
 
 
 def merge(

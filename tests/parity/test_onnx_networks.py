@@ -211,8 +211,23 @@ def test_what_has_no_operator_is_refused_before_a_file_is_there(name, tmp_path):
 def test_every_layer_that_is_written_is_tested():
     tested = {layer.name for layer, _ in WRITTEN.values()}
     tested |= {each.name for layer, _ in WRITTEN.values() for each in layer.children.values()}
-    tested |= {"constant", "parameter"}  # inside networks below
+    tested |= {"constant", "expand_like", "parameter"}  # inside networks below
     assert set(WRITINGS) == tested - {"compose"}
+
+
+def test_a_token_for_every_example_is_written(tmp_path):
+    nodes = {
+        "token": (fc.parameter(1, 1, 4, init=fc.initializers.normal()),),
+        "tokens": (fc.expand_like(None, -1, -1), "token", "x"),
+        "all": (fc.concat(1), "tokens", "x"),
+    }
+    net, x = fc.graph(nodes), entries("tokens", (3, 5, 4))
+    params = net.init(fc.random.key(0), x.shape)
+    path = tmp_path / "net.onnx"
+    fc.to_onnx(net, params, x.shape, path)
+    for batch in (x, x[:2]):
+        (found,) = by_runtime(path, {"x": batch})
+        np.testing.assert_array_equal(found, net.apply(params, batch))
 
 
 def residual():

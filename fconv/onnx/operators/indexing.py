@@ -42,6 +42,18 @@ def write_expand(at: Site) -> str:
     return at.node("Expand", at.x, at.integers(*(1 if n == -1 else n for n in at.options["sizes"])))
 
 
+@writes("expand_like", operators="Shape, Gather, Concat, Expand")
+def write_expand_like(at: Site) -> str:
+    """Write a stretching to sizes of a second value."""
+    x, like = at.sources
+    shape = at.node("Shape", like)
+    parts = [
+        at.node("Gather", shape, at.integers(axis)) if n is None else at.integers(1 if n == -1 else n)
+        for axis, n in enumerate(at.options["sizes"])
+    ]
+    return at.node("Expand", x, at.node("Concat", *parts, axis=0))
+
+
 @reads("Tile", becomes="tile", refused="numbers of repeats that are computed")
 def tile(node: Node) -> Value:
     """Repetition along axes; before opset 7 there was another."""
