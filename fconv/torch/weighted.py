@@ -6,8 +6,9 @@ from typing import Any
 
 from fconv import layers
 from fconv.torch.exporting import CUMULATIVE
+from fconv.torch.moving import array
 from fconv.torch.table import Call, Weighted, aten, fixed, function, make
-from fconv.torch.values import Own, UnfitError
+from fconv.torch.values import Const, Own, UnfitError
 
 
 def _weighted(
@@ -82,6 +83,11 @@ def _embedding(c: Call) -> Any:
         "padding_idx": None if c["padding_idx"] == -1 else c["padding_idx"],
         "scale_grad_by_freq": bool(c["scale_grad_by_freq"]),
     }
+    if isinstance(c["indices"], Const):  # places, which no input tells
+        places = array(c["indices"])
+        if options["padding_idx"] is not None and (places == options["padding_idx"]).any():
+            raise UnfitError("constant indices that are padding_idx have no layer")
+        return make("index", (places,)), c["weight"]
     layer = layers.embedding(*c["weight"].shape, **options)
     return _weighted(layer, "embedding", {"x": c["indices"]}, {"weight": c["weight"]}, **options)
 

@@ -247,6 +247,25 @@ def test_tied_weights_are_one_parameter():
     np.testing.assert_allclose(grads["table.weight"], module.table.weight.grad.numpy(), rtol=1e-10)
 
 
+class Positions(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.places = nn.Embedding(9, 6), nn.Embedding(7, 6)
+        self.register_buffer("ids", torch.arange(7)[None])
+
+    def forward(self, tokens):
+        return self.words(tokens) + self.places(self.ids[:, : tokens.shape[1]])
+
+
+def test_embeddings_of_constant_places():
+    module = Positions()
+    net, params = fc.from_torch(module, (2, 4))
+    assert list(fc.to_state_dict(params)) == ["words.weight", "places.weight"]  # no buffer of integers
+    tokens = np.array([[0, 2, 8, 1], [1, 1, 4, 0]])
+    expected = module(torch.from_numpy(tokens)).detach().numpy()
+    np.testing.assert_allclose(net.apply(params, tokens), expected, rtol=1e-6)
+
+
 class Drop(nn.Module):
     def __init__(self, how, p=0.5):
         super().__init__()
