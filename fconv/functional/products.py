@@ -77,6 +77,7 @@ def einsum(equation: str, x: Array, y: Array | None = None, z: Array | None = No
 
     Examples
     --------
+    >>> import numpy as np
     >>> einsum("ij,j->i", np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([1.0, 10.0]))
     array([21., 43.])
     >>> einsum("ii->i", np.array([[1.0, 2.0], [3.0, 4.0]]))
@@ -142,6 +143,7 @@ def pow(x: Array, exponent: Array) -> Definition:
 
     Examples
     --------
+    >>> import numpy as np
     >>> pow(np.array([2.0, 3.0]), np.array([3.0, 2.0]))
     array([8., 9.])
     """

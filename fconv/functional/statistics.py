@@ -183,8 +183,8 @@ def logsumexp(x: Array, dim: Dims = None, keepdim: bool = False) -> Definition:
 
     Examples
     --------
-    >>> logsumexp(np.array([1000.0, 1000.0])).round(3)
-    1000.693
+    >>> logsumexp(np.array([[1000.0, 1000.0]]), 1).round(3)
+    array([1000.693])
     """
     axes = reduced_axes("logsumexp", x.shape, dim)
     shape, kept = shape_over(x.shape, axes, keepdim), shape_over(x.shape, axes, True)

@@ -4,7 +4,18 @@ from fconv.networks.branches import parallel, residual
 from fconv.networks.chains import compose
 from fconv.networks.graphs import graph
 from fconv.networks.joins import concat, concat_padded, stack
-from fconv.networks.merge import add, divide, expand_like, matmul, maximum, minimum, multiply, subtract
+from fconv.networks.merge import (
+    add,
+    choose,
+    compare,
+    divide,
+    expand_like,
+    matmul,
+    maximum,
+    minimum,
+    multiply,
+    subtract,
+)
 from fconv.networks.outputs import part, with_outputs
 from fconv.networks.repetition import repeat
 from fconv.networks.summaries import Summary, summary
@@ -12,6 +23,8 @@ from fconv.networks.summaries import Summary, summary
 __all__ = [
     "Summary",
     "add",
+    "choose",
+    "compare",
     "compose",
     "concat",
     "concat_padded",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import reduce
 from typing import Any, TypeAlias, TypeVar
 
@@ -187,6 +188,67 @@ def expand_like(*sizes: int | None) -> Layer:
         return stretched, lambda g: (sum_to(g, x.shape), nothing)
 
     return merge("expand_like", forward, out_shape, {"sizes": wanted})
+
+
+COMPARISONS = ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal")
+
+
+@constructor
+def compare(comparison: str) -> Layer:
+    """Return 1 where a comparison of two arrays holds and 0 elsewhere; the gradient is 0.
+
+    Parameters
+    ----------
+    comparison : {"less", "less_equal", "greater", "greater_equal", "equal", "not_equal"}
+        How the first array compares with the second; they are stretched to one shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> compare("less").apply((), (np.array([1.0, 3.0]), np.array([2.0])))
+    array([1., 0.])
+    """
+    if comparison not in COMPARISONS:
+        raise ValueError(f"compare: expected {', '.join(COMPARISONS)}, got {comparison!r}")
+
+    def forward(a: Array, b: Array) -> tuple[Array, _Pair]:
+        y = getattr(xp_of(a), comparison)(a, b).astype(a.dtype)
+        return y, lambda g: (xp_of(g).zeros_like(g), xp_of(g).zeros_like(g))
+
+    made = _of_two("compare", forward)
+    return replace(made, options={"comparison": comparison})
+
+
+@constructor
+def choose() -> Layer:
+    """Return the second of three arrays where the first is not 0, and the third elsewhere.
+
+    The first, such as `compare` gives, has the gradient 0; all three are stretched to one shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> choose().apply((), (np.array([1.0, 0.0]), np.array([2.0, 3.0]), np.array([-1.0])))
+    array([ 2., -1.])
+    """
+
+    def out_shape(shapes: Sequence[Shape]) -> Shape:
+        if len(shapes) != 3:
+            raise ValueError(f"choose: expected three inputs, got {len(shapes)}")
+        return broadcast_shape("choose", shapes)
+
+    def forward(xs: Sequence[Array]) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
+        condition, a, b = xs
+        xp, at = xp_of(a), condition != 0
+
+        def pull(g: Array) -> tuple[Array, ...]:
+            none = xp.zeros((), g.dtype)
+            parts = (xp.where(at, g, none), xp.where(at, none, g))
+            return xp.zeros_like(condition), sum_to(parts[0], a.shape), sum_to(parts[1], b.shape)
+
+        return xp.where(at, a, b), pull
+
+    return merge("choose", forward, out_shape)
 
 
 def merge(

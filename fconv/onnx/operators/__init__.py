@@ -4,6 +4,8 @@ from fconv.onnx.operators import (
     activation,
     arithmetic,
     axes,
+    bins,
+    comparisons,
     convolution,
     indexing,
     normalization,
@@ -11,6 +13,7 @@ from fconv.onnx.operators import (
     products,
     reductions,
     resampling,
+    scattering,
     shape,
 )
 from fconv.onnx.operators.table import READINGS, WRITINGS, read_table, write_table
@@ -21,6 +24,8 @@ __all__ = [
     "activation",
     "arithmetic",
     "axes",
+    "bins",
+    "comparisons",
     "convolution",
     "indexing",
     "normalization",
@@ -29,6 +34,7 @@ __all__ = [
     "read_table",
     "reductions",
     "resampling",
+    "scattering",
     "shape",
     "write_table",
 ]

@@ -64,11 +64,14 @@ def merge(node: Node) -> Value:
     return node.layer(make(MERGES[node.op]), first, others[-1])
 
 
-@reads("Sum", becomes="add")
+@reads("Sum", "Mean", becomes="add; Mean: scale_shift after it")
 def total(node: Node) -> Value:
-    """Sum of tensors."""
+    """Sum or mean of tensors."""
     values = [node.value(i) for i in range(len(node.inputs))]
-    return node.layer(make("add" if len(values) > 1 else "identity"), *values)
+    layer = make("add" if len(values) > 1 else "identity")
+    if node.op == "Sum":
+        return node.layer(layer, *values)
+    return node.layer(make("scale_shift", 1 / len(values)), node.step(layer, *values))
 
 
 @reads("Pow", becomes="power with one number for the exponent, power_of for the base; otherwise pow")

@@ -152,22 +152,6 @@ def gather_nd(node: Node) -> Value:
     return node.layer(make("index", (*held, *np.moveaxis(at, -1, 0))), x)
 
 
-@reads(
-    "Where",
-    becomes="where; masked_fill with one number",
-    refused="a condition that is computed",
-)
-def where(node: Node) -> Value:
-    """Choice between two tensors by a constant condition."""
-    condition, a, b = node.constant(0), node.value(1), node.value(2)
-    for index, other, mask in ((1, b, condition), (2, a, ~condition)):
-        held = node.value(index)
-        small = held.data is not None and held.data[0].size == 1 and held.rank <= other.rank
-        if small and all(np.broadcast_shapes(mask.shape, s) == s for s in other.shapes):
-            return node.layer(make("masked_fill", mask, node.scalar(index)), other)
-    return node.layer(make("where", condition), a, b)
-
-
 @writes("select", operators="Gather")
 def write_select(at: Site) -> str:
     """Write one element along an axis."""

@@ -42,14 +42,14 @@ def write_bilinear(at: Site) -> str:
 
 
 @writes(
-    "scaled_dot_product_attention", operators="Mul, Transpose, MatMul, Add, Softmax, MatMul",
-    refused="grouped queries",
-)  # fmt: skip
+    "scaled_dot_product_attention",
+    operators="Mul, Transpose, MatMul, Add, Softmax, MatMul; grouped queries: Unsqueeze, Expand, Reshape",
+)
 def write_attention(at: Site) -> str:
     """Write attention by its definition."""
-    if at.options["enable_gqa"] and at.shapes[0][-3] != at.shapes[1][-3]:
-        raise UnfitError("grouped queries (enable_gqa=True) have no operator")
     query, key, value, *mask = at.sources
+    if at.options["enable_gqa"] and at.shapes[0][-3] != at.shapes[1][-3]:
+        key, value = _each_head(at, key, 1), _each_head(at, value, 2)
     rank, scale = len(at.shapes[1]), at.options["scale"]
     scale = 1 / sqrt(max(1, at.shape[-1])) if scale is None else scale
     turned = at.node("Transpose", key, perm=[*range(rank - 2), rank - 1, rank - 2])
@@ -59,3 +59,12 @@ def write_attention(at: Site) -> str:
         mask = [at.constant(np.where(np.tri(rows, columns, dtype=bool), 0.0, -np.inf))]
     scores = at.node("Add", scores, *mask) if mask else scores
     return at.node("MatMul", at.node("Softmax", scores, axis=-1), value)
+
+
+def _each_head(at: Site, x: str, index: int) -> str:
+    """Write each head as often as there are heads of queries for it."""
+    shape, times = at.shapes[index], at.shapes[0][-3] // at.shapes[index][-3]
+    rank = len(shape)
+    wide = at.node("Unsqueeze", x, at.integers(rank - 2))
+    wide = at.node("Expand", wide, at.integers(*(1,) * (rank - 2), times, 1, 1))
+    return at.node("Reshape", wide, at.integers(*(0,) * (rank - 3), -1, *shape[-2:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -87,7 +88,7 @@ def _resize_axes(at: Site) -> str:
 def write_reshape(at: Site) -> str:
     """Write a change of shape."""
     if at.layer.name == "unflatten" and at.options["dim"] % len(at.shape) == 0:
-        raise UnfitError("dividing the batch axis has no operator that keeps the batch open")
+        return _resize_axes(at)
     return at.reshaped(at.x, *at.out_shape[1:])
 
 
@@ -118,6 +119,11 @@ def cast(node: Node) -> Value:
     from fconv.onnx.tensors import dtype_of
 
     to = node.value(1).dtype if node.op == "CastLike" else dtype_of(node.integer("to", 0))
+    if node.value().dtype == np.bool_ and to == node.mask_dtype(0):  # a mask is made of the numbers 1 and 0
+        return node.same(replace(node.value(), dtype=to))
+    if to == np.bool_ and node.value().dtype.kind == "f":
+        zero = node.literal(np.zeros((), node.value().dtype))
+        return replace(node.layer(make("compare", "not_equal"), node.value(), zero), dtype=to)
     if to != node.value().dtype:
         raise UnfitError(f"a network here is of one type throughout; this casts {node.value().dtype} to {to}")
     return node.same(node.value())
