@@ -85,6 +85,9 @@ EACH = ("sin", "cos", "erf", "reciprocal", "tan", "asin", "acos", "atan", "sinh"
 """Functions of each element that PyTorch has under the same name."""
 
 
+COMPARED = {"equal": "eq"}  # torch.equal is of whole tensors
+
+
 def _same_name(name: str, *options: str) -> Callable[[Mapping[str, Any]], Expression]:
     """Return the entry of a function that PyTorch has under the same name with the same options."""
     return lambda o: lambda x: getattr(_torch(), name)(x, **{option: o[option] for option in options})
@@ -138,6 +141,10 @@ EXPRESSIONS: dict[str, Callable[[Mapping[str, Any]], Expression]] = {
     "index": lambda o: lambda x: x[tuple(slice(None) if i is None else i for i in o["indices"])],
     "masked_fill": lambda o: lambda x: x.masked_fill(o["mask"], o["value"]),
     "where": lambda o: lambda x, y: _torch().where(o["condition"], x, y),
+    "compare": lambda o: (
+        lambda x, y: getattr(_torch(), COMPARED.get(o["comparison"], o["comparison"]))(x, y).type_as(x)
+    ),
+    "choose": lambda o: lambda mask, x, y: _torch().where(mask != 0, x, y),
     "constant": lambda o: lambda x: o["value"],
     "einsum": lambda o: lambda *xs: _torch().einsum(o["equation"], *xs),
     "scaled_dot_product_attention": lambda o: lambda *xs: _attended(o, xs),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fconv.torch.table import Call, aten, fixed, function, is_number, is_tensor, make, number
+from fconv.torch.table import Call, aten, fixed, function, is_number, is_tensor, make, number, plain_number
 from fconv.torch.values import Const, Expanded, Own, Size, UnfitError, Value, example, product
 from fconv.torch.weights import array_of
 
@@ -382,12 +382,18 @@ def array(value: Any) -> Any:
 
 @aten("masked_fill")
 def _masked_fill(c: Call) -> Any:
+    if isinstance(c["mask"], Value):
+        return make("choose"), c["mask"], plain_number(c["value"], c.x.dtype), c.x
     return make("masked_fill", array(c["mask"]), number(c["value"])), c.x
 
 
 @aten("where", stretches=True)
 def _where(c: Call) -> Any:
-    mask, a, b = array(c["condition"]), c["self"], c["other"]
+    a, b = c["self"], c["other"]
+    if isinstance(c["condition"], Value):
+        chosen = (v if is_tensor(v) else plain_number(v, c.operator.out.dtype) for v in (a, b))
+        return make("choose"), c["condition"], *chosen
+    mask = array(c["condition"])
     if is_number(b):
         return make("masked_fill", ~mask, number(b)), a
     if is_number(a):

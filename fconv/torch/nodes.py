@@ -102,7 +102,7 @@ class Nodes:
 
     def _sources(self, given: list[Any], at: tuple[str, str | None]) -> list[Value]:
         found = [None if isinstance(g, Const) else self.emit(g, (at[0], None)) for g in given]
-        floating = [value for value in (*found, *self.values) if value and value.dtype.is_floating_point]
+        floating = [value for value in (*found, *self.values) if value and not _counts(value)]
         if not floating and None in found:
             raise UnfitError("all that it takes are constants")
         like = floating[0] if floating else None
@@ -173,3 +173,8 @@ class Nodes:
             layer = parameter(*own.tensor.shape, trained=own.trained)
             self._own[key] = self.add(name, (layer,), own.shape, own.dtype)
         return self._own[key]
+
+
+def _counts(value: Value) -> bool:
+    """Tell a value of integers; one of truth is of 0 and 1 as numbers."""
+    return not value.dtype.is_floating_point and str(value.dtype) != "torch.bool"

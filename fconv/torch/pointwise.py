@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from fconv.torch.table import Call, aten, is_number, is_tensor, make, number
+from fconv.torch.table import Call, aten, is_number, is_tensor, make, number, plain_number
 from fconv.torch.values import Const, Own, UnfitError, Value
 
 
@@ -64,9 +64,14 @@ def _operand(c: Call, value: Any) -> Any:
     if isinstance(value, Const) and value.dtype != c.operator.out.dtype and not value.dtype.is_floating_point:
         tensor = value.tensor.to(c.operator.out.dtype)
         return replace(value, tensor=tensor, dtype=tensor.dtype)
-    if isinstance(value, (Value, Own)) and not value.dtype.is_floating_point:
+    if isinstance(value, (Value, Own)) and not value.dtype.is_floating_point and not _is_truth(value):
         raise UnfitError(f"arithmetic with a tensor of {value.dtype} has no layer")
     return value
+
+
+def _is_truth(value: Any) -> bool:
+    """Tell a computed tensor of truth, which is 0 or 1 as numbers in the network."""
+    return isinstance(value, Value) and str(value.dtype) == "torch.bool"
 
 
 def _two(c: Call) -> tuple[Any, Any, float]:
@@ -134,6 +139,36 @@ def _div(c: Call) -> Any:
         return scaled(a, 1 / b)
     inverse = (make("reciprocal"), b)
     return inverse if a == 1 else scaled(inverse, a)
+
+
+COMPARISONS = {
+    "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal",
+    "ne": "not_equal",
+}  # fmt: skip
+COMPARISONS |= {name: name for name in COMPARISONS.values() if name != "equal"}
+
+
+@aten(*COMPARISONS, stretches=True)
+def _compare(c: Call) -> Any:
+    """Compare two tensors, or one with a number: 1 where it holds and 0 elsewhere."""
+    other = c["other"]
+    if not is_tensor(other):
+        other = plain_number(other, c.x.dtype)
+    return make("compare", COMPARISONS[c.operator.name]), _operand(c, c.x), other
+
+
+@aten("logical_not", "bitwise_not")
+def _not(c: Call) -> Any:
+    if not _is_truth(c.x):
+        raise UnfitError(f"it has no layer for a tensor of {c.x.dtype}")
+    return scaled(c.x, -1.0, 1.0)
+
+
+@aten("logical_and", "bitwise_and", "__and__", "logical_or", "bitwise_or", "__or__", stretches=True)
+def _both(c: Call) -> Any:
+    if not (_is_truth(c.x) and _is_truth(c["other"])):
+        raise UnfitError("it has a layer for two computed tensors of truth alone")
+    return make("multiply" if "and" in c.operator.name else "maximum"), c.x, c["other"]
 
 
 @aten("neg", "negative")
@@ -245,7 +280,8 @@ def _same(c: Call) -> Any:
 
 @aten("to", "_to_copy", "type_as")
 def _to(c: Call) -> Any:
-    if c.operator.out.dtype != c.x.dtype:
+    truth = _is_truth(c.x) and c.operator.out.dtype.is_floating_point
+    if c.operator.out.dtype != c.x.dtype and not truth:
         raise UnfitError(f"{c.x.dtype} becoming {c.operator.out.dtype} has no layer")
     return make("identity"), c.x
 

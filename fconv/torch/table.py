@@ -112,6 +112,13 @@ def number(value: object) -> float:
     return float(value)
 
 
+def plain_number(value: object, dtype: Any) -> Const:
+    """Return a number as a constant without axes."""
+    import torch
+
+    return Const("number", (), dtype, torch.tensor(number(value), dtype=dtype))
+
+
 def is_number(value: object) -> bool:
     """Tell what `number` takes, of no axes of its own."""
     if isinstance(value, Const):

@@ -164,6 +164,13 @@ class Biases(nn.Module):
         return x + 16 * torch.sigmoid(self.mlp(self.grid)).permute(2, 0, 1)
 
 
+class Compared(nn.Module):
+    def forward(self, x):
+        inner = (x > 0.1) & ~(x >= 1)
+        y = torch.where(inner, x * 2, torch.zeros_like(x)).masked_fill(x == 0, 1.0)
+        return y + x * (x < x.mean(1, keepdim=True)) + (x != 0).to(x.dtype)
+
+
 class OneSided(nn.Module):
     """Norms with a weight and no bias, or a bias and no weight."""
 
@@ -215,6 +222,7 @@ KINDS = {
         Of(lambda m, x: x * torch.sigmoid(torch.max(x, dim=1, keepdim=True)[0])), None),
     "a view after a change": (
         Of(lambda m, x: (lambda y, z: [z.relu_(), y][1])(x.view(x.size(0), -1), x)), PICTURE),
+    "comparisons": (Compared(), None),
     "powers": (Of(lambda m, x: 2.0**x + x.abs().pow(1.5) + torch.rsub(x, 1) + torch.addcmul(x, x, x)), None),
     "resizing": (
         Of(lambda m, x: F.interpolate(F.interpolate(x, scale_factor=2.0, mode="bicubic"), size=x.shape[2:])),
