@@ -52,11 +52,23 @@ def _read(module: Any, shape: Any, strict: bool, layers: Mapping[str, Any]) -> t
         # The batch is not open: read it for the batch that was given.
         examples, open_axes = _closed(module, signature, shape, examples)
         program = _program(module, signature, examples, open_axes, strict)
+    if shape is not None:
+        _require_open(program, signature.names, open_axes)
     reader = Reader(module, program, signature.names, layers)
     reader.read()
     _refuse_obstacles(reader)
     _refuse_unused(module, reader, strict)
     return _network(module, reader, by_name=len(signature.names) > 1 or signature.keys is not None)
+
+
+def _require_open(program: Program, names: Any, open_axes: Any) -> None:
+    """Require that the sizes that were given as None stayed open."""
+    for name, tensor in zip(names, program.inputs, strict=True):
+        for axis in open_axes[name]:
+            if axis and isinstance(tensor.shape[axis], int):
+                raise UnfitError(
+                    f"its forward fixes axis {axis} of {name}, which shape= leaves open; give its size"
+                )
 
 
 def _closed(module: Any, signature: Any, shape: Any, examples: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from fconv import layers
@@ -179,6 +180,8 @@ def _running_norm(c: Call) -> Any:
 @aten("scaled_dot_product_attention")
 def _attention(c: Call) -> Any:
     given = [c[name] for name in ("query", "key", "value", "attn_mask") if c[name] is not None]
+    if len(given) == 4 and isinstance(given[3], Const) and given[3].tensor.dtype.is_floating_point is False:
+        given[3] = _added(given[3], given[0].dtype)
     if any(not tensor.dtype.is_floating_point for tensor in given):
         raise UnfitError("a mask that is not added has no layer")
     layer = make(
@@ -186,3 +189,11 @@ def _attention(c: Call) -> Any:
         scale=c["scale"], enable_gqa=bool(c.args.get("enable_gqa", False)),
     )  # fmt: skip
     return layer, *given
+
+
+def _added(mask: Const, dtype: Any) -> Const:
+    """Return what is added to scores for a mask of truth: 0 where it holds, minus infinity elsewhere."""
+    import torch
+
+    tensor = torch.zeros(mask.shape, dtype=dtype).masked_fill(~mask.tensor.bool(), -math.inf)
+    return Const(mask.name, mask.shape, dtype, tensor)

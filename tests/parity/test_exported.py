@@ -408,6 +408,23 @@ def test_sizes_stay_open_where_the_forward_allows_it():
         net.apply(params, np.ones((1, 4, 8, 8), np.float32))
 
 
+def test_an_axis_that_the_forward_fixes_is_no_open_one():
+    module = Of(lambda m, x: x * torch.linspace(0, 1, x.shape[-1]).expand(x.shape))
+    with pytest.raises(ValueError, match=r"its forward fixes axis 3 of x, which shape= leaves open"):
+        fc.from_torch(module, (None, 4, 8, None))
+    fc.from_torch(module, (None, 4, None, 8))
+
+
+def test_attention_with_a_mask_of_truth():
+    def forward(m, x):
+        keep = torch.ones(5, 5, dtype=torch.bool).tril()
+        return F.scaled_dot_product_attention(x, x, x, attn_mask=keep)
+
+    module, x = Of(forward), torch.randn(2, 5, 8)
+    net, params = fc.from_torch(module, (2, 5, 8))
+    np.testing.assert_allclose(net.apply(params, x.numpy()), module(x).numpy(), rtol=1e-5, atol=1e-6)
+
+
 def test_a_batch_that_the_forward_fixes():
     module = Of(lambda m, x: x.reshape(6, -1))
     net, params = fc.from_torch(module, (2, 3, 4))
