@@ -285,7 +285,8 @@ class _Reader:
         for name, inner in zip(used, made.outputs, strict=False):
             if name and name not in self.values:
                 value = self.lookup(inner)
-                assert value is not None
+                if value is None:
+                    raise UnfitError(f"nothing gives its output {name!r}")
                 self.values[name] = value
 
     def _unroll(self, node: Node, depth: int) -> None:
@@ -326,7 +327,7 @@ class _Reader:
 
     def literal(self, array: Array) -> Value:
         """Return a constant of ours, which is no parameter."""
-        self.budget.spend(array.nbytes)
+        self.budget.spend(3 * array.nbytes)  # a layer keeps copies of its options
         name = self.namer.fresh("constant")
         self.literals.add(name)
         return constant(name, array)

@@ -86,6 +86,7 @@ UPDATES = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minim
 
 def _scatter_elements(node: Node, x: Array, indices: Array, updates: Array) -> Array:
     axis = node.integer("axis", 0) % max(x.ndim, 1)
+    room(node, (2 * indices.ndim + 1, *indices.shape), np.int64)
     places = np.indices(indices.shape)
     places[axis] = np.where(indices < 0, indices + x.shape[axis], indices)
     return _scatter_nd(node, x, np.moveaxis(places, 0, -1), updates)

@@ -55,6 +55,8 @@ class Site:
         Type of the network's numbers.
     nodes, constants : list
         What was written.
+    any_batch : bool
+        Whether what was written serves a batch of any size.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Site:
         self.options = layer.options
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
+        self.any_batch = True
 
     @property
     def x(self) -> str:

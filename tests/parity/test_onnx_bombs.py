@@ -92,6 +92,11 @@ BOMBS = {
     "loops in loops": (
         [Node("Loop", ["m", "", "c"], ["y"], body=looping(looping(None)))],
         {"m": np.array(4000), "c": ONE}),
+    "Resize": (
+        [Node("Unsqueeze", ["x", "a"], ["p"]),
+         Node("Resize", ["p", "", "", "s"], ["q"], mode="cubic", cubic_coeff_a=-0.5),
+         Node("Squeeze", ["q", "a"], ["y"])],
+        {"a": np.array([0]), "s": np.array([1, 1, 1 << 26])}),
     "an average over a long axis": (
         [Node("AveragePool", ["c"], ["y"], kernel_shape=[1 << 20], dilations=[2])],
         {"c": np.ones((1, 1, 1 << 22), np.float32)}),

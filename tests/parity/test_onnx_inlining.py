@@ -52,6 +52,12 @@ def test_a_branch_that_the_input_decides_is_refused(tmp_path):
         read(tmp_path, nodes, {"z": np.float32(0)})
 
 
+def test_a_branch_without_a_value_is_refused(tmp_path):
+    empty = helper.make_graph([Node("Relu", ["x"], ["b"])], "b", [], [info("")])
+    with pytest.raises(ValueError, match=r"\(If, .*nothing gives its output 'y'"):
+        read(tmp_path, [Node("If", ["c"], ["y"], then_branch=empty, else_branch=empty)], {"c": True})
+
+
 def test_a_loop_turns_and_gathers(tmp_path):
     body = helper.make_graph(
         [

@@ -19,8 +19,6 @@ except ImportError:  # a second opinion where it is installed
 
 NO_OPERATOR = {
     "call of a loss": (fc.call("l1_loss", ("x", "target")), ((2, 3), (2, 3)), "call of l1_loss has no"),
-    "cumprod of the batch": (fc.cumprod(0), (2, 3), "along the batch axis"),
-    "var of the batch": (fc.var(0), (2, 3), "a correction over the batch axis"),
 }
 """Layers that are refused, and what the refusal says."""
 
@@ -109,6 +107,12 @@ MORE = {
         fc.upsample(size=(2, 3), mode="bicubic", antialias=True, align_corners=True),
         (2, 3, 7, 8),
     ),
+    "pixel_shuffle with more axes": (fc.pixel_shuffle(2), (2, 3, 8, 3, 2)),
+    "pixel_unshuffle with more axes": (fc.pixel_unshuffle(2), (2, 3, 2, 4, 6)),
+    "flip of one axis, named twice": (fc.flip(1, -1), (2, 3)),
+    "cumprod of the batch": (fc.cumprod(0), (2, 3)),
+    "var of the batch": (fc.var(0), (3, 2)),
+    "roll of the batch by more": (fc.roll(7, 0), (3, 4)),
     "pow": (fc.pow(), ((2, 3), (2, 3))),
     "einsum": (fc.einsum("bij,bkj->bik"), ((2, 3, 4), (2, 5, 4))),
     "einsum of a diagonal": (fc.einsum("bii->bi"), (2, 3, 3)),
@@ -435,3 +439,22 @@ def test_a_batch_axis_that_is_squeezed_away_is_fixed_at_1(net, shape, tmp_path):
     x = fc.random.normal(fc.random.key(1), shape)
     (found,) = ReferenceEvaluator(model).run(None, {model.graph.input[0].name: x})
     np.testing.assert_allclose(found, net.apply(params, x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("layer", [fc.layer_norm(last_axes=2), fc.rms_norm(last_axes=2)])
+def test_a_batch_whose_size_parameters_have_is_fixed(layer, tmp_path):
+    params, x = layer.init(fc.random.key(0), (2, 3)), entries("", (2, 3))
+    fc.to_onnx(layer, params, (2, 3), tmp_path / "net.onnx")
+    assert onnx.load(tmp_path / "net.onnx").graph.input[0].type.tensor_type.shape.dim[0].dim_value == 2
+    again, read = fc.from_onnx(tmp_path / "net.onnx")
+    np.testing.assert_allclose(again.apply(read, x), layer.apply(params, x), 1e-5, 1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.skipif(onnxruntime is None, reason="onnxruntime is not installed")
+@pytest.mark.parametrize("number", range(1000, 1012))
+def test_random_networks_go_there_and_back(number, tmp_path):
+    """A few; ``python -m tests.parity.onnx_random 200`` checks as many as are wanted."""
+    from tests.parity.onnx_random import check
+
+    check(number, tmp_path)

@@ -13,7 +13,6 @@ from fconv.geometry import whole_tuple
 from fconv.onnx.operators.pooling import window_attributes
 from fconv.onnx.operators.table import writes
 from fconv.onnx.sites import Site
-from fconv.onnx.values import UnfitError
 
 
 def mean_matrix(size: int, out: int) -> Array:
@@ -147,12 +146,11 @@ def write_unfold(at: Site) -> str:
     return at.reshaped(y, *at.out_shape[1:])
 
 
-@writes("cumprod", operators="Slice, Mul, Concat", refused="along the batch axis")
+@writes("cumprod", operators="Slice, Mul, Concat")
 def write_cumprod(at: Site) -> str:
     """Write products up to each element, one after another: the operator comes with opset 26."""
     axis = at.options["dim"] % len(at.shape)
-    if axis == 0:
-        raise UnfitError("a product along the batch axis, whose size the file leaves open, has no operator")
+    at.any_batch = axis != 0
     parts: list[str] = []
     for i in range(at.shape[axis]):
         one = at.node("Slice", at.x, at.integers(i), at.integers(i + 1), at.integers(axis))

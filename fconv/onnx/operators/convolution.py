@@ -260,6 +260,7 @@ def write_linear(at: Site) -> str:
     """Write an affine map."""
     if len(at.shape) == 2:
         return at.node("Gemm", at.x, *at.parameters("weight", "bias"), transB=1)
+    at.any_batch = len(at.shape) > 1
     turned = at.node("Transpose", at.parameter("weight"), perm=[1, 0])
     product = at.node("MatMul", at.x, turned)
     return at.node("Add", product, at.parameter("bias")) if at.has("bias") else product

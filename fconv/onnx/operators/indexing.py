@@ -75,7 +75,7 @@ def write_tile(at: Site) -> str:
 @writes("flip", operators="Slice with steps of -1")
 def write_flip(at: Site) -> str:
     """Write the reverse order along axes."""
-    dims = [dim % len(at.shape) for dim in at.options["dims"]]
+    dims = sorted({dim % len(at.shape) for dim in at.options["dims"]})
     n = len(dims)
     if not n:
         return at.node("Identity", at.x)
@@ -95,6 +95,7 @@ def write_roll(at: Site) -> str:
     for shift, dim in zip(shifts, dims, strict=True):
         size = sizes[dim]
         by = int(np.fmod(shift, size)) if size else 0
+        at.any_batch &= by == shift or (dim % len(sizes) != 0 and at.options["dims"] is not None)
         if by:
             ends = [(-by, LAST), (0, -by)]
             parts = [

@@ -150,6 +150,7 @@ def rms_norm(node: Node) -> Value:
 def _last_axes(at: Site) -> tuple[int, ...]:
     sizes = at.options.get("normalized_shape")
     count = len(sizes) if sizes is not None else at.options["last_axes"]
+    at.any_batch = count < len(at.shape) or not at.has("weight")
     return at.shape[len(at.shape) - count :]
 
 

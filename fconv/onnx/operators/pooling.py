@@ -88,7 +88,7 @@ def _counted_mean(node: Node, x: Value, at: Window, ceil: bool, counted: bool) -
         if min(low, high) < 0:
             raise UnfitError(f"pads {at.pairs} below 0 have no layer")
         out = max((size + low + high - d * (k - 1) - 1) // s + 1, 0)
-        spend(array_bytes((out, k), 8))
+        spend(array_bytes((out, k), 32))
         places = np.arange(out)[:, None] * s + np.arange(k) * d - low
         inside = np.full(places.shape, True) if counted else (places >= 0) & (places < size)
         spend(array_bytes((count.size, out), 8))

@@ -10,7 +10,7 @@ import numpy as np
 from fconv.onnx.nodes import Node, make
 from fconv.onnx.operators.table import reads, writes
 from fconv.onnx.sites import Site
-from fconv.onnx.values import UnfitError, Value
+from fconv.onnx.values import Value
 
 REDUCTIONS: dict[str, tuple[str, int, tuple[float, ...]]] = {
     "ReduceMean": ("mean", 18, ()),
@@ -84,15 +84,11 @@ def write_vector_norm(at: Site) -> str:
     return at.node("Pow", total, at.constant(1 / p))
 
 
-@writes(
-    "var", "std", operators="ReduceMean, Sub, Mul, ReduceMean, Mul, Sqrt",
-    refused="a correction over the batch axis, whose size the file leaves open",
-)  # fmt: skip
+@writes("var", "std", operators="ReduceMean, Sub, Mul, ReduceMean, Mul, Sqrt")
 def write_spread(at: Site) -> str:
     """Write a variance or a standard deviation."""
     axes, correction = _axes(at), float(at.options["correction"])
-    if correction and 0 in axes:
-        raise UnfitError("a correction over the batch axis, whose size the file leaves open, has no operator")
+    at.any_batch = not (correction and 0 in axes)
     away = at.node("Sub", at.x, at.node("ReduceMean", at.x, at.integers(*axes), keepdims=1))
     y = _reduced(at, "ReduceMean", at.node("Mul", away, away))
     if correction:

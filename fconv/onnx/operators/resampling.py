@@ -254,20 +254,31 @@ def space_to_depth(node: Node) -> Value:
     return y if node.text("mode", "DCR") == "CRD" else _swapped(node, y, x.size(1), r * r)
 
 
-@writes("pixel_shuffle", operators="DepthToSpace with mode CRD", refused="other inputs than (N, C, H, W)")
+def _as_pictures(at: Site) -> str:
+    """Write the axes before (C, H, W) as one."""
+    return at.x if len(at.shape) == 4 else at.node("Reshape", at.x, at.integers(-1, *at.shape[-3:]))
+
+
+def _from_pictures(at: Site, y: str) -> str:
+    return y if len(at.shape) == 4 else at.node("Reshape", y, at.integers(-1, *at.out_shape[1:]))
+
+
+@writes(
+    "pixel_shuffle", operators="DepthToSpace with mode CRD; for other than (N, C, H, W) Reshape around it"
+)
 def write_pixel_shuffle(at: Site) -> str:
     """Write channels moved into space."""
-    at.batched(2)
-    return at.node("DepthToSpace", at.x, blocksize=at.options["upscale_factor"], mode="CRD")
+    x = _as_pictures(at)
+    return _from_pictures(at, at.node("DepthToSpace", x, blocksize=at.options["upscale_factor"], mode="CRD"))
 
 
-@writes("pixel_unshuffle", operators="Reshape, Transpose, Reshape", refused="other inputs than (N, C, H, W)")
+@writes("pixel_unshuffle", operators="Reshape, Transpose, Reshape")
 def write_pixel_unshuffle(at: Site) -> str:
     """Write space moved into channels, in PyTorch's order of the channels."""
-    at.batched(2)
-    (_, c, h, w), r = at.shape, at.options["downscale_factor"]
-    apart = at.reshaped(at.x, c, h // r, r, w // r, r)
-    return at.reshaped(at.node("Transpose", apart, perm=[0, 1, 3, 5, 2, 4]), *at.out_shape[1:])
+    (c, h, w), r = at.shape[-3:], at.options["downscale_factor"]
+    apart = at.node("Reshape", at.x, at.integers(-1, c, h // r, r, w // r, r))
+    y = at.node("Transpose", apart, perm=[0, 1, 3, 5, 2, 4])
+    return at.node("Reshape", y, at.integers(-1, *at.out_shape[1:]))
 
 
 @writes("channel_shuffle", operators="Reshape, Transpose, Reshape", refused="an input without a batch axis")

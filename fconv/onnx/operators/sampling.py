@@ -62,7 +62,6 @@ def _kernel(mode: str, a: float, d: Array) -> Array:
 def _weights(node: Node, mode: str, places: Array, size: int, scale: float) -> Array:
     """Return the matrix (out, size) of one axis; what lies beyond an edge is the edge."""
     out, rows = len(places), np.arange(len(places))
-    node.graph.budget.spend(array_bytes((out, size), 8))
     found = np.zeros((out, size))
     if mode == "nearest":
         how = node.text("nearest_mode", "round_prefer_floor") if node.opset >= 11 else "floor"
@@ -102,6 +101,7 @@ def by_matrices(
         crop = (roi[i], roi[i + len(axes)]) if roi else (0.0, 1.0)
         if size < 1 or out < 1:
             raise UnfitError("it leaves no pixel, or has none to read")
+        node.graph.budget.spend(array_bytes((out, size + 16), 8))  # the places and weights of each output
         places = _places(rule, size, out, scale, crop)
         matrix = _weights(node, mode, places, size, scale)
         beyond = (places < 0) | (places > size - 1)

@@ -36,7 +36,7 @@ def _scattered(node: Node, positions: Array) -> Value:
 def _numbers(node: Node) -> Array:
     x = node.value(0)
     shape = tuple(x.size(axis) for axis in range(x.rank))
-    node.graph.budget.spend(array_bytes(shape, 8))
+    node.graph.budget.spend(array_bytes(shape, 48))  # the layer keeps copies of the numbers
     return np.arange(int(np.prod(shape, dtype=np.int64))).reshape(shape)
 
 

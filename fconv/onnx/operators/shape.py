@@ -88,6 +88,7 @@ def _resize_axes(at: Site) -> str:
 def write_reshape(at: Site) -> str:
     """Write a change of shape."""
     if at.layer.name == "unflatten" and at.options["dim"] % len(at.shape) == 0:
+        at.any_batch = False
         return _resize_axes(at)
     return at.reshaped(at.x, *at.out_shape[1:])
 
