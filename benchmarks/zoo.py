@@ -60,8 +60,6 @@ def module_of(name: str) -> tuple[Any, tuple[int, ...]]:
 
     options = {"weights": None, "weights_backbone": None} if library == "segmentation" else {"weights": None}
     size = SEGMENTATION_SIZE if library == "segmentation" else 299 if "inception" in model else 224
-    if model.startswith("vit_h"):
-        size = 224
     return tv.get_model(model, **options), (2, 3, size, size)
 
 
@@ -160,9 +158,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="*", help="names, with timm: or segmentation: before them")
     parser.add_argument("--timm", type=int, default=300, help="how many of timm's")
     parser.add_argument("--gradients", type=int, default=10, help="compare those of every such network")
-    parser.add_argument(
-        "--largest", type=float, default=1e9, help="most parameters of a network, in millions"
-    )
     parser.add_argument("--table", type=Path, help="write the table of such a file, and run nothing")
     given = parser.parse_args(argv)
     if given.table:
