@@ -7,7 +7,7 @@ from typing import Any
 
 from fconv.layer import Layer
 from fconv.layers import identity
-from fconv.torch import moving, pointwise, weighted, windows  # noqa: F401  (fill the table)
+from fconv.torch import indexing, moving, pointwise, weighted, windows  # noqa: F401  (fill the table)
 from fconv.torch.chains import gathered
 from fconv.torch.nodes import Nodes
 from fconv.torch.program import Program

@@ -7,7 +7,7 @@ from typing import Any
 
 from fconv import layers
 from fconv.torch.exporting import CUMULATIVE
-from fconv.torch.moving import array
+from fconv.torch.indexing import array
 from fconv.torch.table import Call, Weighted, aten, fixed, function, make
 from fconv.torch.values import Const, Own, UnfitError
 
