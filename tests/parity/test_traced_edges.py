@@ -288,6 +288,7 @@ REFUSED = [
     (Of(lambda m, x: x + torch.rand(1)), "aten.rand in Of"),
     (Of(lambda m, x: m.step.add_(1) * x, step=nn.Parameter(torch.ones(1))), "step"),
     (Of(lambda m, x: m.step.add_(2) * x, step=nn.Buffer(torch.ones(1))), "it changes step, and the forward of a network changes none of its parameters"),
+    (Of(lambda m, x: m.step.add_(1) * x, step=nn.Buffer(torch.tensor(0.0))), "it changes step, and the forward"),
     (Of(lambda m, x: torch.ones(3)), "from_torch: Of: its output depends on no input"),
     (Of(lambda m, x: F.batch_norm(x, None, None, training=True) * F.batch_norm(x, m.a, m.a, training=True), a=nn.Buffer(torch.ones(3))), "it takes the statistics of the batch in inference too"),
 ]  # fmt: skip
