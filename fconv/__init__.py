@@ -17,7 +17,7 @@ from fconv import (
 )
 from fconv.arrays import to_device
 from fconv.blocks import depthwise_separable_conv2d, squeeze_excitation
-from fconv.calls import call, parameter
+from fconv.calls import call, constant, einsum, parameter, pow, scaled_dot_product_attention, where
 from fconv.checkpoint import load, load_metadata, save
 from fconv.checkpointer import Checkpointer
 from fconv.formats.placeholders import Placeholder
@@ -61,10 +61,12 @@ __all__ = [
     "TrainState",
     "__version__",
     "call",
+    "constant",
     "data",
     "depthwise_separable_conv2d",
     "describe",
     "doctor",
+    "einsum",
     "find_state_dict",
     "fit",
     "for_inference",
@@ -80,9 +82,11 @@ __all__ = [
     "models",
     "parameter",
     "plot_history",
+    "pow",
     "random",
     "rename",
     "save",
+    "scaled_dot_product_attention",
     "schedules",
     "set_num_threads",
     "squeeze_excitation",
@@ -95,6 +99,7 @@ __all__ = [
     "train_step",
     "trees",
     "value_and_grad",
+    "where",
 ]
 __all__ += layers.__all__
 __all__ += losses.__all__

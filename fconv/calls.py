@@ -1,21 +1,24 @@
-"""Layers for what a graph computes of several arrays: a parameter by itself, and a function's call."""
+"""Layers for what a graph computes of several arrays: parameters and constants, and calls of functions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 
 from fconv import functional, random
-from fconv.arrays import Array, Shape, describe, floating_dtype, is_array
+from fconv import functional as F
+from fconv.arrays import Array, Shape, asnumpy, check_floating, describe, floating_dtype, is_array, xp_of
 from fconv.constructors import constructor
 from fconv.functional.core import Differentiable
+from fconv.functional.masking import check_probability
 from fconv.initializers import Initializer, zeros
 from fconv.layer import Layer, LayerPullback, Params, check_params
 from fconv.layers.from_function import check_shape
 
-__all__ = ["call", "parameter"]
+__all__ = ["call", "constant", "einsum", "parameter", "pow", "scaled_dot_product_attention", "where"]
 
 
 @constructor
@@ -88,6 +91,55 @@ def parameter(*shape: int, trained: bool = True, init: Initializer | None = None
 
 
 @constructor
+def constant(value: Any) -> Layer:
+    """Return a constant array, which is no parameter: a node of a `graph`, such as a table of positions.
+
+    Parameters
+    ----------
+    value : array or nested sequence of numbers
+        The constant.
+
+    Returns
+    -------
+    Layer
+        Its input is an array of which only the dtype and the library count: the constant comes in
+        these. The gradient of the input is 0.
+
+    Raises
+    ------
+    TypeError
+        `value` is not made of real numbers.
+
+    Examples
+    --------
+    >>> from fconv.networks import graph, multiply
+    >>> net = graph({"scale": (constant([1.0, 2.0]), "x"), "scaled": (multiply(), "x", "scale")})
+    >>> net.apply({"scale": (), "scaled": ()}, np.ones((1, 2)))
+    array([[1., 2.]])
+    """
+    held = asnumpy(value) if is_array(value) else np.asarray(value)
+    if held.dtype.kind not in "biuf":
+        raise TypeError(f"constant: expected real numbers, got {held.dtype}")
+
+    def given(params: Params, x: Any) -> Array:
+        check_params("constant", params, ())
+        check_floating("constant", x=x)
+        return xp_of(x).asarray(held.astype(x.dtype))
+
+    def pull(x: Array) -> Array:
+        return xp_of(x).broadcast_to(xp_of(x).zeros((), x.dtype), x.shape)
+
+    return Layer(
+        init=lambda key, shape, dtype=None: (),
+        apply=lambda params, x, *, train=False, key=None: given(params, x),
+        vjp=lambda params, x, g, *, train=False, key=None: ((), pull(x)),
+        out_shape=lambda shape: held.shape,
+        name="constant",
+        options={"value": held},
+    )
+
+
+@constructor
 def call(name: str, arrays: Sequence[str] | None = None, **options: Any) -> Layer:
     """Call a function of `fconv.functional` on several arrays, none of which is the layer's own.
 
@@ -121,8 +173,21 @@ def call(name: str, arrays: Sequence[str] | None = None, **options: Any) -> Laye
     function: Differentiable[...] | None = getattr(functional, name, None)
     if function is None or not hasattr(function, "arrays"):
         raise ValueError(f"call: fconv.functional has no differentiable function {name!r}")
-    title, signature = f"call {name}", cast(Any, function).__signature__.parameters
+    return _calling(function, f"call {name}", arrays, options)
+
+
+def _calling(
+    function: Differentiable[...],
+    title: str,
+    arrays: Sequence[str] | None,
+    options: Mapping[str, Any],
+    optional: bool = False,
+    drops: Callable[[bool, Array | None], Mapping[str, Any]] = lambda train, key: {},
+) -> Layer:
+    """Make a layer that calls a function on a tuple of arrays, of which the last may be `optional`."""
+    signature = cast(Any, function).__signature__.parameters
     takes = tuple(a for a in function.arrays if signature[a].default is signature[a].empty)
+    needed = len(takes)
     takes = takes if arrays is None else tuple(arrays)
     unknown = [a for a in takes if a not in function.arrays]
     unknown += [option for option in options if option not in signature]
@@ -131,9 +196,10 @@ def call(name: str, arrays: Sequence[str] | None = None, **options: Any) -> Laye
 
     def named(xs: Any) -> dict[str, Any]:
         each = (xs,) if len(takes) == 1 else xs
-        if not isinstance(each, (tuple, list)) or len(each) != len(takes):
+        few = optional and isinstance(each, (tuple, list)) and needed <= len(each) <= len(takes)
+        if not few and (not isinstance(each, (tuple, list)) or len(each) != len(takes)):
             raise TypeError(f"{title}: expected a tuple of {', '.join(takes)}, got {describe(xs)}")
-        return dict(zip(takes, each, strict=True))
+        return dict(zip(takes, each, strict=False))
 
     def out_shape(shapes: Any) -> Shape:
         # The definition tells the shape of its value before it computes anything.
@@ -141,29 +207,29 @@ def call(name: str, arrays: Sequence[str] | None = None, **options: Any) -> Laye
         shape: Shape = cast(Any, function).__wrapped__(**blank, **options)[0]
         return shape
 
-    def gradients(grads: Any) -> Any:
+    def gradients(grads: Any, xs: Any) -> Any:
         if len(function.arrays) == 1:
             return grads
         by_name = dict(zip(function.arrays, grads, strict=True))
-        found = tuple(by_name[a] for a in takes)
-        return found[0] if len(takes) == 1 else found
+        found = tuple(by_name[a] for a in named(xs))
+        return found if isinstance(xs, (tuple, list)) else found[0]
 
     def apply(params: Params, x: Any, *, train: bool = False, key: Array | None = None) -> Array:
         check_params(title, params, ())
-        return function(**named(x), **options)
+        return function(**named(x), **options, **drops(train, key))
 
     def vjp(
         params: Params, x: Any, g: Array, *, train: bool = False, key: Array | None = None
     ) -> tuple[Params, Any]:
         check_params(title, params, ())
-        return (), gradients(function.vjp(g, **named(x), **options))
+        return (), gradients(function.vjp(g, **named(x), **options, **drops(train, key)), x)
 
     def forward(
         params: Params, x: Any, *, train: bool = False, key: Array | None = None
     ) -> tuple[Array, Params, LayerPullback]:
         check_params(title, params, ())
-        y, pull = function.forward(**named(x), **options)
-        return y, params, lambda g, input_grad=True: ((), gradients(pull(g)) if input_grad else None)
+        y, pull = function.forward(**named(x), **options, **drops(train, key))
+        return y, params, lambda g, input_grad=True: ((), gradients(pull(g), x) if input_grad else None)
 
     return Layer(
         init=lambda key, shape, dtype=None: out_shape(shape) and (),
@@ -171,6 +237,74 @@ def call(name: str, arrays: Sequence[str] | None = None, **options: Any) -> Laye
         vjp=vjp,
         out_shape=out_shape,
         forward=forward,
-        name="call",
-        options={"function": name, "arrays": takes, **options},
+        name=title.partition(" ")[0],
+        options={"function": function.__name__, "arrays": takes, **options} if " " in title else options,
     )
+
+
+@constructor
+def einsum(equation: str) -> Layer:
+    """Multiply one to three arrays and sum over axes; see `fconv.functional.einsum`.
+
+    Examples
+    --------
+    >>> einsum("bhid,bhjd->bhij").out_shape(((8, 2, 5, 4), (8, 2, 6, 4)))
+    (8, 2, 5, 6)
+    """
+    if not isinstance(equation, str):
+        raise TypeError(f'einsum: expected an equation such as "ij,jk->ik", got {equation!r}')
+    count = equation.partition("->")[0].count(",") + 1
+    if count > 3:
+        raise ValueError(f"einsum: expected at most three arrays, got {equation!r}")
+    return _calling(F.einsum, "einsum", ("x", "y", "z")[:count], {"equation": equation})
+
+
+@constructor
+def pow() -> Layer:
+    """Raise one array of a pair to the powers in the other; see `fconv.functional.pow`."""
+    return _calling(F.pow, "pow", None, {})
+
+
+@constructor
+def where(condition: Any) -> Layer:
+    """Return the first of two arrays where a constant condition is true, else the second.
+
+    See `fconv.functional.where`.
+
+    Examples
+    --------
+    >>> where([True, False]).out_shape(((8, 2), (8, 1)))
+    (8, 2)
+    """
+    return _calling(F.where, "where", None, {"condition": np.asarray(condition)})
+
+
+@constructor
+def scaled_dot_product_attention(
+    *, dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False
+) -> Layer:
+    """Attention of a tuple (query, key, value), or (query, key, value, mask) with a mask that is added.
+
+    See `fconv.functional.scaled_dot_product_attention`; weights are dropped in training alone.
+
+    Examples
+    --------
+    >>> scaled_dot_product_attention().out_shape(((8, 2, 5, 4), (8, 2, 6, 4), (8, 2, 6, 3)))
+    (8, 2, 5, 3)
+    """
+    name = "scaled_dot_product_attention"
+    check_probability(name, dropout_p)
+    options = {"is_causal": is_causal, "scale": scale, "enable_gqa": enable_gqa}
+
+    def drops(train: bool, key: Array | None) -> Mapping[str, Any]:
+        if not train or not dropout_p:
+            return {}
+        if key is None:
+            raise ValueError(
+                f"{name}: a key is needed in training (train=True); pass key=fconv.random.key(seed)"
+            )
+        return {"dropout_p": dropout_p, "rng": key}
+
+    takes = ("query", "key", "value", "attn_mask")
+    made = _calling(F.scaled_dot_product_attention, name, takes, options, optional=True, drops=drops)
+    return replace(made, options={"dropout_p": dropout_p, **options})

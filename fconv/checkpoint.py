@@ -107,7 +107,8 @@ def load(path: str | os.PathLike[str], *, mmap: bool = True, strict: bool = Fals
     path : str or path-like
         A ``.safetensors`` or ``.npz`` file, or PyTorch's ``.pt``, ``.pth``, ``.th``, ``.tar``. Under
         any other name, such as ``last.ckpt`` or ``pytorch_model.bin``, it is recognised by its
-        contents.
+        contents. Or the index of shards, ``model.safetensors.index.json``, or a folder with one
+        such model in it, as Hugging Face's libraries save them.
     mmap : bool
         Leave the arrays in the file where they can be used as they lie there, and let the system
         fetch them when they are first touched. They can be written to, which changes them in

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -169,33 +171,27 @@ def test_wrong_gradients_shapes_and_dtypes_are_refused(name):
 @pytest.mark.parametrize("dtype", [np.int64, np.complex128, np.bool_])
 def test_arrays_that_are_not_real_numbers_are_refused(name, dtype):
     with pytest.raises(TypeError, match=rf"^{name}: {_first(name)} must be a real floating-point array"):
-        getattr(F, name)(np.ones((2, 3, 4, 4), dtype), *[np.ones((1, 1), np.float64)] * _required(name))
+        getattr(F, name)(**_arrays(name, np.ones((2, 3, 4, 4), dtype)))
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("x", [[1.0, 2.0], 3.0, None, "text"])
 def test_things_that_are_no_arrays_are_refused(name, x):
     with pytest.raises(TypeError, match=rf"^{name}: {_first(name)} must be a NumPy or CuPy array, got"):
-        getattr(F, name)(x, *[np.ones((1, 1), np.float64)] * _required(name))
+        getattr(F, name)(**_arrays(name, x))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_misspelt_options_are_refused(name):
-    arguments = [np.ones((2, 3, 4, 4))] * (1 + _required(name))
     with pytest.raises(TypeError, match="unexpected keyword argument 'paddingg'"):
-        getattr(F, name)(*arguments, paddingg=1)
+        getattr(F, name)(**_arrays(name, np.ones((2, 3, 4, 4))), paddingg=1)
 
 
-def _first(name):
-    return getattr(F, name).arrays[0]
-
-
-def _required(name):
-    """Count the array arguments after x that have no default."""
-    import inspect
-
+def _arrays(name, x):
+    """Give the array arguments that have no default: the first, and others that are in order."""
     parameters = inspect.signature(getattr(F, name)).parameters
-    return sum(parameters[a].default is inspect.Parameter.empty for a in getattr(F, name).arrays) - 1
+    needed = [a for a in getattr(F, name).arrays if parameters[a].default is inspect.Parameter.empty]
+    return {a: np.ones((1, 1)) for a in needed} | {_first(name): x}
 
 
 BIG = np.full((1, 2, 16, 16), 4e4, np.float16)

@@ -52,6 +52,25 @@ def test_two_arrays_are_stretched_as_numpy_does(name, shapes):
     check_gradient(layer, xs)
 
 
+def test_sizes_of_another_array():
+    layer = fc.expand_like(None, None, -1, 2)
+    x, like = drawn((1, 3, 1), (4, 5, 3, 2))
+    y = layer.apply((), (x, like))
+    np.testing.assert_array_equal(y, np.broadcast_to(x, (4, 5, 3, 2))[:, :1].repeat(5, 1))
+    assert layer.out_shape((x.shape, like.shape)) == y.shape
+    check_gradient(layer, (x, like))
+    assert not layer.vjp((), (x, like), y)[1][1].any()
+    for shapes, text in (
+        (((1, 3, 1), (4,)), r"expand_like: cannot stretch an input of shape \(1, 3, 1\) to"),
+        (((1, 3, 4), (4, 5, 3, 2)), "expand_like: cannot stretch"),
+        (((1, 3, 1),), "expand_like: expected two inputs, got 1"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            layer.out_shape(shapes)
+    with pytest.raises(TypeError, match="expand_like: a size must be an integer"):
+        fc.expand_like(1.5)
+
+
 def test_ties_share_the_gradient():
     x = np.array([1.0, 2.0])
     for layer in (fc.maximum(), fc.minimum()):
@@ -117,7 +136,7 @@ def test_three_arrays_are_stretched_too():
         (lambda: fc.view(3, -1).out_shape((2, 4)), "view: cannot reshape"),
         (lambda: fc.view(2, 4, 0).out_shape((2, 4)), "view: an input of shape .* lacks an axis"),
         (lambda: fc.mean((0, 0)).out_shape((2, 4)), "mean: expected each axis at most once"),
-        (lambda: fc.amax(0).apply((), np.ones((0, 2))), "amax: expected an entry along"),
+        (lambda: fc.amax(0).apply((), np.ones((0, 2))), "amax: expected an element along"),
         (lambda: fc.clamp(), "clamp: expected min, max or both"),
         (lambda: fc.slice_along(0, step=0), "slice_along: step must be at least 1"),
     ],
@@ -125,3 +144,37 @@ def test_three_arrays_are_stretched_too():
 def test_what_cannot_be_is_refused(build, text):
     with pytest.raises(ValueError, match=text):
         build()
+
+
+@pytest.mark.parametrize("name", ["less", "less_equal", "greater", "greater_equal", "equal", "not_equal"])
+def test_comparisons_are_numpys_and_have_no_gradient(name):
+    a, b = np.array([[1.0, 2.0, 3.0]]), np.array([[2.0], [3.0]])
+    layer = fc.compare(name)
+    y, _, pull = layer.forward((), (a, b))
+    np.testing.assert_array_equal(y, getattr(np, name)(a, b).astype(float), strict=True)
+    for x, dx in zip((a, b), pull(np.ones_like(y))[1], strict=True):
+        np.testing.assert_array_equal(dx, np.zeros_like(x), strict=True)
+
+
+@pytest.mark.parametrize("shapes", [((2, 3), (2, 3)), ((2, 1, 3), (4, 1)), ((), (2, 2))], ids=str)
+def test_a_choice_is_numpys_where(shapes):
+    a, b = drawn(*shapes)
+    mask = np.array([1.0, 0.0, 1.0])[: np.broadcast_shapes(*shapes)[-1]]
+    y = fc.choose().apply((), (mask, a, b))
+    np.testing.assert_array_equal(y, np.where(mask != 0, a, b))
+    assert fc.choose().out_shape((mask.shape, *shapes)) == y.shape
+    check_gradient(fc.choose(), (mask, a, b))
+
+
+def test_what_is_not_chosen_may_be_anything():
+    x = np.array([1.0, np.nan])
+    y, _, pull = fc.choose().forward((), (np.array([1.0, 0.0]), x, np.zeros(2)))
+    np.testing.assert_array_equal(y, [1, 0])
+    np.testing.assert_array_equal(pull(np.ones(2))[1][1], [1, 0])
+
+
+def test_comparisons_that_there_are_not_are_refused():
+    with pytest.raises(ValueError, match=r"compare: expected less, less_equal, .*, got 'above'"):
+        fc.compare("above")
+    with pytest.raises(ValueError, match="choose: expected three inputs, got 2"):
+        fc.choose().out_shape(((2,), (2,)))

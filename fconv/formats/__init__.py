@@ -54,6 +54,7 @@ def format_of(who: str, path: str | os.PathLike[str]) -> Format:
 def format_read(who: str, path: str | os.PathLike[str]) -> tuple[str, Format]:
     """Find the module that reads a file, and the format's usual extension.
 
+    A folder with one .safetensors model in it, and the index of a model's shards, are the model.
     A name that says nothing, such as ``model.ckpt``, ``pytorch_model.bin`` or one without an
     extension, is followed by what the file holds.
 
@@ -65,8 +66,16 @@ def format_read(who: str, path: str | os.PathLike[str]) -> tuple[str, Format]:
         The file cannot be read.
     """
     found = os.path.splitext(path)[1].lower()
+    if found == ".json" or os.path.isdir(path):
+        folder = import_module("fconv.formats.folder")
+        if folder.is_several(path):
+            return ".safetensors", cast(Format, folder)
     if found in ROOMS:
         return found, _room(ROOMS[found])
+    if os.path.isdir(path):
+        raise ValueError(
+            f"{who}: {os.fspath(path)}: expected a file, or a folder with one .safetensors model in it"
+        )
     start = head(path)
     kind = format_in(start)
     if kind == "zip":

@@ -9,9 +9,12 @@ from fconv.functional import (
     affine,
     arithmetic,
     attention,
+    conditional,
     convolution,
     convolution_transpose,
+    cumulative,
     image_quality,
+    indexing,
     interpolation,
     lookup,
     loss_classification,
@@ -25,6 +28,7 @@ from fconv.functional import (
     pooling_adaptive,
     pooling_avg,
     pooling_max,
+    products,
     rearranging,
     reductions,
     resampling,
@@ -33,6 +37,7 @@ from fconv.functional import (
     shape,
     slicing,
     smooth,
+    statistics,
     unfolding,
     unpooling,
 )
@@ -40,9 +45,12 @@ from fconv.functional.activation import *
 from fconv.functional.affine import *
 from fconv.functional.arithmetic import *
 from fconv.functional.attention import *
+from fconv.functional.conditional import *
 from fconv.functional.convolution import *
 from fconv.functional.convolution_transpose import *
+from fconv.functional.cumulative import *
 from fconv.functional.image_quality import *
+from fconv.functional.indexing import *
 from fconv.functional.interpolation import *
 from fconv.functional.lookup import *
 from fconv.functional.loss_classification import *
@@ -56,6 +64,7 @@ from fconv.functional.piecewise import *
 from fconv.functional.pooling_adaptive import *
 from fconv.functional.pooling_avg import *
 from fconv.functional.pooling_max import *
+from fconv.functional.products import *
 from fconv.functional.rearranging import *
 from fconv.functional.reductions import *
 from fconv.functional.resampling import *
@@ -64,6 +73,7 @@ from fconv.functional.sample_norm import *
 from fconv.functional.shape import *
 from fconv.functional.slicing import *
 from fconv.functional.smooth import *
+from fconv.functional.statistics import *
 from fconv.functional.unfolding import *
 from fconv.functional.unpooling import *
 
@@ -72,9 +82,12 @@ __all__ += activation.__all__
 __all__ += affine.__all__
 __all__ += arithmetic.__all__
 __all__ += attention.__all__
+__all__ += conditional.__all__
 __all__ += convolution.__all__
 __all__ += convolution_transpose.__all__
+__all__ += cumulative.__all__
 __all__ += image_quality.__all__
+__all__ += indexing.__all__
 __all__ += interpolation.__all__
 __all__ += lookup.__all__
 __all__ += loss_classification.__all__
@@ -88,6 +101,7 @@ __all__ += piecewise.__all__
 __all__ += pooling_adaptive.__all__
 __all__ += pooling_avg.__all__
 __all__ += pooling_max.__all__
+__all__ += products.__all__
 __all__ += rearranging.__all__
 __all__ += reductions.__all__
 __all__ += resampling.__all__
@@ -96,5 +110,6 @@ __all__ += sample_norm.__all__
 __all__ += shape.__all__
 __all__ += slicing.__all__
 __all__ += smooth.__all__
+__all__ += statistics.__all__
 __all__ += unfolding.__all__
 __all__ += unpooling.__all__

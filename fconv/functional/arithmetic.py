@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from math import pi
+from math import log as log_of
+from math import nan, pi
 
 from fconv.arrays import Array, special, xp_of
 from fconv.functional.core import once
@@ -13,26 +14,54 @@ from fconv.options import number
 __all__ = [
     "abs",
     "abs_vjp",
+    "acos",
+    "acos_vjp",
+    "acosh",
+    "acosh_vjp",
+    "asin",
+    "asin_vjp",
+    "asinh",
+    "asinh_vjp",
+    "atan",
+    "atan_vjp",
+    "atanh",
+    "atanh_vjp",
+    "ceil",
+    "ceil_vjp",
     "clamp",
     "clamp_vjp",
     "cos",
     "cos_vjp",
+    "cosh",
+    "cosh_vjp",
     "erf",
     "erf_vjp",
     "exp",
     "exp_vjp",
+    "floor",
+    "floor_vjp",
     "log",
     "log_vjp",
     "power",
+    "power_of",
+    "power_of_vjp",
     "power_vjp",
     "reciprocal",
     "reciprocal_vjp",
+    "round",
+    "round_vjp",
     "scale_shift",
     "scale_shift_vjp",
+    "sign",
+    "sign_vjp",
     "sin",
     "sin_vjp",
+    "sinh",
+    "sinh_vjp",
     "sqrt",
     "sqrt_vjp",
+    "tan",
+    "tan_vjp",
 ]
 
 
@@ -139,14 +168,115 @@ def clamp(x: Array, min: float | None = None, max: float | None = None) -> Curve
     return value, pullback
 
 
+@elementwise(base="The number that is raised.")
+def power_of(x: Array, base: float) -> Curve:
+    """Raise a number to the power of each element, ``base ** x``; NaN where that is no real number."""
+    slope = log_of(base) if base > 0 else 0.0 if base == 0 else nan
+    y = once(lambda: xp_of(x).power(x.dtype.type(base), x))
+    return y, lambda g: g * y() * slope
+
+
+@elementwise()
+def tan(x: Array) -> Curve:
+    """Tangent of an angle in radians."""
+    y = once(lambda: xp_of(x).tan(x))
+    return y, lambda g: g * (1 + y() * y())
+
+
+@elementwise()
+def asin(x: Array) -> Curve:
+    """Arcsine; NaN outside [-1, 1]."""
+    return lambda: xp_of(x).arcsin(x), lambda g: g / xp_of(x).sqrt(1 - x * x)
+
+
+@elementwise()
+def acos(x: Array) -> Curve:
+    """Arccosine; NaN outside [-1, 1]."""
+    return lambda: xp_of(x).arccos(x), lambda g: -g / xp_of(x).sqrt(1 - x * x)
+
+
+@elementwise()
+def atan(x: Array) -> Curve:
+    """Arctangent."""
+    return lambda: xp_of(x).arctan(x), lambda g: g / (1 + x * x)
+
+
+@elementwise()
+def sinh(x: Array) -> Curve:
+    """Hyperbolic sine."""
+    return lambda: xp_of(x).sinh(x), lambda g: g * xp_of(x).cosh(x)
+
+
+@elementwise()
+def cosh(x: Array) -> Curve:
+    """Hyperbolic cosine."""
+    return lambda: xp_of(x).cosh(x), lambda g: g * xp_of(x).sinh(x)
+
+
+@elementwise()
+def asinh(x: Array) -> Curve:
+    """Inverse hyperbolic sine."""
+    return lambda: xp_of(x).arcsinh(x), lambda g: g / xp_of(x).sqrt(1 + x * x)
+
+
+@elementwise()
+def acosh(x: Array) -> Curve:
+    """Inverse hyperbolic cosine; NaN below 1."""
+    return lambda: xp_of(x).arccosh(x), lambda g: g / (xp_of(x).sqrt(x - 1) * xp_of(x).sqrt(x + 1))
+
+
+@elementwise()
+def atanh(x: Array) -> Curve:
+    """Inverse hyperbolic tangent; NaN outside [-1, 1]."""
+    return lambda: xp_of(x).arctanh(x), lambda g: g / (1 - x * x)
+
+
+@elementwise(rounds=False)
+def floor(x: Array) -> Curve:
+    """Largest integer that is not above an element. The gradient is 0."""
+    return lambda: xp_of(x).floor(x), lambda g: g * 0
+
+
+@elementwise(rounds=False)
+def ceil(x: Array) -> Curve:
+    """Smallest integer that is not below an element. The gradient is 0."""
+    return lambda: xp_of(x).ceil(x), lambda g: g * 0
+
+
+@elementwise(rounds=False)
+def round(x: Array) -> Curve:
+    """Nearest integer, the even one of two that are as near. The gradient is 0."""
+    return lambda: xp_of(x).rint(x), lambda g: g * 0
+
+
+@elementwise(rounds=False)
+def sign(x: Array) -> Curve:
+    """Sign of an element, -1, 0 or 1. The gradient is 0."""
+    return lambda: xp_of(x).sign(x), lambda g: g * 0
+
+
 abs_vjp = abs.vjp
+acos_vjp = acos.vjp
+acosh_vjp = acosh.vjp
+asin_vjp = asin.vjp
+asinh_vjp = asinh.vjp
+atan_vjp = atan.vjp
+atanh_vjp = atanh.vjp
+ceil_vjp = ceil.vjp
 clamp_vjp = clamp.vjp
 cos_vjp = cos.vjp
+cosh_vjp = cosh.vjp
 erf_vjp = erf.vjp
 exp_vjp = exp.vjp
+floor_vjp = floor.vjp
 log_vjp = log.vjp
+power_of_vjp = power_of.vjp
 power_vjp = power.vjp
 reciprocal_vjp = reciprocal.vjp
+round_vjp = round.vjp
 scale_shift_vjp = scale_shift.vjp
+sign_vjp = sign.vjp
 sin_vjp = sin.vjp
+sinh_vjp = sinh.vjp
 sqrt_vjp = sqrt.vjp
+tan_vjp = tan.vjp

@@ -39,12 +39,15 @@ def check_resampling(
     mode: str,
     align_corners: bool | None,
     recompute_scale_factor: bool | None,
+    antialias: bool = False,
 ) -> None:
     """Require a mode, an input that it is for, and options that go with it."""
     if mode not in AXES:
         raise ValueError(f"{name}: expected mode {', '.join(AXES)}, got {mode!r}")
     if align_corners is not None and mode not in SMOOTH:
         raise ValueError(f"{name}: align_corners goes with the modes {', '.join(SMOOTH)}, not with {mode!r}")
+    if antialias and mode not in ("bilinear", "bicubic"):
+        raise ValueError(f"{name}: antialias goes with the modes bilinear and bicubic, not with {mode!r}")
     if recompute_scale_factor and size is not None:
         raise ValueError(f"{name}: recompute_scale_factor goes with a scale_factor, not with a size")
     if len(shape) not in AXES[mode]:
@@ -169,8 +172,41 @@ def _cubic(size: int, out: int, factor: float | None, align_corners: bool) -> Ta
     return tuple(taps)
 
 
+@lru_cache(maxsize=256)
+def _smoothed(size: int, out: int, factor: float | None, align_corners: bool, cubic: bool) -> Taps:
+    """Read all pixels under a kernel that is as much wider as the picture shrinks: antialiasing.
+
+    The kernels are the triangle and Keys' with a = -0.5, as Pillow and PyTorch have them.
+    """
+    if align_corners:
+        scale = (size - 1) / (out - 1) if out > 1 else 0.0
+    else:
+        scale = size / out if factor is None else 1.0 / factor
+    wide = max(scale, 1.0)
+    reach = (2.0 if cubic else 1.0) * wide
+    centres = (np.arange(out) + 0.5) * scale
+    first = np.maximum((centres - reach + 0.5).astype(np.int64), 0)
+    counts = np.minimum((centres + reach + 0.5).astype(np.int64), size) - first
+    taps = []
+    for i in range(int(counts.max())):
+        d = abs((first + i - centres + 0.5) / wide)
+        if cubic:
+            near, far = (1.5 * d - 2.5) * d * d + 1, ((-0.5 * d + 2.5) * d - 4) * d + 2
+            weights = np.where(d < 1, near, np.where(d < 2, far, 0.0))
+        else:
+            weights = np.maximum(1.0 - d, 0.0)
+        taps.append((np.minimum(first + i, size - 1), np.where(i < counts, weights, 0.0)))
+    total = sum(weights for _, weights in taps)
+    return tuple(Tap(sources, weights=weights / total) for sources, weights in taps)
+
+
 def _axis_taps(
-    x: Array, out_size: Shape, factors: tuple[float | None, ...], mode: str, align_corners: bool
+    x: Array,
+    out_size: Shape,
+    factors: tuple[float | None, ...],
+    mode: str,
+    align_corners: bool,
+    antialias: bool,
 ) -> list[tuple[int, Taps]]:
     """Make the table of each spatial axis."""
     # PyTorch's nearest has a kernel of its own for small pictures. It works in float32, and it
@@ -185,6 +221,8 @@ def _axis_taps(
             taps = _nearest(size, out, None if forgets else factor, 0.0, kind)
         elif mode == "nearest-exact":
             taps = _nearest(size, out, factor, 0.5, kind)
+        elif antialias:
+            taps = _smoothed(size, out, factor, align_corners, mode == "bicubic")
         else:
             taps = (_cubic if mode == "bicubic" else _linear)(size, out, factor, align_corners)
         tables.append((axis, taps))
@@ -199,6 +237,7 @@ def interpolate(
     mode: str = "nearest",
     align_corners: bool | None = None,
     recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
 ) -> Definition:
     """Resample the spatial axes, as torch.nn.functional.interpolate.
 
@@ -223,6 +262,9 @@ def interpolate(
         outer edges. False by default.
     recompute_scale_factor : bool, optional
         Go on with ``out / in`` in the place of the factor given.
+    antialias : bool
+        Of "bilinear" and "bicubic": where the picture shrinks, average over as many pixels as fall
+        on one, with a kernel as much wider.
 
     Returns
     -------
@@ -245,7 +287,7 @@ def interpolate(
     >>> interpolate(np.array([[[1.0, 2.0]]]), size=3, mode="linear")
     array([[[1. , 1.5, 2. ]]])
     """
-    check_resampling("interpolate", x.shape, size, mode, align_corners, recompute_scale_factor)
+    check_resampling("interpolate", x.shape, size, mode, align_corners, recompute_scale_factor, antialias)
     out_size, factors = resampled_size(
         "interpolate", x.shape[2:], size, scale_factor, 0 if mode == "area" else 1
     )
@@ -253,7 +295,7 @@ def interpolate(
         return mean_of_bins(x, out_size)
     if recompute_scale_factor:
         factors = (None,) * len(factors)
-    tables = _axis_taps(x, out_size, factors, mode, bool(align_corners))
+    tables = _axis_taps(x, out_size, factors, mode, bool(align_corners), antialias)
 
     shape = x.shape
 

@@ -74,7 +74,7 @@ def embedding(
     xp = xp_of(weight)
 
     def dweight(g: Array) -> Array:
-        number, total, count = _segment_sums(x.ravel(), g.reshape(x.size, weight.shape[1]))
+        number, total, count = segment_sums(x.ravel(), g.reshape(x.size, weight.shape[1]))
         if scale_grad_by_freq:
             total = total / count[:, None].astype(total.dtype)
         if padding is not None:
@@ -106,7 +106,7 @@ def check_padding(name: str, padding_idx: int | None, rows: int) -> int | None:
     return padding % rows
 
 
-def _segment_sums(number: Array, rows: Array) -> tuple[Array, Array, Array]:
+def segment_sums(number: Array, rows: Array) -> tuple[Array, Array, Array]:
     """Sum the rows of each number: (numbers in order, sums, counts).
 
     Rows are sorted by number, and neighbours of one number are added pair by pair, until every

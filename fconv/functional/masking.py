@@ -26,6 +26,8 @@ __all__ = [
     "dropout3d",
     "dropout3d_vjp",
     "dropout_vjp",
+    "stochastic_depth",
+    "stochastic_depth_vjp",
 ]
 
 
@@ -101,6 +103,52 @@ def dropout2d(x: Array, p: float = 0.5, training: bool = True, key: Array | None
 def dropout3d(x: Array, p: float = 0.5, training: bool = True, key: Array | None = None) -> Definition:
     """Drop whole channels: `dropout` with one draw for each channel of (N, C, D, H, W) or (C, D, H, W)."""
     return _dropped("dropout3d", x, p, training, key, channel_mask_shape("dropout3d", x.shape, 3))
+
+
+@differentiable("x", widens=False)
+def stochastic_depth(
+    x: Array, p: float, mode: str = "row", training: bool = True, key: Array | None = None
+) -> Definition:
+    """Drop whole samples, as torchvision.ops.stochastic_depth: what a residual branch adds to them.
+
+    Parameters
+    ----------
+    x, p, training, key
+        As for `dropout`.
+    mode : {"row", "batch"}
+        One draw for each sample, or one for the whole batch.
+
+    Returns
+    -------
+    array
+        In the shape and dtype of `x`; what is kept is scaled by ``1 / (1 - p)``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Another mode, an input without a batch axis, and as for `dropout`.
+
+    References
+    ----------
+    Huang et al., "Deep networks with stochastic depth", 2016.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> stochastic_depth(np.ones((4, 2)), 0.5, key=random.key(1))[:, 0]
+    array([2., 2., 0., 0.])
+    """
+    check_mode(mode)
+    if not x.ndim:
+        raise ValueError("stochastic_depth: expected an input with a batch axis, got shape ()")
+    mask = (x.shape[0] if mode == "row" else 1, *(1,) * (x.ndim - 1))
+    return _dropped("stochastic_depth", x, p, training, key, mask)
+
+
+def check_mode(mode: str) -> None:
+    """Require a mode of `stochastic_depth`."""
+    if mode not in ("row", "batch"):
+        raise ValueError(f'stochastic_depth: expected mode "row" or "batch", got {mode!r}')
 
 
 @differentiable("x")
@@ -221,3 +269,4 @@ dropout1d_vjp = dropout1d.vjp
 dropout2d_vjp = dropout2d.vjp
 dropout3d_vjp = dropout3d.vjp
 dropout_vjp = dropout.vjp
+stochastic_depth_vjp = stochastic_depth.vjp

@@ -69,8 +69,8 @@ def check_global(name: str, shape: Shape) -> Shape:
 
 
 @lru_cache(maxsize=256)
-def _bins(size: int, out: int) -> tuple[Array, Array]:
-    """Give the first entry of each bin and the one after its last: floor and ceil of even shares."""
+def bins(size: int, out: int) -> tuple[Array, Array]:
+    """Return the first element of each bin and the one after its last: floor and ceil of even shares."""
     numbers = np.arange(out)
     return numbers * size // out, -(-(numbers + 1) * size // out)
 
@@ -78,7 +78,7 @@ def _bins(size: int, out: int) -> tuple[Array, Array]:
 @lru_cache(maxsize=256)
 def mean_taps(size: int, out: int) -> Taps:
     """Read the mean of each bin: tap t reads entry t of the bins that have as many."""
-    first, end = _bins(size, out)
+    first, end = bins(size, out)
     taps = []
     for t in range(int((end - first).max())):
         targets = np.flatnonzero(end - first > t)
@@ -91,7 +91,7 @@ def mean_taps(size: int, out: int) -> Taps:
 @lru_cache(maxsize=256)
 def _entry_taps(size: int, out: int) -> Taps:
     """Read every entry of each bin, the last one again where others have more: for a maximum."""
-    first, end = _bins(size, out)
+    first, end = bins(size, out)
     return tuple(Tap(np.minimum(first + t, end - 1)) for t in range(int((end - first).max())))
 
 

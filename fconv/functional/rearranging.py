@@ -10,6 +10,8 @@ from fconv.functional.core import Definition, differentiable
 from fconv.options import whole
 
 __all__ = [
+    "movedim",
+    "movedim_vjp",
     "permute",
     "permute_vjp",
     "squeeze",
@@ -81,6 +83,37 @@ def transpose(x: Array, dim0: int, dim1: int) -> Definition:
     shape = list(x.shape)
     shape[a], shape[b] = shape[b], shape[a]
     return tuple(shape), lambda: x.swapaxes(a, b), lambda g: g.swapaxes(a, b)
+
+
+def moved_axes(shape: Shape, source: int | Sequence[int], destination: int | Sequence[int]) -> Shape:
+    """Return the axis of the input that each axis of the result of `movedim` is."""
+    here, there = (
+        tuple(check_axis_of("movedim", shape, dim) for dim in (d if isinstance(d, (tuple, list)) else (d,)))
+        for d in (source, destination)
+    )
+    if len(here) != len(there) or len(set(here)) != len(here) or len(set(there)) != len(there):
+        raise ValueError(
+            f"movedim: expected as many places as axes, each once, got {source} to {destination}"
+        )
+    order = [axis for axis in range(len(shape)) if axis not in here]
+    for place, axis in sorted(zip(there, here, strict=True)):
+        order.insert(place, axis)
+    return tuple(order)
+
+
+@differentiable("x", widens=False)
+def movedim(x: Array, source: int | Sequence[int], destination: int | Sequence[int]) -> Definition:
+    """Move axes to other places, the others keeping their order, as torch.movedim: a `permute`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> movedim(np.zeros((2, 3, 4)), 1, -1).shape
+    (2, 4, 3)
+    """
+    axes = moved_axes(x.shape, source, destination)
+    back = tuple(axes.index(axis) for axis in range(x.ndim))
+    return tuple(x.shape[axis] for axis in axes), lambda: x.transpose(axes), lambda g: g.transpose(back)
 
 
 def squeezed_shape(name: str, shape: Shape, dim: int | Sequence[int] | None) -> Shape:
@@ -161,6 +194,7 @@ def unsqueeze(x: Array, dim: int) -> Definition:
     return shape, lambda: x.reshape(shape), lambda g: g.reshape(x.shape)
 
 
+movedim_vjp = movedim.vjp
 permute_vjp = permute.vjp
 squeeze_vjp = squeeze.vjp
 transpose_vjp = transpose.vjp

@@ -1,10 +1,10 @@
-"""Sums, means and largest entries over axes."""
+"""Sums, means, products and extremes over axes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from math import prod
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -13,7 +13,22 @@ from fconv.functional.activation import check_axis_of
 from fconv.functional.core import Definition, differentiable, once
 from fconv.functional.reduction import quotient
 
-__all__ = ["amax", "amax_vjp", "mean", "mean_vjp", "sum", "sum_vjp"]
+__all__ = [
+    "amax",
+    "amax_vjp",
+    "amin",
+    "amin_vjp",
+    "max",
+    "max_vjp",
+    "mean",
+    "mean_vjp",
+    "min",
+    "min_vjp",
+    "prod",
+    "prod_vjp",
+    "sum",
+    "sum_vjp",
+]
 
 Dims: TypeAlias = int | Sequence[int] | None
 
@@ -37,7 +52,7 @@ def shape_over(shape: Shape, axes: tuple[int, ...], keepdim: bool) -> Shape:
 def _total(name: str, x: Array, dim: Dims, keepdim: bool, averaged: bool) -> Definition:
     axes = reduced_axes(name, x.shape, dim)
     kept = shape_over(x.shape, axes, True)
-    count = prod(x.shape[axis] for axis in axes) if averaged else 1
+    count = math.prod(x.shape[axis] for axis in axes) if averaged else 1
 
     def value() -> Array:
         wide = x.sum(axis=axes, dtype=np.float64)
@@ -97,16 +112,36 @@ def mean(x: Array, dim: Dims = None, keepdim: bool = False) -> Definition:
     return _total("mean", x, dim, keepdim, True)
 
 
+def _some(name: str, shape: Shape, axes: tuple[int, ...]) -> None:
+    if not math.prod(shape[axis] for axis in axes):
+        raise ValueError(f"{name}: expected an element along the axes {axes}, got shape {shape}")
+
+
+def _extreme(name: str, x: Array, dim: Dims, keepdim: bool) -> Definition:
+    """Define the largest or smallest element, whose gradient is shared by all that are it."""
+    axes = reduced_axes(name, x.shape, dim)
+    _some(name, x.shape, axes)
+    shape, kept = shape_over(x.shape, axes, keepdim), shape_over(x.shape, axes, True)
+    found = once(lambda: xp_of(x).asarray(getattr(x, name[1:])(axis=axes, keepdims=True)))
+
+    def pullback(g: Array) -> Array:
+        at = (x == found()) | xp_of(x).isnan(x)  # where one is NaN, the extreme is
+        shared = quotient(g.reshape(kept), at.sum(axis=axes, keepdims=True))
+        return xp_of(x).where(at, shared, shared.dtype.type(0))
+
+    return shape, once(lambda: found().reshape(shape)), pullback
+
+
 @differentiable("x")
 def amax(x: Array, dim: Dims = None, keepdim: bool = False) -> Definition:
-    """Give the largest entry along axes, as torch.amax; arguments as for `sum`.
+    """Return the largest element along axes, as torch.amax; arguments as for `sum`.
 
-    The gradient is shared evenly by the entries that are the largest.
+    The gradient is shared evenly by the elements that are the largest.
 
     Raises
     ------
     ValueError
-        There is no entry along the axes, or as for `sum`.
+        There is no element along the axes, or as for `sum`.
 
     Examples
     --------
@@ -114,20 +149,117 @@ def amax(x: Array, dim: Dims = None, keepdim: bool = False) -> Definition:
     >>> amax_vjp(np.ones(1), np.array([[1.0, 3.0, 3.0]]), 1)
     array([[0. , 0.5, 0.5]])
     """
-    axes = reduced_axes("amax", x.shape, dim)
-    if not prod(x.shape[axis] for axis in axes):
-        raise ValueError(f"amax: expected an entry along the axes {axes}, got shape {x.shape}")
-    shape, kept = shape_over(x.shape, axes, keepdim), shape_over(x.shape, axes, True)
-    largest = once(lambda: xp_of(x).asarray(x.max(axis=axes, keepdims=True)))
+    return _extreme("amax", x, dim, keepdim)
+
+
+@differentiable("x")
+def amin(x: Array, dim: Dims = None, keepdim: bool = False) -> Definition:
+    """Return the smallest element along axes, as torch.amin; arguments, gradient and errors as for `amax`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> amin(np.array([[1.0, 3.0], [0.0, 2.0]]), 0)
+    array([0., 2.])
+    """
+    return _extreme("amin", x, dim, keepdim)
+
+
+def _first(name: str, x: Array, dim: int, keepdim: bool, return_indices: bool) -> Definition:
+    """Define the largest or smallest element, whose gradient goes to the first that is it."""
+    axis = check_axis_of(name, x.shape, dim)
+    _some(name, x.shape, (axis,))
+    xp, shape = xp_of(x), shape_over(x.shape, (axis,), keepdim)
+    at = once(lambda: xp.expand_dims(getattr(xp, f"arg{name}")(x, axis=axis), axis))  # the first NaN, too
+
+    def value() -> Any:
+        y = xp.take_along_axis(x, at(), axis).reshape(shape)
+        return (y, at().reshape(shape)) if return_indices else y
 
     def pullback(g: Array) -> Array:
-        at = (x == largest()) | xp_of(x).isnan(x)  # where one is NaN, the largest is
-        shared = quotient(g.reshape(kept), at.sum(axis=axes, keepdims=True))
-        return xp_of(x).where(at, shared, shared.dtype.type(0))
+        here = xp.arange(x.shape[axis]).reshape(-1, *(1,) * (x.ndim - axis - 1)) == at()
+        return xp.where(here, g.reshape(shape_over(x.shape, (axis,), True)), g.dtype.type(0))
 
-    return shape, once(lambda: largest().reshape(shape)), pullback
+    return shape, once(value), pullback
+
+
+@differentiable("x", widens=False)
+def max(x: Array, dim: int, keepdim: bool = False, return_indices: bool = False) -> Definition:
+    """Return the largest element along an axis, as torch.max; the gradient goes to the first that is it.
+
+    Parameters
+    ----------
+    x : array
+        Floating-point.
+    dim : int
+        The axis.
+    keepdim : bool
+        Keep it with one element.
+    return_indices : bool
+        Return the pair of values and their positions along the axis.
+
+    Returns
+    -------
+    array, or pair of arrays
+        The values in the dtype of `x`; the positions in int64.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An axis that `x` does not have or that has no element, `x` that is not floating-point.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> max(np.array([[1.0, 3.0, 3.0]]), 1, return_indices=True)
+    (array([3.]), array([1]))
+    """
+    return _first("max", x, dim, keepdim, return_indices)
+
+
+@differentiable("x", widens=False)
+def min(x: Array, dim: int, keepdim: bool = False, return_indices: bool = False) -> Definition:
+    """Return the smallest element along an axis, as torch.min; arguments and gradient as for `max`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> min(np.array([[1.0, 0.0], [2.0, 5.0]]), 0)
+    array([1., 0.])
+    """
+    return _first("min", x, dim, keepdim, return_indices)
+
+
+@differentiable("x")
+def prod(x: Array, dim: Dims = None, keepdim: bool = False) -> Definition:
+    """Multiply the elements along axes, as torch.prod; arguments as for `sum`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> prod_vjp(np.ones(1), np.array([[0.0, 2.0, 3.0]]), 1)
+    array([[6., 0., 0.]])
+    """
+    axes = reduced_axes("prod", x.shape, dim)
+    kept = shape_over(x.shape, axes, True)
+
+    def pullback(g: Array) -> Array:
+        # The product of all others holds where elements are 0 too.
+        zero = x == 0
+        others = xp_of(x).where(zero, x.dtype.type(1), x)
+        whole = others.prod(axis=axes, keepdims=True)
+        zeros = zero.sum(axis=axes, keepdims=True)
+        found = xp_of(x).where(zero, whole * (zeros == 1), whole / others * (zeros == 0))
+        return (g.reshape(kept) * found).astype(x.dtype, copy=False)
+
+    shape = shape_over(x.shape, axes, keepdim)
+    return shape, once(lambda: xp_of(x).asarray(x.prod(axis=axes)).reshape(shape)), pullback
 
 
 amax_vjp = amax.vjp
+amin_vjp = amin.vjp
+max_vjp = max.vjp
 mean_vjp = mean.vjp
+min_vjp = min.vjp
+prod_vjp = prod.vjp
 sum_vjp = sum.vjp

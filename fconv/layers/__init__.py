@@ -5,6 +5,7 @@ from fconv.layers import (
     arithmetic,
     convolution,
     convolution_transpose,
+    indexing,
     lookup,
     masking,
     normalization,
@@ -22,6 +23,7 @@ from fconv.layers.activation import *
 from fconv.layers.arithmetic import *
 from fconv.layers.convolution import *
 from fconv.layers.convolution_transpose import *
+from fconv.layers.indexing import *
 from fconv.layers.lookup import *
 from fconv.layers.masking import *
 from fconv.layers.normalization import *
@@ -40,6 +42,7 @@ __all__ += activation.__all__
 __all__ += arithmetic.__all__
 __all__ += convolution.__all__
 __all__ += convolution_transpose.__all__
+__all__ += indexing.__all__
 __all__ += lookup.__all__
 __all__ += masking.__all__
 __all__ += normalization.__all__

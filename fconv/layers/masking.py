@@ -5,11 +5,11 @@ from __future__ import annotations
 from fconv import functional as F
 from fconv.constructors import constructor
 from fconv.functional.core import Differentiable
-from fconv.functional.masking import check_probability
+from fconv.functional.masking import check_mode, check_probability
 from fconv.layer import Layer
 from fconv.layers.from_function import from_function
 
-__all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d"]
+__all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "stochastic_depth"]
 
 
 @constructor
@@ -53,6 +53,14 @@ def dropout3d(p: float = 0.5) -> Layer:
 def alpha_dropout(p: float = 0.5) -> Layer:
     """In training, drop entries as suits `selu`; see `fconv.functional.alpha_dropout`."""
     return _dropout(F.alpha_dropout, p)
+
+
+@constructor
+def stochastic_depth(p: float, mode: str = "row") -> Layer:
+    """In training, drop whole samples, or the whole batch; see `fconv.functional.stochastic_depth`."""
+    check_probability("stochastic_depth", p)
+    check_mode(mode)
+    return from_function(F.stochastic_depth, call={"p": p, "mode": mode}, random_key=True)
 
 
 def _dropout(function: Differentiable[...], p: float, ndim: int | None = None) -> Layer:

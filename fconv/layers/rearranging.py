@@ -8,12 +8,12 @@ from fconv import functional as F
 from fconv.arrays import Shape
 from fconv.constructors import constructor
 from fconv.functional.activation import check_axis_of
-from fconv.functional.rearranging import permuted_axes, squeezed_shape, unsqueezed_shape
+from fconv.functional.rearranging import moved_axes, permuted_axes, squeezed_shape, unsqueezed_shape
 from fconv.layer import Layer
 from fconv.layers.from_function import from_function, frozen
 from fconv.options import whole
 
-__all__ = ["permute", "squeeze", "transpose", "unsqueeze"]
+__all__ = ["movedim", "permute", "squeeze", "transpose", "unsqueeze"]
 
 
 @constructor
@@ -52,6 +52,23 @@ def transpose(dim0: int, dim1: int) -> Layer:
         return tuple(order)
 
     return from_function(F.transpose, call={"dim0": dim0, "dim1": dim1}, out_shape=out_shape)
+
+
+@constructor
+def movedim(source: int | Sequence[int], destination: int | Sequence[int]) -> Layer:
+    """Move axes to other places; see `fconv.functional.movedim`.
+
+    Examples
+    --------
+    >>> movedim(1, -1).out_shape((8, 3, 5, 6))
+    (8, 5, 6, 3)
+    """
+    source, destination = frozen(source), frozen(destination)
+    return from_function(
+        F.movedim,
+        call={"source": source, "destination": destination},
+        out_shape=lambda shape: tuple(shape[axis] for axis in moved_axes(shape, source, destination)),
+    )
 
 
 @constructor

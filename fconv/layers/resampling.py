@@ -25,6 +25,7 @@ def upsample(
     mode: str = "nearest",
     align_corners: bool | None = None,
     recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
 ) -> Layer:
     """Resample the spatial axes; see `fconv.functional.interpolate`.
 
@@ -38,7 +39,7 @@ def upsample(
     axes = len(given) if isinstance(given, (tuple, list)) else AXES.get(mode, (3,))[0] - 2
 
     def out_shape(shape: Shape) -> Shape:
-        check_resampling("upsample", shape, size, mode, align_corners, recompute_scale_factor)
+        check_resampling("upsample", shape, size, mode, align_corners, recompute_scale_factor, antialias)
         return (
             *shape[:2],
             *resampled_size("upsample", shape[2:], size, scale_factor, 0 if mode == "area" else 1)[0],
@@ -51,6 +52,7 @@ def upsample(
         "mode": mode,
         "align_corners": align_corners,
         "recompute_scale_factor": recompute_scale_factor,
+        "antialias": antialias,
     }
     return from_function(F.interpolate, name="upsample", call=call, out_shape=out_shape)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import reduce
 from typing import Any, TypeAlias, TypeVar
 
@@ -14,6 +15,7 @@ from fconv.constructors import constructor
 from fconv.functional.broadcasting import broadcast_shape, sum_to
 from fconv.functional.one_pass import in_one_pass
 from fconv.layer import Layer, LayerPullback, Params, check_params
+from fconv.options import whole
 
 T = TypeVar("T")
 
@@ -135,6 +137,118 @@ def matmul() -> Layer:
         return xp_of(a).asarray(a @ b), pull
 
     return merge("matmul", forward, out_shape)
+
+
+@constructor
+def expand_like(*sizes: int | None) -> Layer:
+    """Stretch the first of two arrays, taking sizes from the second.
+
+    Parameters
+    ----------
+    *sizes : int or None
+        The new shape, which may have further axes in front: -1 keeps the size of an axis, None takes that
+        of the same axis of the second array, whose gradient is 0.
+
+    Returns
+    -------
+    Layer
+        Without parameters.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Sizes that are no integers, at once; shapes that do not fit, when the layer is used.
+
+    Examples
+    --------
+    A token for every example of a batch:
+
+    >>> expand_like(None, -1, -1).out_shape(((1, 1, 64), (8, 49, 64)))
+    (8, 1, 64)
+    """
+    wanted = tuple(None if n is None else whole("expand_like", "a size", n, -1) for n in sizes)
+
+    def out_shape(shapes: Sequence[Shape]) -> Shape:
+        x, like = _two("expand_like", shapes)
+        held = (1,) * (len(wanted) - len(x)) + x
+        known = len(held) == len(wanted) and all(n is not None for n in wanted[len(like) :])
+        new = zip(wanted, held, range(len(held)), strict=False)
+        shape = tuple(like[axis] if n is None else h if n == -1 else n for n, h, axis in new) if known else ()
+        if not known or any(h not in (1, n) for h, n in zip(held, shape, strict=True)):
+            raise ValueError(
+                f"expand_like: cannot stretch an input of shape {x} to {wanted}, of one of {like}"
+            )
+        return shape
+
+    def forward(xs: Sequence[Array]) -> tuple[Array, _Pair]:
+        x, like = xs
+        xp = xp_of(x)
+        nothing = xp.broadcast_to(xp.zeros((), x.dtype), like.shape)
+        stretched = xp.broadcast_to(x, out_shape([x.shape, like.shape]))
+        return stretched, lambda g: (sum_to(g, x.shape), nothing)
+
+    return merge("expand_like", forward, out_shape, {"sizes": wanted})
+
+
+COMPARISONS = ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal")
+
+
+@constructor
+def compare(comparison: str) -> Layer:
+    """Return 1 where a comparison of two arrays holds and 0 elsewhere; the gradient is 0.
+
+    Parameters
+    ----------
+    comparison : {"less", "less_equal", "greater", "greater_equal", "equal", "not_equal"}
+        How the first array compares with the second; they are stretched to one shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> compare("less").apply((), (np.array([1.0, 3.0]), np.array([2.0])))
+    array([1., 0.])
+    """
+    if comparison not in COMPARISONS:
+        raise ValueError(f"compare: expected {', '.join(COMPARISONS)}, got {comparison!r}")
+
+    def forward(a: Array, b: Array) -> tuple[Array, _Pair]:
+        y = getattr(xp_of(a), comparison)(a, b).astype(a.dtype)
+        return y, lambda g: (xp_of(g).zeros_like(g), xp_of(g).zeros_like(g))
+
+    made = _of_two("compare", forward)
+    return replace(made, options={"comparison": comparison})
+
+
+@constructor
+def choose() -> Layer:
+    """Return the second of three arrays where the first is not 0, and the third elsewhere.
+
+    The first, such as `compare` gives, has the gradient 0; all three are stretched to one shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> choose().apply((), (np.array([1.0, 0.0]), np.array([2.0, 3.0]), np.array([-1.0])))
+    array([ 2., -1.])
+    """
+
+    def out_shape(shapes: Sequence[Shape]) -> Shape:
+        if len(shapes) != 3:
+            raise ValueError(f"choose: expected three inputs, got {len(shapes)}")
+        return broadcast_shape("choose", shapes)
+
+    def forward(xs: Sequence[Array]) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
+        condition, a, b = xs
+        xp, at = xp_of(a), condition != 0
+
+        def pull(g: Array) -> tuple[Array, ...]:
+            none = xp.zeros((), g.dtype)
+            parts = (xp.where(at, g, none), xp.where(at, none, g))
+            return xp.zeros_like(condition), sum_to(parts[0], a.shape), sum_to(parts[1], b.shape)
+
+        return xp.where(at, a, b), pull
+
+    return merge("choose", forward, out_shape)
 
 
 def merge(

@@ -2,193 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import reduce
 from math import prod
-from typing import Any
 
 import numpy as np
 
 from fconv.arrays import Array
-from fconv.formats.claims import array_bytes
+from fconv.onnx.folds import FOLDS
 from fconv.onnx.nodes import Node
-from fconv.onnx.tensors import dtype_of
-from fconv.onnx.values import TRIALS, UnfitError, Value
+from fconv.onnx.selections import SELECTIONS
+from fconv.onnx.values import TRIALS, Value
 
-
-def _room(node: Node, shape: Any, dtype: Any, times: int = 1) -> tuple[int, ...]:
-    """Count what a result takes of the file's budget before it is worked out."""
-    sizes = tuple(int(size) for size in shape)
-    node.graph.budget.spend(times * array_bytes(sizes, max(np.dtype(dtype).itemsize, 1)))
-    return sizes
-
-
-def _elementwise(function: Callable[..., Array], dtype: Any = None) -> Callable[..., Array]:
-    """Work out an operator entry by entry; its result is of the last input's dtype, or of `dtype`."""
-
-    def run(node: Node, *xs: Array) -> Array:
-        kind = xs[-1].dtype if dtype is None else np.dtype(dtype)
-        widest = max((*(x.dtype for x in xs), kind), key=lambda each: each.itemsize)
-        _room(node, np.broadcast_shapes(*(x.shape for x in xs)), widest, max(1, len(xs) - 2))
-        with np.errstate(all="ignore"):
-            return np.asarray(function(*xs)).astype(kind, copy=False)
-
-    return run
-
-
-def _divide(a: Array, b: Array) -> Array:
-    if a.dtype.kind == "f":
-        return a / b
-    if not np.all(b):
-        raise UnfitError("division by 0 among sizes")
-    return np.asarray(np.trunc(a / b))
-
-
-def _cast(node: Node, x: Array, like: Array | None = None) -> Array:
-    dtype = dtype_of(node.integer("to", 0)) if like is None else like.dtype
-    _room(node, x.shape, dtype)
-    with np.errstate(all="ignore"):
-        return x.astype(dtype)
-
-
-def _axes(node: Node, since: int, given: tuple[Array, ...]) -> tuple[int, ...] | None:
-    if node.opset < since:
-        return node.integers("axes")
-    return tuple(int(a) for a in given[0].reshape(-1)) if given else None
-
-
-def _squeeze(node: Node, x: Array, *axes: Array) -> Array:
-    return np.squeeze(x, _axes(node, 13, axes))
-
-
-def _unsqueeze(node: Node, x: Array, *axes: Array) -> Array:
-    return np.expand_dims(x, _axes(node, 13, axes) or ())
-
-
-def _reshape(node: Node, x: Array, shape: Array) -> Array:
-    zero_copies = not node.flag("allowzero")
-    sizes = [int(size) for size in shape.reshape(-1)]
-    _room(node, x.shape, x.dtype, 0 if x.flags.c_contiguous else 1)
-    return x.reshape([x.shape[i] if size == 0 and zero_copies else size for i, size in enumerate(sizes)])
-
-
-def _slice(node: Node, x: Array, *bounds: Array) -> Array:
-    given = [bound.reshape(-1).tolist() for bound in bounds]
-    if node.opset < 10:
-        given = [list(node.integers(name, ()) or ()) for name in ("starts", "ends", "axes")]
-    starts, ends = given[:2]
-    axes = (given[2] if len(given) > 2 else None) or list(range(len(starts)))
-    steps = given[3] if len(given) > 3 else [1] * len(starts)
-    where = [slice(None)] * x.ndim
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        where[axis] = slice(start, end, step)
-    return x[tuple(where)]
-
-
-def _range(node: Node, start: Array, limit: Array, delta: Array) -> Array:
-    if not delta:
-        raise UnfitError("a range with step 0")
-    _room(node, (max(0, int((float(limit) - float(start)) / float(delta)) + 1),), start.dtype)
-    return np.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype)
-
-
-def _constant_of_shape(node: Node, shape: Array) -> Array:
-    held = node.attributes.get("value")
-    fill = np.zeros(1, np.float32) if held is None else node.graph.tensor(held.t)
-    return np.full(_room(node, shape.reshape(-1), fill.dtype), fill.reshape(-1)[0])
-
-
-def _expand(node: Node, x: Array, shape: Array) -> Array:
-    sizes = np.broadcast_shapes(x.shape, tuple(shape.reshape(-1).tolist()))
-    return node.stretched(x, sizes)
-
-
-def _gather(node: Node, x: Array, indices: Array) -> Array:
-    axis = node.integer("axis", 0)
-    _room(node, (*indices.shape, x.size // max(x.shape[axis], 1)), x.dtype)
-    return np.take(x, indices, axis)
-
-
-def _concat(node: Node, *xs: Array) -> Array:
-    _room(node, (sum(x.size for x in xs),), np.result_type(*xs))
-    return np.concatenate(xs, node.integer("axis", 0))
-
-
-def _reduce_prod(node: Node, x: Array, *axes: Array) -> Array:
-    _room(node, x.shape, x.dtype)  # its result is small, but a file could have it worked out many times
-    return np.asarray(
-        np.prod(x, axis=_axes(node, 18, axes), keepdims=node.flag("keepdims", True), dtype=x.dtype)
-    )
-
-
-def _power(x: Array, exponent: Array) -> Array:
-    if x.dtype.kind in "iu" and exponent.dtype.kind == "i" and (exponent < 0).any():
-        raise UnfitError("an integer to a negative power")
-    return np.asarray(np.power(x, exponent)).astype(x.dtype, copy=False)
-
-
-def _transpose(node: Node, x: Array) -> Array:
-    return np.transpose(x, node.integers("perm"))
-
-
-def _constant(node: Node) -> Array:
-    """Return what a node Constant holds, in whichever of its attributes."""
-    kinds: dict[str, Callable[[Any], Array]] = {
-        "value": lambda a: node.graph.tensor(a.t),
-        "value_float": lambda a: np.asarray(a.f, np.float32),
-        "value_int": lambda a: np.asarray(a.i, np.int64),
-        "value_floats": lambda a: np.asarray(a.floats, np.float32),
-        "value_ints": lambda a: np.asarray(a.ints, np.int64),
-    }
-    for name, held in node.attributes.items():
-        if name in kinds:
-            return kinds[name](held)
-    raise UnfitError(f"a constant given as {', '.join(node.attributes) or 'nothing'} is not read")
-
-
-FOLDS: dict[str, Callable[..., Array]] = {
-    "Constant": _constant,
-    "Identity": lambda node, x: x,
-    "Cast": _cast,
-    "CastLike": _cast,
-    "Gather": _gather,
-    "Concat": _concat,
-    "Squeeze": _squeeze,
-    "Unsqueeze": _unsqueeze,
-    "Reshape": _reshape,
-    "Transpose": _transpose,
-    "Slice": _slice,
-    "Range": _range,
-    "ConstantOfShape": _constant_of_shape,
-    "Expand": _expand,
-    "Add": _elementwise(np.add),
-    "Sub": _elementwise(np.subtract),
-    "Mul": _elementwise(np.multiply),
-    "Div": _elementwise(_divide),
-    "Mod": _elementwise(np.mod),
-    "Pow": lambda node, x, p: _elementwise(_power, x.dtype)(node, x, p),
-    "Min": _elementwise(lambda *xs: reduce(np.minimum, xs)),
-    "Max": _elementwise(lambda *xs: reduce(np.maximum, xs)),
-    "Neg": _elementwise(np.negative),
-    "Abs": _elementwise(np.abs),
-    "Sqrt": _elementwise(np.sqrt),
-    "Reciprocal": _elementwise(lambda x: 1 / x),
-    "Floor": _elementwise(np.floor),
-    "Ceil": _elementwise(np.ceil),
-    "Equal": _elementwise(np.equal, np.bool_),
-    "Less": _elementwise(np.less, np.bool_),
-    "Greater": _elementwise(np.greater, np.bool_),
-    "Not": _elementwise(np.logical_not, np.bool_),
-    "Where": _elementwise(np.where),
-    "ReduceProd": _reduce_prod,
-}
-"""Operators whose value is worked out where their inputs are known."""
+ALL = FOLDS | SELECTIONS
 
 MOVES = {"Identity", "Cast", "CastLike", "Squeeze", "Unsqueeze", "Reshape", "Transpose", "Expand"}
 """Those that leave a weight recognisably the weight that the file names."""
 
 
-def folded(node: Node) -> Value | None:
+def folded(node: Node) -> dict[str, Value] | None:
     """Work out a node's value where it does not depend on the entries of the input.
 
     Parameters
@@ -198,27 +28,32 @@ def folded(node: Node) -> Value | None:
 
     Returns
     -------
-    Value or None
-        None where the node is a matter for layers.
+    dict or None
+        Each output's value by name; None where the node is a matter for layers.
 
     Raises
     ------
     UnfitError
         The arithmetic cannot be done.
     """
-    name = node.outputs[0] if node.outputs else ""
+    name = node.outputs[0]
     if node.op in ("Shape", "Size"):
-        return _sizes(node, name)
-    if node.op not in FOLDS or any(value is not None and value.data is None for value in node.inputs):
+        return {name: _sizes(node, name)}
+    if node.op not in ALL or any(value is not None and value.data is None for value in node.inputs):
         return None
-    given = [value.data for value in node.inputs if value is not None and value.data is not None]
-    alike = all(len({id(array) for array in data}) == 1 for data in given)
-    found = [
-        np.asarray(FOLDS[node.op](node, *(data[i] for data in given))) for i in range(1 if alike else TRIALS)
-    ]
-    arrays = tuple(found * TRIALS if alike else found)
+    given = [None if value is None else value.data for value in node.inputs]
+    alike = all(data is None or len({id(array) for array in data}) == 1 for data in given)
+    parts: dict[str, list[Array]] = {}
+    for i in range(1 if alike else TRIALS):
+        found = ALL[node.op](node, *(None if data is None else data[i] for data in given))
+        for output, array in zip(node.outputs, found if isinstance(found, tuple) else (found,), strict=False):
+            parts.setdefault(output, []).append(np.asarray(array))
     origin = node.value(0).origin if node.op in MOVES and node.has(0) else None
-    return Value(name, tuple(a.shape for a in arrays), arrays[0].dtype, arrays, origin)
+    values = {}
+    for output, each in parts.items():
+        arrays = tuple(each * TRIALS if alike else each)
+        values[output] = Value(output, tuple(a.shape for a in arrays), arrays[0].dtype, arrays, origin)
+    return values
 
 
 def _sizes(node: Node, name: str) -> Value:

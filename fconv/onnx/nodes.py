@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fconv import layers, networks
+from fconv import calls, layers, networks
 from fconv.arrays import Array
 from fconv.formats.claims import Budget, array_bytes
 from fconv.layer import Layer
@@ -22,6 +22,11 @@ class Graph(Protocol):
 
     values: dict[str, Value]
     budget: Budget
+    dtypes: dict[str, np.dtype[Any]]
+
+    def literal(self, array: Array) -> Value:
+        """Return a constant of ours, which is no parameter."""
+        ...
 
     def tensor(self, proto: Any) -> Array:
         """Read a tensor that the file holds."""
@@ -42,6 +47,10 @@ class Graph(Protocol):
         """Return a value that was read before; None for the empty name."""
         ...
 
+    def is_literal(self, name: str) -> bool:
+        """Return whether a value is a constant that is no parameter."""
+        ...
+
     def is_initializer(self, name: str) -> bool:
         """Return whether a name is an initializer's."""
         ...
@@ -53,7 +62,7 @@ class Graph(Protocol):
 
 def make(name: str, *args: Any, **options: Any) -> Layer:
     """Make a layer by name."""
-    maker = getattr(layers, name, None) or getattr(networks, name, None)
+    maker = getattr(layers, name, None) or getattr(networks, name, None) or getattr(calls, name, None)
     if maker is None:
         raise UnfitError(f"there is no layer {name}")
     made: Layer = maker(*args, **options)
@@ -192,6 +201,18 @@ class Node:
         `params` gives each parameter with the index of the input that it comes from.
         """
         return self.graph.emit(self, layer, values, params or {}, False)
+
+    def literal(self, array: Array) -> Value:
+        """Return a constant of ours, which is no parameter."""
+        return self.graph.literal(array)
+
+    def is_literal(self, index: int) -> bool:
+        """Return whether an input is a constant that is no parameter."""
+        return self.graph.is_literal(self.value(index).name)
+
+    def mask_dtype(self, index: int) -> np.dtype:
+        """Return the type of the numbers 1 and 0 that a computed boolean input is made of."""
+        return self.graph.dtypes[self.value(index).node or ""]
 
     def same(self, value: Value) -> Value:
         """Append the layer that changes nothing."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fconv.arrays import Array
+from fconv.calls import constant as constant_layer
 from fconv.calls import parameter
 from fconv.files import open_regular
 from fconv.formats.claims import Budget
@@ -17,10 +18,12 @@ from fconv.layer import Layer, Params
 from fconv.layers import identity
 from fconv.networks import graph
 from fconv.onnx.folding import folded
+from fconv.onnx.inlining import DEEPEST, Body, Unrolled, branch, definition, renamed
 from fconv.onnx.library import library
 from fconv.onnx.naming import Namer
 from fconv.onnx.nodes import Node, fixed
 from fconv.onnx.operators import READINGS
+from fconv.onnx.ordering import needed, taken_by
 from fconv.onnx.tensors import array_of, dtype_of
 from fconv.onnx.values import TRIALS, UnfitError, Value, constant
 
@@ -32,6 +35,8 @@ OTHERS = (256, 384)
 """Numbers tried for sizes that a file leaves open: those of a batch axis, and others."""
 
 _LAYER = 11_000  # bytes that a layer without parameters takes, about
+
+_NODE = 2_000  # bytes that a node takes which an operator is written out as, about
 
 MOST_NODES = 100_000
 """Nodes, and initializers, that a file may have."""
@@ -124,6 +129,7 @@ class _Reader:
 
     def __init__(self, model: Any, folder: str, budget: Budget) -> None:
         self.source, self.folder, self.budget = model.graph, folder, budget
+        self.ours = model.producer_name == "fconv"
         versions = {entry.domain: entry.version for entry in model.opset_import}
         self.opset = versions.get("", versions.get("ai.onnx", 0))
         newest = library("from_onnx").defs.onnx_opset_version()
@@ -131,11 +137,9 @@ class _Reader:
             raise ValueError(f"expected operators of opset {OLDEST} to {newest}, got {self.opset}")
         if self.source.sparse_initializer or model.functions:
             raise ValueError("sparse initializers and functions of the file's own are not read")
-        self.nodes = self._needed()
+        self.nodes = needed(self.source.node, [output.name for output in self.source.output])
         self.taking: dict[str, list[Any]] = {}
-        for node in self.nodes:
-            for name in node.input:
-                self.taking.setdefault(name, []).append(node)
+        self._enter(self.nodes)
         for output in self.source.output:
             self.taking.setdefault(output.name, []).append(None)
         self.values: dict[str, Value] = {}
@@ -150,29 +154,11 @@ class _Reader:
         self.built: dict[str, tuple[Any, ...]] = {}
         self.params: dict[str, Params] = {}
         self.uses: dict[Any, str] = {}
+        self.literals: set[str] = set()
+        self.dtypes: dict[str, Any] = {}
+        self.inlined = 0
 
     # The file.
-
-    def _needed(self) -> list[Any]:
-        """List the nodes that an output depends on, in the order of the file."""
-        makers: dict[str, int] = {}
-        nodes = list(self.source.node)
-        for i, node in enumerate(nodes):
-            for name in node.output:
-                if name in makers:
-                    raise ValueError(f"two nodes give a value {name!r}")
-                if name:
-                    makers[name] = i
-        wanted = [output.name for output in self.source.output]
-        if not wanted:
-            raise ValueError("expected a graph with an output, got none")
-        kept: set[int] = set()
-        while wanted:
-            at = makers.get(wanted.pop())
-            if at is not None and at not in kept:
-                kept.add(at)
-                wanted.extend(nodes[at].input)
-        return [node for i, node in enumerate(nodes) if i in kept]
 
     def _start(self) -> None:
         """Enter the inputs, with two numbers for each size that is left open."""
@@ -219,7 +205,7 @@ class _Reader:
         self._start()
         for proto in self.nodes:
             try:
-                self._read(proto)
+                self._read(proto, self.opset)
             except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
                 domain = proto.domain or "ai.onnx"
                 raise ValueError(
@@ -246,18 +232,27 @@ class _Reader:
                 wanted.extend([*sources, *([layer] if isinstance(layer, str) else [])])
         return {name: node for name, node in self.built.items() if name in kept}
 
-    def _read(self, proto: Any) -> None:
+    def _read(self, proto: Any, opset: int, depth: int = 0) -> None:
         if proto.domain not in ("", "ai.onnx"):
             raise UnfitError("only the default domain is read")
         if proto.output[0] in self.values:
-            return  # read together with the node before it
-        node = Node(proto, self.opset, [self.lookup(name) for name in proto.input], self)
+            return None  # read together with the node before it
+        node = Node(proto, opset, [self.lookup(name) for name in proto.input], self)
         found = folded(node)
         if found is not None:
-            self.values[node.outputs[0]] = found
-            return
+            self.values.update(found)
+            if proto.op_type == "Constant" and (self.ours or depth):
+                self.literals.add(node.outputs[0])
+            return None
+        if proto.op_type in ("Loop", "Scan"):
+            return self._unroll(node, depth)
+        if proto.op_type == "If":
+            return self._inline(branch(node), (), node.outputs, depth)
         if proto.op_type not in READINGS:
-            raise UnfitError("there is no layer for this operator")
+            body = definition(node)
+            if body is None:
+                raise UnfitError("there is no layer for this operator")
+            return self._inline(body, proto.input, node.outputs, depth)
         given = READINGS[proto.op_type].read(node)
         parts = given if isinstance(given, tuple) else (given,)
         for i, name in enumerate(node.outputs):
@@ -266,6 +261,80 @@ class _Reader:
                 self.values[name] = value
             elif name and self.followers(name):
                 raise UnfitError(f"its output {i} ({name!r}) is used, and no layer gives it")
+        return None
+
+    def _inline(self, body: Body, given: Sequence[str], outputs: Sequence[str], depth: int) -> None:
+        """Read the nodes that stand for an operator."""
+        self.inlined += 1
+        if depth >= DEEPEST:
+            raise UnfitError(f"definitions nest deeper than {DEEPEST}")
+        self.budget.spend(_NODE + sum(_NODE + 4 * proto.ByteSize() for proto in (*body.nodes, *body.tensors)))
+        used = [name if name and self.followers(name) else "" for name in outputs]
+        made = renamed(body, given, used, f"~{self.inlined}")
+        self.tensors.update((tensor.name, tensor) for tensor in made.tensors)
+        nodes = needed(made.nodes, made.outputs[: len(outputs)])
+        self._enter(nodes)
+        for name, inner in zip(used, made.outputs, strict=False):
+            if name and name != inner:
+                self.taking.setdefault(inner, []).append(None)
+        for proto in nodes:
+            try:
+                self._read(proto, made.opset, depth + 1)
+            except UnfitError as error:
+                raise UnfitError(f"of which it is made, {proto.op_type}: {error}") from error
+        for name, inner in zip(used, made.outputs, strict=False):
+            if name and name not in self.values:
+                value = self.lookup(inner)
+                if value is None:
+                    raise UnfitError(f"nothing gives its output {name!r}")
+                self.values[name] = value
+
+    def _unroll(self, node: Node, depth: int) -> None:
+        """Read a loop turn by turn."""
+        loop = Unrolled(node)
+        states = list(node.proto.input)[:] if loop.scans else list(node.proto.input)[2:]
+        states, turns, turn = states[: loop.states], [], 0
+        self.inlined += 1
+        prefix, goes = f"~{self.inlined}", loop.starts()
+        while goes and turn < loop.turns:
+            here = f"{prefix}.{turn}"
+            constants, nodes = loop.entering(turn, here)
+            self.values.update((name, constant(name, array)) for name, array in constants.items())
+            names = [f"{here}/{name}" for name in loop.body.outputs]
+            self._enter(nodes, names)
+            for proto in nodes:
+                self._read(proto, node.opset, depth)
+            self._inline(loop.body, loop.given(states, here), names, depth)
+            if not loop.scans:
+                held = self.lookup(names[0])
+                goes, names = held is not None and bool(fixed(held, "its condition").all()), names[1:]
+            states, turn = names[: loop.states], turn + 1
+            turns.append(names[loop.states :])
+        if goes and not node.has(0) and not loop.scans:
+            raise UnfitError(f"it turns more than {loop.turns} times")
+        nodes = list(loop.leaving(states, turns, prefix))
+        self._enter(nodes)
+        for proto in nodes:
+            self._read(proto, node.opset, depth)
+
+    def _enter(self, nodes: Sequence[Any], ends: Sequence[str] = ()) -> None:
+        """Note which nodes take which values, and the names `ends` as taken by something."""
+        for proto in nodes:
+            for name in taken_by(proto):
+                self.taking.setdefault(name, []).append(proto)
+        for name in ends:
+            self.taking.setdefault(name, []).append(None)
+
+    def literal(self, array: Array) -> Value:
+        """Return a constant of ours, which is no parameter."""
+        self.budget.spend(3 * array.nbytes)  # a layer keeps copies of its options
+        name = self.namer.fresh("constant")
+        self.literals.add(name)
+        return constant(name, array)
+
+    def is_literal(self, name: str) -> bool:
+        """Return whether a value is a constant that is no parameter."""
+        return name in self.literals
 
     def is_initializer(self, name: str) -> bool:
         """Return whether a name is an initializer's."""
@@ -297,7 +366,8 @@ class _Reader:
     ) -> Value:
         """Append a layer."""
         self.budget.spend(_LAYER)
-        arriving = [self._computed(node, value) for value in values]
+        beside = next((value.node for value in values if value.node and value.dtype.kind == "f"), None)
+        arriving = [self._computed(node, value, beside) for value in values]
         numbers = [value for value in arriving if layer.name != "embedding" or value.dtype.kind not in "iu"]
         for value in numbers:
             if value.dtype.kind != "f":
@@ -321,7 +391,7 @@ class _Reader:
         self.built[name] = (layer if owner is None else owner, *sources)
         if owner is None:
             self.params[name] = held or ()
-        dtype = next((a.dtype for a in held.values()), arriving[0].dtype)
+        dtype = self.dtypes[name] = next((a.dtype for a in held.values()), arriving[0].dtype)
         return Value(node.outputs[0], tuple(shapes), dtype, node=name)
 
     def _placed(
@@ -335,14 +405,20 @@ class _Reader:
         owner = self.uses.setdefault(use, name)
         return name, None if owner == name else owner
 
-    def _computed(self, node: Node, value: Value) -> Value:
-        """Return a value that layers can take: a constant becomes a parameter."""
+    def _computed(self, node: Node, value: Value, beside: str | None) -> Value:
+        """Return a value that layers can take: an initializer becomes a parameter.
+
+        What a node Constant holds is no parameter; it comes in the type of a value `beside` it.
+        """
         if value.node is not None:
             return value
         array = fixed(value, "its input")
         if array.dtype.kind != "f":
             raise UnfitError(f"its input {value.name!r} is {array.dtype}; layers take floating-point numbers")
         use = ("parameter", value.name)
+        if value.name in self.literals and beside is not None and use not in self.uses:
+            name = self.uses[use] = self.namer.fresh(value.name)
+            self.built[name], self.params[name] = (constant_layer(array), beside), ()
         if use not in self.uses:
             name = self.uses[use] = self.namer.fresh(value.origin or value.name)
             self.built[name], self.params[name] = (parameter(*array.shape),), array

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
+from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,8 @@ class Site:
         Type of the network's numbers.
     nodes, constants : list
         What was written.
+    any_batch : bool
+        Whether what was written serves a batch of any size.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Site:
         self.options = layer.options
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
+        self.any_batch = True
 
     @property
     def x(self) -> str:
@@ -84,6 +88,11 @@ class Site:
     def shape(self) -> Shape:
         """Its shape."""
         return self.shapes[0]
+
+    @property
+    def kind(self) -> int:
+        """The number of the network's type in ONNX."""
+        return int(self._onnx.helper.np_dtype_to_tensor_dtype(self.dtype))
 
     def node(self, op: str, *inputs: str, count: Any = 1, **attributes: Any) -> str:
         """Write a node and name its first output; others are named after it, ``.1`` and so on."""
@@ -102,15 +111,32 @@ class Site:
         return value
 
     def constant(self, value: Any, dtype: Any = None) -> str:
-        """Write numbers, in the network's type unless another is given."""
+        """Write numbers, in the network's type unless another is given.
+
+        Those of the network's type are a node Constant: an initializer is read as a parameter.
+        """
         array = np.asarray(value, self.dtype if dtype is None else dtype)
+        if dtype is None:
+            return self.node("Constant", value=self.tensor(array))
         name = self._names.new(f"{self.name}.constant")
         self.constants.append(self._onnx.numpy_helper.from_array(array, name))
         return name
 
+    def tensor(self, value: Any) -> Any:
+        """Return numbers as what an attribute holds, in the network's type."""
+        return self._onnx.numpy_helper.from_array(np.asarray(value, self.dtype))
+
     def integers(self, *values: int) -> str:
         """Write a list of integers."""
         return self.constant(values, np.int64)
+
+    def along(self, x: str, axis: int, matrix: Array) -> str:
+        """Write a product of a matrix (out, size) with an axis of a value that has the input's axes."""
+        held = ascii_lowercase[: len(self.shape)]
+        if matrix.shape[0] == matrix.shape[1] and (matrix == np.eye(len(matrix))).all():
+            return x
+        after = held.replace(held[axis], "z")
+        return self.node("Einsum", x, self.constant(matrix), equation=f"{held},z{held[axis]}->{after}")
 
     def has(self, leaf: str) -> bool:
         """Return whether the layer has a parameter."""

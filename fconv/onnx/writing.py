@@ -101,6 +101,7 @@ class _Writer:
         self.nodes: list[Any] = []
         self.initializers: dict[str, Any] = {}
         self.counts: dict[str, str] = {}
+        self.any_batch = True
 
     def model(self) -> Any:
         """Give the file's message, or refuse the network with every layer that has no operator."""
@@ -142,6 +143,7 @@ class _Writer:
         except KeyError as error:
             raise UnfitError(f"it has no option {error}; is it a layer of fconv?") from error
         self.nodes.extend(site.nodes)
+        self.any_batch &= site.any_batch
         used = {name for node in site.nodes for name in (*node.input, found)} | {found}
         for name, array in held.values():
             if name in used and name not in self.initializers:
@@ -163,7 +165,7 @@ class _Writer:
 
     def _assembled(self, values: Mapping[str, str], shapes: Mapping[str, Shape]) -> Any:
         helper, wiring = self.onnx.helper, self.wiring
-        wider = self._open(shapes)
+        wider = self._open(shapes) if self.any_batch else {}
         outputs = []
         for inner, outer in zip(wiring.outputs, self.outer, strict=True):
             name = values[inner]

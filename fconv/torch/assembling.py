@@ -2,103 +2,170 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 from fconv.layer import Layer, Params
 from fconv.networks import graph
+from fconv.torch import trials
+from fconv.torch.exporting import export, signature_of
 from fconv.torch.fixed import for_shape
+from fconv.torch.modes import DROPOUTS, compare
 from fconv.torch.modules import is_chain, is_leaf, layer_of
-from fconv.torch.reading import Reader, works_in_place
-from fconv.torch.tracing import calls_of
+from fconv.torch.program import Program, program_of
+from fconv.torch.reading import Reader, reached
+from fconv.torch.values import Own, Size, UnfitError, described
 from fconv.torch.weights import own, params_of
 
+COUNTER = "num_batches_tracked"
 
-def read(module: Any, shape: Any, strict: bool) -> tuple[Layer, Params]:
+
+def read(module: Any, shape: Any, strict: bool, layers: Mapping[str, Any] | None) -> tuple[Layer, Params]:
     """Read a module; see `fconv.from_torch`."""
     from torch import nn
 
     if not isinstance(module, nn.Module):
         raise TypeError(f"from_torch: expected a torch.nn.Module, got {type(module).__name__}")
+    module = _unwrapped(module)
     _refuse_additions(module)
     title = type(module).__name__
-    if _foreign(module):
-        raise ValueError(f"from_torch: {title}: this class has no layer")
-    _refuse_ties(module)
     if is_leaf(module) or is_chain(module):
         try:
             layer = layer_of(module)
         except (ValueError, TypeError) as error:
             raise type(error)(f"from_torch: {title}: {error}") from error
-        assert layer is not None
-        if layer.name != "bilinear":
+        if layer is not None and layer.name != "bilinear" and not _tied(module):
             return layer, params_of(module, "")
-    reader = _read(module, shape, chains=True)
+    try:
+        return _read(module, shape, strict, layers or {})
+    except UnfitError as error:
+        raise ValueError(f"from_torch: {title}: {error}") from error
+
+
+def _read(module: Any, shape: Any, strict: bool, layers: Mapping[str, Any]) -> tuple[Layer, Params]:
+    signature = signature_of(module, shape)
+    choose = trials.guessed if shape is None else trials.given
+    examples, open_axes = choose(module, signature, *(() if shape is None else (shape,)))
+    program = _program(module, signature, examples, open_axes, strict)
+    if any(isinstance(size, int) for t in program.inputs for size in t.shape[:1]):
+        # The batch is not open: read it for the batch that was given.
+        examples, open_axes = _closed(module, signature, shape, examples)
+        program = _program(module, signature, examples, open_axes, strict)
+    if shape is not None:
+        _require_open(program, signature.names, open_axes)
+    reader = Reader(module, program, signature.names, layers)
+    reader.read()
+    _refuse_obstacles(reader)
     _refuse_unused(module, reader, strict)
-    nodes = _reached(
-        reader.nodes.entries, [reader.outputs] if isinstance(reader.outputs, str) else reader.outputs
-    )
+    return _network(module, reader, by_name=len(signature.names) > 1 or signature.keys is not None)
+
+
+def _require_open(program: Program, names: Any, open_axes: Any) -> None:
+    """Require that the sizes that were given as None stayed open."""
+    for name, tensor in zip(names, program.inputs, strict=True):
+        for axis in open_axes[name]:
+            if axis and isinstance(tensor.shape[axis], int):
+                raise UnfitError(
+                    f"its forward fixes axis {axis} of {name}, which shape= leaves open; give its size"
+                )
+
+
+def _closed(module: Any, signature: Any, shape: Any, examples: Any) -> Any:
+    import torch
+
+    if shape is None:
+        raise UnfitError("its forward is for one batch size; give from_torch shape= with that")
+    shapes = shape if isinstance(shape, Mapping) else {signature.names[0]: shape}
+    if any(None in sizes for sizes in shapes.values()):
+        raise UnfitError("its forward is for one batch size and shape; give from_torch shape= without None")
+    tensors = {n: torch.zeros(tuple(shapes[n]), dtype=t.dtype, device=t.device) for n, t in examples.items()}
+    return tensors, {name: [] for name in tensors}
+
+
+def _program(module: Any, signature: Any, examples: Any, open_axes: Any, strict: bool) -> Program:
+    """Export a module in both modes, and return what both have in common."""
+    train = program_of(export(module, signature, examples, open_axes, True), module)
+    infer = program_of(export(module, signature, examples, {name: [] for name in examples}, False), module)
+    try:
+        train.outputs, further = compare(train, infer)
+    except UnfitError as error:
+        if strict:
+            raise UnfitError(f"{error}; strict=False reads what it does in inference") from error
+        infer = program_of(export(module, signature, examples, open_axes, False), module)
+        _follow_train(infer)
+        return infer
+    if further:
+        kept = {id(t.tensor) for t in reached(train, train.outputs) if isinstance(t, Own)}
+        aside = {t.name: id(t.tensor) for t in reached(train, further) if isinstance(t, Own)}
+        train.aside = {name for name, tensor in aside.items() if tensor not in kept}
+        warnings.warn(
+            f"from_torch: {type(module).__name__}: in training its forward returns {len(further)} further "
+            f"output{'s' * (len(further) > 1)}, which the network leaves out, with the parameters of "
+            f"{', '.join(dict.fromkeys(name.partition('.')[0] for name in sorted(train.aside))) or 'none'}",
+            stacklevel=5,
+        )
+    return train
+
+
+def _follow_train(program: Program) -> None:
+    """Let norms take the statistics of the batch where the network trains."""
+    for operator in program.operators:
+        if operator.name == "batch_norm" and operator.args["running_mean"] is not None:
+            operator.args = {**operator.args, "training": True}
+        if operator.name in DROPOUTS and operator.args["train"]:
+            raise UnfitError(f"{operator.title} in {described(operator)}: it drops outside training")
+
+
+def _network(module: Any, reader: Reader, by_name: bool) -> tuple[Layer, Params]:
+    nodes = _needed(reader)
     used = {source for _, *sources in nodes.values() for source in sources}
     inputs = [name for name in reader.inputs if name in used]
     if not inputs:
-        raise ValueError(f"from_torch: {title}: its output depends on no input")
-    by_name = len(inputs) > 1 or bool(reader.by_key)
+        raise UnfitError("its output depends on no input")
     net = graph(nodes, inputs=inputs if by_name else inputs[0], outputs=reader.outputs)
-    if reader.asks_for_sizes:
-        net = for_shape(net, shape)
+    net = for_shape(net, _pattern(reader, inputs, by_name))
     return net, {name: reader.nodes.params.get(name, ()) for name in net.children}
 
 
-def _read(module: Any, shape: Any, chains: bool) -> Reader:
-    """Read a forward; with `chains`, a torch.nn.Sequential of layers is taken as one."""
+def _needed(reader: Reader) -> dict[str, tuple[Any, ...]]:
+    """Return the nodes that an output depends on, with those whose layers they use."""
+    entries = reader.nodes.entries
+    waiting = [reader.outputs] if isinstance(reader.outputs, str) else list(reader.outputs)
+    found: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in entries and name not in found:
+            found.add(name)
+            waiting.extend(source for source in entries[name] if isinstance(source, str))
+    return {name: entry for name, entry in entries.items() if name in found}
 
-    def ends(m: Any) -> bool:
-        if chains and is_chain(m):
-            return not works_in_place(m)
-        return is_leaf(m) or _foreign(m)
 
-    # Asked while fx follows, a module's attributes would count as used by its forward.
-    leaves = {m for m in module.modules() if ends(m)}
-    calls = calls_of(module, leaves.__contains__)
-    inside = dict(module.named_modules())
-    whole = {
-        c.target for c in calls if c.kind == "call_module" and isinstance(inside[c.target], _sequential())
+def _pattern(reader: Reader, inputs: list[str], by_name: bool) -> Any:
+    """Return the shape that the network takes, with None where it takes any size."""
+    each = {
+        name: tuple(None if isinstance(n, Size) else n for n in reader.inputs[name].shape) for name in inputs
     }
-    parts = {c.target for c in calls if c.kind in ("call_module", "get_attr")} - whole
-    held = [id(m) for target in whole for m in inside[target].modules()]
-    held += [id(inside[c]) for c in parts if c in inside]
-    torn = any(part.startswith(f"{chain}.") for part in parts | whole for chain in whole)
-    if whole and (torn or len(set(held)) < len(held)):
-        return _read(module, shape, chains=False)  # some layer of a chain is used by itself too
-    reader = Reader(module, calls, shape)
-    reader.read()
-    return reader
+    return each if by_name else each[inputs[0]]
 
 
-def _foreign(module: Any) -> bool:
-    """Tell a module of torch itself that has no layer."""
-    inside = type(module).__module__.startswith(("torch.nn.", "torch.ao."))
-    return inside and not is_leaf(module) and not isinstance(module, _sequential())
+def _unwrapped(module: Any) -> Any:
+    """Take off what only spreads or compiles a module."""
+    import torch
+
+    while True:
+        if isinstance(module, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):
+            module = module.module
+        elif hasattr(module, "_orig_mod"):
+            module = module._orig_mod
+        else:
+            return module
 
 
-def _refuse_ties(module: Any) -> None:
-    """Refuse parameters that two modules share, where the modules themselves are not one."""
-    seen: dict[int, str] = {}
-    for path, m in module.named_modules():
-        for name, tensor in own(m).items():
-            full = f"{path}.{name}" if path else name
-            if id(tensor) in seen:
-                raise ValueError(
-                    f"from_torch: {seen[id(tensor)]} and {full} are one tensor; layers share parameters as a "
-                    f"whole only"
-                )
-            seen[id(tensor)] = full
-
-
-def _sequential() -> type:
-    from torch import nn
-
-    found: type = nn.Sequential
-    return found
+def _tied(module: Any) -> bool:
+    """Tell whether two modules share a tensor without being one."""
+    tensors = [id(t) for m in module.modules() for t in own(m).values()]
+    return len(set(tensors)) < len(tensors)
 
 
 def _refuse_additions(module: Any) -> None:
@@ -111,6 +178,8 @@ def _refuse_additions(module: Any) -> None:
         )
     for path, m in module.named_modules():
         where = f"from_torch: {path or 'the module itself'} ({type(m).__name__})"
+        if isinstance(m, torch.nn.RNNBase | torch.nn.RNNCellBase):
+            raise ValueError(f"{where}: recurrent modules have no layer")
         if any(type(p).__name__.startswith("Uninitialized") for p in own(m).values()):
             raise ValueError(f"{where}: it has no shape yet; run the module once, so that it gets one")
         if torch.nn.utils.parametrize.is_parametrized(m):
@@ -125,36 +194,37 @@ def _refuse_additions(module: Any) -> None:
                 hook = next(iter(hooks.values()))
                 name = getattr(hook, "__qualname__", type(hook).__name__)
                 raise ValueError(f"{where}: it has a hook, {name}, which no layer runs; remove it first")
+    for name, tensor in module.state_dict().items():
+        if isinstance(tensor, torch.Tensor) and tensor.is_meta:
+            raise ValueError(f"from_torch: {name} is on the meta device and holds no numbers")
+
+
+def _refuse_obstacles(reader: Reader) -> None:
+    """List all operators that have no layer."""
+    if not reader.obstacles:
+        return
+    lines = []
+    for (title, reason), places in reader.obstacles.items():
+        more = f" and {len(places) - 1} more" if len(places) > 1 else ""
+        lines.append(f"{title} in {places[0]}{more}: {reason}")
+    operators = list(dict.fromkeys(title for title, _ in reader.obstacles))
+    way = f"a layer of your own takes the place of an operator: layers={{{operators[0]!r}: my_layer}}"
+    text = (
+        lines[0]
+        if len(lines) == 1
+        else f"{len(lines)} operators have no layer:\n  " + "\n  ".join(lines) + "\n"
+    )
+    raise UnfitError(f"{text}{'; ' if len(lines) == 1 else ''}{way}")
 
 
 def _refuse_unused(module: Any, reader: Reader, strict: bool) -> None:
     unused = [
-        f"{path}.{name}" if path else name
+        full
         for path, m in module.named_modules()
         for name, tensor in own(m).items()
-        if id(tensor) not in reader.nodes.holders
+        if id(tensor) not in reader.nodes.held
+        and (full := f"{path}.{name}" if path else name) not in reader.program.aside
+        and name != COUNTER
     ]
     if unused and strict:
-        raise ValueError(
-            f"from_torch: {type(module).__name__}: its forward does not use {', '.join(unused)}; "
-            f"strict=False leaves them out"
-        )
-
-
-def _reached(nodes: dict[str, tuple[Any, ...]], outputs: list[str]) -> dict[str, tuple[Any, ...]]:
-    """Keep the nodes that an output depends on."""
-    reached: set[str] = set()
-    waiting = list(outputs)
-    while waiting:
-        name = waiting.pop()
-        if name in nodes and name not in reached:
-            reached.add(name)
-            waiting.extend(nodes[name][1:])
-    kept = {}
-    for name, (entry, *sources) in nodes.items():
-        if name not in reached:
-            continue
-        if isinstance(entry, str) and entry not in reached:
-            raise ValueError(f"from_torch: {entry}: its first call has no effect, and {name} calls it again")
-        kept[name] = (entry, *sources)
-    return kept
+        raise UnfitError(f"its forward does not use {', '.join(unused)}; strict=False leaves them out")

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fconv.arrays import Shape
 from fconv.layer import Layer, Params, Step, as_layer, located, params_at
 from fconv.networks.wiring import flat
@@ -82,6 +84,7 @@ def _after(layer: Layer, entering: Sequence[_Known]) -> _Known:
 
 
 def _graph_module(net: Layer, params: Params, shape: Any) -> Any:
+    import torch
     from torch import fx
 
     wiring = flat(net, shape, keep=_stays_whole)
@@ -89,6 +92,13 @@ def _graph_module(net: Layer, params: Params, shape: Any) -> Any:
     tracer = fx.proxy.GraphAppendingTracer(graph)
     values: dict[str, tuple[Any, _Known]] = {}
     given = {} if shape is None else wiring.entering(shape)
+    constants: dict[str, Any] = {}
+
+    def hold(array: Any) -> Any:
+        name = f"constant_{len(constants)}"
+        constants[name] = tensors[name] = torch.from_numpy(np.array(array))
+        return fx.Proxy(graph.get_attr(name), tracer)
+
     for name in wiring.inputs:
         values[name] = (graph.placeholder(_identifier(name)), _known(given.get(name)))
     for step in wiring.steps:
@@ -98,14 +108,21 @@ def _graph_module(net: Layer, params: Params, shape: Any) -> Any:
             left = _after(step.layer, entering)
         part, path = params_at(params, step.params), _path(step)
         if step.layer.name == "parameter":
+            home, _, leaf = path.rpartition(".")
+            if leaf in getattr(tensors.get(home), "_parameters", ()):
+                kind = type(tensors[home]).__name__
+                raise ValueError(f"to_torch_module: {path}: the {kind} at {home} would apply it once more")
             tensors[path] = _bare(step.layer)
             node = graph.get_attr(path)
+        elif step.layer.name == "stochastic_depth":
+            tensors[path] = torch.nn.Dropout(step.layer.options["p"])
+            node = _dropped(graph, tracer, path, nodes[0], entering[0].rank, step.layer)
         elif has_module(step.layer) or _is_chain(step.layer):
             if path not in tensors:
                 tensors[path] = _module(step.name, step.layer, part, entering[0])
             node = graph.call_module(path, tuple(nodes))
         else:
-            compute = expression_of(step.layer, [known.rank for known in entering])
+            compute = expression_of(step.layer, [known.rank for known in entering], hold)
             if compute is None:
                 raise ValueError(
                     f"to_torch_module: {step.name}: {step.layer.name} is nothing that PyTorch has"
@@ -114,7 +131,23 @@ def _graph_module(net: Layer, params: Params, shape: Any) -> Any:
         values[step.name] = (node, left)
     leaving = {name: values[name][0] for name in wiring.outputs}
     graph.output(leaving[wiring.outputs[0]] if wiring.lone_output else leaving)
-    return fx.GraphModule(tensors, graph, class_name="Network")
+    module = fx.GraphModule(tensors, graph, class_name="Network")
+    for name, tensor in constants.items():  # outside the state dict
+        delattr(module, name)
+        module.register_buffer(name, tensor, persistent=False)
+    return module
+
+
+def _dropped(graph: Any, tracer: Any, path: str, node: Any, rank: int | None, layer: Layer) -> Any:
+    """Multiply examples by ones that a Dropout drops, which is stochastic depth."""
+    from torch import fx
+
+    if rank is None:
+        raise ValueError("to_torch_module: stochastic_depth: it depends on the number of axes; give shape=")
+    x = fx.Proxy(node, tracer)
+    count = x.shape[0] if layer.options["mode"] == "row" else 1
+    kept = graph.call_module(path, (x.new_ones((count, *(1,) * (rank - 1))).node,))
+    return (x * fx.Proxy(kept, tracer)).node
 
 
 def _path(step: Step) -> str:

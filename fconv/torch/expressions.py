@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
+from fconv.arrays import is_array
 from fconv.layer import Layer
 
 Expression = Callable[..., Any]
@@ -57,7 +58,39 @@ def _called(o: Mapping[str, Any], xs: tuple[Any, ...]) -> Any:
     named = dict(zip(o["arrays"], xs, strict=True))
     if "x" in named:
         named["input"] = named.pop("x")
+    if o["function"] == "batch_norm":
+        named = {"running_mean": None, "running_var": None, **named}
     return getattr(_torch().nn.functional, o["function"])(**named, **options)
+
+
+def _product(x: Any, dim: Any, keepdim: bool) -> Any:
+    for axis in sorted((dim,) if isinstance(dim, int) else dim, reverse=True):
+        x = x.prod(axis, keepdim)
+    return x
+
+
+def _sizes(sizes: tuple[int | None, ...], like: Any) -> list[Any]:
+    return [like.shape[axis] if n is None else n for axis, n in enumerate(sizes)]
+
+
+def _attended(o: Mapping[str, Any], xs: tuple[Any, ...]) -> Any:
+    if o["dropout_p"]:
+        raise ValueError("scaled_dot_product_attention: PyTorch's function drops in inference too")
+    options = {name: value for name, value in o.items() if name != "dropout_p"}
+    return _torch().nn.functional.scaled_dot_product_attention(*xs, **options)
+
+
+EACH = ("sin", "cos", "erf", "reciprocal", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh",
+        "atanh", "floor", "ceil", "round", "sign")  # fmt: skip
+"""Functions of each element that PyTorch has under the same name."""
+
+
+COMPARED = {"equal": "eq"}  # torch.equal is of whole tensors
+
+
+def _same_name(name: str, *options: str) -> Callable[[Mapping[str, Any]], Expression]:
+    """Return the entry of a function that PyTorch has under the same name with the same options."""
+    return lambda o: lambda x: getattr(_torch(), name)(x, **{option: o[option] for option in options})
 
 
 EXPRESSIONS: dict[str, Callable[[Mapping[str, Any]], Expression]] = {
@@ -85,6 +118,36 @@ EXPRESSIONS: dict[str, Callable[[Mapping[str, Any]], Expression]] = {
     "reshape": lambda o: lambda x: x.reshape(x.size(0), *o["shape"]),
     "scale_shift": lambda o: lambda x: _scaled(x, o["scale"], o["shift"]),
     "power": lambda o: lambda x: x ** o["exponent"],
+    **{name: _same_name(name) for name in EACH},
+    **{name: _same_name(name, "dim", "keepdim") for name in ("amin", "logsumexp")},
+    **{name: _same_name(name, "dim", "correction", "keepdim") for name in ("var", "std")},
+    "max": lambda o: lambda x: x.max(o["dim"], o["keepdim"])[0],
+    "min": lambda o: lambda x: x.min(o["dim"], o["keepdim"])[0],
+    "prod": lambda o: lambda x: _product(x, o["dim"], o["keepdim"]),
+    "vector_norm": lambda o: lambda x: _torch().linalg.vector_norm(x, o["ord"], o["dim"], o["keepdim"]),
+    "cumsum": lambda o: lambda x: x.cumsum(o["dim"]),
+    "cumprod": lambda o: lambda x: x.cumprod(o["dim"]),
+    "power_of": lambda o: lambda x: o["base"] ** x,
+    "pow": lambda o: lambda x, y: x**y,
+    "expand": lambda o: lambda x: x.expand(o["sizes"]),
+    "expand_like": lambda o: lambda x, like: x.expand(_sizes(o["sizes"], like)),
+    "tile": lambda o: lambda x: x.tile(o["dims"]),
+    "flip": lambda o: lambda x: x.flip(o["dims"]),
+    "roll": lambda o: lambda x: x.roll(o["shifts"], o["dims"]),
+    "movedim": lambda o: lambda x: x.movedim(o["source"], o["destination"]),
+    "select": lambda o: lambda x: x.select(o["dim"], o["index"]),
+    "index_select": lambda o: lambda x: x.index_select(o["dim"], o["index"]),
+    "gather": lambda o: lambda x: x.gather(o["dim"], o["index"]),
+    "index": lambda o: lambda x: x[tuple(slice(None) if i is None else i for i in o["indices"])],
+    "masked_fill": lambda o: lambda x: x.masked_fill(o["mask"], o["value"]),
+    "where": lambda o: lambda x, y: _torch().where(o["condition"], x, y),
+    "compare": lambda o: (
+        lambda x, y: getattr(_torch(), COMPARED.get(o["comparison"], o["comparison"]))(x, y).type_as(x)
+    ),
+    "choose": lambda o: lambda mask, x, y: _torch().where(mask != 0, x, y),
+    "constant": lambda o: lambda x: o["value"],
+    "einsum": lambda o: lambda *xs: _torch().einsum(o["equation"], *xs),
+    "scaled_dot_product_attention": lambda o: lambda *xs: _attended(o, xs),
     "exp": lambda o: lambda x: x.exp(),
     "log": lambda o: lambda x: x.log(),
     "sqrt": lambda o: lambda x: x.sqrt(),
@@ -96,8 +159,10 @@ EXPRESSIONS: dict[str, Callable[[Mapping[str, Any]], Expression]] = {
 """By the layer's name: the function, from the layer's options."""
 
 
-def expression_of(layer: Layer, ranks: Sequence[int | None] = ()) -> Expression | None:
-    """Give what a layer computes as a function of tensors, None where there is none.
+def expression_of(
+    layer: Layer, ranks: Sequence[int | None] = (), hold: Callable[[Any], Any] = lambda array: array
+) -> Expression | None:
+    """Return what a layer computes as a function of tensors, None where there is none.
 
     Parameters
     ----------
@@ -105,8 +170,16 @@ def expression_of(layer: Layer, ranks: Sequence[int | None] = ()) -> Expression 
         A layer that is made of no others.
     ranks : sequence of int
         How many axes its inputs have, where that is known.
+    hold : callable
+        Called with each array among the layer's options; returns what stands for it as a tensor.
     """
     if layer.name == "concat_padded":
         return lambda *xs: _in_the_middle(xs, ranks[0])
     made = EXPRESSIONS.get(layer.name)
-    return None if made is None else made(layer.options)
+    return None if made is None else made({name: _held(value, hold) for name, value in layer.options.items()})
+
+
+def _held(value: Any, hold: Callable[[Any], Any]) -> Any:
+    if isinstance(value, tuple) and any(is_array(part) for part in value):
+        return tuple(_held(part, hold) for part in value)
+    return hold(value) if is_array(value) else value

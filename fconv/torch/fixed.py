@@ -14,17 +14,16 @@ from fconv.layer import Layer, Rebuilding
 
 @constructor
 def for_shape(net: Layer, shape: Any) -> Layer:
-    """Give a network that refuses inputs whose sizes, but for the batch, are not those of `shape`.
+    """Return a network that refuses inputs of other sizes than those of `shape`.
 
-    A forward that asks for a size was read with the number that it then got; for another size
-    it would do something else.
+    A forward was exported with the sizes that are no None; for others it might do something else.
 
     Parameters
     ----------
     net : Layer
         Of one input or, as a dict, several.
-    shape : tuple of int, or dict of them
-        Shape of the input that it was read for.
+    shape : tuple of int or None, or dict of them
+        Shape of the input that it was read for, None for an axis of any size.
     """
 
     read_with = shape
@@ -34,10 +33,14 @@ def for_shape(net: Layer, shape: Any) -> Layer:
         if isinstance(read_with, Mapping):
             pairs = [(read_with[name], found[name]) for name in found] if isinstance(found, Mapping) else []
         for expected, got in pairs:
-            if tuple(expected[1:]) != tuple(got[1:]):
+            fits = len(expected) == len(got) and all(
+                n in (None, m) for n, m in zip(expected, got, strict=True)
+            )
+            if not fits:
                 raise ValueError(
-                    f"from_torch: expected an input of the sizes {tuple(expected[1:])} after the batch, "
-                    f"which the forward asks for and was read with, got shape {tuple(got)}"
+                    f"from_torch: expected an input of shape {tuple(expected)}, which the module was read "
+                    f"for, got {tuple(got)}; from_torch(module, shape=...) reads it for another, None being "
+                    f"a size that stays open"
                 )
 
     def of(x: Any) -> Any:

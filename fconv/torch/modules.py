@@ -191,12 +191,6 @@ def is_leaf(module: Any) -> bool:
     return plain_class(module, _BY_MODULE) is not None
 
 
-def layer_name(module: Any) -> str | None:
-    """Name the layer of a leaf."""
-    name = plain_class(module, _BY_MODULE)
-    return None if name is None else _BY_MODULE[name].layer
-
-
 def is_chain(module: Any) -> bool:
     """Tell a torch.nn.Sequential, in which only leaves and such chains stand, each of them once."""
     if plain_class(module, {"Sequential"}) is None:

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fconv.layer import Layer, Params
 
 
-def from_torch(module: Any, shape: Any = None, *, strict: bool = True) -> tuple[Layer, Params]:
+def from_torch(
+    module: Any, shape: Any = None, *, strict: bool = True, layers: Mapping[str, Any] | None = None
+) -> tuple[Layer, Params]:
     """Read a torch.nn.Module as a network and its parameters.
 
-    Its forward is followed once with symbols in the place of tensors (torch.fx), and each step of
-    it becomes a layer: modules of torch.nn, functions and methods of tensors. The module is left
-    as it is.
+    torch.export follows its forward in training and in inference, and each ATen operator becomes a
+    layer. The module is left as it is.
 
     Parameters
     ----------
     module : torch.nn.Module
         In either mode: the network is told by ``train=`` whether it trains.
-    shape : tuple of int, or dict of them, optional
-        Shape of the input, batch axis included; of each input by name where there are several.
-        Needed where the forward computes with sizes other than the batch's.
+    shape : tuple of int or None, or dict of them, optional
+        Shape of the input, batch axis included; of each input by name where there are several. The batch
+        axis stays open; another stays open where it is None and the forward allows it. A shape that the
+        forward takes is looked for where none is given.
     strict : bool
-        Refuse a module with parameters or buffers that its forward does not use. Otherwise they
-        are left out.
+        Refuse a module with parameters or buffers that its forward does not use, and one that does other
+        things in training than its layers say. Otherwise the first are left out, and the second is read
+        as in inference.
+    layers : mapping, optional
+        Layers for operators by name, ``{"aten.foo": layer}``, before those of the table: a layer of the
+        operator's tensors in order, or a function that makes one of its other arguments by name.
 
     Returns
     -------
@@ -31,19 +38,20 @@ def from_torch(module: Any, shape: Any = None, *, strict: bool = True) -> tuple[
         A `compose` for a torch.nn.Sequential of layers, a layer for a module that is one, and
         otherwise a `graph` whose nodes are called as the submodules are. Several inputs or
         outputs are dicts, by the names of forward's arguments and by the keys of the dict that
-        it returns; those of a tuple are called ``output0``, ``output1`` and so on.
+        it returns; those of a tuple are called ``output0``, ``output1`` and so on. It refuses
+        inputs of other sizes than those that it was read for.
     params : pytree of arrays
         Copies on the CPU in the module's dtypes; bfloat16, which NumPy lacks, becomes float32.
-        Their names in a state dict are those of the module; of a module that stands at several
+        Their names in a state dict are those of the module; of a tensor that stands at several
         places, the first.
 
     Raises
     ------
     ValueError
-        Some step has no layer: the message names the step and the module in whose forward it
-        stands. PyTorch is not installed.
+        Some operators have no layer: the message lists them with the module in whose forward each
+        stands and the line. torch.export refuses the module. PyTorch is not installed.
     TypeError
-        `module` is no torch.nn.Module.
+        `module` is no torch.nn.Module, or an entry of `layers` no layer or function.
 
     Examples
     --------
@@ -53,9 +61,12 @@ def from_torch(module: Any, shape: Any = None, *, strict: bool = True) -> tuple[
     ['0.bias', '0.weight']
     """
     _require("from_torch")
+    for name, layer in (layers or {}).items():
+        if not isinstance(layer, Layer) and not callable(layer):
+            raise TypeError(f"from_torch: layers[{name!r}]: expected a layer or a function that makes one")
     from fconv.torch.assembling import read
 
-    return read(module, shape, strict)
+    return read(module, shape, strict, layers)
 
 
 def to_torch_module(net: Layer, params: Params, shape: Any = None) -> Any:

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
-from fconv.calls import parameter
+from fconv.calls import constant, parameter
 from fconv.layer import Layer, Params
-from fconv.torch.values import Expanded, Own, Size, SizeOf, UnfitError, Value
+from fconv.torch.table import Weighted, make
+from fconv.torch.values import Const, Expanded, Own, Size, UnfitError, Value
 from fconv.torch.weights import array_of
 
-# Layers whose result may lie in the memory of what they take.
-VIEWS = {"chunk", "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "flatten", "identity",
-         "narrow", "permute", "reshape", "slice_along", "split", "squeeze", "transpose", "unflatten",
-         "unsqueeze", "view"}  # fmt: skip
-
-# Layers whose result may have another first axis, and the option that tells whether it has.
-MOVES = {"amax": "dim", "call": "", "chunk": "dim", "concat": "dim", "flatten": "start_dim", "matmul": "",
-         "mean": "dim", "narrow": "dim", "parameter": "", "permute": "", "slice_along": "dim", "split": "dim",
-         "squeeze": "dim", "stack": "dim", "sum": "dim", "transpose": "", "unflatten": "dim",
-         "unsqueeze": "dim", "view": ""}  # fmt: skip
+COUNTER = "num_batches_tracked"
 
 
 class Nodes:
@@ -30,18 +21,24 @@ class Nodes:
     ----------
     taken : iterable of str
         Names that stand for something else.
+    whole : mapping
+        The tensors of each module whose tensors one layer can hold, by their names in it.
     """
 
-    def __init__(self, taken: Iterable[str]) -> None:
+    def __init__(self, taken: Iterable[str], whole: Any) -> None:
         self.taken = set(taken)
+        self.whole = whole
         self.entries: dict[str, tuple[Any, ...]] = {}
         self.params: dict[str, Params] = {}
-        self.holders: dict[int, object] = {}
-        self._own: dict[str, Value] = {}
+        self.paths: dict[str, str] = {}  # node to the module in whose forward it stands
+        self.values: list[Value] = []
+        self.held: set[int] = set()  # ids of tensors of the module
+        self._layers: dict[str, Layer] = {}
+        self._own: dict[int, Value] = {}
 
     def name(self, path: str, base: str) -> str:
         """Find a name that is free, within a module's path."""
-        name = start = f"{path}.{base}" if path else base
+        name = start = f"{path}.{base}" if path and base else path or base
         count = 0
         while name in self.taken:
             count += 1
@@ -49,77 +46,135 @@ class Nodes:
         self.taken.add(name)
         return name
 
-    def emit(self, expression: Any, path: str, base: str) -> Any:
-        """Make the nodes of an expression, its sources first; what is none comes back as it is."""
+    def emit(self, expression: Any, at: tuple[str, str | None], out: Any = None) -> Value:
+        """Make the nodes of an expression, its sources first.
+
+        Parameters
+        ----------
+        expression : object
+            As entries of the table give it.
+        at : (str, str)
+            Path of the module in which it stands, and the name of the last node where it is not the
+            layer's.
+        out : Tensor, optional
+            What the operator gives.
+        """
+        if isinstance(expression, Value):
+            return expression
         if isinstance(expression, Own):
             return self.parameter(expression)
+        if isinstance(expression, Weighted):
+            return self._weighted(expression, at, out)
+        if isinstance(expression, Expanded):
+            return self._expanded(expression, at)
         if not (isinstance(expression, tuple) and expression and isinstance(expression[0], Layer)):
-            return expression
+            raise UnfitError(f"expected a tensor, got {expression!r}")
         layer, *given = expression
-        sources = [self.emit(source, path, base) for source in given]
-        for source in sources:
-            if isinstance(source, Expanded):
-                raise UnfitError(
-                    "a tensor that was expanded has layers only in arithmetic with what it took its shape of"
-                )
-            if not isinstance(source, Value):
-                raise UnfitError(f"expected a tensor, got {described(source)}")
+        sources = self._sources(given, at)
+        shape, dtype = (out.shape, out.dtype) if out is not None else ((), sources[0].dtype)
         if layer.name == "identity":
-            return replace(sources[0])
-        return self.add(self.name(path, base if layer.name == "call" else layer.name), layer, layer, sources)
+            return Value(sources[0].node, shape or sources[0].shape, dtype)
+        base = layer.options["function"] if layer.name == "call" else layer.name
+        name = self.name(at[0], at[1] if out is not None and at[1] is not None else base)
+        return self.add(name, (layer, *(source.node for source in sources)), shape, dtype, at[0])
 
-    def add(self, name: str, entry: Layer | str, layer: Layer, sources: list[Value]) -> Value:
-        """Make one node; `entry` is its layer, or the name of the node whose layer it uses."""
-        shapes = None
-        known = [source.shapes for source in sources if source.shapes is not None]
-        if len(known) == len(sources):
-            each = [tuple(pair[i] for pair in known) for i in (0, 1)]
-            first, second = (layer.out_shape(s[0] if len(s) == 1 else s) for s in each)
-            shapes = (tuple(first), tuple(second))
-        self.entries[name] = (entry, *(source.name for source in sources))
-        value = Value(name, shapes)
-        batches = {id(source.batch): source.batch for source in sources}
-        if len(batches) == 1 and _keeps_batch(layer):
-            value = replace(value, batch=sources[0].batch)
-        if _shows_its_input(layer):
-            value = replace(value, storage=sources[0].storage)
+    def add(self, name: str, entry: tuple[Any, ...], shape: Any, dtype: Any, path: str = "") -> Value:
+        """Add a node of a name that was found free."""
+        self.entries[name] = entry
+        self.paths[name] = path
+        value = Value(name, shape, dtype)
+        self.values.append(value)
         return value
 
-    def parameter(self, tensor: Own) -> Value:
-        """Give the node that is a parameter or buffer of the module by itself."""
-        if tensor.name not in self._own:
-            self.hold(tensor.name, tensor.tensor, None)
-            self.params[tensor.name] = array_of(tensor.name, tensor.tensor)
-            layer = parameter(*tensor.tensor.shape, trained=tensor.trained)
-            self._own[tensor.name] = self.add(tensor.name, layer, layer, [])
-        return self._own[tensor.name]
+    def _expanded(self, expanded: Expanded, at: tuple[str, str | None]) -> Value:
+        """Stretch a tensor, by another's sizes where they are left open."""
+        source = expanded.source
+        before = (1,) * (len(expanded.shape) - len(source.shape)) + tuple(source.shape)
+        sizes = [-1 if a == b else b for a, b in zip(before, expanded.shape, strict=True)]
+        wanted = {axis: size for axis, size in enumerate(sizes) if isinstance(size, Size)}
+        if not wanted:
+            return self.emit((make("expand", *sizes), source), at, expanded)
+        for like in self.values:
+            if all(like.shape[axis : axis + 1] == (size,) for axis, size in wanted.items()):
+                layer = make("expand_like", *(None if axis in wanted else n for axis, n in enumerate(sizes)))
+                return self.emit((layer, source, like), at, expanded)
+        raise UnfitError("it stretches to a size that is left open; give from_torch shape= with that size")
 
-    def hold(self, name: str, tensor: Any, holder: object) -> None:
-        """Note which node holds a tensor of the module; one alone may."""
-        if self.holders.setdefault(id(tensor), holder) != holder:
-            raise UnfitError(
-                f"{name} is used by itself and by a layer; layers share parameters as a whole only"
-            )
+    def _sources(self, given: list[Any], at: tuple[str, str | None]) -> list[Value]:
+        found = [None if isinstance(g, Const) else self.emit(g, (at[0], None)) for g in given]
+        floating = [value for value in (*found, *self.values) if value and not _counts(value)]
+        if not floating and None in found:
+            raise UnfitError("all that it takes are constants")
+        like = floating[0] if floating else None
+        return [
+            self._constant(g, like, at) if value is None else value
+            for g, value in zip(given, found, strict=True)
+        ]
+
+    def _constant(self, const: Const, like: Any, at: tuple[str, str | None]) -> Value:
+        name = self.name(at[0], "constant")
+        layer = constant(array_of("a constant", const.tensor))
+        return self.add(name, (layer, like.node), const.shape, const.dtype, at[0])
+
+    def _weighted(self, made: Weighted, at: tuple[str, str | None], out: Any) -> Value:
+        home = self._home(made)
+        if home is None:
+            own = [p for p in made.params.values() if p is not None]
+            order = [
+                p
+                for leaf, p in made.params.items()
+                if p is not None and leaf in made.function.options["arrays"]
+            ]
+            if len(order) < len(own):
+                raise UnfitError(
+                    "its running statistics are no buffers of a module of torch.nn, or others use them too"
+                )
+            return self.emit((made.function, *made.sources, *order), at, out)
+        sources = self._sources(list(made.sources), at)
+        names = (source.node for source in sources)
+        shape, dtype = (out.shape, out.dtype) if out is not None else ((), sources[0].dtype)
+        if home in self._layers:
+            if self._layers[home] != made.layer:
+                raise UnfitError(f"the parameters of {home} are used with other options elsewhere")
+            return self.add(self.name(home, ""), (home, *names), shape, dtype, at[0])
+        leaves = {n: t for n, t in self.whole[home].items() if n in made.params or n == COUNTER}
+        self._layers[home] = made.layer
+        self.params[home] = {leaf: array_of(f"{home}.{leaf}", tensor) for leaf, tensor in leaves.items()}
+        self.held.update(map(id, leaves.values()))
+        self.taken.add(home)
+        return self.add(home, (made.layer, *names), shape, dtype, at[0])
+
+    def _home(self, made: Weighted) -> str | None:
+        """Return the module whose tensors are just the parameters of a layer, None where there is none."""
+        own = {leaf: tensor for leaf, tensor in made.params.items() if tensor is not None}
+        if not own or not all(isinstance(tensor, Own) for tensor in own.values()):
+            return None
+        paths = {leaf: tensor.name.rpartition(".")[::2] for leaf, tensor in own.items()}
+        homes = {home for home, _ in paths.values()}
+        home = next(iter(homes))
+        if len(homes) > 1 or not home or any(leaf != name for name, (_, leaf) in paths.items()):
+            return None
+        held = self.whole.get(home, {}).keys()
+        counts = (COUNTER in held) == ("running_mean" in own)
+        return (
+            home
+            if counts and (held - {COUNTER} == own.keys() or (made.part and own.keys() <= held))
+            else None
+        )
+
+    def parameter(self, own: Own) -> Value:
+        """Return the node that is a parameter or buffer of the module by itself."""
+        key = id(own.tensor)
+        if key not in self._own:
+            name = own.name if own.name not in self.entries else self.name("", own.name)
+            self.taken.add(name)
+            self.held.add(key)
+            self.params[name] = array_of(own.name, own.tensor)
+            layer = parameter(*own.tensor.shape, trained=own.trained)
+            self._own[key] = self.add(name, (layer,), own.shape, own.dtype)
+        return self._own[key]
 
 
-def _keeps_batch(layer: Layer) -> bool:
-    option = MOVES.get(layer.name)
-    if option is None:
-        return all(map(_keeps_batch, layer.children.values()))
-    axis = layer.options.get(option)
-    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
-    return all(isinstance(a, int) and a > 0 for a in axes)
-
-
-def _shows_its_input(layer: Layer) -> bool:
-    """Tell whether a layer's result may lie in the memory of its input."""
-    if layer.name == "compose":
-        return all(map(_shows_its_input, layer.children.values()))
-    return layer.name in VIEWS
-
-
-def described(value: Any) -> str:
-    """Say what a value is that is no tensor."""
-    if isinstance(value, (Size, SizeOf)):
-        return "a size"
-    return repr(value) if isinstance(value, (int, float, str, type(None))) else type(value).__name__
+def _counts(value: Value) -> bool:
+    """Tell a value of integers; one of truth is of 0 and 1 as numbers."""
+    return not value.dtype.is_floating_point and str(value.dtype) != "torch.bool"

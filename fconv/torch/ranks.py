@@ -7,6 +7,10 @@ from collections.abc import Sequence
 
 from fconv.layer import Layer
 
+RESHAPING = {"call", "constant", "einsum", "expand", "expand_like", "flatten", "index", "parameter",
+             "permute", "reshape", "scaled_dot_product_attention", "tile", "view", "where"}  # fmt: skip
+"""Layers whose output has axes that do not follow from the number of the input's."""
+
 
 def rank_before(layer: Layer) -> int | None:
     """Give the axes that a layer's input has, batch axis included, where the layer tells."""
@@ -32,9 +36,11 @@ def rank_after(layer: Layer, ranks: Sequence[int | None]) -> int | None:
         for child in layer.children.values():
             rank = rank_after(child, [rank])
         return rank
-    if layer.name in ("call", "permute", "flatten", "view", "reshape", "parameter"):
-        if layer.name == "permute":
-            return len(options["dims"])
+    if layer.name in RESHAPING:
+        if layer.name in ("permute", "expand", "expand_like"):
+            return len(options["dims" if layer.name == "permute" else "sizes"])
+        if layer.name == "constant":
+            return int(options["value"].ndim)
         if layer.name in ("view", "parameter"):
             return len(options["shape"])
         if layer.name == "reshape":
@@ -49,10 +55,10 @@ def rank_after(layer: Layer, ranks: Sequence[int | None]) -> int | None:
         return before
     if rank is None:
         return None
-    if layer.name in ("mean", "sum", "amax") and not options["keepdim"]:
+    if options.get("keepdim") is False:  # a reduction
         dim = options["dim"]
         return rank - (rank if dim is None else len(dim) if isinstance(dim, (tuple, list)) else 1)
-    changes = {"squeeze": -1, "unsqueeze": 1, "stack": 1, "embedding": 1}
+    changes = {"select": -1, "squeeze": -1, "unsqueeze": 1, "stack": 1, "embedding": 1}
     if layer.name == "unflatten":
         return rank + len(options["unflattened_size"]) - 1
     return rank + changes.get(layer.name, 0)

@@ -1,409 +1,252 @@
-"""The calls of a forward as the nodes of a graph."""
+"""The operators of an exported forward as the nodes of a graph."""
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
-from fconv import functional
-from fconv.calls import call as call_layer
+from fconv.layer import Layer
 from fconv.layers import identity
-from fconv.torch.functions import FUNCTIONS
-from fconv.torch.modules import layer_name, layer_of
-from fconv.torch.nodes import VIEWS, Nodes, described
-from fconv.torch.shapes import ATTRIBUTES, METHODS, getitem
-from fconv.torch.tracing import Call, Ref, live, marked_in_place, refs, title
-from fconv.torch.values import Expanded, Modes, Own, Pieces, SizeOf, UnfitError, Value, computed
-from fconv.torch.weighted import WEIGHTED, ComputedError, Weighted
-from fconv.torch.weights import array_of, own, params_of
+from fconv.torch import indexing, moving, pointwise, weighted, windows  # noqa: F401  (fill the table)
+from fconv.torch.chains import gathered
+from fconv.torch.nodes import Nodes
+from fconv.torch.program import Program
+from fconv.torch.table import STRETCHING, TABLE, Call, unexpanded
+from fconv.torch.values import (
+    Const,
+    Expanded,
+    Operator,
+    Own,
+    Rows,
+    Size,
+    Tensor,
+    UnfitError,
+    Value,
+    described,
+)
+from fconv.torch.weights import own
 
-ARITHMETIC = {
-    name: getattr(operator, name)
-    for name in ("add", "sub", "mul", "floordiv", "truediv", "mod", "neg", "pow", "eq", "ne")
-}
-ARITHMETIC |= {"floor": math.floor, "ceil": math.ceil, "sqrt": math.sqrt, "sym_max": max, "sym_min": min}
-ARITHMETIC |= {"iadd": operator.add, "isub": operator.sub, "imul": operator.mul}
+
+class MissingError(ValueError):
+    """Why a tensor could not be made; what depends on it adds nothing to say."""
 
 
 class Reader:
-    """Turns calls into nodes, one after the other.
+    """Turns a program into nodes.
 
     Parameters
     ----------
     module : torch.nn.Module
         Whose forward it is.
-    calls : list of Call
+    program : Program
         The forward.
-    shape : tuple of int, or dict of them, optional
-        Of the input.
+    names : sequence of str
+        What its inputs are called.
+    layers : mapping
+        Layers of the user's by operator, before those of the table.
     """
 
-    def __init__(self, module: Any, calls: list[Call], shape: Any) -> None:
-        self.module, self.shape = module, shape
+    def __init__(self, module: Any, program: Program, names: Any, layers: Mapping[str, Any]) -> None:
+        self.program, self.layers = program, layers
         self.modules = dict(module.named_modules())
-        self.values: dict[str, Any] = {}
-        self.owners: dict[Any, str] = {}  # which node has a module's layer
+        self.known: dict[Any, Any] = {}
+        self.obstacles: dict[tuple[str, str], list[str]] = {}
         self.inputs: dict[str, Value] = {}
         self.outputs: str | list[str] = []
-        calls = self.calls = live(calls)
-        self.last_use = {ref: i for i, c in enumerate(calls) for ref in refs((c.args, c.options))}
-        self.nodes = Nodes(c.target for c in calls if c.kind in ("call_module", "get_attr"))
-        self.own_uses = {
-            c.target: sum(c.name in refs((d.args, d.options)) for d in calls)
-            for c in calls
-            if c.kind == "get_attr"
-        }
-        self.by_key = self._inputs_by_key()
-        self.asks_for_sizes = False  # other than the batch's
+        used = set(reached(program, program.outputs))
+        self.operators = [o for o in program.operators if used & set(_outs(o))]
+        self.used = used
+        tensors = {o.name for o in used if isinstance(o, Own)}
+        self.homes = {name.rpartition(".")[0] for name in tensors}
+        self.nodes = Nodes(tensors | self.homes, self._whole())
+        for name, tensor in zip(names, program.inputs, strict=True):
+            node = name if name not in self.nodes.taken else f"{name}_input"
+            self.nodes.taken.add(node)
+            self.inputs[node] = self.known[tensor] = Value(node, tensor.shape, tensor.dtype)
+            self.nodes.values.append(self.inputs[node])
+
+    def _whole(self) -> dict[str, dict[str, Any]]:
+        """Find the modules each of whose tensors is used by one kind of operator, and their tensors."""
+        uses: dict[int, set[Any]] = {}
+        for operator in self.operators:
+            options = tuple((n, _frozen(v)) for n, v in operator.args.items())
+            for own_tensor in _own_tensors(operator.args):
+                home = own_tensor.name.rpartition(".")[0]
+                uses.setdefault(id(own_tensor.tensor), set()).add((home, operator.name, options))
+        found = {}
+        for path, module in self.modules.items():
+            held = own(module)
+            if held and all(len(uses.get(id(t), ())) <= 1 for t in held.values()):
+                found[path] = held
+        return found
 
     def read(self) -> None:
-        """Read all calls."""
-        for at, call in enumerate(self.calls):
+        """Make all nodes, and note every operator that has no layer."""
+        for operator in self.operators:
             try:
-                result = self._step(call)
-                if self._works_in_place(call):
-                    self._changed(at, call, result)
-                self.values[call.name] = result
-                self.asks_for_sizes |= self._asked(call, result)
+                results = self._results(operator)
+            except MissingError:
+                continue
             except (ValueError, TypeError, IndexError, ZeroDivisionError) as error:
-                raise ValueError(f"from_torch: {self._place(call)}: {error}") from error
+                self._note(operator, error)
+                continue
+            for out, result in zip(_outs(operator), results, strict=True):
+                if out not in self.used:
+                    continue
+                try:
+                    self.known[out] = self._emitted(operator, result, out)
+                except (ValueError, TypeError) as error:
+                    self._note(operator, error)
+        if not self.obstacles:
+            self._output(self.program.outputs)
+            self._gather()
 
-    def _asked(self, call: Call, result: Any) -> bool:
-        """Tell a call that gives a size as a number, which stands for the shape that it was read with."""
-        if self.shape is None or title(call) in ("dim", "ndimension", "ndim"):
-            return False
-        if isinstance(result, tuple) and any(type(n) is int for n in result):
-            return any(title(c) != "getitem" for c in self.calls if call.name in refs((c.args, c.options)))
-        return type(result) is int
+    def _gather(self) -> None:
+        """Gather chains of layers, under their own names."""
+        lone = isinstance(self.outputs, str)
+        outputs = [self.outputs] if isinstance(self.outputs, str) else self.outputs
+        renamed = gathered(self.nodes, self.modules, outputs, lone)
+        outputs = [renamed.get(name, name) for name in outputs]
+        self.outputs = outputs[0] if lone else outputs
 
-    def _place(self, call: Call) -> str:
-        """Say which call it is, and in which module's forward it stands."""
-        if call.kind == "output":
-            what = "the output"
-        elif call.kind == "constant":
-            what = "a constant tensor"
-        elif call.kind == "call_module":
-            what = f"module {call.target} ({type(self.modules[call.target]).__name__})"
-        elif call.kind == "call_method":
-            what = f"{call.name} (Tensor.{call.target})"
-        elif call.kind == "call_function":
-            home = (getattr(call.target, "__module__", None) or "torch").removeprefix("_")
-            what = f"{call.name} ({home}.{title(call)})"
+    def _note(self, operator: Operator, error: Exception) -> None:
+        where = self.obstacles.setdefault((operator.title, str(error)), [])
+        where.append(described(operator))
+
+    def _results(self, operator: Operator) -> tuple[Any, ...]:
+        args: Mapping[str, Any] = {name: self._resolved(value) for name, value in operator.args.items()}
+        title = operator.title
+        if operator.name in STRETCHING:
+            args = unexpanded(args, _outs(operator)[0].shape)
+        args = {name: self._stretched(value) for name, value in args.items()}
+        call = Call(operator, args)
+        brought = self.layers.get(title)
+        if brought is not None:
+            made: Any = _brought(title, brought, args)
         else:
-            what = f"{call.name} ({call.kind} {call.target})"
-        inside = type(self.modules.get(call.path, self.module)).__name__
-        return f"{what} in {f'{call.path} ({inside})' if call.path else inside}"
+            entry = TABLE.get(operator.name) if title.startswith("aten.") else None
+            if entry is None:
+                raise UnfitError("it has no layer")
+            made = entry(call)
+        # Buffers of integers are constants where no layer holds them.
+        self.program.aside.update(
+            t.name for t in _own_tensors(operator.args) if not t.dtype.is_floating_point
+        )
+        return made if isinstance(operator.out, tuple) else (made,)
 
-    def _step(self, call: Call) -> Any:
-        if call.kind == "placeholder":
-            return self._input(call)
-        if call.kind == "get_attr":
-            return self._own(call.target)
-        if call.kind == "constant":
-            return _constant(call.target)
-        args, options = self._resolved(call.args), self._resolved(call.options)
-        if call.kind == "output":
-            return self._output(args[0])
-        if call.kind == "call_module":
-            return self._module(call, args, options)
-        return self._function(call, args, options)
+    def _emitted(self, operator: Operator, result: Any, out: Any) -> Any:
+        if isinstance(result, (Value, Own, Const, Expanded)):
+            return result
+        if result is None:
+            raise UnfitError("this result of it has no layer")
+        leaf = operator.path and operator.kind.startswith("torch.nn.")
+        own_name = leaf and operator.path not in self.homes
+        return self.nodes.emit(result, (operator.path, "" if own_name else None), out)
 
-    # What calls take.
+    def _stretched(self, argument: Any) -> Any:
+        """Make the nodes of tensors that were to be stretched."""
+        if isinstance(argument, Expanded) and argument.dtype.is_floating_point:
+            return self.nodes.emit(argument, ("", None))
+        return [self._stretched(a) for a in argument] if isinstance(argument, list) else argument
 
     def _resolved(self, argument: Any) -> Any:
-        if isinstance(argument, Ref):
-            return self.values[argument.name]
-        if isinstance(argument, Mapping):
-            return {key: self._resolved(value) for key, value in argument.items()}
-        if isinstance(argument, slice):
-            return slice(*map(self._resolved, (argument.start, argument.stop, argument.step)))
-        if isinstance(argument, (tuple, list)):
-            return (
-                type(argument)(map(self._resolved, argument)) if type(argument) in (tuple, list) else argument
-            )
-        return argument
-
-    def _inputs_by_key(self) -> dict[str, list[str]]:
-        """Find the inputs that are dicts: of which only entries by name are used."""
-        uses: dict[str, list[Any]] = {c.name: [] for c in self.calls if c.kind == "placeholder"}
-        for c in self.calls:
-            for ref in refs((c.args, c.options)):
-                if ref in uses:
-                    by_name = title(c) == "getitem" and len(c.args) == 2 and isinstance(c.args[1], str)
-                    uses[ref].append(c.args[1] if by_name else None)
-        return {n: list(dict.fromkeys(keys)) for n, keys in uses.items() if keys and None not in keys}
-
-    def _input(self, call: Call) -> Any:
-        if call.target.startswith("*"):
-            raise UnfitError(f"an argument {call.target} has no name for its tensors")
-        keys = self.by_key.get(call.name)
-        if keys is None:
-            return self._new_input(str(call.target).rstrip("_") if call.args else str(call.target))
-        return {key: self._new_input(key) for key in keys}
-
-    def _new_input(self, name: str) -> Value:
-        shapes = None
-        if self.shape is not None:
-            shape = self.shape.get(name) if isinstance(self.shape, Mapping) else self.shape
-            if shape is None or not shape:
-                raise UnfitError(f"shape= says nothing of the input {name}")
-            shapes = tuple(shape), (2 * shape[0], *shape[1:])
-        node = name if name not in self.nodes.taken else f"{name}_input"
-        self.nodes.taken.add(node)
-        self.inputs[node] = Value(node, shapes)
-        return self.inputs[node]
-
-    def _own(self, target: str) -> Own | float:
-        tensor: Any = self.module
-        for part in target.split("."):
-            tensor = getattr(tensor, part)
-        home, _, leaf = target.rpartition(".")
-        if leaf not in own(self.modules[home]):
-            return _constant(tensor)
-        return Own(target, tensor, leaf in self.modules[home]._parameters)
-
-    # Nodes.
-
-    def _module(self, call: Call, args: tuple[Any, ...], options: dict[str, Any]) -> Value:
-        module = self.modules[call.target]
-        layer = layer_of(module)
-        if layer is None:
-            raise UnfitError("this class has no layer")
-        takes = 2 if layer.name == "bilinear" else 1
-        values = [self.nodes.emit(a, call.path, "input") for a in (*args, *options.values())]
-        if len(values) != takes or not all(isinstance(v, Value) for v in values):
-            raise UnfitError(f"expected {takes} tensor{'s' * (takes > 1)} and no options in the call")
-        if id(module) in self.owners:
-            owner = self.owners[id(module)]
-            name = self.nodes.name(call.path, f"{call.target.rpartition('.')[2]}_again")
-            return self.nodes.add(name, owner, layer, values)
-        for path, m in module.named_modules(prefix=call.target):
-            for leaf, tensor in own(m).items():
-                self.nodes.hold(f"{path}.{leaf}", tensor, ("module", call.target))
-        self.owners[id(module)] = call.target
-        self.nodes.params[call.target] = params_of(module, call.target)
-        return self.nodes.add(call.target, layer, layer, values)
-
-    def _weighted(self, call: Call, made: Weighted) -> Any:
-        """Make the node of a function whose weights are the module's own, if they are named as a layer's."""
-        paths = {name: tensor.name.rpartition(".")[::2] for name, tensor in made.params.items()}
-        homes = {home for home, _ in paths.values()}
-        sources = [self.nodes.emit(source, call.path, "input") for source in made.sources]
-        if not made.params:
-            return self.nodes.emit((made.layer, *sources), call.path, made.layer.name)
-        home = next(iter(homes))
-        if len(homes) > 1 or not home or any(leaf != name for name, (_, leaf) in paths.items()):
-            return None
-        if own(self.modules[home]).keys() != made.params.keys() or not all(
-            isinstance(source, Value) for source in sources
-        ):
-            return None
-        if home in self.nodes.taken or any(self.own_uses[t.name] > 1 for t in made.params.values()):
-            return None  # others use them too
-        for tensor in made.params.values():
-            self.nodes.hold(tensor.name, tensor.tensor, ("function", home))
-        self.nodes.taken.add(home)
-        self.nodes.params[home] = {name: array_of(t.name, t.tensor) for name, t in made.params.items()}
-        return self.nodes.add(home, made.layer, made.layer, sources)
-
-    # Functions.
-
-    def _function(self, call: Call, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        name = title(call)
-        if name == "getattr":
-            return self._attribute(*args)
-        if name == "getitem":
-            return self._item(call, *args)
-        held = [*args, *options.values()]
-        if not _tensors(held):
-            return self._arithmetic(name, args, options)
-        home = getattr(call.target, "__module__", None) or "torch"
-        if call.kind == "call_function" and home.split(".")[0] not in ("torch", "_operator", "operator"):
-            raise UnfitError("only functions of torch have layers")
-        name = name.rstrip("_")
-        if "input" in options and not args:
-            args = (options.pop("input"),)
-        if name in WEIGHTED:
-            try:
-                found = self._weighted(call, WEIGHTED[name](*args, **options))
-            except ComputedError:
-                found = None
-            return self._called(call, name, args, options) if found is None else found
-        handler = FUNCTIONS.get(name)
-        if call.kind == "call_method":
-            handler = METHODS.get(name, handler)
-        if handler is None:
-            return self._called(call, name, args, options)
-        _refuse_modes(options, args, name)
-        plain, named = self._plain(args), self._plain(options)
-        result = handler(*plain, **named)
-        value = self.nodes.emit(result, call.path, name)
-        return replace(value, storage=object()) if name == "clone" else value
-
-    def _plain(self, argument: Any) -> Any:
-        """Turn parameters of the module into nodes."""
-        if isinstance(argument, Own):
-            return self.nodes.parameter(argument)
-        if isinstance(argument, Mapping):
-            return {key: self._plain(value) for key, value in argument.items()}
-        if type(argument) in (tuple, list):
-            return type(argument)(map(self._plain, argument))
-        return argument
-
-    def _called(self, call: Call, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        """Call the function of `fconv.functional` of that name, all tensors being inputs."""
-        import inspect
-
-        function = getattr(functional, name, None)
-        if function is None or not hasattr(function, "arrays"):
-            raise UnfitError("it has no layer")
-        _refuse_modes(options, args, name)
-        inner = getattr(call.target, "__module__", None) != "torch.nn.functional"
-        if inner and "reduction" in inspect.signature(function).parameters:
-            raise UnfitError(f"its reduction is a number; call torch.nn.functional.{name} instead")
-        order = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.KEYWORD_ONLY]
-        given = {key: value for key, value in options.items() if key != "out" or value is not None}
-        renamed = {order[0].name if key == "input" else key: value for key, value in given.items()}
-        if len(args) > len(order):
-            raise UnfitError("it has more arguments than the function of the layer")
-        given = {**{p.name: a for p, a in zip(order, args, strict=False)}, **renamed}
-        values = {
-            a: self.nodes.emit(given.pop(a), call.path, a)
-            for a in function.arrays
-            if given.get(a) is not None
-        }
-        fixed = {option: value for option, value in given.items() if option not in function.arrays}
-        if fixed.get("dropout_p"):
-            raise UnfitError(f"dropout_p={fixed['dropout_p']} has no layer")
-        if _tensors(fixed.values()):
-            raise UnfitError("an option that is a tensor has no layer")
-        layer = call_layer(name, tuple(values), **fixed)
-        return self.nodes.emit((layer, *values.values()), call.path, name)
-
-    def _attribute(self, value: Any, name: str) -> Any:
-        if isinstance(value, Own):
-            if name == "shape":
-                return tuple(value.tensor.shape)
-            value = self.nodes.parameter(value)
-        if isinstance(value, Value) and name in ATTRIBUTES:
-            found = ATTRIBUTES[name](value)
-            return self.nodes.emit(found, "", "transpose") if name in ("T", "mT") else found
-        raise UnfitError(f"the attribute {name} has no layer")
-
-    def _item(self, call: Call, value: Any, index: Any) -> Any:
-        if isinstance(value, Pieces):
-            if not isinstance(index, int):
-                raise UnfitError("pieces are taken one by one")
-            return self.nodes.emit(value.piece(index), call.path, "piece")
-        if isinstance(value, (tuple, list, SizeOf, dict)):
-            return value[index]
-        if isinstance(value, Own):
-            value = self.nodes.parameter(value)
-        return self.nodes.emit(getitem(value, index), call.path, "getitem")
-
-    def _arithmetic(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        if name not in ARITHMETIC or options:
-            raise UnfitError("it has no layer")
-        if any(isinstance(a, tuple) for a in args):
-            return operator.add(*args)
-        return computed(ARITHMETIC[name], *args)
-
-    # What changes a tensor where it stands.
-
-    def _works_in_place(self, call: Call) -> bool:
-        if call.kind == "call_module":
-            return works_in_place(self.modules[call.target])
-        return marked_in_place(call)
-
-    def _changed(self, at: int, call: Call, result: Any) -> None:
-        """Let all names of a tensor that was changed stand for what it is now."""
-        ref = call.args[0] if call.args else next(iter(call.options.values()))
-        before = self.values[ref.name] if isinstance(ref, Ref) else None
-        if isinstance(before, Own):
-            raise UnfitError(
-                f"it changes {before.name}, and the forward of a network changes none of its parameters"
-            )
-        if not isinstance(before, Value) or not isinstance(result, Value):
-            return
-        for name, value in self.values.items():
-            if not isinstance(value, Value) or value.storage is not before.storage:
-                continue
-            if value is before:
-                self.values[name] = result
-            elif self.last_use.get(name, -1) > at:
-                raise UnfitError(
-                    f"it changes a tensor in place that {name} shows too, and {name} is used afterwards"
-                )
+        if isinstance(argument, (Own, Const)):
+            return argument
+        if isinstance(argument, Rows):
+            row = Const(argument.name, tuple(argument.tensor.shape), argument.dtype, argument.tensor)
+            return Expanded(argument.name, argument.shape, argument.dtype, row)
+        if isinstance(argument, Tensor):
+            if argument not in self.known:
+                raise MissingError
+            return self.known[argument]
+        if isinstance(argument, Size):
+            return argument
+        return [self._resolved(a) for a in argument] if isinstance(argument, (tuple, list)) else argument
 
     # Outputs.
 
     def _output(self, result: Any) -> None:
-        if isinstance(result, Expanded):
-            raise UnfitError("a tensor that was expanded has layers only in arithmetic")
-        if isinstance(result, (Value, Own)):
-            self.outputs = self._leaf(result, "output").name
+        if isinstance(result, Tensor):
+            self.outputs = self._leaf(result, "output").node
             return
         if isinstance(result, Mapping):
             named = {str(key): value for key, value in result.items()}
         elif isinstance(result, (tuple, list)):
             named = {f"output{i}": value for i, value in enumerate(result)}
-        elif isinstance(result, Pieces) and result.count is not None:
-            named = {f"output{i}": result.piece(i) for i in range(result.count)}
         else:
-            raise UnfitError(f"expected tensors, or a tuple or dict of them, got {described(result)}")
-        self.outputs = [self._leaf(value, name, exactly=True).name for name, value in named.items()]
+            raise UnfitError(f"expected tensors, or a tuple or dict of them, got {type(result).__name__}")
+        named = {name: value for name, value in named.items() if value is not None}
+        self.outputs = [self._leaf(value, name, exactly=True).node for name, value in named.items()]
 
-    def _leaf(self, value: Any, name: str, exactly: bool = False) -> Value:
-        """Give the node of an output, under its name where it has one."""
-        value = self.nodes.emit(value, "", name)
-        if not isinstance(value, Value):
-            raise UnfitError(
-                f"expected tensors, or a tuple or dict of them, got {described(value)} as {name}"
-            )
-        if value.name == name or not (exactly or value.name in self.inputs):
+    def _leaf(self, tensor: Any, name: str, exactly: bool = False) -> Value:
+        """Return the node of an output, under its name where it has one."""
+        if not isinstance(tensor, Tensor):
+            what = type(tensor).__name__
+            raise UnfitError(f"expected tensors, or a tuple or dict of them, got {what} as {name}")
+        value = self._stretched(self._resolved(tensor))
+        if isinstance(value, Const):
+            raise UnfitError("its output depends on no input")
+        value = self.nodes.emit(value, ("", None))
+        if value.node == name or not (exactly or value.node in self.inputs):
             return value
         if exactly and name in self.nodes.taken:
             raise UnfitError(f"the output {name!r} is called as an input, a module or a parameter is")
-        return self.nodes.add(self.nodes.name("", name), identity(), identity(), [value])
+        node = self.nodes.name("", name)
+        return self.nodes.add(node, (identity(), value.node), value.shape, value.dtype)
 
 
-def works_in_place(module: Any) -> bool:
-    """Tell whether a leaf, or the first of a chain that makes a new tensor, changes its input."""
-    for m in module._modules.values():
-        if works_in_place(m):
-            return True
-        if not _shows_its_input(m):
-            return False
-    return getattr(module, "inplace", False) is True
+def _brought(title: str, brought: Any, args: Mapping[str, Any]) -> Any:
+    """Put a layer of the user's in the place of an operator."""
+    flat = [a for value in args.values() for a in (value if isinstance(value, list) else [value])]
+    sources = [a for a in flat if isinstance(a, (Value, Own, Const))]
+    if not isinstance(brought, Layer):
+        options = {n: v for n, v in args.items() if not isinstance(v, (Value, Own, Const, list))}
+        brought = brought(**options)
+    if not isinstance(brought, Layer):
+        raise UnfitError(f"layers[{title!r}]: expected a layer, or a function that makes one of its options")
+    return brought, *sources
 
 
-def _shows_its_input(module: Any) -> bool:
-    if module._modules:
-        return all(map(_shows_its_input, module._modules.values()))
-    return layer_name(module) in VIEWS
+def _outs(operator: Operator) -> tuple[Any, ...]:
+    return operator.out if isinstance(operator.out, tuple) else (operator.out,)
 
 
-def _constant(tensor: Any) -> float:
-    """Give the number that a tensor outside the state dict holds."""
-    if tensor.numel() == 1:
-        return float(tensor)
-    raise UnfitError(
-        "a tensor of several numbers that is not in the state dict; make it a parameter or a "
-        "persistent buffer"
-    )
+def reached(program: Program, outputs: Any) -> list[Any]:
+    """List the tensors that outputs depend on."""
+    from torch.utils import _pytree
+
+    made_by = {out: o for o in program.operators for out in _outs(o)}
+    waiting = [t for t in _pytree.tree_leaves(outputs) if isinstance(t, Tensor)]
+    seen: dict[Any, None] = {}
+    while waiting:
+        tensor = waiting.pop()
+        if tensor in seen:
+            continue
+        seen[tensor] = None
+        if tensor in made_by:
+            waiting.extend(_tensors(made_by[tensor].args))
+    return list(seen)
 
 
-def _tensors(values: Any) -> bool:
-    return any(
-        _tensors(v) if isinstance(v, (tuple, list)) else isinstance(v, (Value, Own, Pieces, Expanded))
-        for v in values
-    )
+def _tensors(args: Any) -> list[Any]:
+    values = args.values() if isinstance(args, Mapping) else args
+    found = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (tuple, list)):
+            found.extend(_tensors(value))
+    return found
 
 
-def _refuse_modes(options: dict[str, Any], args: tuple[Any, ...], name: str) -> None:
-    found = [a for a in (*args, *options.values()) if isinstance(a, Modes)]
-    if found and "dropout" not in name:
-        raise UnfitError(f"an argument is {found[0].train!r} in training and {found[0].infer!r} in inference")
+def _own_tensors(args: Any) -> list[Own]:
+    return [t for t in _tensors(args) if isinstance(t, Own)]
+
+
+def _frozen(value: Any) -> Any:
+    """Return what tells an operator's options apart: parameters by name, other tensors not at all."""
+    if isinstance(value, Own):
+        return value.name
+    if isinstance(value, Tensor):
+        return ()
+    return tuple(map(_frozen, value)) if isinstance(value, (tuple, list)) else value

@@ -1,130 +1,162 @@
-"""What stands for a tensor, a size and a module's own tensor while a forward is read."""
+"""What stands for tensors and sizes while an exported forward is read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
 from typing import Any, NamedTuple
-
-from fconv.arrays import Shape
 
 
 class UnfitError(ValueError):
     """What a module does has no layer; says why, without saying where."""
 
 
-NEEDS_SHAPE = "it asks for a size that only the input's shape tells; give from_torch shape="
+class Size(NamedTuple):
+    """A size that is left open: an expression of the sizes of the input, and what it is for the example.
+
+    Attributes
+    ----------
+    expression : sympy.Expr
+        Equal for sizes that are always equal.
+    example : int
+        For the input that was exported with.
+    """
+
+    expression: Any
+    example: int
+
+
+def size_of(size: Any) -> int | Size:
+    """Return a size that torch.export gives as a number, or as a Size where it is open."""
+    if isinstance(size, (int, Size)):
+        return size
+    node = size.node
+    if node.expr.is_number:
+        return int(node.expr)
+    if node.hint is None:
+        raise UnfitError("a size depends on the values of a tensor")
+    return Size(node.expr, int(node.hint))
+
+
+def example(size: Any) -> int:
+    """Return what a size is for the input that was exported with."""
+    return size.example if isinstance(size, Size) else int(size)
+
+
+def product(sizes: Any) -> Any:
+    """Multiply sizes; the result of equal factors is equal."""
+    numbers = prod(size for size in sizes if not isinstance(size, Size))
+    found = [size for size in sizes if isinstance(size, Size)]
+    if not found or numbers == 0:
+        return numbers
+    expression = prod((size.expression for size in found[1:]), start=found[0].expression) * numbers
+    return Size(expression.expand(), numbers * prod(size.example for size in found))
 
 
 @dataclass(frozen=True, eq=False)
-class Value:
-    """A tensor that a node or an input of the graph gives.
+class Tensor:
+    """A tensor of an exported forward: what one operator gives, or an input.
 
     Attributes
     ----------
     name : str
-        Of the node or input.
-    shapes : (tuple of int, tuple of int), optional
-        Its shape for a batch as given and for one twice as large, where the input's is known.
-    batch : object
-        Values of one and the same `batch` have first axes of one size.
-    storage : object
-        Values of one and the same `storage` may share memory in PyTorch.
+        Of the operator's node.
+    shape : tuple of int or Size
+        Its shape.
+    dtype : torch.dtype
+        Type of its elements.
     """
 
     name: str
-    shapes: tuple[Any, Any] | None = None
-    batch: object = field(default_factory=object)
-    storage: object = field(default_factory=object)
-
-    @property
-    def shape(self) -> Shape:
-        """The shape for the batch as given."""
-        if self.shapes is None:
-            raise UnfitError(NEEDS_SHAPE)
-        found: Shape = self.shapes[0]
-        return found
-
-
-@dataclass(frozen=True)
-class Size:
-    """A size that goes with the batch: for a batch as given and one twice as large, if known."""
-
-    counts: tuple[Any, Any] | None
-    batch: object = None
-
-    def of(self, value: Value) -> bool:
-        """Tell whether it is the size of the first axis of `value`."""
-        if self.counts is None or value.shapes is None:
-            return self.batch is value.batch
-        return all(shape and shape[0] == n for shape, n in zip(value.shapes, self.counts, strict=True))
-
-
-@dataclass(frozen=True)
-class SizeOf:
-    """The shape of a tensor whose number of axes is not known: only its first size has a name."""
-
-    value: Value
-
-    def __getitem__(self, axis: Any) -> Size:
-        if axis != 0 or not isinstance(axis, int):
-            raise UnfitError(NEEDS_SHAPE)
-        return Size(None, self.value.batch)
+    shape: tuple[Any, ...]
+    dtype: Any
 
 
 @dataclass(frozen=True, eq=False)
-class Own:
-    """A parameter or buffer of the module itself, by its name in the state dict."""
+class Own(Tensor):
+    """A parameter or buffer of the module, by its name in the state dict."""
+
+    tensor: Any = None
+    trained: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Const(Tensor):
+    """A tensor that depends on no input and no parameter."""
+
+    tensor: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class Rows(Tensor):
+    """A tensor that depends on no input but the size of its first axis, and is the same all along it."""
+
+    tensor: Any = None  # of one row
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """A tensor that a node or an input of our graph gives.
+
+    Attributes
+    ----------
+    node : str
+        Name of the node or input.
+    shape : tuple of int or Size
+        Its shape.
+    dtype : torch.dtype
+        Type of its elements.
+    """
+
+    node: str
+    shape: tuple[Any, ...]
+    dtype: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Expanded(Tensor):
+    """A tensor stretched to another shape, for which no layer was made yet."""
+
+    source: Any = None
+
+
+@dataclass(eq=False)
+class Operator:
+    """One operator.
+
+    Attributes
+    ----------
+    name : str
+        Of the operator in ATen, without overload: ``conv2d``.
+    target : torch._ops.OpOverload
+        The operator.
+    args : mapping
+        Its arguments by their names in the operator's schema; tensors are `Tensor`.
+    out : Tensor or tuple of Tensor
+        What it gives.
+    path, kind : str
+        The module in whose forward it stands, and its class.
+    place : str
+        The line of that forward.
+    """
 
     name: str
-    tensor: Any
-    trained: bool
+    target: Any
+    args: Mapping[str, Any]
+    out: Any
+    path: str = ""
+    kind: str = ""
+    place: str = ""
+
+    @property
+    def title(self) -> str:
+        """Name the operator with its namespace: ``aten.conv2d``."""
+        return f"{self.target.namespace}.{self.name}" if hasattr(self.target, "namespace") else self.name
 
 
-@dataclass(frozen=True)
-class Modes:
-    """What is one thing in training and another in inference."""
-
-    train: Any
-    infer: Any
-
-
-@dataclass(frozen=True, eq=False)
-class Pieces:
-    """A tuple of tensors that a forward takes apart; `count` is None where it is not known."""
-
-    piece: Callable[[int], Any]
-    count: int | None
-
-
-class Expanded(NamedTuple):
-    """A tensor stretched to the shape of another."""
-
-    value: Value
-    like: Value
-
-
-def sizes_of(value: Value) -> tuple[int | Size, ...] | SizeOf:
-    """Give the sizes of a tensor: numbers, and those that go with the batch."""
-    if value.shapes is None:
-        return SizeOf(value)
-    return tuple(settled(counts) for counts in zip(*value.shapes, strict=True))
-
-
-def settled(counts: tuple[Any, Any]) -> Any:
-    """Give what is the same for either batch as it is, and a Size otherwise."""
-    return counts[0] if counts[0] == counts[1] else Size(counts)
-
-
-def computed(function: Callable[..., Any], *args: Any) -> Any:
-    """Apply arithmetic to sizes and numbers."""
-    pairs: list[tuple[Any, Any]] = []
-    for arg in args:
-        if not isinstance(arg, Size):
-            pairs.append((arg, arg))
-        elif arg.counts is None:
-            raise UnfitError(NEEDS_SHAPE)
-        else:
-            pairs.append(arg.counts)
-    first, second = (function(*(pair[i] for pair in pairs)) for i in (0, 1))
-    return settled((first, second))
+def described(operator: Operator) -> str:
+    """Say where an operator stands."""
+    kind = operator.kind.rpartition(".")[2]
+    inside = f"{operator.path} ({kind})" if operator.path else kind
+    return f"{inside}, {operator.place}" if operator.place else inside

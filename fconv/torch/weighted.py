@@ -1,173 +1,199 @@
-"""Functions that take weights, where the weights are parameters of the module itself."""
+"""ATen's operators with weights as layers whose parameters are the module's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import math
+from typing import Any
 
 from fconv import layers
-from fconv.layer import Layer
-from fconv.torch.values import Modes, Own, UnfitError
+from fconv.torch.exporting import CUMULATIVE
+from fconv.torch.indexing import array
+from fconv.torch.table import Call, Weighted, aten, fixed, function, make
+from fconv.torch.values import Const, Own, UnfitError
 
 
-class Weighted(NamedTuple):
-    """A node whose parameters are the module's: by their names within the layer."""
-
-    layer: Layer
-    sources: tuple[Any, ...]
-    params: dict[str, Own]
-
-
-class ComputedError(UnfitError):
-    """A weight is not a parameter of the module itself."""
-
-
-def _own(**tensors: Any) -> dict[str, Own]:
-    found = {}
-    for name, tensor in tensors.items():
-        if tensor is None:
-            continue
-        if not isinstance(tensor, Own):
-            raise ComputedError(f"its {name} is computed")
-        found[name] = tensor
-    return found
-
-
-def _conv(d: int) -> Callable[..., Weighted]:
-    def handler(
-        input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
-        groups: int = 1,
-    ) -> Weighted:  # fmt: skip
-        params = _own(weight=weight, bias=bias)
-        out, _, *kernel = weight.tensor.shape
-        make = getattr(layers, f"conv{d}d")
-        layer = make(
-            out, tuple(kernel), stride=stride, padding=padding, dilation=dilation, groups=groups,
-            bias=bias is not None,
-        )  # fmt: skip
-        return Weighted(layer, (input,), params)
-
-    return handler
-
-
-def _conv_transpose(d: int) -> Callable[..., Weighted]:
-    def handler(
-        input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0,
-        output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
-    ) -> Weighted:  # fmt: skip
-        params = _own(weight=weight, bias=bias)
-        _, out, *kernel = weight.tensor.shape
-        make = getattr(layers, f"conv_transpose{d}d")
-        layer = make(
-            out * groups, tuple(kernel), stride=stride, padding=padding, output_padding=output_padding,
-            groups=groups, bias=bias is not None, dilation=dilation,
-        )  # fmt: skip
-        return Weighted(layer, (input,), params)
-
-    return handler
-
-
-def linear(input: Any, weight: Any, bias: Any = None) -> Weighted:
-    """Affine map."""
-    params = _own(weight=weight, bias=bias)
-    return Weighted(layers.linear(weight.tensor.shape[0], bias=bias is not None), (input,), params)
-
-
-def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Weighted:
-    """Affine in each of two inputs."""
-    params = _own(weight=weight, bias=bias)
-    return Weighted(layers.bilinear(weight.tensor.shape[0], bias=bias is not None), (input1, input2), params)
-
-
-def embedding(
-    input: Any, weight: Any, padding_idx: Any = None, max_norm: Any = None, norm_type: float = 2.0,
-    scale_grad_by_freq: bool = False, sparse: bool = False,
-) -> Weighted:  # fmt: skip
-    """Look up rows of a table."""
-    if max_norm is not None:
-        raise UnfitError(f"max_norm={max_norm} has no layer")
-    params = _own(weight=weight)
-    rows, columns = weight.tensor.shape
-    return Weighted(
-        layers.embedding(rows, columns, padding_idx=padding_idx, scale_grad_by_freq=scale_grad_by_freq),
-        (input,),
-        params,
-    )
-
-
-def prelu(input: Any, weight: Any) -> Weighted:
-    """Leaky rectified linear unit with learnt slopes."""
-    params = _own(weight=weight)
-    return Weighted(layers.prelu(weight.tensor.numel()), (input,), params)
-
-
-def layer_norm(
-    input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5,
-    cudnn_enable: bool = True,
-) -> Weighted:  # fmt: skip
-    """Normalise over the last axes."""
-    if bias is not None and weight is None:
-        raise UnfitError("a bias without a weight has no layer")
-    params = _own(weight=weight, bias=bias)
-    layer = layers.layer_norm(
-        tuple(normalized_shape), eps=eps, elementwise_affine=weight is not None, bias=bias is not None
-    )
-    return Weighted(layer, (input,), params)
-
-
-def rms_norm(input: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Weighted:
-    """Divide by the root mean square over the last axes."""
-    params = _own(weight=weight)
-    return Weighted(
-        layers.rms_norm(tuple(normalized_shape), eps=eps, elementwise_affine=weight is not None),
-        (input,),
-        params,
-    )
-
-
-def group_norm(
-    input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
+def _weighted(
+    layer: Any, name: str, sources: dict[str, Any], params: dict[str, Any], **options: Any
 ) -> Weighted:
-    """Normalise groups of channels."""
-    if (bias is None) != (weight is None):
-        raise UnfitError("of weight and bias, one alone has no layer")
-    params = _own(weight=weight, bias=bias)
-    return Weighted(layers.group_norm(num_groups, eps=eps, affine=weight is not None), (input,), params)
+    """Return a layer, and the call of the function of that name with all its arrays."""
+    held = {leaf: tensor for leaf, tensor in params.items() if tensor is not None}
+    arrays = (*sources, *(leaf for leaf in held if not leaf.startswith("running")))
+    return Weighted(layer, tuple(sources.values()), held, function(name, arrays, **options))
 
 
-def _running(name: str, by_input: str) -> Callable[..., Weighted]:
-    def handler(
-        input: Any, running_mean: Any = None, running_var: Any = None, weight: Any = None, bias: Any = None,
-        **options: Any,
-    ) -> Weighted:  # fmt: skip
-        mode = options.pop(by_input, name == "instance_norm")
-        if running_mean is not None or running_var is not None:
-            raise UnfitError(
-                f"running statistics outside a torch.nn module have no layer; use the module of {name}"
-            )
-        if isinstance(mode, Modes) or not mode:
-            raise UnfitError(f"without running statistics, {by_input}=True alone has a layer")
-        if (bias is None) != (weight is None):
-            raise UnfitError("of weight and bias, one alone has no layer")
-        params = _own(weight=weight, bias=bias)
-        layer = getattr(layers, name)(
-            eps=options.get("eps", 1e-5), affine=weight is not None, track_running_stats=False
+def _bias(c: Call) -> bool:
+    return c["bias"] is not None
+
+
+for _d in (1, 2, 3):
+
+    @aten(f"conv{_d}d")
+    def _conv(c: Call, d: int = _d) -> Any:
+        options = c.given(stride="stride", padding="padding", dilation="dilation", groups="groups")
+        out, _, *kernel = c["weight"].shape
+        layer = getattr(layers, f"conv{d}d")(out, tuple(kernel), bias=_bias(c), **options)
+        return _weighted(layer, f"conv{d}d", {"x": c["input"]}, _affine(c), **options)
+
+    @aten(f"conv_transpose{_d}d")
+    def _conv_transpose(c: Call, d: int = _d) -> Any:
+        options = c.given(
+            stride="stride", padding="padding", output_padding="output_padding", groups="groups",
+            dilation="dilation",
+        )  # fmt: skip
+        _, out, *kernel = c["weight"].shape
+        make_layer = getattr(layers, f"conv_transpose{d}d")
+        layer = make_layer(out * options["groups"], tuple(kernel), bias=_bias(c), **options)
+        return _weighted(layer, f"conv_transpose{d}d", {"x": c["input"]}, _affine(c), **options)
+
+
+def _affine(c: Call) -> dict[str, Any]:
+    return {"weight": c["weight"], "bias": c["bias"]}
+
+
+@aten("linear")
+def _linear(c: Call) -> Any:
+    layer = layers.linear(c["weight"].shape[0], bias=_bias(c))
+    return _weighted(layer, "linear", {"x": c["input"]}, _affine(c))
+
+
+@aten("addmm")
+def _addmm(c: Call) -> Any:
+    if c["beta"] != 1 or c["alpha"] != 1:
+        raise UnfitError(f"beta={c['beta']} and alpha={c['alpha']} have no layer")
+    return make("add"), (make("matmul"), c["mat1"], c["mat2"]), c.x
+
+
+@aten("baddbmm")
+def _baddbmm(c: Call) -> Any:
+    if c["beta"] != 1 or c["alpha"] != 1:
+        raise UnfitError(f"beta={c['beta']} and alpha={c['alpha']} have no layer")
+    return make("add"), (make("matmul"), c["batch1"], c["batch2"]), c.x
+
+
+@aten("bilinear")
+def _bilinear(c: Call) -> Any:
+    layer = layers.bilinear(c["weight"].shape[0], bias=_bias(c))
+    return _weighted(layer, "bilinear", {"x1": c["input1"], "x2": c["input2"]}, _affine(c))
+
+
+@aten("embedding")
+def _embedding(c: Call) -> Any:
+    if c["sparse"]:
+        raise UnfitError("sparse=True has no layer")
+    options: dict[str, Any] = {
+        "padding_idx": None if c["padding_idx"] == -1 else c["padding_idx"],
+        "scale_grad_by_freq": bool(c["scale_grad_by_freq"]),
+    }
+    if isinstance(c["indices"], Const):  # places, which no input tells
+        places = array(c["indices"])
+        if options["padding_idx"] is not None and (places == options["padding_idx"]).any():
+            raise UnfitError("constant indices that are padding_idx have no layer")
+        return make("index", (places,)), c["weight"]
+    layer = layers.embedding(*c["weight"].shape, **options)
+    return _weighted(layer, "embedding", {"x": c["indices"]}, {"weight": c["weight"]}, **options)
+
+
+@aten("prelu", "_prelu_kernel")
+def _prelu(c: Call) -> Any:
+    weight = c["weight"]
+    layer = layers.prelu(weight.shape[0] if weight.shape else 1)
+    return _weighted(layer, "prelu", {"x": c.x}, {"weight": weight})
+
+
+@aten("layer_norm")
+def _layer_norm(c: Call) -> Any:
+    shape = tuple(fixed(c["normalized_shape"]))
+    eps = float(c["eps"])
+    weight, bias = c["weight"], c["bias"]
+    if bias is not None and weight is None:
+        return (
+            make("add"),
+            (layers.layer_norm(shape, eps=eps, elementwise_affine=False), c.x),
+            bias,
         )
-        return Weighted(layer, (input,), params)
+    layer = layers.layer_norm(shape, eps=eps, elementwise_affine=weight is not None, bias=bias is not None)
+    return _weighted(layer, "layer_norm", {"x": c.x}, _affine(c), normalized_shape=shape, eps=eps)
 
-    return handler
+
+@aten("rms_norm")
+def _rms_norm(c: Call) -> Any:
+    shape, eps = tuple(fixed(c["normalized_shape"])), c["eps"]
+    layer = layers.rms_norm(shape, eps=eps, elementwise_affine=c["weight"] is not None)
+    return _weighted(layer, "rms_norm", {"x": c.x}, {"weight": c["weight"]}, normalized_shape=shape, eps=eps)
 
 
-WEIGHTED: dict[str, Callable[..., Weighted]] = {
-    **{f"conv{d}d": _conv(d) for d in (1, 2, 3)},
-    **{f"conv_transpose{d}d": _conv_transpose(d) for d in (1, 2, 3)},
-    "linear": linear,
-    "bilinear": bilinear,
-    "embedding": embedding,
-    "prelu": prelu,
-    "layer_norm": layer_norm,
-    "rms_norm": rms_norm,
-    "group_norm": group_norm,
-    "batch_norm": _running("batch_norm", "training"),
-    "instance_norm": _running("instance_norm", "use_input_stats"),
-}
+@aten("group_norm")
+def _group_norm(c: Call) -> Any:
+    groups, eps = c["num_groups"], float(c["eps"])
+    weight, bias = c["weight"], c["bias"]
+    if bias is not None and weight is None:
+        plain = (layers.group_norm(groups, eps=eps, affine=False), c.x)
+        return make("add"), plain, _by_channel(bias, len(c.shape))
+    layer = layers.group_norm(groups, eps=eps, affine=weight is not None)
+    found = _weighted(layer, "group_norm", {"x": c.x}, _affine(c), num_groups=groups, eps=eps)
+    if (weight is None) == (bias is None):
+        return found
+    return found.function, c.x, weight
+
+
+def _by_channel(tensor: Any, rank: int) -> Any:
+    """Lay numbers of channels out beside (N, C, ...)."""
+    return make("view", -1, *(1,) * (rank - 2)), tensor
+
+
+@aten("batch_norm", "instance_norm")
+def _running_norm(c: Call) -> Any:
+    name = c.operator.name
+    by_input = bool(c.args.get("training", c.args.get("use_input_stats")))
+    weight, bias, eps = c["weight"], c["bias"], float(c["eps"])
+    momentum = None if c["momentum"] == CUMULATIVE else float(c["momentum"])
+    mean, var = c["running_mean"], c["running_var"]
+    options: dict[str, Any] = {"eps": eps}
+    if mean is not None and not by_input:  # held in inference by the module itself, in training too
+        arrays = {"x": c["input"], "running_mean": mean, "running_var": var} | {
+            leaf: tensor for leaf, tensor in _affine(c).items() if tensor is not None
+        }
+        switch = {"training" if name == "batch_norm" else "use_input_stats": False}
+        return function(name, tuple(arrays), **options, **switch), *arrays.values()
+    tracked = mean is not None
+    if tracked and not (isinstance(mean, Own) and isinstance(var, Own)):
+        raise UnfitError("running statistics that are no buffers of a module have no layer")
+    rank = {"ndim": len(c.shape) - 2} if name == "instance_norm" else {}
+    affine = weight is not None and bias is not None
+    layer = getattr(layers, name)(
+        eps=eps, momentum=momentum, affine=affine, track_running_stats=tracked, **rank
+    )  # fmt: skip
+    statistics = {"running_mean": mean, "running_var": var} if tracked else {}
+    switch = {"training" if name == "batch_norm" else "use_input_stats": True}
+    if (weight is None) == (bias is None):
+        return _weighted(layer, name, {"x": c["input"]}, {**_affine(c), **statistics}, **options, **switch)
+    value: Any = _weighted(layer, name, {"x": c["input"]}, statistics, **options, **switch)._replace(
+        part=True
+    )
+    if not tracked:
+        value = (layer, c["input"])
+    if weight is not None:
+        return make("multiply"), value, _by_channel(weight, len(c.shape))
+    return make("add"), value, _by_channel(bias, len(c.shape))
+
+
+@aten("scaled_dot_product_attention")
+def _attention(c: Call) -> Any:
+    given = [c[name] for name in ("query", "key", "value", "attn_mask") if c[name] is not None]
+    if len(given) == 4 and isinstance(given[3], Const) and given[3].tensor.dtype.is_floating_point is False:
+        given[3] = _added(given[3], given[0].dtype)
+    if any(not tensor.dtype.is_floating_point for tensor in given):
+        raise UnfitError("a mask that is not added has no layer")
+    layer = make(
+        "scaled_dot_product_attention", dropout_p=float(c["dropout_p"]), is_causal=bool(c["is_causal"]),
+        scale=c["scale"], enable_gqa=bool(c.args.get("enable_gqa", False)),
+    )  # fmt: skip
+    return layer, *given
+
+
+def _added(mask: Const, dtype: Any) -> Const:
+    """Return what is added to scores for a mask of truth: 0 where it holds, minus infinity elsewhere."""
+    import torch
+
+    tensor = torch.zeros(mask.shape, dtype=dtype).masked_fill(~mask.tensor.bool(), -math.inf)
+    return Const(mask.name, mask.shape, dtype, tensor)

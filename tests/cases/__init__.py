@@ -10,6 +10,7 @@ from tests.cases import (
     attention,
     convolution,
     convolution_transpose,
+    indexing,
     loss,
     normalization,
     padding,
@@ -33,6 +34,7 @@ FAMILIES = (
     rearranging,
     resampling,
     shape,
+    indexing,
 )
 
 CASES: dict[str, Case] = {name: case for family in FAMILIES for name, case in family.CASES.items()}

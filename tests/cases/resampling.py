@@ -22,6 +22,8 @@ def interpolate_cases(draw):
     options = {"mode": mode}
     if mode in smooth:
         options["align_corners"] = draw(st.sampled_from([None, False, True]))
+    if mode in ("bilinear", "bicubic"):
+        options["antialias"] = draw(st.booleans())
     if draw(st.booleans()):
         return [x], {"size": tuple(draw(st.integers(1, most)) for _ in range(ndim)), **options}
     options["recompute_scale_factor"] = draw(st.sampled_from([None, None, True]))
@@ -66,6 +68,7 @@ LAYERS = {
     "upsample to a size": (fc.upsample(size=(3, 9)), (2, 3, 4, 5)),
     "upsample bilinearly": (fc.upsample(scale_factor=(1.5, 0.5), mode="bilinear"), (2, 3, 4, 5)),
     "upsample bicubically": (fc.upsample(size=(6, 3), mode="bicubic", align_corners=True), (2, 3, 4, 5)),
+    "upsample without aliasing": (fc.upsample(size=(2, 3), mode="bilinear", antialias=True), (2, 3, 7, 8)),
     "upsample by area": (fc.upsample(size=3, mode="area"), (2, 3, 4, 5)),
     "channel_shuffle": (fc.channel_shuffle(3), (2, 6, 4, 5)),
     "pixel_shuffle": (fc.pixel_shuffle(2), (2, 8, 3, 2)),
@@ -83,6 +86,8 @@ CALLS = [
     ("interpolate", [(1, 2, 3, 2, 4)], {"size": (4, 5, 2), "mode": "trilinear"}),
     ("interpolate", [(2, 2, 7)], {"scale_factor": 0.6, "mode": "nearest-exact"}),
     ("interpolate", [(2, 2, 7, 5)], {"size": (3, 2), "mode": "area"}),
+    ("interpolate", [(2, 2, 7, 5)], {"size": (3, 2), "mode": "bilinear", "antialias": True}),
+    ("interpolate", [(2, 2, 7, 5)], {"scale_factor": 0.5, "mode": "bicubic", "antialias": True}),
     ("channel_shuffle", [(2, 6, 2)], {"groups": 3}),
     ("pixel_shuffle", [(2, 8, 2, 3)], {"upscale_factor": 2}),
     ("pixel_unshuffle", [(2, 1, 6, 3)], {"downscale_factor": 3}),

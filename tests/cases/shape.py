@@ -26,6 +26,12 @@ def channel_dropout_cases(draw, ndims):
 
 
 @st.composite
+def depth_cases(draw):
+    args, options = draw(channel_dropout_cases((1, 3)))
+    return args, {**options, "mode": draw(st.sampled_from(["row", "batch"]))}
+
+
+@st.composite
 def unflatten_cases(draw):
     shape = draw(st.lists(st.integers(0, 3), min_size=1, max_size=3))
     dim, sizes = draw(st.integers(-len(shape), len(shape) - 1)), draw(st.sampled_from([(2, 3), (2, 1, 2)]))
@@ -58,6 +64,7 @@ CASES = {
     "dropout3d": Case(channel_dropout_cases((4, 5)), naive.dropout3d, linear=True, torch=False),
     "flatten": Case(flatten_cases(), naive.flatten, linear=True),
     "reshape": Case(reshape_cases(), naive.reshape, linear=True),
+    "stochastic_depth": Case(depth_cases(), naive.stochastic_depth, linear=True, torch=False),
     "unflatten": Case(unflatten_cases(), naive.unflatten, linear=True),
 }
 
@@ -70,6 +77,7 @@ LAYERS = {
     "dropout": (fc.dropout(0.4), (2, 3, 4)),
     "dropout1d": (fc.dropout1d(0.4), (2, 3, 4)),
     "dropout2d": (fc.dropout2d(0.4), (2, 3, 4, 2)),
+    "stochastic_depth": (fc.stochastic_depth(0.4), (3, 2, 4)),
     "dropout3d": (fc.dropout3d(0.4), (2, 3, 2, 2, 2)),
 }
 

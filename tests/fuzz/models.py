@@ -52,10 +52,47 @@ def seeds():
             Node("ReduceMean", ["h", "axes"], ["y"], keepdims=0),
         ], ("n", 4, 6), {"p": np.array([0, 0, 1, 0, 0, 1]), "f": np.array([1, 1, 2], np.float32),
                          "w": weight(16), "axes": np.array([2])}),
+        _model([
+            Node("Loop", ["m", "", "x"], ["a", "all"], body=_body()),
+            Node("If", ["c"], ["b"], then_branch=_branch("Relu"), else_branch=_branch("Neg")),
+            Node("ScatterND", ["b", "i", "u"], ["d"]), Node("GatherND", ["d", "i"], ["e"]),
+            Node("ReduceSum", ["all"], ["f"], keepdims=0), Node("Greater", ["e", "f"], ["g"]),
+            Node("Where", ["g", "e", "f"], ["h"]), Node("MeanVarianceNormalization", ["b"], ["k"], axes=[0]),
+            Node("Einsum", ["h", "k"], ["l"], equation="i,jk->ijk"), Node("Tile", ["l", "t"], ["y"]),
+        ], (2, 3), {"m": np.array(2), "c": np.array(True), "i": np.array([[0, 1], [1, 2]]),
+                    "u": weight(2), "t": np.array([1, 2, 1])}),
+        _model([
+            Node("DequantizeLinear", ["q", "s", "z"], ["w"], axis=0), Node("Trilu", ["w"], ["v"]),
+            Node("OneHot", ["i", "n", "o"], ["p"], axis=0), Node("Pad", ["p", "b"], ["r"]),
+            Node("CumSum", ["r", "axis"], ["t"]), Node("MatMul", ["v", "t"], ["u"]),
+            Node("Resize", ["x", "", "", "sizes"], ["d"], mode="cubic", antialias=1),
+            Node("AveragePool", ["d"], ["e"], kernel_shape=[2], dilations=[2], pads=[1, 0]),
+            Node("Attention", ["e", "e", "e"], ["f"], q_num_heads=1, kv_num_heads=1),
+            Node("MatMul", ["f", "u"], ["y"]),
+        ], (1, 3, 4), {"q": np.arange(9, dtype=np.uint8).reshape(3, 3), "s": weight(3),
+                       "z": np.array([1, 2, 3], np.uint8), "i": np.array([0, 1]), "n": np.array(2),
+                       "o": weight(2), "b": np.array([0, 0, 1, 0]), "axis": np.array(0),
+                       "sizes": np.array([1, 3, 4])}, opset=23),
     ]  # fmt: skip
 
 
-def _model(nodes, shape, constants, fields=False):
+def _info(name, kind=TensorProto.FLOAT):
+    return helper.make_tensor_value_info(name, kind, None)
+
+
+def _branch(op):
+    return helper.make_graph([Node(op, ["a"], ["r"])], op, [], [_info("r")])
+
+
+def _body():
+    nodes = [Node("Add", ["v", "x"], ["w"]), Node("Identity", ["go"], ["on"]), Node("Neg", ["w"], ["kept"])]
+    inputs = [_info("i", TensorProto.INT64), _info("go", TensorProto.BOOL), _info("v")]
+    return helper.make_graph(
+        nodes, "body", inputs, [_info("on", TensorProto.BOOL), _info("w"), _info("kept")]
+    )
+
+
+def _model(nodes, shape, constants, fields=False, opset=21):
     tensors = [numpy_helper.from_array(x, name) for name, x in constants.items()]
     if fields:  # the entries by themselves rather than as raw bytes
         tensors = [
@@ -67,7 +104,7 @@ def _model(nodes, shape, constants, fields=False):
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)], tensors,
     )  # fmt: skip
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)]).SerializeToString()
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)]).SerializeToString()
 
 
 def read(data):

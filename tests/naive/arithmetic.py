@@ -28,6 +28,12 @@ reciprocal = _each(lambda x: 1 / x)
 abs = _each(lambda x: -x if x < 0 else x)
 erf = _each(math.erf)
 
+power_of = _each(lambda x, base: base**x)
+tan, asin, acos, atan = map(_each, (math.tan, math.asin, math.acos, math.atan))
+sinh, cosh, asinh, acosh, atanh = map(_each, (math.sinh, math.cosh, math.asinh, math.acosh, math.atanh))
+floor, ceil, round = map(_each, (math.floor, math.ceil, round))
+sign = _each(lambda x: (x > 0) - (x < 0))
+
 
 @_each
 def clamp(x, min=None, max=None):

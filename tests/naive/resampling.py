@@ -18,6 +18,22 @@ def cubic(d, a=-0.75):
     return a * (d**3 - 5 * d**2 + 8 * d - 4) if d < 2 else 0.0
 
 
+def smoothed(i, size, out, factor, mode, align):
+    """List what output pixel i of an axis is made of under a kernel as wide as the picture shrinks."""
+    if align:
+        scale = (size - 1) / (out - 1) if out > 1 else 0.0
+    else:
+        scale = size / out if factor is None else 1 / factor
+    centre, wide = (i + 0.5) * scale, max(scale, 1.0)
+    reach = (2 if mode == "bicubic" else 1) * wide
+    found = []
+    for k in range(max(int(centre - reach + 0.5), 0), min(int(centre + reach + 0.5), size)):
+        d = (k + 0.5 - centre) / wide
+        found.append((k, cubic(d, -0.5) if mode == "bicubic" else max(1 - abs(d), 0.0)))
+    total = sum(w for _, w in found)
+    return [(k, w / total) for k, w in found]
+
+
 def pixels(i, size, out, factor, mode, align, real):
     """List what output pixel i of an axis is made of: (input pixel, weight)."""
     if mode.startswith("nearest"):
@@ -41,8 +57,9 @@ def pixels(i, size, out, factor, mode, align, real):
 
 
 def interpolate(
-    x, size=None, scale_factor=None, mode="nearest", align_corners=None, recompute_scale_factor=None
-):
+    x, size=None, scale_factor=None, mode="nearest", align_corners=None, recompute_scale_factor=None,
+    antialias=False,
+):  # fmt: skip
     n, in_size = x.ndim - 2, x.shape[2:]
     if size is not None:
         out_size, factors = pair(size, n), (None,) * n
@@ -59,7 +76,12 @@ def interpolate(
             lengths = zip(in_size, out_size, factors, strict=True)
             factors = [None if o in (i, 2 * i) else f for i, o, f in lengths]
     tables = [
-        [pixels(i, s, o, f, mode, align_corners, real) for i in range(o)]
+        [
+            smoothed(i, s, o, f, mode, align_corners)
+            if antialias
+            else pixels(i, s, o, f, mode, align_corners, real)
+            for i in range(o)
+        ]
         for s, o, f in zip(in_size, out_size, factors, strict=True)
     ]
     y = np.zeros((*x.shape[:2], *out_size), x.dtype)

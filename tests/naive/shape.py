@@ -60,6 +60,12 @@ def channel_dropout(channel_axes):
     return function
 
 
+def stochastic_depth(x, p, mode="row", training=True, key=None):
+    if mode == "row":
+        return channel_dropout(lambda ndim: 1)(x, p, training, key)
+    return channel_dropout(lambda ndim: 1)(x[None], p, training, key)[0]
+
+
 dropout1d = channel_dropout(lambda ndim: ndim - 1)
 dropout2d = channel_dropout(lambda ndim: 2)
 dropout3d = channel_dropout(lambda ndim: ndim - 3)

@@ -35,6 +35,18 @@ def chain(op, count, start, *others, **attributes):
     return [Node(op, [a, *others], [b], **attributes) for a, b in pairwise(names)]
 
 
+def looping(inner):
+    """Make the body of a loop, which does nothing, or turns another loop."""
+    state = helper.make_tensor_value_info("v", TensorProto.FLOAT, None)
+    nodes = [Node("Identity", ["v"], ["w"])] if inner is None else [
+        Node("Loop", ["m", "", "v"], ["w"], body=inner)
+    ]  # fmt: skip
+    turn = helper.make_tensor_value_info("i", TensorProto.INT64, [])
+    go = helper.make_tensor_value_info("go", TensorProto.BOOL, [])
+    after = helper.make_tensor_value_info("w", TensorProto.FLOAT, None)
+    return helper.make_graph(nodes, "body", [turn, go, state], [go, after])
+
+
 ONE, MILLION = np.ones(4, np.float32), 1 << 20
 WIDE = [Node("ConstantOfShape", ["a"], ["c"]), Node("ConstantOfShape", ["b"], ["d"])]
 SIZES = {"a": np.array([MILLION, 1]), "b": np.array([1, MILLION])}
@@ -64,6 +76,30 @@ BOMBS = {
     "a scale for each group": (
         [Node("GroupNormalization", ["x", "c", "c"], ["y"], num_groups=1)], {"c": np.full(1, 2, np.float32)}),
     "layers": (chain("Relu", 30_000, "x"), {}),
+    "Tile": ([Node("Tile", ["c", "s"], ["y"])], {"c": ONE, "s": np.array([1 << 40])}),
+    "Pad": ([Node("Pad", ["c", "s"], ["y"])], {"c": ONE, "s": np.array([0, 1 << 40])}),
+    "OneHot": (
+        [Node("OneHot", ["i", "s", "c"], ["y"])],
+        {"i": np.arange(4), "s": np.array(1 << 40), "c": ONE[:2]}),
+    "MatMul": ([*WIDE, Node("MatMul", ["c", "d"], ["y"])], SIZES),
+    "many products of matrices": (
+        [*WIDE, *(Node("MatMul", ["d", "c"], [f"r{i}"]) for i in range(500)),
+         Node("Sum", [f"r{i}" for i in range(500)], ["y"])], SIZES),
+    "many places": (
+        [*LARGE, *(Node("ArgMax", ["c"], [f"r{i}"]) for i in range(500)),
+         *(Node("Cast", [f"r{i}"], [f"f{i}"], to=1) for i in range(500)),
+         Node("Sum", [f"f{i}" for i in range(500)], ["y"])], {"s": np.array([8 * MILLION])}),
+    "loops in loops": (
+        [Node("Loop", ["m", "", "c"], ["y"], body=looping(looping(None)))],
+        {"m": np.array(4000), "c": ONE}),
+    "Resize": (
+        [Node("Unsqueeze", ["x", "a"], ["p"]),
+         Node("Resize", ["p", "", "", "s"], ["q"], mode="cubic", cubic_coeff_a=-0.5),
+         Node("Squeeze", ["q", "a"], ["y"])],
+        {"a": np.array([0]), "s": np.array([1, 1, 1 << 26])}),
+    "an average over a long axis": (
+        [Node("AveragePool", ["c"], ["y"], kernel_shape=[1 << 20], dilations=[2])],
+        {"c": np.ones((1, 1, 1 << 22), np.float32)}),
 }  # fmt: skip
 
 

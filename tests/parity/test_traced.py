@@ -296,7 +296,7 @@ STRUCTURES = [
     (Arithmetic(), (2, 4, 3, 3), None),
     (Gate(), (2, 4, 5, 5), (1, 4, 5, 5)),
     (Attention(), (3, 5, 8), (1, 5, 8)),
-    (Mutating(), (3, 4), None),
+    (Mutating(), (3, 4), (3, 4)),
 ]
 
 

@@ -29,6 +29,19 @@ POINTWISE: tuple[tuple[str, str, dict[str, tuple[str, float]]], ...] = (
     ("Abs", "abs", {}),
     ("Erf", "erf", {}),
     ("Reciprocal", "reciprocal", {}),
+    ("Acos", "acos", {}),
+    ("Acosh", "acosh", {}),
+    ("Asin", "asin", {}),
+    ("Asinh", "asinh", {}),
+    ("Atan", "atan", {}),
+    ("Atanh", "atanh", {}),
+    ("Ceil", "ceil", {}),
+    ("Cosh", "cosh", {}),
+    ("Floor", "floor", {}),
+    ("Round", "round", {}),
+    ("Sign", "sign", {}),
+    ("Sinh", "sinh", {}),
+    ("Tan", "tan", {}),
 )
 """Operator, layer, and each option of the layer with its attribute and the attribute's default."""
 
@@ -111,12 +124,14 @@ def write_gelu(at: Site) -> str:
     return at.node("Mul", half, at.node("Add", inner, at.constant(1.0)))
 
 
-@reads("Swish", becomes="silu", refused="alpha other than 1")
+@reads("Swish", becomes="silu; for another alpha scale_shift, sigmoid, multiply")
 def swish(node: Node) -> Value:
     """Sigmoid linear unit."""
-    if node.number("alpha", 1.0) != 1:
-        raise UnfitError("alpha other than 1 has no layer")
-    return node.layer(make("silu"), node.value())
+    x, alpha = node.value(), node.number("alpha", 1.0)
+    if alpha == 1:
+        return node.layer(make("silu"), x)
+    gate = node.step(make("sigmoid"), node.step(make("scale_shift", alpha), x))
+    return node.layer(make("multiply"), x, gate)
 
 
 @writes("silu", operators="Sigmoid and Mul")

@@ -64,23 +64,38 @@ def merge(node: Node) -> Value:
     return node.layer(make(MERGES[node.op]), first, others[-1])
 
 
-@reads("Sum", becomes="add")
+@reads("Sum", "Mean", becomes="add; Mean: scale_shift after it")
 def total(node: Node) -> Value:
-    """Sum of tensors."""
+    """Sum or mean of tensors."""
     values = [node.value(i) for i in range(len(node.inputs))]
-    return node.layer(make("add" if len(values) > 1 else "identity"), *values)
+    layer = make("add" if len(values) > 1 else "identity")
+    if node.op == "Sum":
+        return node.layer(layer, *values)
+    return node.layer(make("scale_shift", 1 / len(values)), node.step(layer, *values))
 
 
-@reads("Pow", becomes="power", refused="an exponent that is no single number")
+@reads("Pow", becomes="power with one number for the exponent, power_of for the base; otherwise pow")
 def power(node: Node) -> Value:
-    """Power with a fixed exponent."""
-    return node.layer(make("power", node.scalar(1)), node.value())
+    """Power of a number, with one, or of two tensors."""
+    base, exponent = node.value(0), node.value(1)
+    lone, raised = _number(node, 1, base), _number(node, 0, exponent)
+    if lone is not None:
+        return node.layer(make("power", lone), base)
+    if raised is not None:
+        return node.layer(make("power_of", raised), exponent)
+    return node.layer(make("pow"), base, exponent)
 
 
 @writes("power", operators="Pow")
 def write_power(at: Site) -> str:
     """Write a power."""
     return at.node("Pow", at.x, at.constant(at.options["exponent"]))
+
+
+@writes("power_of", operators="Pow")
+def write_power_of(at: Site) -> str:
+    """Write the powers of a number."""
+    return at.node("Pow", at.constant(at.options["base"]), at.x)
 
 
 @writes("scale_shift", operators="Mul, Add")

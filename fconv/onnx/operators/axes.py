@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from fconv.onnx.nodes import Node, make
@@ -118,20 +116,39 @@ def split(node: Node) -> tuple[Value | None, ...]:
     )
 
 
-@reads("Slice", becomes="slice_along for each axis", refused="bounds that are computed; negative steps")
+@reads(
+    "Slice", becomes="slice_along for each axis, flip for negative steps", refused="bounds that are computed"
+)
 def slice_(node: Node) -> Value:
     """Take a range along some axes."""
     y = node.value()
     starts, ends = (node.listed(what, i, 10) or () for i, what in ((1, "starts"), (2, "ends")))
     axes = node.listed("axes", 3, 10) or tuple(range(len(starts)))
     steps = node.whole(4) if node.opset >= 10 and node.has(4) else (1,) * len(starts)
-    if not len(starts) == len(ends) == len(axes) == len(steps) or min(steps, default=1) < 1:
+    if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
         raise UnfitError(f"starts {starts}, ends {ends}, axes {axes} and steps {steps} have no layer")
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        axis = y.axis(axis)
+        if step < 0:
+            y = node.layer(make("slice_along", axis, *_turned(y, axis, start, end), -step),
+                           node.step(make("flip", axis), y))  # fmt: skip
+            continue
         # What lies beyond any axis means its end; layers say None for it.
         stop = None if end >= 2**31 - 1 else end
-        y = node.layer(make("slice_along", y.axis(axis), max(start, -(2**31)), stop, step), y)
+        y = node.layer(make("slice_along", axis, max(start, -(2**31)), stop, step), y)
     return y if starts else node.same(y)
+
+
+def _turned(x: Value, axis: int, start: int, end: int) -> tuple[int, int | None]:
+    """Return where a part that is read backwards starts and ends in the reversed axis."""
+
+    def counted(place: int) -> int:
+        # From the end of the axis; a place beyond an end stays beyond it.
+        return -1 - place if place < 0 else x.size(axis) - 1 - place
+
+    far = 2**31 - 1
+    start = 0 if start >= far else max(counted(start), 0)
+    return start, None if end <= -far else max(counted(end), 0)
 
 
 def _sliced(at: Site, dim: int, start: int, end: int, step: int = 1) -> str:
@@ -158,56 +175,3 @@ def write_slice(at: Site) -> str:
     if dim == 0 and name == "slice_along" and options["end"] is None:
         return _sliced(at, dim, options["start"] or 0, 2**63 - 1, step)
     return _sliced(at, dim, start, start + (wanted - 1) * step + 1 if wanted else start, step)
-
-
-@reads(
-    "Gather",
-    becomes="embedding where the table is constant; slice_along and squeeze for one constant index",
-    refused="other indices",
-)
-def gather(node: Node) -> Value:
-    """Rows of a table, or one entry along an axis."""
-    data, indices = node.value(0), node.value(1)
-    axis = data.axis(node.integer("axis", 0))
-    if data.data is not None and indices.data is None:
-        table = node.constant(0)
-        if axis or table.ndim != 2:
-            raise UnfitError("only the rows of a matrix are looked up by a layer")
-        return node.layer(make("embedding", *table.shape), indices, params={"weight": (0, table)})
-    held = node.constant(1)
-    if held.size != 1 or held.ndim > 1:
-        raise UnfitError("indices that are not one number have no layer")
-    index = int(held.reshape(-1)[0])
-    part = node.step(make("slice_along", axis, index, index + 1 if index != -1 else None, 1), data)
-    return part if held.ndim else node.layer(make("squeeze", axis), part)
-
-
-@writes("embedding", operators="Gather")
-def write_embedding(at: Site) -> str:
-    """Write rows of a table."""
-    return at.node("Gather", at.parameter("weight"), at.x, axis=0)
-
-
-REDUCTIONS = {"ReduceMean": ("mean", 18), "ReduceSum": ("sum", 13), "ReduceMax": ("amax", 18)}
-"""Layer, and the opset from which the axes are an input."""
-
-
-@reads("ReduceMean", "ReduceSum", "ReduceMax", becomes="mean, sum, amax")
-def reduction(node: Node) -> Value:
-    """Reduce axes by sums, means and maxima."""
-    x = node.value()
-    name, since = REDUCTIONS[node.op]
-    axes: Any = node.listed("axes", 1, since)
-    if not axes and node.flag("noop_with_empty_axes"):
-        return node.same(x)
-    axes = tuple(sorted(x.axis(a) for a in axes)) if axes else tuple(range(x.rank))
-    return node.layer(make(name, axes, keepdim=node.flag("keepdims", True)), x)
-
-
-@writes("mean", "sum", "amax", operators="ReduceMean, ReduceSum, ReduceMax")
-def write_reduction(at: Site) -> str:
-    """Write sums, means and maxima."""
-    op = next(op for op, (name, _) in REDUCTIONS.items() if name == at.layer.name)
-    dim, keep = at.options["dim"], int(at.options["keepdim"])
-    dims = tuple(range(len(at.shape))) if dim is None else dim if isinstance(dim, tuple) else (dim,)
-    return at.node(op, at.x, at.integers(*dims), keepdims=keep)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,21 +23,30 @@ def _weighted(node: Node, name: str, x: Value) -> tuple[Any, dict[str, Any]]:
     return weight, {"weight": (1, weight)}
 
 
-@reads(
-    "Conv", becomes="conv1d, conv2d, conv3d; uneven pads: pad before it", refused="a weight that is computed"
-)
+@reads("Conv", becomes="conv1d, conv2d, conv3d; with a computed weight call; uneven pads: pad before it")
 def conv(node: Node) -> Value:
     """Convolution: ONNX has PyTorch's definition and layout of the weight."""
-    x = node.value()
-    weight, params = _weighted(node, "conv", x)
-    at, groups = window(node, x, weight.shape[2:]), node.integer("group", 1)
-    if x.size(1) != weight.shape[1] * groups:
-        raise UnfitError(f"expected {weight.shape[1] * groups} channels for its weight, got {x.size(1)}")
-    if node.has(2):
-        params["bias"] = (2, node.channelled(2, weight.shape[0]))
+    x, held = node.value(), node.value(1)
+    own = (
+        held.data is not None and not node.is_literal(1) and not (node.has(2) and node.value(2).data is None)
+    )
+    sizes = (0, *(held.size(axis) for axis in range(1, held.rank)))
+    if held.rank != x.rank:
+        raise UnfitError(f"expected a weight of {x.rank} axes, got shape {sizes}")
+    at, groups = window(node, x, sizes[2:]), node.integer("group", 1)
+    if x.size(1) != sizes[1] * groups:
+        raise UnfitError(f"expected {sizes[1] * groups} channels for its weight, got {x.size(1)}")
     if not at.symmetric:
         x = widened(node, x, at.pairs)
     padding = at.padding if at.symmetric else (0,) * at.ndim
+    if not own:
+        names = ("x", "weight", "bias")[: 3 if node.has(2) else 2]
+        how = {"stride": at.stride, "padding": padding, "dilation": at.dilation, "groups": groups}
+        others = [node.value(i) for i in range(1, len(names))]
+        return node.layer(make("call", f"conv{at.ndim}d", names, **how), x, *others)
+    weight, params = _weighted(node, "conv", x)
+    if node.has(2):
+        params["bias"] = (2, node.channelled(2, weight.shape[0]))
     layer = make(
         f"conv{at.ndim}d",
         weight.shape[0],
@@ -53,8 +63,21 @@ def conv(node: Node) -> Value:
 @writes("conv1d", "conv2d", "conv3d", operators="Conv; other padding_mode than zeros: Pad before it")
 def write_conv(at: Site) -> str:
     """Write a convolution."""
-    options = at.options
-    kernel, n = options["kernel_size"], len(options["kernel_size"])
+    return _convolution(at, at.options, at.options["kernel_size"], at.parameters("weight", "bias"))
+
+
+@writes("call", operators="Conv, of a convolution", refused="other functions")
+def write_call(at: Site) -> str:
+    """Write a convolution with filters that are computed."""
+    name, arrays = at.options["function"], at.options["arrays"]
+    if name not in ("conv1d", "conv2d", "conv3d") or arrays != ("x", "weight", "bias")[: len(arrays)]:
+        raise UnfitError(f"a call of {name} has no operator")
+    defaults = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+    return _convolution(at, {**defaults, **at.options}, at.shapes[1][2:], at.sources[1:])
+
+
+def _convolution(at: Site, options: Mapping[str, Any], kernel: Sequence[int], held: Sequence[str]) -> str:
+    n = len(kernel)
     at.batched(n)
     stride, dilation = (whole_tuple("conv", what, options[what], n, 1) for what in ("stride", "dilation"))
     pairs = window_geometry("conv", AMPLE[:n], kernel, stride, options["padding"], dilation).padding
@@ -62,7 +85,7 @@ def write_conv(at: Site) -> str:
     if mode != "zeros":
         x, pairs = write_pad(at, x, pairs, mode), ((0, 0),) * n
     return at.node(
-        "Conv", x, *at.parameters("weight", "bias"), kernel_shape=kernel, strides=stride, dilations=dilation,
+        "Conv", x, *held, kernel_shape=kernel, strides=stride, dilations=dilation,
         group=options["groups"], pads=[low for low, _ in pairs] + [high for _, high in pairs],
     )  # fmt: skip
 
@@ -160,12 +183,17 @@ def _linear(node: Node, x: Value, weight: Any, bias: Any, bias_index: int = 2) -
     return node.layer(make("linear", weight.shape[0], bias=bias is not None), x, params=params)
 
 
-@reads("Gemm", becomes="linear", refused="transA; a weight or bias that is computed, or a bias for each row")
+@reads(
+    "Gemm", becomes="linear where weight and bias are its own; otherwise transpose, matmul, scale_shift, add"
+)
 def gemm(node: Node) -> Value:
     """General matrix product, of which the affine map of rows has a layer."""
     x = node.value()
-    if node.flag("transA") or x.rank != 2:
-        raise UnfitError("transA, or an input that is no matrix, has no layer")
+    own = node.value(1).data is not None and x.data is None and not node.flag("transA") and x.rank == 2
+    added = node.value(2) if own and node.has(2) else None
+    row = added is None or (added.data is not None and added.shapes[0][:-1] in ((), (1,)))
+    if not own or not row:
+        return _product(node)
     weight = node.constant(1)
     weight = weight if node.flag("transB") else weight.T
     alpha, beta = node.number("alpha", 1.0), node.number("beta", 1.0)
@@ -181,11 +209,27 @@ def gemm(node: Node) -> Value:
     return _linear(node, x, weight, bias)
 
 
+def _product(node: Node) -> Value:
+    """Append a matrix product of tensors that may all be computed."""
+    a, b = (
+        node.step(make("transpose", 0, 1), node.value(i)) if node.flag(turned) else node.value(i)
+        for i, turned in ((0, "transA"), (1, "transB"))
+    )
+    alpha, beta = node.number("alpha", 1.0), node.number("beta", 1.0)
+    product, scale = make("matmul"), make("scale_shift", alpha)
+    if not node.has(2):
+        return node.layer(product, a, b) if alpha == 1 else node.layer(scale, node.step(product, a, b))
+    y, bias = node.step(product, a, b), node.value(2)
+    y = y if alpha == 1 else node.step(scale, y)
+    bias = bias if beta == 1 else node.step(make("scale_shift", beta), bias)
+    return node.layer(make("add"), y, bias)
+
+
 @reads("MatMul", becomes="linear with a constant matrix, together with an Add of its bias; matmul otherwise")
 def matmul(node: Node) -> Value:
     """Matrix product; with a matrix that is known it is an affine map."""
     x, other = node.value(0), node.value(1)
-    if x.data is None and other.data is not None and other.rank == 2:
+    if x.data is None and other.data is not None and other.rank == 2 and not node.is_literal(1):
         weight = node.constant(1).T
         bias, target = _bias_after(node, weight.shape[0])
         found = _linear(node, x, weight, None if bias is None else bias.data[0], len(node.inputs) - 1)
@@ -216,6 +260,7 @@ def write_linear(at: Site) -> str:
     """Write an affine map."""
     if len(at.shape) == 2:
         return at.node("Gemm", at.x, *at.parameters("weight", "bias"), transB=1)
+    at.any_batch = len(at.shape) > 1
     turned = at.node("Transpose", at.parameter("weight"), perm=[1, 0])
     product = at.node("MatMul", at.x, turned)
     return at.node("Add", product, at.parameter("bias")) if at.has("bias") else product

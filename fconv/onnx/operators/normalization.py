@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
+from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
 
+from fconv.arrays import Array
 from fconv.onnx.nodes import Node, make
 from fconv.onnx.operators.table import reads, writes
 from fconv.onnx.sites import Site
@@ -25,22 +27,33 @@ def batch_norm(node: Node) -> Value:
     params: dict[str, tuple[int, Any]] = {
         leaf: (i, node.channelled(i, channels)) for i, leaf in enumerate(held, start=1)
     }
+    plain = _plain(node, {leaf: params[leaf] for leaf in held[:2]})
+    params = {leaf: entry for leaf, entry in params.items() if not plain or leaf not in held[:2]}
     params["num_batches_tracked"] = (-1, np.zeros((), np.int64))
     # ONNX's momentum is the share of the old statistics.
     momentum = round(1 - node.number("momentum", 0.9), 7)
     return node.layer(
-        make("batch_norm", eps=node.number("epsilon", 1e-5), momentum=momentum), x, params=params
+        make("batch_norm", eps=node.number("epsilon", 1e-5), momentum=momentum, affine=not plain),
+        x,
+        params=params,
     )
 
 
-@writes("batch_norm", operators="BatchNormalization", refused="track_running_stats=False")
+@writes(
+    "batch_norm",
+    operators="BatchNormalization; without running statistics InstanceNormalization of all samples as one",
+)
 def write_batch_norm(at: Site) -> str:
     """Write batch norm."""
-    if not at.options["track_running_stats"]:
-        raise UnfitError(
-            "without running statistics it normalises by those of the batch, and has no operator"
-        )
-    return _by_statistics(at)
+    if at.options["track_running_stats"]:
+        return _by_statistics(at)
+    channels, rest = at.shape[1], at.shape[2:]
+    if 0 in rest:
+        raise UnfitError("a shape with an axis of no entries has no operator")
+    order = [1, 0, *range(2, len(at.shape))]
+    one = at.node("Reshape", at.node("Transpose", at.x, perm=order), at.integers(1, channels, -1))
+    y = at.node("InstanceNormalization", one, *_affine(at, channels), epsilon=at.options["eps"])
+    return at.node("Transpose", at.node("Reshape", y, at.integers(channels, -1, *rest)), perm=order)
 
 
 def _by_statistics(at: Site) -> str:
@@ -91,6 +104,17 @@ def write_instance_norm(at: Site) -> str:
     return at.node("InstanceNormalization", at.x, *_affine(at, at.shape[1]), epsilon=at.options["eps"])
 
 
+@reads("LpNormalization", becomes="vector_norm, clamp and divide")
+def lp_norm(node: Node) -> Value:
+    """Divide by a norm along an axis; what is 0 throughout stays so."""
+    x = node.value()
+    size = node.step(
+        make("vector_norm", node.integer("p", 2), x.axis(node.integer("axis", -1)), keepdim=True), x
+    )
+    least = float(np.finfo(x.dtype).tiny)
+    return node.layer(make("divide"), x, node.step(make("clamp", least), size))
+
+
 def _over_last(node: Node, name: str) -> Value:
     x = node.value()
     axis = x.axis(node.integer("axis", -1))
@@ -126,6 +150,7 @@ def rms_norm(node: Node) -> Value:
 def _last_axes(at: Site) -> tuple[int, ...]:
     sizes = at.options.get("normalized_shape")
     count = len(sizes) if sizes is not None else at.options["last_axes"]
+    at.any_batch = count < len(at.shape) or not at.has("weight")
     return at.shape[len(at.shape) - count :]
 
 
@@ -182,34 +207,45 @@ def write_group_norm(at: Site) -> str:
     )  # fmt: skip
 
 
-EVEN = "an even size, whose window PyTorch and ONNX put one channel apart"
-
-
-@reads("LRN", becomes="local_response_norm", refused="an even size")
+@reads("LRN", becomes="local_response_norm; an even size: its definition, with einsum over the channels")
 def lrn(node: Node) -> Value:
-    """Local response norm."""
-    size = node.integer("size", 0)
-    if size % 2 == 0:
-        raise UnfitError(EVEN)
-    numbers = {
-        "alpha": node.number("alpha", 1e-4), "beta": node.number("beta", 0.75), "k": node.number("bias", 1.0)
-    }  # fmt: skip
-    return node.layer(make("local_response_norm", size, **numbers), node.value())
+    """Local response norm; of an even size ONNX and PyTorch put the window one channel apart."""
+    x, size = node.value(), node.integer("size", 0)
+    alpha, beta = node.number("alpha", 1e-4), node.number("beta", 0.75)
+    k = node.number("bias", 1.0)
+    if size % 2:
+        return node.layer(make("local_response_norm", size, alpha=alpha, beta=beta, k=k), x)
+    if size < 1:
+        raise UnfitError(f"expected a size of 1 or more, got {size}")
+    held = ascii_lowercase[: x.rank]
+    matrix = node.literal(neighbours(x.size(1), (size - 1) // 2, size // 2).astype(x.dtype))
+    squares = node.step(make("power", 2.0), x)
+    total = node.step(make("einsum", f"{held},zb->{held.replace('b', 'z')}"), squares, matrix)
+    base = node.step(make("scale_shift", alpha / size, k), total)
+    return node.layer(make("multiply"), x, node.step(make("power", -beta), base))
+
+
+def neighbours(channels: int, before: int, after: int) -> Array:
+    """Return the matrix that sums over the channels about each one."""
+    apart = np.arange(channels) - np.arange(channels)[:, None]
+    return ((apart >= -before) & (apart <= after)).astype(np.float64)
 
 
 @writes(
-    "local_response_norm", operators="LRN; for other than pictures, Reshape around it", refused="an even size"
+    "local_response_norm",
+    operators="LRN; for other than pictures, Reshape around it; an even size: Einsum, Mul, Add, Pow",
 )
 def write_lrn(at: Site) -> str:
     """Write local response norm."""
-    options = at.options
-    if options["size"] % 2 == 0:
-        raise UnfitError(EVEN)
+    options, size = at.options, at.options["size"]
+    alpha, beta, k = (float(options[name]) for name in ("alpha", "beta", "k"))
+    if size % 2 == 0:
+        matrix = neighbours(at.shape[1], size // 2, (size - 1) // 2)
+        total = at.along(at.node("Mul", at.x, at.x), 1, matrix)
+        base = at.node("Add", at.node("Mul", total, at.constant(alpha / size)), at.constant(k))
+        return at.node("Mul", at.x, at.node("Pow", base, at.constant(-beta)))
     # Programs that run ONNX know it for pictures; the positions lie in any shape.
     picture = len(at.shape) == 4
     x = at.x if picture else at.reshaped(at.x, at.shape[1], prod(at.shape[2:]), 1)
-    y = at.node(
-        "LRN", x, size=options["size"], alpha=float(options["alpha"]), beta=float(options["beta"]),
-        bias=float(options["k"]),
-    )  # fmt: skip
+    y = at.node("LRN", x, size=size, alpha=alpha, beta=beta, bias=k)
     return y if picture else at.reshaped(y, *at.shape[1:])

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fconv.formats.claims import array_bytes
 from fconv.geometry import whole_tuple
 from fconv.onnx.nodes import Node, make
 from fconv.onnx.operators.table import reads, writes
@@ -53,17 +54,16 @@ def max_pool(node: Node) -> Value:
 
 @reads(
     "AveragePool",
-    becomes="avg_pool1d, avg_pool2d, avg_pool3d; uneven pads that count: pad before it",
-    refused="dilations; uneven pads that do not count, or with ceil_mode",
+    becomes="avg_pool1d, avg_pool2d, avg_pool3d; uneven pads that count: pad before it; dilations, or uneven "
+    "pads that do not: a convolution by ones over the count",
+    refused="dilations or uneven pads with ceil_mode, or where the file leaves the size open",
 )
 def avg_pool(node: Node) -> Value:
     """Mean over windows."""
     x, ceil, counted = node.value(), node.flag("ceil_mode"), node.flag("count_include_pad")
     at = window(node, x, None)
-    if any(d != 1 for d in at.dilation):
-        raise UnfitError("dilated average pooling has no layer")
-    if not _slight(at) and not counted:
-        raise UnfitError(f"pads {at.pairs} that do not count in the mean have no layer")
+    if any(d != 1 for d in at.dilation) or not (_slight(at) or counted):
+        return _counted_mean(node, x, at, ceil, counted)
     x, padding = _padded(node, x, at, ceil, 0.0)
     return node.layer(
         make(
@@ -76,6 +76,29 @@ def avg_pool(node: Node) -> Value:
         ),
         x,
     )
+
+
+def _counted_mean(node: Node, x: Value, at: Window, ceil: bool, counted: bool) -> Value:
+    """Append a mean over windows as their sum, by a convolution with ones, over the count of each."""
+    if ceil:
+        raise UnfitError("ceil_mode with dilations, or with uneven pads that do not count, has no layer")
+    channels, count, spend = x.size(1), np.ones((1, 1), x.dtype), node.graph.budget.spend
+    for i, (k, s, d, (low, high)) in enumerate(zip(at.kernel, at.stride, at.dilation, at.pairs, strict=True)):
+        size = x.size(2 + i)
+        if min(low, high) < 0:
+            raise UnfitError(f"pads {at.pairs} below 0 have no layer")
+        out = max((size + low + high - d * (k - 1) - 1) // s + 1, 0)
+        spend(array_bytes((out, k), 32))
+        places = np.arange(out)[:, None] * s + np.arange(k) * d - low
+        inside = np.full(places.shape, True) if counted else (places >= 0) & (places < size)
+        spend(array_bytes((count.size, out), 8))
+        count = count[..., None] * inside.sum(1).astype(x.dtype)
+    spend(array_bytes((channels, *at.kernel), 8))
+    weight = node.literal(np.ones((channels, 1, *at.kernel), x.dtype))
+    how = {"stride": at.stride, "dilation": at.dilation, "groups": channels}
+    total = node.step(make("call", f"conv{at.ndim}d", **how), widened(node, x, at.pairs), weight)
+    with np.errstate(divide="ignore"):
+        return node.layer(make("multiply"), total, node.literal(1 / count))
 
 
 @reads(
@@ -110,8 +133,8 @@ def global_max_pool(node: Node) -> Value:
     return node.layer(make("global_max_pool"), node.value())
 
 
-def _window(at: Site) -> dict[str, Any]:
-    """Give the attributes of a pool's window."""
+def window_attributes(at: Site) -> dict[str, Any]:
+    """Return the attributes of a pool's window."""
     n = len(at.shape) - 2
     at.batched(int(at.layer.name[-2]))
     options = at.options
@@ -128,49 +151,10 @@ def _window(at: Site) -> dict[str, Any]:
 def write_max_pool(at: Site) -> str:
     """Write the maximum over windows."""
     dilation = whole_tuple("pool", "dilation", at.options["dilation"], len(at.shape) - 2, 1)
-    return at.node("MaxPool", at.x, **_window(at), dilations=dilation)
-
-
-@writes("avg_pool1d", "avg_pool2d", "avg_pool3d", operators="AveragePool", refused="divisor_override")
-def write_avg_pool(at: Site) -> str:
-    """Write the mean over windows."""
-    if at.options.get("divisor_override") is not None:
-        raise UnfitError("divisor_override has no operator")
-    return at.node("AveragePool", at.x, **_window(at), count_include_pad=int(at.options["count_include_pad"]))
-
-
-@writes(
-    "lp_pool1d", "lp_pool2d", "lp_pool3d",
-    operators="LpPool", refused="a norm_type that is no even number; ceil_mode",
-)  # fmt: skip
-def write_lp_pool(at: Site) -> str:
-    """Write the power sum over windows."""
-    p = at.options["norm_type"]
-    if p % 2 != 0 or at.options["ceil_mode"]:
-        raise UnfitError(f"norm_type {p}, which is no even number, or ceil_mode: ONNX's LpPool differs there")
-    return at.node("LpPool", at.x, **_window(at), p=int(p))
+    return at.node("MaxPool", at.x, **window_attributes(at), dilations=dilation)
 
 
 @writes("global_avg_pool", "global_max_pool", operators="GlobalAveragePool, GlobalMaxPool")
 def write_global_pool(at: Site) -> str:
     """Write a pool over all spatial axes."""
     return at.node("GlobalAveragePool" if "avg" in at.layer.name else "GlobalMaxPool", at.x)
-
-
-@writes(
-    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
-    "adaptive_max_pool2d", "adaptive_max_pool3d",
-    operators="GlobalAveragePool, GlobalMaxPool for one entry; AveragePool, MaxPool for bins of one size",
-    refused="bins of several sizes",
-)  # fmt: skip
-def write_adaptive_pool(at: Site) -> str:
-    """Write a pool over bins."""
-    at.batched(int(at.layer.name[-2]))
-    average = "avg" in at.layer.name
-    sizes, wanted = at.shape[2:], at.out_shape[2:]
-    if all(out == 1 for out in wanted):
-        return at.node("GlobalAveragePool" if average else "GlobalMaxPool", at.x)
-    if any(size % out for size, out in zip(sizes, wanted, strict=True)):
-        raise UnfitError(f"bins of several sizes, {sizes} into {wanted}, have no operator")
-    kernel = [size // out for size, out in zip(sizes, wanted, strict=True)]
-    return at.node("AveragePool" if average else "MaxPool", at.x, kernel_shape=kernel, strides=kernel)

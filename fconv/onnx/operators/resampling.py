@@ -5,7 +5,11 @@ from __future__ import annotations
 from math import floor
 from typing import Any
 
+import numpy as np
+
+from fconv import functional
 from fconv.onnx.nodes import Node, make, plain
+from fconv.onnx.operators.sampling import by_matrices, wanted
 from fconv.onnx.operators.table import reads, writes
 from fconv.onnx.operators.windows import spatial
 from fconv.onnx.sites import Site
@@ -35,11 +39,19 @@ def _mode(node: Node, mode: str, rule: str, ndim: int, whole: bool, lone: bool) 
             if rounding == "round_prefer_floor" and whole:
                 return {"mode": "nearest"}  # no pixel falls between two
         raise UnfitError(f"mode nearest with coordinates by {rule} and {rounding} has no layer")
-    name = SMOOTH.get((mode, ndim))
+    name, outside = SMOOTH.get((mode, ndim)), node.flag("exclude_outside")
     if name is None:
         raise UnfitError(f"mode {mode!r} over {ndim} spatial axes has no layer")
-    if mode == "cubic" and node.number("cubic_coeff_a", -0.75) != -0.75:
-        raise UnfitError("another cubic_coeff_a than -0.75 has no layer")
+    smooth = node.flag("antialias")
+    a = -0.5 if smooth else -0.75
+    if mode == "cubic" and (node.number("cubic_coeff_a", -0.75) != a):
+        raise UnfitError(f"cubic with another cubic_coeff_a than {a} has no layer")
+    if smooth:
+        if rule != "half_pixel" or ndim != 2 or not outside:
+            raise UnfitError(
+                f"antialias by {rule} over {ndim} axes, exclude_outside={int(outside)}, has no layer"
+            )
+        return {"mode": name, "antialias": True}
     if rule == "align_corners":
         return {"mode": name, "align_corners": True}
     if rule == "half_pixel" or (rule == "pytorch_half_pixel" and not lone):
@@ -98,46 +110,57 @@ def _spatial_part(
 
 
 @reads(
-    "Resize",
-    becomes="upsample: nearest (asymmetric, floor), nearest-exact (half_pixel, round_prefer_ceil), linear, "
-    "bilinear, trilinear, bicubic (half_pixel, align_corners)",
-    refused="other coordinates and roundings; antialias; exclude_outside; a crop; an aspect policy",
-)
+    "Resize", "Upsample",
+    becomes="upsample where a mode of ours is meant: nearest (asymmetric, floor), nearest-exact (half_pixel, "
+    "round_prefer_ceil), linear, bilinear, trilinear, bicubic (half_pixel, align_corners); otherwise einsum "
+    "with a matrix for each axis",
+    refused="other modes than ours of axes whose size the file leaves open",
+)  # fmt: skip
 def resize(node: Node) -> Value:
-    """Resampling, where coordinates and rounding are those of a mode of ours."""
+    """Resample by scales or to sizes; before opset 11 with asymmetric coordinates."""
     x = node.value()
-    if node.opset < 11:
-        return _upsample(node)
-    if node.flag("antialias") or node.flag("exclude_outside"):
-        raise UnfitError("antialias or exclude_outside has no layer")
+    axes = tuple(x.axis(a) for a in node.integers("axes", tuple(range(x.rank))) or ())
+    old, scales, wants = node.opset < 11, None, None
+    held = node.attributes.get("scales")
+    if held is not None and node.op == "Upsample":
+        scales = tuple(plain(s) for s in held.floats)
+    elif old or (node.has(2) and node.value(2).shapes[0] != (0,)):
+        scales = tuple(plain(s) for s in node.constant(1 if old else 2).reshape(-1))
+    else:
+        wants = node.value(3)
+        if wants.data is None:
+            raise UnfitError("its sizes are computed from more than the input's shape")
+    rule = "asymmetric" if old else node.text("coordinate_transformation_mode", "half_pixel")
+    try:
+        return _by_layer(node, axes, scales, wants, rule)
+    except UnfitError as error:
+        reason = error
+    given = scales if wants is None else node.whole(3)
+    try:
+        moved, sizes = wanted(node, given, wants is not None, axes)
+        return by_matrices(node, rule, axes, moved, sizes)
+    except UnfitError as error:
+        raise UnfitError(f"{reason}; {error}") from error
+
+
+def _by_layer(
+    node: Node, axes: tuple[int, ...], scales: tuple[float, ...] | None, wants: Value | None, rule: str
+) -> Value:
+    """Append the layer of a mode that is one of ours."""
+    x = node.value()
+    if node.flag("exclude_outside") and not node.flag("antialias"):
+        raise UnfitError("exclude_outside has no layer")
     if node.text("keep_aspect_ratio_policy", "stretch") != "stretch":
         raise UnfitError("an aspect policy has no layer")
-    axes = tuple(x.axis(a) for a in node.integers("axes", tuple(range(x.rank))) or ())
-    rule = node.text("coordinate_transformation_mode", "half_pixel")
-    if node.has(2) and node.value(2).shapes[0] != (0,):
-        scales = tuple(plain(s) for s in node.constant(2).reshape(-1))
+    if scales is not None:
         return _resized(node, _spatial_part(node, "scales", scales, axes, (1.0,) * x.rank), None, rule)
-    wanted = node.value(3)
-    if wanted.data is None:
-        raise UnfitError("its sizes are computed from more than the input's shape")
+    assert wants is not None
+    assert wants.data is not None
     sizes = tuple(
         _spatial_part(node, "sizes", tuple(data.reshape(-1).tolist()), axes, shape)
-        for data, shape in zip(wanted.data, x.shapes, strict=True)
+        for data, shape in zip(wants.data, x.shapes, strict=True)
     )
     return _resized(node, None, sizes, rule)
-
-
-@reads(
-    "Upsample", becomes="upsample with mode nearest", refused="mode linear, whose coordinates are asymmetric"
-)
-def _upsample(node: Node) -> Value:
-    """Resampling before opset 11: asymmetric coordinates."""
-    x = node.value()
-    held = node.attributes.get("scales")
-    given = node.constant(1).reshape(-1) if held is None else held.floats
-    scales = tuple(plain(s) for s in given)
-    axes = tuple(range(x.rank))
-    return _resized(node, _spatial_part(node, "scales", scales, axes, (1.0,) * x.rank), None, "asymmetric")
 
 
 RULES = {
@@ -152,7 +175,9 @@ RULES = {
 
 
 @writes(
-    "upsample", operators="Resize; mode area: AveragePool", refused="mode area with bins of several sizes"
+    "upsample",
+    operators="Resize; mode area: AveragePool, or Einsum for bins of several sizes; antialias with "
+    "align_corners: Einsum",
 )
 def write_upsample(at: Site) -> str:
     """Write resampling."""
@@ -160,13 +185,17 @@ def write_upsample(at: Site) -> str:
     mode, align = options["mode"], bool(options["align_corners"])
     if mode == "area":
         if any(size % out for size, out in zip(sizes, wanted, strict=True)):
-            raise UnfitError(f"mode area with bins of several sizes, {sizes} into {wanted}, has no operator")
+            return _by_einsum(at)
         kernel = [size // out for size, out in zip(sizes, wanted, strict=True)]
         return at.node("AveragePool", at.x, kernel_shape=kernel, strides=kernel)
-    given = RULES.get(mode) or {
+    given: dict[str, Any] = RULES.get(mode) or {
         "mode": "cubic" if mode == "bicubic" else "linear",
         "coordinate_transformation_mode": "align_corners" if align else "half_pixel",
     }
+    if options["antialias"]:
+        if align:
+            return _by_einsum(at)
+        given |= {"antialias": 1, "exclude_outside": 1, "cubic_coeff_a": -0.5}
     factor = options["scale_factor"]
     by_size = factor is None or options["recompute_scale_factor"] or align
     if by_size:
@@ -174,6 +203,25 @@ def write_upsample(at: Site) -> str:
         return at.node("Resize", at.x, "", "", at.integers(*wanted), axes=axes, **given)
     factors = factor if isinstance(factor, tuple) else (factor,) * len(sizes)
     return at.node("Resize", at.x, "", at.constant((1.0, 1.0, *factors), "float32"), **given)
+
+
+def _by_einsum(at: Site) -> str:
+    """Write a resampling by the matrix of each axis, which is the resampling of the unit vectors."""
+    y, sizes, wanted = at.x, at.shape[2:], at.out_shape[2:]
+    options = {**at.options, "scale_factor": None, "recompute_scale_factor": None}
+    factor = at.options["scale_factor"]
+    factors = factor if isinstance(factor, tuple) else (factor,) * len(sizes)
+    for i, (size, out) in enumerate(zip(sizes, wanted, strict=True)):
+        units = np.eye(size).reshape(size, 1, *(size if j == i else 1 for j in range(len(sizes))))
+        if factor is None or at.options["recompute_scale_factor"]:
+            how: dict[str, Any] = {"size": tuple(out if j == i else 1 for j in range(len(sizes)))}
+        else:
+            how = {
+                "size": None,
+                "scale_factor": tuple(factors[j] if j == i else 1.0 for j in range(len(sizes))),
+            }
+        y = at.along(y, 2 + i, functional.interpolate(units, **{**options, **how}).reshape(size, out).T)
+    return y
 
 
 @reads("DepthToSpace", becomes="pixel_shuffle for mode CRD; mode DCR: reshape, permute, reshape")
@@ -206,20 +254,31 @@ def space_to_depth(node: Node) -> Value:
     return y if node.text("mode", "DCR") == "CRD" else _swapped(node, y, x.size(1), r * r)
 
 
-@writes("pixel_shuffle", operators="DepthToSpace with mode CRD", refused="other inputs than (N, C, H, W)")
+def _as_pictures(at: Site) -> str:
+    """Write the axes before (C, H, W) as one."""
+    return at.x if len(at.shape) == 4 else at.node("Reshape", at.x, at.integers(-1, *at.shape[-3:]))
+
+
+def _from_pictures(at: Site, y: str) -> str:
+    return y if len(at.shape) == 4 else at.node("Reshape", y, at.integers(-1, *at.out_shape[1:]))
+
+
+@writes(
+    "pixel_shuffle", operators="DepthToSpace with mode CRD; for other than (N, C, H, W) Reshape around it"
+)
 def write_pixel_shuffle(at: Site) -> str:
     """Write channels moved into space."""
-    at.batched(2)
-    return at.node("DepthToSpace", at.x, blocksize=at.options["upscale_factor"], mode="CRD")
+    x = _as_pictures(at)
+    return _from_pictures(at, at.node("DepthToSpace", x, blocksize=at.options["upscale_factor"], mode="CRD"))
 
 
-@writes("pixel_unshuffle", operators="Reshape, Transpose, Reshape", refused="other inputs than (N, C, H, W)")
+@writes("pixel_unshuffle", operators="Reshape, Transpose, Reshape")
 def write_pixel_unshuffle(at: Site) -> str:
     """Write space moved into channels, in PyTorch's order of the channels."""
-    at.batched(2)
-    (_, c, h, w), r = at.shape, at.options["downscale_factor"]
-    apart = at.reshaped(at.x, c, h // r, r, w // r, r)
-    return at.reshaped(at.node("Transpose", apart, perm=[0, 1, 3, 5, 2, 4]), *at.out_shape[1:])
+    (c, h, w), r = at.shape[-3:], at.options["downscale_factor"]
+    apart = at.node("Reshape", at.x, at.integers(-1, c, h // r, r, w // r, r))
+    y = at.node("Transpose", apart, perm=[0, 1, 3, 5, 2, 4])
+    return at.node("Reshape", y, at.integers(-1, *at.out_shape[1:]))
 
 
 @writes("channel_shuffle", operators="Reshape, Transpose, Reshape", refused="an input without a batch axis")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -87,7 +88,8 @@ def _resize_axes(at: Site) -> str:
 def write_reshape(at: Site) -> str:
     """Write a change of shape."""
     if at.layer.name == "unflatten" and at.options["dim"] % len(at.shape) == 0:
-        raise UnfitError("dividing the batch axis has no operator that keeps the batch open")
+        at.any_batch = False
+        return _resize_axes(at)
     return at.reshaped(at.x, *at.out_shape[1:])
 
 
@@ -118,6 +120,11 @@ def cast(node: Node) -> Value:
     from fconv.onnx.tensors import dtype_of
 
     to = node.value(1).dtype if node.op == "CastLike" else dtype_of(node.integer("to", 0))
+    if node.value().dtype == np.bool_ and to == node.mask_dtype(0):  # a mask is made of the numbers 1 and 0
+        return node.same(replace(node.value(), dtype=to))
+    if to == np.bool_ and node.value().dtype.kind == "f":
+        zero = node.literal(np.zeros((), node.value().dtype))
+        return replace(node.layer(make("compare", "not_equal"), node.value(), zero), dtype=to)
     if to != node.value().dtype:
         raise UnfitError(f"a network here is of one type throughout; this casts {node.value().dtype} to {to}")
     return node.same(node.value())
@@ -138,7 +145,7 @@ def write_dropout(at: Site) -> str:
     return at.node("Dropout", at.x, at.constant(at.options["p"]))
 
 
-@writes("dropout1d", "dropout2d", "dropout3d", "alpha_dropout", operators="Identity")
+@writes("dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "stochastic_depth", operators="Identity")
 def write_channel_dropout(at: Site) -> str:
     """Write the kinds of dropout that have no operator as what they do outside training."""
     return at.node("Identity", at.x)
@@ -172,21 +179,6 @@ def write_padding(at: Site) -> str:
     widths = at.options["pad"]
     pairs = tuple(zip(widths[::2], widths[1::2], strict=True))[::-1]
     return write_pad(at, at.x, pairs, at.options["mode"], at.options["value"])
-
-
-@reads("Expand", becomes="identity where it changes nothing", refused="otherwise")
-def expand(node: Node) -> Value:
-    """Stretching to a shape; only one that changes nothing has a layer."""
-    x, wanted = node.value(), node.value(1)
-    if wanted.data is None:
-        raise UnfitError("its shape is computed from more than the input's shape")
-    shapes = [
-        np.broadcast_shapes(shape, tuple(int(s) for s in data.reshape(-1)))
-        for shape, data in zip(x.shapes, wanted.data, strict=True)
-    ]
-    if shapes != list(x.shapes):
-        raise UnfitError("stretching to another shape has no layer of its own")
-    return node.same(x)
 
 
 @reads("Col2Im", becomes="fold", refused="other than two spatial axes; uneven pads")

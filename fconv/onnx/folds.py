@@ -1,0 +1,193 @@
+"""What each operator works out of inputs that are known: weights, sizes, masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from fconv.arrays import Array
+from fconv.formats.claims import array_bytes
+from fconv.onnx.nodes import Node
+from fconv.onnx.tensors import dtype_of
+from fconv.onnx.values import UnfitError
+
+
+def room(node: Node, shape: Any, dtype: Any, times: int = 1) -> tuple[int, ...]:
+    """Count what a result takes of the file's budget before it is worked out."""
+    sizes = tuple(int(size) for size in shape)
+    node.graph.budget.spend(times * array_bytes(sizes, max(np.dtype(dtype).itemsize, 1)))
+    return sizes
+
+
+def elementwise(function: Callable[..., Array], dtype: Any = None) -> Callable[..., Array]:
+    """Work out an operator entry by entry; its result is of the last input's dtype, or of `dtype`."""
+
+    def run(node: Node, *xs: Array) -> Array:
+        kind = xs[-1].dtype if dtype is None else np.dtype(dtype)
+        widest = max((*(x.dtype for x in xs), kind), key=lambda each: each.itemsize)
+        room(node, np.broadcast_shapes(*(x.shape for x in xs)), widest, max(1, len(xs) - 2))
+        with np.errstate(all="ignore"):
+            return np.asarray(function(*xs)).astype(kind, copy=False)
+
+    return run
+
+
+def _divide(a: Array, b: Array) -> Array:
+    if a.dtype.kind == "f":
+        return a / b
+    if not np.all(b):
+        raise UnfitError("division by 0 among sizes")
+    return np.asarray(np.trunc(a / b))
+
+
+def _cast(node: Node, x: Array, like: Array | None = None) -> Array:
+    dtype = dtype_of(node.integer("to", 0)) if like is None else like.dtype
+    room(node, x.shape, dtype)
+    with np.errstate(all="ignore"):
+        return x.astype(dtype)
+
+
+def axes_of(node: Node, since: int, given: tuple[Array, ...]) -> tuple[int, ...] | None:
+    """Return the axes, which are an attribute before opset `since` and an input from it on."""
+    if node.opset < since:
+        return node.integers("axes")
+    return tuple(int(a) for a in given[0].reshape(-1)) if given else None
+
+
+def _squeeze(node: Node, x: Array, *axes: Array) -> Array:
+    return np.squeeze(x, axes_of(node, 13, axes))
+
+
+def _unsqueeze(node: Node, x: Array, *axes: Array) -> Array:
+    return np.expand_dims(x, axes_of(node, 13, axes) or ())
+
+
+def _reshape(node: Node, x: Array, shape: Array) -> Array:
+    zero_copies = not node.flag("allowzero")
+    sizes = [int(size) for size in shape.reshape(-1)]
+    room(node, x.shape, x.dtype, 0 if x.flags.c_contiguous else 1)
+    return x.reshape([x.shape[i] if size == 0 and zero_copies else size for i, size in enumerate(sizes)])
+
+
+def _slice(node: Node, x: Array, *bounds: Array) -> Array:
+    given = [bound.reshape(-1).tolist() for bound in bounds]
+    if node.opset < 10:
+        given = [list(node.integers(name, ()) or ()) for name in ("starts", "ends", "axes")]
+    starts, ends = given[:2]
+    axes = (given[2] if len(given) > 2 else None) or list(range(len(starts)))
+    steps = given[3] if len(given) > 3 else [1] * len(starts)
+    where = [slice(None)] * x.ndim
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        where[axis] = slice(start, end, step)
+    return x[tuple(where)]
+
+
+def _range(node: Node, start: Array, limit: Array, delta: Array) -> Array:
+    if not delta:
+        raise UnfitError("a range with step 0")
+    room(node, (max(0, int((float(limit) - float(start)) / float(delta)) + 1),), start.dtype)
+    return np.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype)
+
+
+def _constant_of_shape(node: Node, shape: Array) -> Array:
+    held = node.attributes.get("value")
+    fill = np.zeros(1, np.float32) if held is None else node.graph.tensor(held.t)
+    return np.full(room(node, shape.reshape(-1), fill.dtype), fill.reshape(-1)[0])
+
+
+def _expand(node: Node, x: Array, shape: Array) -> Array:
+    sizes = np.broadcast_shapes(x.shape, tuple(shape.reshape(-1).tolist()))
+    return node.stretched(x, sizes)
+
+
+def _gather(node: Node, x: Array, indices: Array) -> Array:
+    axis = node.integer("axis", 0)
+    room(node, (*indices.shape, x.size // max(x.shape[axis], 1)), x.dtype)
+    return np.take(x, indices, axis)
+
+
+def _concat(node: Node, *xs: Array) -> Array:
+    room(node, (sum(x.size for x in xs),), np.result_type(*xs))
+    return np.concatenate(xs, node.integer("axis", 0))
+
+
+def _power(x: Array, exponent: Array) -> Array:
+    if x.dtype.kind in "iu" and exponent.dtype.kind == "i" and (exponent < 0).any():
+        raise UnfitError("an integer to a negative power")
+    return np.asarray(np.power(x, exponent)).astype(x.dtype, copy=False)
+
+
+def _transpose(node: Node, x: Array) -> Array:
+    return np.transpose(x, node.integers("perm"))
+
+
+def _constant(node: Node) -> Array:
+    """Return what a node Constant holds, in whichever of its attributes."""
+    kinds: dict[str, Callable[[Any], Array]] = {
+        "value": lambda a: node.graph.tensor(a.t),
+        "value_float": lambda a: np.asarray(a.f, np.float32),
+        "value_int": lambda a: np.asarray(a.i, np.int64),
+        "value_floats": lambda a: np.asarray(a.floats, np.float32),
+        "value_ints": lambda a: np.asarray(a.ints, np.int64),
+    }
+    for name, held in node.attributes.items():
+        if name in kinds:
+            return kinds[name](held)
+    raise UnfitError(f"a constant given as {', '.join(node.attributes) or 'nothing'} is not read")
+
+
+FOLDS: dict[str, Callable[..., Array]] = {
+    "Constant": _constant,
+    "Identity": lambda node, x: x,
+    "Cast": _cast,
+    "CastLike": _cast,
+    "Gather": _gather,
+    "Concat": _concat,
+    "Squeeze": _squeeze,
+    "Unsqueeze": _unsqueeze,
+    "Reshape": _reshape,
+    "Transpose": _transpose,
+    "Slice": _slice,
+    "Range": _range,
+    "ConstantOfShape": _constant_of_shape,
+    "Expand": _expand,
+    "Add": elementwise(np.add),
+    "Sub": elementwise(np.subtract),
+    "Mul": elementwise(np.multiply),
+    "Div": elementwise(_divide),
+    "Mod": lambda node, a, b: elementwise(np.fmod if node.flag("fmod") else np.mod)(node, a, b),
+    "Pow": lambda node, x, p: elementwise(_power, x.dtype)(node, x, p),
+    "Min": elementwise(lambda *xs: reduce(np.minimum, xs)),
+    "Max": elementwise(lambda *xs: reduce(np.maximum, xs)),
+    "Neg": elementwise(np.negative),
+    "Abs": elementwise(np.abs),
+    "Sqrt": elementwise(np.sqrt),
+    "Reciprocal": elementwise(lambda x: 1 / x),
+    "Floor": elementwise(np.floor),
+    "Ceil": elementwise(np.ceil),
+    "Equal": elementwise(np.equal, np.bool_),
+    "Less": elementwise(np.less, np.bool_),
+    "Greater": elementwise(np.greater, np.bool_),
+    "Not": elementwise(np.logical_not, np.bool_),
+    "And": elementwise(np.logical_and, np.bool_),
+    "Or": elementwise(np.logical_or, np.bool_),
+    "Xor": elementwise(np.logical_xor, np.bool_),
+    "LessOrEqual": elementwise(np.less_equal, np.bool_),
+    "GreaterOrEqual": elementwise(np.greater_equal, np.bool_),
+    "IsNaN": elementwise(np.isnan, np.bool_),
+    "Exp": elementwise(np.exp),
+    "Log": elementwise(np.log),
+    "Sin": elementwise(np.sin),
+    "Cos": elementwise(np.cos),
+    "Tanh": elementwise(np.tanh),
+    "Sign": elementwise(np.sign),
+    "Round": elementwise(np.rint),
+    "Relu": elementwise(lambda x: np.maximum(x, 0)),
+    "Sigmoid": elementwise(lambda x: 1 / (1 + np.exp(-x))),
+    "Sum": elementwise(lambda *xs: reduce(np.add, xs)),
+    "Where": elementwise(np.where),
+}
+"""Operators whose value is worked out where their inputs are known."""

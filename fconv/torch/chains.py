@@ -1,0 +1,102 @@
+"""Nodes of a torch.nn.Sequential of layers, gathered into one `compose`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+from fconv.layer import Layer
+from fconv.torch.modules import is_chain, layer_of
+from fconv.torch.nodes import Nodes
+from fconv.torch.weights import params_of
+
+
+def gathered(nodes: Nodes, modules: dict[str, Any], outputs: list[str], lone: bool) -> dict[str, str]:
+    """Gather the nodes of each outermost chain.
+
+    Parameters
+    ----------
+    nodes : Nodes
+        Changed in place.
+    modules : dict
+        The modules by path.
+    outputs : list of str
+        Nodes that are outputs.
+    lone : bool
+        Whether an output may get another name.
+
+    Returns
+    -------
+    dict of str to str
+        What the last node of each chain is called now.
+    """
+    renamed: dict[str, str] = {}
+    done: list[str] = []
+    for path, module in modules.items():
+        if path and is_chain(module) and not any(path.startswith(f"{other}.") for other in done):
+            inside = [name for name, at in nodes.paths.items() if at == path or at.startswith(f"{path}.")]
+            layer = _layer(module)
+            fixed = set(outputs) & set(inside[:-1] if lone else inside)
+            if layer is None or fixed or not _is_line(nodes, inside) or not _agree(nodes, inside, layer):
+                continue
+            done.append(path)
+            first, last = inside[0], inside[-1]
+            renamed[last] = path
+            _replace(nodes, path, inside, (layer, nodes.entries[first][1]))
+            nodes.params[path] = params_of(module, path)
+            for name, entry in nodes.entries.items():
+                nodes.entries[name] = (
+                    entry[0],
+                    *(path if source == last else source for source in entry[1:]),
+                )
+    return renamed
+
+
+def _layer(module: Any) -> Layer | None:
+    try:
+        return layer_of(module)
+    except (ValueError, TypeError):
+        return None
+
+
+def _is_line(nodes: Nodes, inside: list[str]) -> bool:
+    """Tell whether each node takes what the one before gives, and no other node does."""
+    entries, members = nodes.entries, set(inside)
+    if not inside or any(isinstance(entries[name][0], str) or len(entries[name]) != 2 for name in inside):
+        return False
+    if any(entries[b][1] != a for a, b in pairwise(inside)):
+        return False
+    held = members - {inside[-1]}
+    for name, (layer, *sources) in entries.items():
+        if layer in members or (name not in members and held.intersection(sources)):
+            return False
+    return True
+
+
+def _agree(nodes: Nodes, inside: list[str], layer: Layer) -> bool:
+    found = [nodes.entries[name][0].name for name in inside]
+    return found == [name for name in _names(layer) if name != "identity"]
+
+
+def _names(layer: Layer) -> Iterator[str]:
+    if layer.name == "compose":
+        for child in layer.children.values():
+            yield from _names(child)
+    else:
+        yield layer.name
+
+
+def _replace(nodes: Nodes, path: str, inside: list[str], entry: tuple[Any, ...]) -> None:
+    """Put one node in the place of the first of several."""
+    kept = {}
+    for name, old in nodes.entries.items():
+        if name == inside[0]:
+            kept[path] = entry
+        if name not in inside:
+            kept[name] = old
+    nodes.entries = kept
+    for name in inside:
+        nodes.params.pop(name, None)
+        del nodes.paths[name]
+    nodes.paths[path] = path

@@ -1,0 +1,156 @@
+"""torch.export of a module, in training or in inference."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from fconv.torch.values import UnfitError
+
+CUMULATIVE = -1.0
+"""Stands for ``momentum=None`` of a batch norm, computed from a counter, while it is exported."""
+
+
+class Signature(NamedTuple):
+    """The tensors that a forward takes: names of arguments, or keys of its one argument, a dict."""
+
+    arguments: tuple[str, ...]
+    keys: tuple[str, ...] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Name the inputs."""
+        return self.arguments if self.keys is None else self.keys
+
+    def call(self, each: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the keyword arguments of a call, from what stands for each input."""
+        return dict(each) if self.keys is None else {self.arguments[0]: dict(each)}
+
+
+def signature_of(module: Any, shape: Any) -> Signature:
+    """Find the inputs of a forward, for a shape or a dict of shapes."""
+    parameters = inspect.signature(module.forward).parameters.values()
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    needed = tuple(p.name for p in named if p.default is p.empty)
+    for p in parameters:
+        if p.kind is p.VAR_POSITIONAL and not needed:
+            raise UnfitError(f"an argument *{p.name} has no name for its tensors")
+    if isinstance(shape, Mapping):
+        known = {p.name for p in named}
+        if set(shape) <= known and set(needed) <= set(shape):
+            return Signature(tuple(p.name for p in named if p.name in shape))
+        if len(needed) == 1 and not set(shape) & known:
+            return Signature(needed, tuple(map(str, shape)))
+        missing = [name for name in needed if name not in shape]
+        raise UnfitError(f"shape= says nothing of the input {', '.join(missing) or sorted(shape)}")
+    if not needed:
+        needed = tuple(p.name for p in named[:1])
+    if not needed:
+        raise UnfitError("its forward takes no input")
+    if shape is not None and len(needed) > 1:
+        raise UnfitError(f"its forward takes {', '.join(needed)}: give shape= as a dict of their shapes")
+    return Signature(needed)
+
+
+def export(
+    module: Any, signature: Signature, examples: Mapping[str, Any], open_axes: Any, train: bool
+) -> Any:
+    """Export a module.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        It is left as it is.
+    signature : Signature
+        What its forward takes.
+    examples : mapping
+        A tensor for each input.
+    open_axes : mapping
+        For each input, the axes whose sizes shall stay open where the forward allows it.
+    train : bool
+        The mode.
+
+    Returns
+    -------
+    torch.export.ExportedProgram
+
+    Raises
+    ------
+    UnfitError
+        torch.export refuses the module; with its reason.
+    """
+    import torch
+
+    auto = torch.export.Dim.AUTO
+    dynamic = {name: dict.fromkeys(open_axes[name], auto) for name in examples}
+    with _as(module, train), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return torch.export.export(
+                module, (), signature.call(examples), dynamic_shapes=signature.call(dynamic), strict=False
+            )
+        except Exception as error:  # whatever the module's own code raises comes through too
+            raise UnfitError(reason(error)) from error
+
+
+@contextmanager
+def _as(module: Any, train: bool) -> Iterator[None]:
+    """Set the mode of every part, and a momentum that can be exported, for a while."""
+    from torch.nn.modules.batchnorm import _NormBase
+
+    before = [(m, m.training) for m in module.modules()]
+    cumulative = [m for m in module.modules() if isinstance(m, _NormBase) and m.momentum is None]
+    try:
+        module.train(train)
+        for m in cumulative:
+            m.momentum = CUMULATIVE
+        yield
+    finally:
+        for m, was in before:
+            m.training = was
+        for m in cumulative:
+            m.momentum = None
+
+
+def reason(error: BaseException) -> str:
+    """Say in a line why torch.export refused, and at which line of the forward."""
+    text = str(error).strip()
+    where = place_in(text) or _raised_in(error)
+    if "data-dependent" in text.lower() or "DataDependent" in type(error).__name__:
+        text = (
+            "Python decides here on the values of a tensor, or makes a shape of them, which no network of "
+            "layers does"
+        )
+    first = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+    return f"torch.export refuses it{f' at {where}' if where else ''}: {first[:300]}"
+
+
+_FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\w+)\n\s*(.+)')
+
+
+def place_in(trace: str) -> str:
+    """Return the innermost line outside PyTorch of a stack trace in a text, empty where there is none."""
+    found = [m for m in _FRAME.finditer(trace or "") if not _of_torch(m[1])]
+    return f"{_base(found[-1][1])}, line {found[-1][2]} ({found[-1][4].strip()})" if found else ""
+
+
+def _raised_in(error: BaseException) -> str:
+    import traceback
+
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if not _of_torch(f.filename) and "fconv/torch/" not in f.filename]
+    own = [f for f in own if f.name == "forward" or f is own[-1]]
+    return f"{_base(own[-1].filename)}, line {own[-1].lineno} ({own[-1].line})" if own else ""
+
+
+def _of_torch(path: str) -> bool:
+    path = path.replace("\\", "/")
+    return "/torch/" in path or path.startswith("torch/")
+
+
+def _base(path: str) -> str:
+    return path.replace("\\", "/").rpartition("/")[2]

@@ -1,0 +1,510 @@
+"""Every kind of obstacle that symbolic tracing met, in modules of our own: read through torch.export."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import fconv as fc
+from tests.parity.test_traced_edges import Of
+from tests.parity.traced import check_both_ways, check_network, drawn, same_bits, shaken
+
+PICTURE = (2, 4, 8, 8)
+
+
+class NormAct(nn.BatchNorm2d):
+    """A batch norm that looks at `self.training`, as timm's does."""
+
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        factor = 0.0 if self.momentum is None else self.momentum
+        if self.training and self.track_running_stats and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        use_batch = self.training or (self.running_mean is None and self.running_var is None)
+        x = F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, use_batch, factor, self.eps
+        )
+        return self.act(x)
+
+
+class SamePad(nn.Conv2d):
+    """Padding computed from the picture's size, which Python compares."""
+
+    def forward(self, x):
+        size, k, s = x.shape[-1], self.kernel_size[0], self.stride[0]
+        missing = max((math.ceil(size / s) - 1) * s + k - size, 0)
+        if missing > 0:
+            x = F.pad(x, [missing // 2, missing - missing // 2, missing // 2, missing - missing // 2])
+        return F.conv2d(x, self.weight, self.bias, self.stride)
+
+
+class Tokens(nn.Module):
+    """A token stretched over the batch, positions, and attention of blocks of channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(1, 1, 8))
+        self.places = nn.Parameter(torch.randn(1, 17, 8))
+        self.embed = nn.Conv2d(4, 8, 2, 2)
+        self.attend = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.norm = nn.LayerNorm(8)
+
+    def forward(self, x):
+        x = self.embed(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1) + self.places
+        x = x + self.attend(self.norm(x), self.norm(x), self.norm(x), need_weights=False)[0]
+        return x[:, 0]
+
+
+class Windows(nn.Module):
+    """Shifted windows with a mask written into zeros, and a table of relative positions."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(49, 2))
+        rows = torch.arange(16) // 4
+        columns = torch.arange(16) % 4
+        near = (rows[:, None] - rows[None] + 3) * 7 + columns[:, None] - columns[None] + 3
+        self.register_buffer("near", near, persistent=False)
+        self.qkv = nn.Linear(4, 24)
+        self.out = nn.Linear(8, 4)
+
+    def forward(self, x):
+        n, c, h, w = x.shape
+        x = torch.roll(x.permute(0, 2, 3, 1), (-2, -2), (1, 2))
+        x = x.view(n, h // 4, 4, w // 4, 4, c).transpose(2, 3).reshape(n * (h // 4) * (w // 4), 16, c)
+        q, k, v = self.qkv(x).reshape(-1, 16, 3, 2, 4).permute(2, 0, 3, 1, 4)
+        weights = q @ k.transpose(-2, -1) / 2 + self.table[self.near.view(-1)].view(16, 16, 2).permute(
+            2, 0, 1
+        )
+        mask = x.new_zeros((h, w))
+        count = 0
+        for rows in ((0, -4), (-4, -2), (-2, None)):
+            for columns in ((0, -4), (-4, -2), (-2, None)):
+                mask[rows[0] : rows[1], columns[0] : columns[1]] = count
+                count += 1
+        mask = mask.view(h // 4, 4, w // 4, 4).permute(0, 2, 1, 3).reshape(-1, 16)
+        mask = mask[:, None] - mask[:, :, None]
+        mask = mask.masked_fill(mask != 0, -9.0).masked_fill(mask == 0, 0.0)
+        weights = (weights.view(n, -1, 2, 16, 16) + mask[:, None]).view(-1, 2, 16, 16).softmax(-1)
+        x = self.out((weights @ v).transpose(1, 2).reshape(-1, 16, 8))
+        return x.view(n, h // 4, w // 4, 4, 4, 4).transpose(2, 3).reshape(n, h, w, 4).permute(0, 3, 1, 2)
+
+
+class Lists(nn.Module):
+    """Pieces, products by name, statistics over axes."""
+
+    def forward(self, x):
+        a, b = torch.unbind(x.reshape(x.shape[0], 2, 2, *x.shape[2:]), 1)
+        c = torch.einsum("nchw,nchw->nc", a, b)[:, :, None, None]
+        d = (a - a.mean((2, 3), keepdim=True)) / torch.sqrt(a.var((2, 3), keepdim=True) + 1e-5)
+        e = d / d.norm(dim=1, keepdim=True).clamp(min=1e-6) + torch.linalg.vector_norm(
+            b, dim=(1, 2), keepdim=True
+        )
+        return (
+            torch.swapaxes(e * c + b.flip(3) + torch.cumsum(a, 2), 2, 3)
+            .unflatten(1, (2, 1))
+            .tile(1, 1, 2, 1, 1)
+        )
+
+
+class Masked(nn.Module):
+    """Constants that the forward makes and writes into."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(1))
+        self.scale = torch.tensor([1.0, -2.0, 0.5, 3.0])
+
+    def forward(self, x):
+        row = torch.arange(x.shape[-1], dtype=x.dtype)
+        y = self.gain * x * row + self.scale[:, None, None] * torch.sin(row)
+        y[:, 1] = 0.5
+        y[:, 2:, :2] += x[:, 2:, :2]
+        keep = torch.ones(8, 8, dtype=torch.bool).tril()
+        return (
+            y.masked_fill(~keep, -1.0)
+            + torch.where(keep, x, torch.zeros_like(x))
+            + x.new_ones(x.shape[0], 4, 1, 1)
+        )
+
+
+class Places(nn.Module):
+    """Sines of positions that are counted in a mask of the whole batch."""
+
+    def forward(self, x):
+        mask = ~torch.zeros((x.shape[0], *x.shape[2:]), device=x.device).to(torch.bool)
+        rows, columns = mask.cumsum(1, dtype=torch.float32), mask.cumsum(2, dtype=torch.float32)
+        with torch.no_grad():
+            rows = rows / (rows[:, -1:, :] + 1e-6)
+        waves = torch.stack((rows.sin(), columns.cos()), 1)
+        return torch.cat([x, waves.to(x.dtype)], 1)
+
+
+class Biases(nn.Module):
+    """Weights that a small network makes of constant coordinates, as in Swin V2."""
+
+    def __init__(self):
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(2, 5), nn.ReLU(), nn.Linear(5, 4))
+        grid = torch.stack(torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij"), -1)
+        self.register_buffer("grid", grid, persistent=False)
+
+    def forward(self, x):
+        return x + 16 * torch.sigmoid(self.mlp(self.grid)).permute(2, 0, 1)
+
+
+class Compared(nn.Module):
+    def forward(self, x):
+        inner = (x > 0.1) & ~(x >= 1)
+        y = torch.where(inner, x * 2, torch.zeros_like(x)).masked_fill(x == 0, 1.0)
+        return y + x * (x < x.mean(1, keepdim=True)) + (x != 0).to(x.dtype)
+
+
+class OneSided(nn.Module):
+    """Norms with a weight and no bias, or a bias and no weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.BatchNorm2d(4), nn.GroupNorm(2, 4), nn.LayerNorm(8)
+        self.a.bias = None
+        self.b.bias = None
+        self.c.weight = None
+
+    def forward(self, x):
+        return self.c(self.b(self.a(x)))
+
+
+class Standardized(nn.Conv2d):
+    """Weights normalised on the way, as in NFNets and BiT."""
+
+    def forward(self, x):
+        weight = F.batch_norm(
+            self.weight.reshape(1, self.out_channels, -1), None, None, training=True, momentum=0.0, eps=1e-6
+        ).reshape_as(self.weight)
+        return F.conv2d(x, weight, self.bias)
+
+
+class Scores(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(9, 6)
+        self.head = nn.Linear(6, 9, bias=False)
+        self.head.weight = self.table.weight
+
+    def forward(self, tokens):
+        return self.head(self.table(tokens).mean(1))
+
+
+KINDS = {
+    "norm that looks at training": (nn.Sequential(nn.Conv2d(4, 6, 3), NormAct(6)), None),
+    "padding from the size": (nn.Sequential(SamePad(4, 6, 3, 2)), PICTURE),
+    "a token for every example": (Tokens(), PICTURE),
+    "shifted windows": (Windows(), PICTURE),
+    "pieces and statistics": (Lists(), PICTURE),
+    "constants": (Masked(), PICTURE),
+    "biases of coordinates": (Biases(), PICTURE),
+    "places": (Places(), PICTURE),
+    "norms with one parameter": (OneSided(), PICTURE),
+    "standardized weights": (nn.Sequential(Standardized(4, 6, 3)), None),
+    "squeeze": (Of(lambda m, x: x.mean((2, 3), keepdim=True).squeeze() * 2), PICTURE),
+    "a maximum with its place": (
+        Of(lambda m, x: x * torch.sigmoid(torch.max(x, dim=1, keepdim=True)[0])), None),
+    "a view after a change": (
+        Of(lambda m, x: (lambda y, z: [z.relu_(), y][1])(x.view(x.size(0), -1), x)), PICTURE),
+    "comparisons": (Compared(), None),
+    "powers": (Of(lambda m, x: 2.0**x + x.abs().pow(1.5) + torch.rsub(x, 1) + torch.addcmul(x, x, x)), None),
+    "resizing": (
+        Of(lambda m, x: F.interpolate(F.interpolate(x, scale_factor=2.0, mode="bicubic"), size=x.shape[2:])),
+        PICTURE),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds_of_obstacles_are_read(kind):
+    module, shape = KINDS[kind]
+    check_both_ways(module, PICTURE, shape, back=kind != "norms with one parameter")
+
+
+def test_a_parameter_that_a_module_would_apply_too_is_refused():
+    net, params = fc.from_torch(OneSided(), PICTURE)
+    with pytest.raises(ValueError, match=r"a\.weight: the BatchNorm2d at a would apply it once more"):
+        fc.to_torch_module(net, params, PICTURE)
+
+
+def test_tied_weights_are_one_parameter():
+    module = Scores().double()
+    net, params = fc.from_torch(module, (2, None))
+    assert list(fc.to_state_dict(params)) == ["table.weight"]
+    tokens = np.array([[0, 2, 8], [1, 1, 4]])
+    y, _, pullback = net.forward(params, tokens)
+    torch_y = module(torch.from_numpy(tokens))
+    np.testing.assert_allclose(y, torch_y.detach().numpy(), rtol=1e-12)
+    torch_y.square().sum().backward()
+    grads, _ = pullback(2 * y)
+    np.testing.assert_allclose(grads["table.weight"], module.table.weight.grad.numpy(), rtol=1e-10)
+
+
+class Positions(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.places = nn.Embedding(9, 6), nn.Embedding(7, 6)
+        self.register_buffer("ids", torch.arange(7)[None])
+
+    def forward(self, tokens):
+        return self.words(tokens) + self.places(self.ids[:, : tokens.shape[1]])
+
+
+def test_embeddings_of_constant_places():
+    module = Positions()
+    net, params = fc.from_torch(module, (2, 4))
+    assert list(fc.to_state_dict(params)) == ["words.weight", "places.weight"]  # no buffer of integers
+    tokens = np.array([[0, 2, 8, 1], [1, 1, 4, 0]])
+    expected = module(torch.from_numpy(tokens)).detach().numpy()
+    np.testing.assert_allclose(net.apply(params, tokens), expected, rtol=1e-6)
+
+
+class Drop(nn.Module):
+    def __init__(self, how, p=0.5):
+        super().__init__()
+        self.how, self.p = how, p
+
+    def forward(self, x):
+        if not self.training:
+            return x
+        keep, shape = 1 - self.p, (x.shape[0],) + (1,) * (x.ndim - 1)
+        if self.how == "uniform":
+            return x.div(keep) * (keep + torch.rand(shape, dtype=x.dtype)).floor_()
+        noise = torch.empty(shape if self.how == "row" else (1,) * x.ndim, dtype=x.dtype).bernoulli_(keep)
+        return x * noise.div_(keep)
+
+
+@pytest.mark.parametrize("how", ["row", "batch", "uniform"])
+def test_stochastic_depth_is_a_layer(how):
+    module = shaken(nn.Sequential(nn.Linear(3, 3), Drop(how), nn.Linear(3, 3))).double()
+    net, params = fc.from_torch(module, (2, 3))
+    layer = next(c for c in net.children.values() if c.name == "stochastic_depth")
+    assert layer.options == {"p": 0.5, "mode": "batch" if how == "batch" else "row"}
+    check_network(net, params, module, drawn((5, 3)), False)
+    with pytest.raises(ValueError, match="key"):
+        net.apply(params, drawn((5, 3)), train=True)
+    dropped = net.apply(params, np.ones((64, 3)), train=True, key=fc.random.key(0))
+    assert len(np.unique(dropped.round(9), axis=0)) == (1 if how == "batch" else 2)
+
+
+class Auxiliary(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head, self.aux = nn.Linear(3, 4), nn.Linear(4, 2), nn.Linear(4, 2)
+
+    def forward(self, x):
+        x = torch.relu(self.body(x))
+        return (self.head(x), self.aux(x)) if self.training else self.head(x)
+
+
+def test_what_only_training_returns_is_left_out_and_said():
+    module = Auxiliary().eval()
+    with pytest.warns(UserWarning, match=r"in training its forward returns 1 further output.* of aux$"):
+        net, params = fc.from_torch(module)
+    assert sorted(fc.to_state_dict(params)) == ["body.bias", "body.weight", "head.bias", "head.weight"]
+    x = torch.randn(2, 3)
+    np.testing.assert_allclose(net.apply(params, x.numpy()), module(x).detach().numpy(), rtol=1e-5)
+
+
+def test_other_things_in_training_are_read_as_in_inference_where_that_is_asked_for():
+    module = Of(lambda m, x: m.norm(x).relu() if m.training else m.norm(x).tanh(), norm=nn.BatchNorm1d(3))
+    with pytest.raises(
+        ValueError, match=r"other things in training than in inference, first aten\.relu in Of"
+    ):
+        fc.from_torch(module, (2, 3))
+    net, params = fc.from_torch(module, (2, 3), strict=False)
+    assert [layer.name for layer in net.children.values()] == ["batch_norm", "tanh"]
+    x = torch.randn(4, 3)
+    expected = module.eval()(x).detach().numpy()
+    np.testing.assert_allclose(net.apply(params, x.numpy()), expected, rtol=1e-5, atol=1e-6)
+    net.apply(params, x.numpy(), train=True)
+
+
+class Obstinate(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = Sorted()
+
+    def forward(self, x):
+        return self.inner(x) + torch.fft.fft(x).real + torch.sort(x, -1)[0]
+
+
+class Sorted(nn.Module):
+    def forward(self, x):
+        return torch.sort(x, -1)[0]
+
+
+def test_all_obstacles_are_told_at_once():
+    with pytest.raises(ValueError, match="2 operators have no layer") as caught:
+        fc.from_torch(Obstinate(), (2, 4))
+    text = str(caught.value)
+    assert "aten.sort in inner (Sorted), test_exported.py, line" in text
+    assert "(return torch.sort(x, -1)[0]) and 1 more: it has no layer" in text
+    assert "aten.fft_fft in Obstinate, test_exported.py, line" in text
+    assert text.endswith("a layer of your own takes the place of an operator: layers={'aten.sort': my_layer}")
+
+
+def test_a_layer_of_ones_own_takes_the_place_of_an_operator():
+    double = fc.scale_shift(2.0)
+    module = Of(lambda m, x: m.fc(torch.special.erfcx(x)), fc=nn.Linear(3, 2))
+    net, params = fc.from_torch(module, (2, 3), layers={"aten.special_erfcx": double})
+    x = np.ones((2, 3), np.float32)
+    expected = module.fc(torch.from_numpy(2 * x)).detach().numpy()
+    np.testing.assert_allclose(net.apply(params, x), expected, rtol=1e-6)
+    module = Of(lambda m, x: torch.special.polygamma(2, x))
+    net, params = fc.from_torch(
+        module, (2, 3), layers={"aten.special_polygamma": lambda n, **_: fc.scale_shift(float(n))}
+    )
+    assert net.apply(params, x).tolist() == (2 * x).tolist()
+    with pytest.raises(ValueError, match=r"layers\['aten\.special_polygamma'\]: expected a layer"):
+        fc.from_torch(module, (2, 3), layers={"aten.special_polygamma": lambda n, **_: n})
+
+
+def test_wrappers_are_taken_off():
+    inner = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch.compile's own imports
+        compiled = torch.compile(inner)
+    for wrapped in (nn.DataParallel(inner), compiled, nn.DataParallel(compiled)):
+        net, params = fc.from_torch(wrapped)
+        same_bits(fc.to_torch(params), inner.state_dict())
+        assert net.name == "compose"
+
+
+def test_sizes_stay_open_where_the_forward_allows_it():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+        def forward(self, x):
+            n, _, h, w = x.shape
+            y = F.avg_pool2d(self.conv(x), 3, 1, 1) if h else x
+            return y.flatten(2).transpose(1, 2).reshape(n, h * w, 2, 2).mean(1)
+
+    module = Net().eval()
+    net, params = fc.from_torch(module, shape=(None, 3, None, None))
+    for size in ((2, 3, 8, 6), (1, 3, 12, 4), (3, 3, 2, 2)):
+        x = torch.randn(size)
+        np.testing.assert_allclose(
+            net.apply(params, x.numpy()), module(x).detach().numpy(), rtol=1e-5, atol=1e-6
+        )
+    with pytest.raises(ValueError, match=r"expected an input of shape \(None, 3, None, None\)"):
+        net.apply(params, np.ones((1, 4, 8, 8), np.float32))
+
+
+def test_an_axis_that_the_forward_fixes_is_no_open_one():
+    module = Of(lambda m, x: x * torch.linspace(0, 1, x.shape[-1]).expand(x.shape))
+    with pytest.raises(ValueError, match=r"its forward fixes axis 3 of x, which shape= leaves open"):
+        fc.from_torch(module, (None, 4, 8, None))
+    fc.from_torch(module, (None, 4, None, 8))
+
+
+def test_attention_with_a_mask_of_truth():
+    def forward(m, x):
+        keep = torch.ones(5, 5, dtype=torch.bool).tril()
+        return F.scaled_dot_product_attention(x, x, x, attn_mask=keep)
+
+    module, x = Of(forward), torch.randn(2, 5, 8)
+    net, params = fc.from_torch(module, (2, 5, 8))
+    np.testing.assert_allclose(net.apply(params, x.numpy()), module(x).numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_batch_that_the_forward_fixes():
+    module = Of(lambda m, x: x.reshape(6, -1))
+    net, params = fc.from_torch(module, (2, 3, 4))
+    assert net.out_shape((2, 3, 4)) == (6, 4)
+    module = Of(lambda m, x: x * torch.arange(2.0)[:, None])
+    net, params = fc.from_torch(module, (2, 3))
+    assert net.apply(params, np.ones((2, 3), np.float32)).tolist() == [[0.0] * 3, [1.0] * 3]
+    with pytest.raises(ValueError, match=r"expected an input of shape \(2, 3\)"):
+        net.apply(params, np.ones((4, 3), np.float32))
+
+
+def test_a_norm_that_is_held_in_inference():
+    class Frozen(nn.BatchNorm2d):
+        def train(self, mode=True):
+            return super().train(False)
+
+    module = nn.Sequential(nn.Conv2d(4, 3, 1), Frozen(3), nn.ReLU()).double()
+    shaken(module)
+    net, params = fc.from_torch(module, PICTURE)
+    x = drawn(PICTURE)
+    y, refreshed, pullback = net.forward(params, x, train=True)
+    expected = module.train()(torch.from_numpy(x))
+    np.testing.assert_allclose(y, expected.detach().numpy(), rtol=1e-10)
+    expected.sum().backward()
+    grads, _ = pullback(np.ones_like(y))
+    found = {".".join(path): g for path, _, g in fc.trees.aligned(params, grads) if g is not None}
+    for name, parameter in module.named_parameters():
+        np.testing.assert_allclose(found[name], parameter.grad.numpy(), rtol=1e-8)
+    np.testing.assert_array_equal(refreshed["1.running_mean"], params["1.running_mean"])
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    two = Of(lambda m, x: x)
+    for shape, text in (
+        ((2, -3), r"expected shape= of x to be a tuple of sizes, None for an open one, got \(2, -3\)"),
+        ("abc", r"expected shape= of x to be a tuple of sizes"),
+        ({"y": (2, 3)}, r"its output depends on no input"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            fc.from_torch(two, shape)
+    with pytest.raises(
+        ValueError,
+        match=r"torch\.export refuses it at test_exported.py, line .*: a and b must have same reduction dim",
+    ):
+        fc.from_torch(Of(lambda m, x: m.fc(x), fc=nn.Linear(3, 2)), (2, 4))
+
+
+class Bottleneck(nn.Module):
+    def __init__(self, channels, width, stride=1):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width)
+        self.conv2, self.bn2 = nn.Conv2d(width, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width)
+        self.conv3, self.bn3 = nn.Conv2d(width, 4 * width, 1, bias=False), nn.BatchNorm2d(4 * width)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = None
+        if stride != 1 or channels != 4 * width:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(channels, 4 * width, 1, stride, bias=False), nn.BatchNorm2d(4 * width)
+            )
+
+    def forward(self, x):
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.bn3(self.conv3(self.relu(self.bn2(self.conv2(y)))))
+        y += x if self.downsample is None else self.downsample(x)
+        return self.relu(y)
+
+
+def test_a_network_as_large_as_resnet50_is_read_in_seconds():
+    layers, channels = (
+        [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1)],
+        64,
+    )
+    for width, count, stride in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
+        for i in range(count):
+            layers.append(Bottleneck(channels, width, stride if i == 0 else 1))
+            channels = 4 * width
+    module = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2048, 1000))
+    fc.from_torch(nn.Sequential(nn.Linear(2, 2), Drop("row")), (2, 2))  # torch.export's own imports
+    started = time.process_time()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fc.from_torch(module, (1, 3, 224, 224))
+    assert time.process_time() - started < 10  # 3 on the machine that it was written on
