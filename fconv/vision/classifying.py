@@ -124,8 +124,8 @@ def most_likely(scores: Array, count: int) -> list[tuple[int, float]]:
 
     Examples
     --------
-    >>> most_likely(np.log(np.array([1.0, 7.0, 2.0])), 2)
-    [(1, 0.7...), (2, 0.2...)]
+    >>> [(i, round(p, 6)) for i, p in most_likely(np.log(np.array([1.0, 7.0, 2.0])), 2)]
+    [(1, 0.7), (2, 0.2)]
     """
     probabilities = F.softmax(scores.astype(np.float64), dim=0)
     order = np.argsort(-probabilities, kind="stable")[:count]
