@@ -18,8 +18,8 @@ CHANNELS = (3, 4, 2, 8, 16, 6, 5, 10, 12, 32, 64, 128, 256, 512, 1)
 CHANNEL_ATTRIBUTES = ("in_channels", "in_features", "in1_features", "in2_features", "num_features",
                       "num_channels", "embed_dim")  # fmt: skip
 
-SECONDS = 5.0
-"""Of processor time, after which the search for a shape ends."""
+SECONDS = 10.0
+"""Of this thread's processor time, after which the search for a shape ends."""
 
 
 _DICT = re.compile(r"data type 'str'|has no attribute '(keys|items|values)'|not subscriptable")
@@ -125,10 +125,10 @@ def _candidates(module: Any) -> Iterator[tuple[int, ...]]:
 
 def _first(module: Any, signature: Signature, shapes: Iterator[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Return the inputs of the first shapes that the forward takes, tried without computing anything."""
-    until = time.process_time() + SECONDS
+    until = time.thread_time() + SECONDS
     with _trial(module, signature) as trial:
         for each in shapes:
-            if time.process_time() > until:
+            if time.thread_time() > until:
                 return None
             for dtypes in _kinds(module, each):
                 tensors = {name: _zeros(module, shape, dtypes[name]) for name, shape in each.items()}
