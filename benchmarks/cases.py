@@ -1,4 +1,4 @@
-"""What a case is, and the arrays it computes with: the same numbers in every process."""
+"""Cases of the benchmark and their arrays: the same numbers in every process."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Conv:
         return x, normal(*self.weight_shape) / scale, normal(self.out), normal(*self.out_shape)
 
     def results_bytes(self, what: str) -> int:
-        """Give the size of what the caller gets."""
+        """Return the size of the results in bytes."""
         x = self.batch * self.channels * prod(self.in_size)
         count = {
             "forward": prod(self.out_shape),
@@ -98,7 +98,7 @@ class Conv:
         return count[what] * np.dtype(self.dtype).itemsize
 
     def operations(self, what: str) -> int:
-        """Give the multiplications and additions of the definition."""
+        """Return the number of multiplications and additions of the definition."""
         inner = self.in_size if self.transposed else self.out_size
         once = 2 * self.batch * prod(inner) * prod(self.weight_shape)
         return once * (2 if what == "vjp" else 1)
@@ -157,7 +157,7 @@ class Inference:
 
 @dataclass(frozen=True)
 class Kind:
-    """What a pass calls.
+    """A function of large arrays that computes little, as a case.
 
     `forward` and `vjp` are the arrays of the input's size that are read and written, at least. `out` gives
     the shape of the output, `before` what the function is told between the input and its weights, which
@@ -221,7 +221,7 @@ class Pass:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What the function is told beside its arrays."""
+        """Options of the function, beside its arrays."""
         return PASSES[self.kind].options
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
@@ -240,7 +240,7 @@ class Pass:
         return [] if axis is None else [np.ones(self.shape[axis], np.float32)] * 2
 
     def least_bytes(self, what: str) -> int:
-        """Give the bytes that have to be read and written."""
+        """Return the number of bytes that have to be read and written."""
         kind = PASSES[self.kind]
         return int((kind.vjp if what == "vjp" else kind.forward) * 4 * prod(self.shape))
 

@@ -102,7 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _said(arguments: list[str]) -> list[str]:
-    """Give the arguments but for where the results go."""
+    """Return the arguments without --out and its folder."""
     found = list(arguments)
     if "--out" in found:
         del found[found.index("--out") : found.index("--out") + 2]
@@ -241,5 +241,5 @@ def _revision() -> str:
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, got {text}")
+        raise argparse.ArgumentTypeError(f"expected an integer of 1 or more, got {text}")
     return int(text)

@@ -268,7 +268,7 @@ def test_the_command_measures_and_reports(tmp_path):
         (["--libraries", "tensorflow"], "--libraries: expected names of fconv"),
         (["--device", "cuda", "memory"], "memory: measures the host's memory"),
         (["--device", "cuda", "--libraries", "jax"], "expected names of fconv, torch, im2col, got 'jax'"),
-        (["--rounds", "0"], "expected a whole number from 1 up, got 0"),
+        (["--rounds", "0"], "expected an integer of 1 or more, got 0"),
     ],
 )
 def test_bad_arguments_are_refused(flags, text, capsys):

@@ -65,6 +65,17 @@ def test_every_task_is_done_once(pool, counting, n):
     assert (counts == 50).all()
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_an_address_is_that_of_the_first_entry(monkeypatch, known):
+    from fconv.engine.compiled import pool
+
+    if not known:  # as on another interpreter
+        monkeypatch.setattr(pool, "_PLACE_OF_DATA", None)
+    x = np.zeros((5, 6), np.float32)
+    for view in (x, x[1:], x[:, 2:], x[::-1], x.T, x[3:3], x[2, 3:].reshape(1, 3)):
+        assert pool.address(view) == view.__array_interface__["data"][0]
+
+
 def test_launches_from_several_threads_at_once(pool, counting):
     counts = np.zeros((4, 64), np.int64)
 

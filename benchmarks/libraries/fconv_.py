@@ -39,7 +39,7 @@ def convolution(case, what, layout):
 
 
 def passing(case, what, layout):
-    """Give a function that reads and writes large arrays and computes little, or its gradient."""
+    """Return a function of large arrays that computes little, or its gradient, without arguments."""
     x, g = (laid(a, layout) for a in device.there(case.arrays()))
     if case.function == "copy":
         return device.finished(lambda: (x.copy(order="K"),))
@@ -57,7 +57,7 @@ def as_tuple(grads):
 
 
 def step(case, weights, layout, dropout, dtype):
-    """Give a function that takes one step after the last and returns its loss, and one for the momentum."""
+    """Return a function that trains one step and returns its loss, and one that returns the momentum."""
     x, target = device.there(case.batch(dtype))
     x = laid(x, layout)
     net = in_fconv(case.network, dropout=dropout)

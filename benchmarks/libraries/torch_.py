@@ -67,7 +67,7 @@ def convolution(case, what, layout):
 
 
 def passing(case, what, layout):
-    """Give a function that reads and writes large arrays and computes little, or its gradient."""
+    """Return a function of large arrays that computes little, or its gradient, without arguments."""
     x, g = (laid(there(a), layout) for a in case.arrays())
     if case.function == "copy":
         return finished(lambda: (x.clone(),))
@@ -88,7 +88,7 @@ def _without_grad(function, *args, **options):
 
 
 def step(case, weights, layout, dropout, dtype):
-    """Give a function that takes one step after the last and returns its loss, and one for the momentum."""
+    """Return a function that trains one step and returns its loss, and one that returns the momentum."""
     x, target = map(there, case.batch(dtype))
     x = laid(x, layout)
     net = _network(case, weights, layout, dropout).train().to(getattr(torch, dtype))

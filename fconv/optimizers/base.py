@@ -194,6 +194,11 @@ def leafwise(
 
         in_one_pass = OnePass(update)
 
+        def advanced(p: Array, g: Array, own: Own) -> tuple[Array, Own]:
+            own = {**own, "step": own["step"] + 1}
+            p, changed = in_one_pass(p, g, own) or update(p, g, own)
+            return p, {**own, **changed}
+
         def moved(path: trees.Path, p: Array, g: Array | None, own: Own) -> Array:
             if g is None:
                 kept_on.append(own)
@@ -203,11 +208,9 @@ def leafwise(
             if not isinstance(own, dict) or own.keys() != keys:
                 raise ValueError(f"{name}: expected a state that its init gave, at {_named(path)}")
             own = {key: widened(native(v)) if is_array(v) else v for key, v in own.items()}
-            own["step"] += 1
-            p, changed = in_one_pass(p, g, own) or update(p, g, own)
+            p, own = advanced(p, g, own)
             # NumPy gives a scalar where an array of no axes was.
-            changed = {k: xp_of(v).asarray(v) if is_array(v) else v for k, v in changed.items()}
-            kept_on.append({**own, **changed})
+            kept_on.append({k: xp_of(v).asarray(v) if is_array(v) else v for k, v in own.items()})
             return narrowed(p, dtype)
 
         def plainly_moved(p: Any, g: Any, own: Any) -> Array:
@@ -219,9 +222,8 @@ def leafwise(
                 raise _UnusualError
             if type(own) is not dict or own.keys() != keys or any(own[a].dtype != p.dtype for a in arrays):
                 raise _UnusualError
-            own = {**own, "step": own["step"] + 1}
-            p, changed = in_one_pass(p, g, own) or update(p, g, own)
-            kept_on.append({**own, **changed})
+            p, own = advanced(p, g, own)
+            kept_on.append(own)
             return p
 
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):

@@ -1,8 +1,8 @@
 """Compiled kernels on several threads, launched in a few microseconds.
 
 The workers are the Python threads of `fconv.threads`. After a job they spin outside of the GIL, in compiled
-code, for a fraction of a millisecond, and a kernel that is launched meanwhile begins at once. A launch, its
-own share of the work and the wait for the workers are one call of compiled code: Ctrl-C cannot come in
+code, for some two milliseconds, and a kernel that is launched meanwhile begins at once. A launch, its own
+share of the work and the wait for the workers are one call of compiled code: Ctrl-C cannot come in
 between.
 """
 

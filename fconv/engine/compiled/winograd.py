@@ -320,16 +320,13 @@ def _back(dtype: str) -> int:
     module = Module()
     transform = _transform(module, dtype, FILTER.T, ends="none")
     f, task, address, _ = kernel_of(module)
-    a, n = (
-        Fields(f, address, ("sums", "dw", "inner", "outer_row", "pieces")),
-        Numbers(f, dtype),
-    )
+    a, item = Fields(f, address, ("sums", "dw", "inner", "outer_row", "pieces")), itemsize_of(dtype)
     step = a.inner * a.outer_row
     with f.loop((task + 1) * a.inner // a.pieces, task * a.inner // a.pieces) as c:
         source = a.pointer("sums") + c * a.outer_row
         f.call(
             transform, source, step * SIDE, step, a.pointer("dw") + c * a.outer_row, step * 3, step,
-            a.outer_row // n.itemsize, source,
+            a.outer_row // item, source,
         )  # fmt: skip
     f.finish()
     return machine().compile(module)[0]
