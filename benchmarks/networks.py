@@ -13,8 +13,8 @@ def in_fconv(name: str, *, dropout: float) -> Any:
     """Make a network of fconv."""
     from fconv import models
 
-    if name == "mnist":
-        return _mnist(dropout)
+    if name in _OWN:
+        return _OWN[name](dropout)
     if name == "espcn_unclipped":  # clipping belongs to its use, not to its training
         return models.espcn(clip=False)
     return getattr(models, name)()
@@ -26,6 +26,8 @@ def in_torch(name: str, *, dropout: float) -> Any:
 
     makers = {
         "mnist": partial(_torch_mnist, dropout),
+        "digits": partial(_torch_digits, dropout),
+        "mlp": _torch_mlp,
         "espcn_unclipped": partial(twins.espcn, clip=False),
         "dncnn": twins.DnCNN,
         "resnet18": partial(twins.resnet, (2, 2, 2, 2), False),
@@ -69,3 +71,45 @@ def _torch_mnist(p: float) -> Any:
         fc1=nn.Linear(96, 30), relu5=nn.ReLU(), dropout2=nn.Dropout(p),
         fc2=nn.Linear(30, 10), log_softmax=nn.LogSoftmax(1),
     )  # fmt: skip
+
+
+def _digits(p: float) -> Any:
+    """Make the network of the digits example."""
+    import fconv as fc
+
+    return fc.compose(
+        conv1=fc.conv2d(32, 3, padding=1), norm1=fc.batch_norm(), relu1=fc.relu(), pool1=fc.max_pool2d(2),
+        conv2=fc.conv2d(64, 3, padding=1), norm2=fc.batch_norm(), relu2=fc.relu(), pool2=fc.max_pool2d(2),
+        flatten=fc.flatten(), dropout=fc.dropout(p), fc=fc.linear(10),
+    )  # fmt: skip
+
+
+def _torch_digits(p: float) -> Any:
+    from torch import nn
+
+    from tests.parity.twins import Chain
+
+    return Chain(
+        conv1=nn.Conv2d(1, 32, 3, padding=1), norm1=nn.BatchNorm2d(32), relu1=nn.ReLU(),
+        pool1=nn.MaxPool2d(2),
+        conv2=nn.Conv2d(32, 64, 3, padding=1), norm2=nn.BatchNorm2d(64), relu2=nn.ReLU(),
+        pool2=nn.MaxPool2d(2), flatten=nn.Flatten(), dropout=nn.Dropout(p), fc=nn.Linear(256, 10),
+    )  # fmt: skip
+
+
+def _mlp(p: float) -> Any:
+    """Make two affine maps with a ReLU between them."""
+    import fconv as fc
+
+    return fc.compose(fc1=fc.linear(64), relu=fc.relu(), fc2=fc.linear(10))
+
+
+def _torch_mlp() -> Any:
+    from torch import nn
+
+    from tests.parity.twins import Chain
+
+    return Chain(fc1=nn.Linear(64, 64), relu=nn.ReLU(), fc2=nn.Linear(64, 10))
+
+
+_OWN = {"mnist": _mnist, "digits": _digits, "mlp": _mlp}

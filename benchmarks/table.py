@@ -15,6 +15,7 @@ PARTS = {
     "weight": "gradient of the weight alone, of every shape",
     "random": "500 random shapes, forward and gradients, fconv and PyTorch alone (only when asked for)",
     "steps": "training steps: forward, loss, backward, SGD with momentum",
+    "small": "training steps of small networks, where the interpreter's time shows",
     "inference": "networks applied to pictures",
     "passes": "elementwise functions, norms, pooling, softmax, resampling beside a copy",
     "scaling": "time of a convolution against batch size and image size",
@@ -67,6 +68,13 @@ STEPS = [
     Step("LeNet, 128", "lenet", (128, 1, 32, 32), "cross_entropy", 10),
     Step("resnet20, 32 of 32x32", "resnet20", (32, 3, 32, 32), "cross_entropy", 10),
     Step("resnet18, 8 of 64x64", "resnet18", (8, 3, 64, 64), "cross_entropy", 1000),
+]
+
+SMALL_STEPS = [
+    Step("LeNet, 1", "lenet", (1, 1, 32, 32), "cross_entropy", 10),
+    Step("LeNet, 8", "lenet", (8, 1, 32, 32), "cross_entropy", 10),
+    Step("digits, 64", "digits", (64, 1, 8, 8), "cross_entropy", 10),
+    Step("MLP 64-64-10, 32", "mlp", (32, 64), "cross_entropy", 10),
 ]
 
 # On a GPU also larger batches, which a processor would take minutes for.
@@ -134,6 +142,8 @@ def jobs(part: str, quick: bool = False, device: str = "cpu") -> list[Job]:
     if part == "steps":
         large_steps = LARGE_STEPS if device == "cuda" else []
         return [Job(part, case, "step") for case in small(STEPS + large_steps)]
+    if part == "small":
+        return [Job(part, case, "step") for case in SMALL_STEPS]
     if part == "passes":
         whats = {case: WHATS[: 1 if case.function == "copy" else 2] for case in PASSING}
         return [Job(part, case, what) for full in PASSING for case in small([full]) for what in whats[full]]

@@ -12,7 +12,7 @@ import pytest
 import fconv as fc
 from fconv import schedules
 from fconv.engine import compiled
-from fconv.optimizers import base
+from fconv.optimizers import passes
 from fconv.testing.purity import call_purely, copied, same_bits
 from tests.naive import optimizers as naive
 
@@ -339,11 +339,12 @@ def test_a_schedule_is_asked_for_the_count_of_steps_before():
     ],
     ids=lambda opt: opt.name,
 )  # fmt: skip
-def test_one_pass_over_each_array_gives_the_same_bits(opt, dtype, monkeypatch):
-    """Large parameters are compiled, in any memory order; NumPy's operations are the reference."""
-    monkeypatch.setattr(base, "_LEAST", 1)
-    shapes = {"a": (7, 5), "b": (3,), "turned": (4, 6), "one": ()}
-    key = iter(fc.random.split(fc.random.key(0), 20))
+@pytest.mark.parametrize("none", [(), ("one",)], ids=["axes", "no axes among them"])
+def test_one_pass_over_all_arrays_gives_the_same_bits(opt, dtype, none, monkeypatch):
+    """Updates are compiled, in any memory order; NumPy's operations are the reference."""
+    shapes = {"a": (7, 5), "b": (3,), "turned": (4, 6), "large": (50, 700), "empty": (0, 2)}
+    shapes |= dict.fromkeys(none, ())
+    key = iter(fc.random.split(fc.random.key(0), 30))
     params = {name: fc.random.normal(next(key), shape, dtype) for name, shape in shapes.items()}
     params["turned"] = np.asfortranarray(params["turned"])
     steps = [
@@ -359,6 +360,6 @@ def test_one_pass_over_each_array_gives_the_same_bits(opt, dtype, monkeypatch):
 
     found = trained()
     assert found[0]["turned"].flags.f_contiguous
-    monkeypatch.setattr(base, "formulas_serve", lambda *arrays: False)
+    monkeypatch.setattr(passes, "formulas_serve", lambda *arrays: False)
     for a, b in zip(fc.trees.leaves(found), fc.trees.leaves(trained()), strict=True):
         np.testing.assert_array_equal(a, b)

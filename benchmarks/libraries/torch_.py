@@ -48,6 +48,8 @@ def laid(x, layout):
         return x
     if x.ndim == 3:  # PyTorch has no memory format of that name for signals; the strides say the same
         return x.movedim(1, -1).contiguous().movedim(-1, 1)
+    if x.ndim < 3:
+        return x
     return x.to(memory_format=torch.channels_last if x.ndim == 4 else torch.channels_last_3d)
 
 

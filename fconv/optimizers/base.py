@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeAlias
+from typing import Any, ClassVar, NoReturn, TypeAlias
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from fconv.arrays import (
     Array,
     check_floating,
     is_array,
-    memory_order,
     namespace,
     narrowed,
     native,
@@ -22,13 +21,10 @@ from fconv.arrays import (
     xp_of,
 )
 from fconv.constructors import Constructed, constructor
-from fconv.functional.one_pass import apply_formula, formulas_serve, traced
+from fconv.optimizers.passes import UnusualError, advanced, gathered, placed
 from fconv.options import nonnegative
 from fconv.schedules import Schedule
 from fconv.unpacking import changed_places
-
-if TYPE_CHECKING:
-    from fconv.engine.compiled.formulas import Formula
 
 State: TypeAlias = Any
 
@@ -182,8 +178,6 @@ def leafwise(
             raise ValueError(f"{name}: expected a state that its init gave, with step and leaves")
         speed = rate(name, lr, state["step"])
 
-        kept_on: list[Own] = []
-
         def update(p: Array, g: Array, own: Own) -> tuple[Array, Own]:
             g = -g if maximize else g
             if weight_decay and decoupled:
@@ -191,13 +185,6 @@ def leafwise(
             elif weight_decay:
                 g = g + weight_decay * p
             return rule(p, g, own, speed)
-
-        in_one_pass = OnePass(update)
-
-        def advanced(p: Array, g: Array, own: Own) -> tuple[Array, Own]:
-            own = {**own, "step": own["step"] + 1}
-            p, changed = in_one_pass(p, g, own) or update(p, g, own)
-            return p, {**own, **changed}
 
         def moved(path: trees.Path, p: Array, g: Array | None, own: Own) -> Array:
             if g is None:
@@ -208,44 +195,27 @@ def leafwise(
             if not isinstance(own, dict) or own.keys() != keys:
                 raise ValueError(f"{name}: expected a state that its init gave, at {_named(path)}")
             own = {key: widened(native(v)) if is_array(v) else v for key, v in own.items()}
-            p, own = advanced(p, g, own)
+            own["step"] += 1
+            p, changed = update(p, g, own)
             # NumPy gives a scalar where an array of no axes was.
-            kept_on.append({k: xp_of(v).asarray(v) if is_array(v) else v for k, v in own.items()})
+            own = {k: xp_of(v).asarray(v) if is_array(v) else v for k, v in {**own, **changed}.items()}
+            kept_on.append(own)
             return narrowed(p, dtype)
 
-        def plainly_moved(p: Any, g: Any, own: Any) -> Array:
-            """Move what mostly comes, with the fewest checks."""
-            if g is None:
-                kept_on.append(own)
-                return p
-            if not (_plain(p) and type(g) is np.ndarray and g.dtype == p.dtype and g.shape == p.shape):
-                raise _UnusualError
-            if type(own) is not dict or own.keys() != keys or any(own[a].dtype != p.dtype for a in arrays):
-                raise _UnusualError
-            p, own = advanced(p, g, own)
-            kept_on.append(own)
-            return p
-
+        _refuse_changed_places(name, params, grads)
+        kept_on: list[Own] = []
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            full = filled(name, params, grads)
             try:
-                new = trees.map(plainly_moved, params, full, state["leaves"])
-            except (_UnusualError, ValueError):  # the walk with paths serves it, or says what is wrong where
-                kept_on.clear()
-                new = _mapped(name, moved, params, full, state["leaves"])
-        following = iter(kept_on)  # in the same order
-        leaves = trees.map(lambda _: next(following), params)
-        return new, {"step": state["step"] + 1, "leaves": leaves}
+                leaves = gathered(params, grads, state["leaves"], [])
+                news, kept_on = advanced(leaves, update, tuple(arrays), tuple(kept))
+                new, held = placed(params, iter(news)), placed(params, iter(kept_on))
+            except UnusualError:  # the walk with paths serves it, or says what is wrong where
+                new = _mapped(name, moved, params, _filled(params, grads), state["leaves"])
+                following = iter(kept_on)  # in the same order
+                held = trees.map(lambda _: next(following), params)
+        return new, {"step": state["step"] + 1, "leaves": held}
 
     return Optimizer(init, step, name, lr=lambda state: rate(name, lr, state["step"]))
-
-
-class _UnusualError(Exception):
-    """A parameter is no plain array of float32 or float64, or does not fit its gradient."""
-
-
-def _plain(p: Any) -> bool:
-    return type(p) is np.ndarray and p.ndim > 0 and p.dtype.char in "fd" and p.dtype.isnative
 
 
 def filled(name: str, params: Any, grads: Any) -> Any:
@@ -256,12 +226,16 @@ def filled(name: str, params: Any, grads: Any) -> Any:
     ValueError
         The two have changed places.
     """
+    _refuse_changed_places(name, params, grads)
+    return _filled(params, grads)
+
+
+def _refuse_changed_places(name: str, params: Any, grads: Any) -> None:
     if changed_places(params, grads):
         raise ValueError(
             f"{name}.step: the first argument is the gradient of the second; "
             f"write opt.step(params, grads, state)"
         )
-    return _filled(params, grads)
 
 
 def _filled(params: Any, grads: Any) -> Any:
@@ -275,49 +249,6 @@ def _filled(params: Any, grads: Any) -> Any:
     if not ours or ours.keys() != theirs.keys():
         return grads  # a leaf; or the walk over both says what differs
     return trees.rebuild(grads, [_filled(ours[name], g) for name, g in theirs.items()])
-
-
-_LEAST = 1 << 14  # entries; below, NumPy's own passes cost less than a launch, and give the same bits
-
-
-class OnePass:
-    """Updates of a step, each compiled into one pass over memory where that can be."""
-
-    def __init__(self, update: Callable[[Array, Array, Own], tuple[Array, Own]]) -> None:
-        self._update = update
-        self._traced: dict[Any, tuple[Formula, list[str], Own] | None] = {}
-
-    def __call__(self, p: Array, g: Array, own: Own) -> tuple[Array, Own] | None:
-        """Return the new parameter and what changes of its own; None where NumPy is to compute them."""
-        if p.size < _LEAST:
-            return None
-        arrays = {key: v for key, v in own.items() if is_array(v)}
-        numbers = {key: v for key, v in own.items() if key not in arrays}
-        given = (p, g, *arrays.values())
-        if any(x.shape != p.shape for x in given) or not formulas_serve(*given):
-            return None
-        kind = (p.dtype, tuple(arrays), tuple(numbers.values()))
-        if kind not in self._traced:  # most parameters of a step are of one kind
-            self._traced[kind] = self._trace(p.dtype, list(arrays), numbers)
-        traced_update = self._traced[kind]
-        if traced_update is None:
-            return None
-        formula, names, fixed = traced_update
-        new, *changed = apply_formula(formula, memory_order(p), *given)
-        return new, {**fixed, **dict(zip(names, changed, strict=True))}
-
-    def _trace(self, dtype: Any, keys: list[str], numbers: Own) -> tuple[Formula, list[str], Own] | None:
-        names: list[str] = []
-        fixed: Own = {}
-
-        def function(p: Any, g: Any, *arrays: Any) -> tuple[Any, ...]:
-            new, changed = self._update(p, g, {**numbers, **dict(zip(keys, arrays, strict=True))})
-            fixed.update({key: v for key, v in changed.items() if key in numbers})
-            names.extend(key for key in changed if key not in numbers)
-            return (new, *(changed[key] for key in names))
-
-        formula = traced(function, 2 + len(keys), dtype)
-        return None if formula is None else (formula, names, fixed)
 
 
 def rate(name: str, lr: float | Schedule, count: int) -> float:

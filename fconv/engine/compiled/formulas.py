@@ -8,6 +8,7 @@ option or another learning rate needs no other kernel.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fconv.engine.compiled.llvm import INT, Function, Module, Value, machine
-from fconv.engine.compiled.pool import BYTES, Launch, address, pool
+from fconv.engine.compiled.pool import BYTES, Fields, Launch, address, addresses, kernel_of, pool
 from fconv.engine.compiled.transcendental import Maths
 
 PIECE = 1 << 14
@@ -234,6 +235,24 @@ class Formula:
         """Compute contiguous arrays of one size from others; an output may be one of the inputs."""
         self._launch(inputs, outputs, outputs[0].size, PIECE, 1, 1, True, False)
 
+    def run_each(self, work: Sequence[tuple[Sequence[Flat], Sequence[Flat]]]) -> None:
+        """Compute several pairs of inputs and outputs, each as `run` takes them, in one launch."""
+        kernel, constants, rows, total = self._compiled(True, False), address(self._constants), [], 0
+        for inputs, outputs in work:
+            size, item = outputs[0].size, outputs[0].itemsize
+            if any(x.size != size for x in inputs):
+                raise ValueError(f"a formula got arrays of {[x.size for x in inputs]} entries for {size}")
+            places = addresses((*inputs, *outputs))
+            for start in range(0, size, PIECE):
+                at = [place + start * item for place in places] if start else places
+                length = min(PIECE, size - start)
+                rows.append(struct.pack(f"{len(at) + 5}q", *at, constants, length, PIECE, 1, 1))
+            total += size
+        if rows:
+            table = np.frombuffer(b"".join(rows), np.uint8)
+            arguments = (0, kernel, len(rows[0]))
+            pool().run(Launch(_each(), arguments, len(rows), cost=total * self._work), (table,))
+
     def run_by_channel(self, inputs: Sequence[Flat], outputs: Sequence[Flat], rows: Rows) -> None:
         """Compute contiguous arrays from others and from numbers of their channels."""
         per_task = max(1, PIECE // rows.row)
@@ -261,13 +280,27 @@ class Formula:
         if any(x.size != size for x in inputs[:whole]) or any(x.size < fits for x in inputs[whole:]):
             raise ValueError(f"a formula got arrays of {[x.size for x in inputs]} entries for {size}")
         if size:
-            kernel = self._kernels.get((columns, summed))
-            if kernel is None:
-                kernel = self._kernels[columns, summed] = _kernel(*self._graph, columns, summed)
+            kernel = self._compiled(columns, summed)
             rest = (address(self._constants), size, row, per_task, channels)
             arguments = [0] * (len(inputs) + len(outputs)) + [*rest]
             launch = Launch(kernel, arguments, -(-size // (row * per_task)), cost=size * self._work)
             pool().run(launch, (*inputs, *outputs))
+
+    def _compiled(self, columns: bool, summed: bool) -> int:
+        kernel = self._kernels.get((columns, summed))
+        if kernel is None:
+            kernel = self._kernels[columns, summed] = _kernel(*self._graph, columns, summed)
+        return kernel
+
+
+@lru_cache(maxsize=1)
+def _each() -> int:
+    """Compile the kernel whose tasks are calls of another kernel's first task, by a table of arguments."""
+    f, task, address, worker = kernel_of(Module())
+    a = Fields(f, address, ("table", "kernel", "row"))
+    f.call_address(a.kernel, 0, a.table + task * a.row, worker)
+    f.finish()
+    return machine().compile(f.module)[0]
 
 
 @dataclass(frozen=True)

@@ -237,10 +237,7 @@ class Pool:
         *values : int
             Those that come after them.
         """
-        if _PLACE_OF_DATA is None:
-            given = [address(x) for x in arrays]
-        else:  # as `address` does, without a call for each
-            given = [_ADDRESS.from_address(id(x) + _PLACE_OF_DATA).value for x in arrays]
+        given = addresses(arrays)
         given += values
         place = struct.pack(f"{len(given)}q", *given) + launch.arguments[8 * len(given) :]
         wanted = threads.rouse(launch.threads)
@@ -324,6 +321,13 @@ def address(x: np.ndarray[Any, Any]) -> int:
     if _PLACE_OF_DATA is None:
         return x.__array_interface__["data"][0]
     return ctypes.c_size_t.from_address(id(x) + _PLACE_OF_DATA).value
+
+
+def addresses(arrays: Sequence[np.ndarray[Any, Any]]) -> list[int]:
+    """Return where the first entry of each of some arrays lies."""
+    if _PLACE_OF_DATA is None:
+        return [address(x) for x in arrays]
+    return [_ADDRESS.from_address(id(x) + _PLACE_OF_DATA).value for x in arrays]  # without a call for each
 
 
 def aligned(size: int) -> int:
