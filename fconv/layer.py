@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, NoReturn, Protocol, TypeAlias
@@ -353,16 +352,28 @@ def as_layer(where: str, value: Any) -> Layer:
     )
 
 
-@contextmanager
-def located(where: str, layer: Layer) -> Iterator[None]:
+class located:  # noqa: N801 - used like a function
     """Put before the message of a ValueError or TypeError where its layer stands in the network."""
-    try:
-        yield
-    except (ValueError, TypeError) as error:
-        message = str(error)
-        named = message.startswith(layer.name)
-        error.args = (f"{where} {message}" if named else f"{where} {layer.name}: {message}",)
-        raise
+
+    __slots__ = ("_layer", "_where")
+
+    def __init__(self, where: str, layer: Layer) -> None:
+        self._where, self._layer = where, layer
+
+    def __enter__(self) -> None:
+        """Do nothing: only errors concern it."""
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        """Complete the message."""
+        if isinstance(error, (ValueError, TypeError)):
+            locate(error, self._where, self._layer)
+
+
+def locate(error: Exception, where: str, layer: Layer) -> None:
+    """Put before the message of an error where its layer stands: `located` for loops that are run often."""
+    message = str(error)
+    named = message.startswith(layer.name)
+    error.args = (f"{where} {message}" if named else f"{where} {layer.name}: {message}",)
 
 
 def buffers_of(layer: Layer) -> frozenset[str]:

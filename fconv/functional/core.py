@@ -136,6 +136,7 @@ def differentiable(
         given them in the machine's own.
     """
     fixed, loose = frozenset(constants), frozenset(sometimes)
+    free = fixed | loose
 
     def decorate(definition: Callable[P, Definition]) -> Differentiable[P]:
         name = cast(Any, definition).__name__
@@ -159,7 +160,7 @@ def differentiable(
             for argument, x in found.items():
                 if x is None and argument not in optional:
                     raise TypeError(f"{name}: {argument} must be a NumPy or CuPy array, got NoneType")
-            if _plain(found) is not None:
+            if _plain(found, free) is not None:
                 return found
             namespace(name, **found)
             rigid = {a: x for a, x in found.items() if a not in fixed and not (a in loose and _of_kind(x))}
@@ -174,14 +175,14 @@ def differentiable(
 
         def define(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Callable[[], Array], Pullback]:
             found = given(args, kwargs)
-            like = _plain(found)
+            like = _plain(found, free)
             if like is None:
                 taken = {a: entered(x) for a, x in found.items()}
                 if any(taken[a] is not x for a, x in found.items()):
                     by_place = {places[a]: x for a, x in taken.items()}
                     args = tuple(by_place.get(place, v) for place, v in enumerate(args))
                     kwargs = {a: taken.get(a, v) for a, v in kwargs.items()}
-                like = next(x for a, x in found.items() if a not in fixed | loose and x is not None)
+                like = next(x for a, x in found.items() if a not in free and x is not None)
                 # The pullback must not keep the array for its dtype.
                 like = xp_of(like).empty((0,), like.dtype.newbyteorder("="))
             shape, value, pullback = definition(*args, **kwargs)
@@ -276,18 +277,27 @@ def _missing(name: str, signature: inspect.Signature, args: tuple[Any, ...], kwa
         raise TypeError(f"{name}: {error}") from None
 
 
-_LIKE = {dtype: np.empty(0, dtype) for dtype in (np.dtype(np.float32), np.dtype(np.float64))}
+_LIKE = {dtype.char: np.empty(0, dtype) for dtype in (np.dtype(np.float32), np.dtype(np.float64))}
 
 
-def _plain(found: dict[str, Any]) -> Array | None:
-    """Return an empty array like all of `found`, if they are what mostly comes: NumPy's, of one dtype."""
+def _plain(found: dict[str, Any], free: frozenset[str]) -> Array | None:
+    """Return an empty array like those of `found`, if they are what mostly comes.
+
+    That is NumPy's arrays of one dtype; those that are `free` may be integers or booleans too.
+    """
     dtype = None
-    for x in found.values():
-        if x is not None:
-            if type(x) is not np.ndarray or (dtype is not None and x.dtype is not dtype):
-                return None
-            dtype = x.dtype
-    return None if dtype is None else _LIKE.get(dtype) if dtype.isnative else None
+    for argument, x in found.items():
+        if x is None:
+            continue
+        if type(x) is not np.ndarray:
+            return None
+        its = x.dtype
+        if its is dtype or (argument in free and its.kind in "iub" and its.isnative):
+            continue
+        if dtype is not None and its != dtype:
+            return None
+        dtype = its
+    return None if dtype is None or not dtype.isnative else _LIKE.get(dtype.char)
 
 
 def _of_kind(x: Any) -> bool:

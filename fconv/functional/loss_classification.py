@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -182,34 +183,43 @@ def _of_lone_labels(
 ) -> Definition:
     """Define the cross-entropy of class numbers by compiled sweeps over the classes."""
     kept = target != ignore_index
-    labels = np.expand_dims(np.where(kept, target, 0).astype(np.intp), class_axis)
+    plain = weight is None and bool(kept.all())  # each target counts as much as any other
+    labels = (target if plain else np.where(kept, target, 0)).astype(np.intp, copy=False)
+    index = _at_labels(labels, class_axis)
 
     @once
     def weights() -> Array:
         """Return the weight of each target, 0 where it counts for nothing."""
-        one = x.dtype.type(1) if weight is None else weight[labels.squeeze(class_axis)]
-        return np.where(kept, one, x.dtype.type(0))
+        one = x.dtype.type(1)
+        return one if plain else np.where(kept, one if weight is None else weight[labels], x.dtype.type(0))
 
     found = once(lambda: segments.keep(_LOG_OF_SUM, x))
 
     def losses() -> Array:
         highest, logarithm = found()
-        at_label = np.take_along_axis(x, labels, class_axis).squeeze(class_axis)
         with np.errstate(invalid="ignore", over="ignore"):
-            lost = weights() * (logarithm - (at_label - highest))
-        return np.where(kept, lost, x.dtype.type(0))
+            lost = logarithm - (x[index] - highest)
+            return lost if plain else np.where(kept, weights() * lost, x.dtype.type(0))
 
     def dx(each: Array) -> Array:
-        factor = np.asarray(each * weights(), x.dtype)
+        factor = np.broadcast_to(np.asarray(each * weights(), x.dtype), target.shape)
         y = segments.write_by_segment(_SHARES, x, *found(), factor)
-        at_label = np.take_along_axis(y, labels, class_axis) - np.expand_dims(factor, class_axis)
-        np.put_along_axis(y, labels, at_label, class_axis)
+        y[index] -= factor
         return y
 
     return reduced(
         losses, target.shape, reduction, lambda each: {"x": lambda: dx(each)},
-        lambda: accurate_sum(weights()),
+        None if plain else lambda: accurate_sum(weights()),
     )  # fmt: skip
+
+
+def _at_labels(labels: Array, class_axis: int) -> tuple[Any, ...]:
+    """Return the index of each target's class in an array with an axis of classes."""
+    if labels.ndim == 1:
+        return np.arange(len(labels)), labels
+    index = [*np.ogrid[tuple(map(slice, labels.shape))]]
+    index.insert(class_axis, labels)
+    return tuple(index)
 
 
 # The loss of a target is the sum over classes of -q[n, c] * log p[n, c]. These give q, which of its

@@ -122,6 +122,11 @@ def apply_formula(formula: Formula, order: Shape, *arrays: Array) -> Any:
     array or tuple of array
         What it gives, contiguous in that order.
     """
+    y = np.empty_like(arrays[0])
+    if all(x.strides == y.strides and x.flags.aligned for x in arrays):  # without gaps, as y is
+        results = [y, *[np.empty_like(y) for _ in range(formula.outputs - 1)]]
+        formula.run(arrays, results)
+        return tuple(results) if formula.many else y
     laid = [arrays[0].shape[axis] for axis in order]
     flat = [in_line(x, order) for x in arrays]
     found = [np.empty(flat[0].size, x.dtype) for x in arrays[:1] * formula.outputs]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from fconv.arrays import Array
 from fconv.geometry import Size, Windows, whole_tuple, window_geometry
@@ -19,6 +20,25 @@ def pool_geometry(
     ceil_mode: bool,
 ) -> Windows:
     """Work out pooling windows; the stride is the kernel size where none is given."""
+    options = (name, spatial, kernel_size, stride, padding, dilation, ceil_mode)
+    try:
+        return _pool_geometry(*options)
+    except TypeError as error:
+        if "unhashable" not in str(error):
+            raise
+    return _pool_geometry.__wrapped__(*options)
+
+
+@lru_cache(maxsize=512, typed=True)
+def _pool_geometry(
+    name: str,
+    spatial: tuple[int, ...],
+    kernel_size: Size,
+    stride: Size | None,
+    padding: Size,
+    dilation: Size,
+    ceil_mode: bool,
+) -> Windows:
     n = len(spatial)
     kernel = whole_tuple(name, "kernel_size", kernel_size, n, 1)
     pads = whole_tuple(name, "padding", padding, n, 0)

@@ -19,6 +19,7 @@ from fconv.layer import (
     Step,
     Wiring,
     has_trained,
+    locate,
     located,
     no_gradient,
 )
@@ -98,31 +99,44 @@ def chain(title: str, members: Members) -> Layer:
         return pack(parts)
 
     def apply(params: Params, x: Any, *, train: bool = False, key: Array | None = None) -> Any:
-        for (place, layer), part, k in zip(steps, unpack(params), keys_for(train, key), strict=True):
-            with located(place, layer):
-                x = layer.apply(part, x, train=train, key=k)
+        parts, keys = unpack(params), keys_for(train, key)
+        i = 0
+        try:
+            for i, (_, layer) in enumerate(steps):
+                x = layer.apply(parts[i], x, train=train, key=keys[i])
+        except (ValueError, TypeError) as error:
+            locate(error, *steps[i])
+            raise
         return x
 
     def forward(
         params: Params, x: Any, *, train: bool = False, key: Array | None = None
     ) -> tuple[Any, Params, LayerPullback]:
-        parts = unpack(params)
+        parts, keys = unpack(params), keys_for(train, key)
         refreshed, pullbacks = [], []
-        for (place, layer), part, k in zip(steps, parts, keys_for(train, key), strict=True):
-            with located(place, layer):
-                x, new, pullback = layer.forward(part, x, train=train, key=k)
-            refreshed.append(new)
-            pullbacks.append(pullback)
-        # Where the input's gradient is not asked for, nothing before the first trained parameters is needed.
-        trained = (has_trained(layer, part) for layer, part in zip(members.layers, parts, strict=True))
-        first = next((i for i, wanted in enumerate(trained) if wanted), count)
+        i = 0
+        try:
+            for i, (_, layer) in enumerate(steps):
+                x, new, pullback = layer.forward(parts[i], x, train=train, key=keys[i])
+                refreshed.append(new)
+                pullbacks.append(pullback)
+        except (ValueError, TypeError) as error:
+            locate(error, *steps[i])
+            raise
 
         def pull(g: Any, input_grad: bool = True) -> tuple[Params, Any]:
+            # Nothing before the first trained parameters is needed for their gradients.
+            trained = (has_trained(layer, part) for layer, part in zip(members.layers, parts, strict=True))
+            first = next((i for i, wanted in enumerate(trained) if wanted), count)
             last = 0 if input_grad else first
             grads = [no_gradient(part) if i < last else None for i, part in enumerate(parts)]
-            for i in range(count - 1, last - 1, -1):
-                with located(*steps[i]):
+            i = count - 1
+            try:
+                for i in range(count - 1, last - 1, -1):
                     grads[i], g = pullbacks[i](g, input_grad or i > first)
+            except (ValueError, TypeError) as error:
+                locate(error, *steps[i])
+                raise
             return pack(grads), g if input_grad else None
 
         return x, pack(refreshed), pull

@@ -13,7 +13,7 @@ import numpy as np
 from fconv import trees
 from fconv.arrays import Array, describe
 from fconv.functional.one_pass import in_one_pass
-from fconv.layer import Layer, Params, has_trained, located, no_gradient
+from fconv.layer import Layer, Params, has_trained, locate, located, no_gradient
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,10 @@ class Dataflow:
         """Say where a node stands."""
         return f"{self.title}[{node.name}]"
 
+    def _locate(self, error: Exception, node: Node | None) -> None:
+        if node is not None:
+            locate(error, self.place(node), node.layer)
+
     def entering(self, x: Any, what: str) -> dict[str, Any]:
         """Return each input by name."""
         if self.lone_input:
@@ -95,13 +99,17 @@ class Dataflow:
     def apply(self, parts: Mapping[str, Params], x: Any, train: bool, keys: Sequence[Array | None]) -> Any:
         """Return the outputs, of parameters by owner and a key for each node."""
         values = self.entering(x, "inputs")
-        for node, k, done in zip(self.nodes, keys, self._done, strict=True):
-            with located(self.place(node), node.layer):
-                values[node.name] = node.layer.apply(
-                    parts[node.owner], node.gather(values), train=train, key=k
-                )
-            for name in done:  # whose memory the next layers can have
-                del values[name]
+        node = None
+        try:
+            for node, k, done in zip(self.nodes, keys, self._done, strict=True):
+                taken = node.gather(values)
+                values[node.name] = node.layer.apply(parts[node.owner], taken, train=train, key=k)
+                del taken
+                for name in done:  # whose memory the next layers can have
+                    del values[name]
+        except (ValueError, TypeError) as error:
+            self._locate(error, node)
+            raise
         return self.leaving(values)
 
     def forward(
@@ -110,12 +118,16 @@ class Dataflow:
         """Return the outputs, the refreshed parameters by owner, and the pullback to both."""
         parts = dict(given)
         values, pullbacks = self.entering(x, "inputs"), {}
-        for node, k in zip(self.nodes, keys, strict=True):
-            with located(self.place(node), node.layer):
-                y, parts[node.owner], pullback = node.layer.forward(
-                    parts[node.owner], node.gather(values), train=train, key=k
+        node = None
+        try:
+            for node, k in zip(self.nodes, keys, strict=True):
+                name, owner = node.name, node.owner
+                values[name], parts[owner], pullbacks[name] = node.layer.forward(
+                    parts[owner], node.gather(values), train=train, key=k
                 )
-            values[node.name], pullbacks[node.name] = y, pullback
+        except (ValueError, TypeError) as error:
+            self._locate(error, node)
+            raise
 
         def pull(g: Any, input_grad: bool = True) -> tuple[dict[str, Params], Any]:
             needed = self._needed(parts, self.inputs if input_grad else ())
@@ -123,17 +135,21 @@ class Dataflow:
             for name, value in self.outputs.items():
                 _add(totals, value, g if self.lone_output else g[name])
             dparams: dict[str, Params] = {}
-            for node in reversed(self.nodes):
-                if node.name not in needed:
-                    continue
-                wanted = any(source in needed for source in node.sources)
-                with located(self.place(node), node.layer):
+            node = None
+            try:
+                for node in reversed(self.nodes):
+                    if node.name not in needed:
+                        continue
+                    wanted = any(source in needed for source in node.sources)
                     grads, dx = pullbacks[node.name](totals.pop(node.name), wanted)
-                _add(dparams, node.owner, grads)
-                if wanted:
-                    each = (dx,) if len(node.sources) == 1 else dx
-                    for source, part in zip(node.sources, each, strict=True):
-                        _add(totals, source, part)
+                    _add(dparams, node.owner, grads)
+                    if wanted:
+                        each = (dx,) if len(node.sources) == 1 else dx
+                        for source, part in zip(node.sources, each, strict=True):
+                            _add(totals, source, part)
+            except (ValueError, TypeError) as error:
+                self._locate(error, node)
+                raise
             whole = {
                 name: dparams[name] if name in dparams else no_gradient(part) for name, part in parts.items()
             }

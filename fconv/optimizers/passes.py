@@ -103,7 +103,10 @@ def advanced(leaves: list[Leaf], update: Update, arrays: tuple[str, ...], number
         for x in beside:
             if type(x) is not np.ndarray or x.dtype != dtype or x.shape != shape:
                 raise UnusualError
-        kinds.setdefault(kind, []).append(i)
+        try:
+            kinds.setdefault(kind, []).append(i)
+        except TypeError:  # a number that is an array of no axes
+            raise UnusualError from None
     for places in kinds.values():
         _advance(leaves, places, update, arrays, new, kept)
     return new, kept

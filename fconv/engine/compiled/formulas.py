@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from fconv.engine.compiled.llvm import INT, Function, Module, Value, machine
+from fconv.engine.compiled.llvm import INT, Function, Module, Value, machine, name_of
 from fconv.engine.compiled.pool import BYTES, Fields, Launch, address, addresses, kernel_of, pool
 from fconv.engine.compiled.transcendental import Maths
 
@@ -226,7 +226,7 @@ class Formula:
         nodes, outputs, self._constants, self.many = trace(function, count, dtype)
         self.outputs = len(outputs)
         self._count, self._by_channel = count, by_channel
-        self._graph = (str(dtype), nodes, outputs, count, by_channel)
+        self._graph = (name_of(dtype), nodes, outputs, count, by_channel)
         # Nanoseconds an entry, about: bytes that come and go, and what computes.
         self._work = (count + len(outputs)) * dtype.itemsize / BYTES / 2 + len(nodes) / 8
         self._kernels: dict[tuple[bool, bool], int] = {}
@@ -277,7 +277,8 @@ class Formula:
     ) -> None:  # fmt: skip
         whole = self._count - self._by_channel
         fits = row if columns else channels
-        if any(x.size != size for x in inputs[:whole]) or any(x.size < fits for x in inputs[whole:]):
+        wrong = [x for x in inputs[:whole] if x.size != size] or [x for x in inputs[whole:] if x.size < fits]
+        if wrong:
             raise ValueError(f"a formula got arrays of {[x.size for x in inputs]} entries for {size}")
         if size:
             kernel = self._compiled(columns, summed)

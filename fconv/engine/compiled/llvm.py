@@ -390,6 +390,11 @@ def machine() -> Machine:
     return Machine()
 
 
+def name_of(dtype: Any) -> str:
+    """Return the name of a dtype, which NumPy takes microseconds to say."""
+    return "float32" if dtype.char == "f" else "float64"
+
+
 def itemsize_of(dtype: str) -> int:
     """Return the bytes of a number."""
     return 4 if dtype == "float32" else 8

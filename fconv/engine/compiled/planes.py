@@ -65,6 +65,7 @@ class Planes:
     def __init__(self, shape: Shape, dtype: str) -> None:
         self.shape, self.dtype = shape, dtype
         self._launches: dict[tuple[int, ...], Launch] = {}
+        self.places: Any = None
         self.itemsize = itemsize_of(dtype)
         s, lanes = shape, machine().vector_bytes // self.itemsize
         self.rows = even(s.outer, min(s.outer, 8))
@@ -96,8 +97,12 @@ class Planes:
 
     def lay(self, weight: Any) -> Any:
         """Lay filters (groups, outer, inner, D, H, W) in any order out as (groups, taps, inner, outer)."""
-        taps = [weight[(..., *tap.place)] for tap in self.shape.taps]
-        return np.ascontiguousarray(np.stack(taps, 1).swapaxes(2, 3))
+        flat = weight.reshape(*weight.shape[:3], -1)
+        if self.places is None:
+            self.places = np.ravel_multi_index(
+                np.array([tap.place for tap in self.shape.taps]).T, weight.shape[3:]
+            )
+        return np.ascontiguousarray(flat[..., self.places].transpose(0, 3, 2, 1))
 
     def run(self, x: Any, w: Any, start: Any, y: Any) -> None:
         """Correlate `x` (N, C, D, H, W) into `y`, whose rows are contiguous."""

@@ -16,12 +16,13 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fconv.arrays import from_order, full_like_order, memory_order
-from fconv.engine.compiled.llvm import INT, Module, Number, Value, machine
+from fconv.engine.compiled.llvm import INT, Module, Number, Value, machine, name_of
 from fconv.engine.compiled.pool import Fields, Launch, kernel_of, pool
 from fconv.engine.compiled.transcendental import Maths
 from fconv.geometry import Windows
 
 Array: TypeAlias = np.ndarray[Any, Any]
+Strides: TypeAlias = tuple[int, ...]
 
 _AXES = ("n", "c", "d", "h", "w")
 _SIZES = ("in", "out", "kernel", "stride", "padding", "dilation")
@@ -67,26 +68,40 @@ def zeros_in_order(x: Array) -> Array:
 def _run(kind: str, x: Array, y: Array, dx: Array | None, windows: Windows) -> None:
     if not y.size:
         return
+    facts = (kind, dx is not None, x.dtype, x.shape, x.strides, (y if dx is None else dx).strides)
+    launch, axis = _planned(*facts, y.strides, windows)
+    if axis is not None:  # a gradient in another memory order
+        laid, y = y, full_like_order(x, y.shape, None)
+        y[...] = laid
+        along = None if y.strides[axis] == x.itemsize else "none"  # an axis of one entry may lie anywhere
+        launch, _ = _planned(*facts, y.strides, windows, along)
+    pool().run(launch, (x, y) if dx is None else (x, y, dx))
+
+
+@lru_cache(maxsize=256)
+def _planned(
+    kind: str, gradient: bool, dtype: np.dtype[Any], shape: Sequence[int], x: Strides, written: Strides,
+    y: Strides, windows: Windows, along: str | None = None,
+) -> tuple[Launch, int | None]:  # fmt: skip
+    """Plan a kernel for arrays of these strides.
+
+    The second value is the axis along which `y` should lie as `x` does, where it does not.
+    """
     missing = 3 - windows.ndim
 
     def three(sizes: Sequence[int], blank: int) -> list[int]:
         return [*(blank,) * missing, *sizes]
 
-    images, channels = x.shape[:2]
-    lanes = machine().vector_bytes // x.itemsize
-    written = y if dx is None else dx
-    along = "none"
-    if channels > 1 and x.strides[1] == written.strides[1] == x.itemsize:
-        along = "c"
-    elif windows.stride[-1] <= 2 and x.strides[-1] == written.strides[-1] == x.itemsize:
-        along = "w"
+    (images, channels), item = shape[:2], dtype.itemsize
+    lanes = machine().vector_bytes // item
+    if along is None:
+        along = "none"
+        if channels > 1 and x[1] == written[1] == item:
+            along = "c"
+        elif windows.stride[-1] <= 2 and x[-1] == written[-1] == item:
+            along = "w"
     axis = 1 if along == "c" else -1
-    if along != "none" and y.strides[axis] != x.itemsize:  # a gradient in another memory order
-        laid, y = y, full_like_order(x, y.shape, None)
-        y[...] = laid
-        along = along if y.strides[axis] == x.itemsize else "none"  # an axis of one entry may lie anywhere
-    arrays = [x, y] if dx is None else [x, y, dx]
-    strides = [[*a.strides[:2], *three(a.strides[2:], 0)] for a in arrays]
+    other = axis if along != "none" and y[axis] != item else None
     block = 1
     if along == "c":  # few long blocks, unless there are few samples
         block = lanes * max(1, -(-channels // lanes) // -(-_LEAST_TASKS // images))
@@ -94,14 +109,15 @@ def _run(kind: str, x: Array, y: Array, dx: Array | None, windows: Windows) -> N
     kernel = tuple(three(windows.kernel, 1))
     apart = all(s >= span for s, span in zip(windows.stride, windows.span, strict=True))
     step = windows.stride[-1] if along == "w" else 1
-    address = _kernel(kind, str(x.dtype), along, step, channels % lanes == 0, kernel, dx is not None, apart)
+    address = _kernel(kind, name_of(dtype), along, step, channels % lanes == 0, kernel, gradient, apart)
     padding = [low for low, _ in windows.padding]
+    strides = [[*a[:2], *three(a[2:], 0)] for a in (x, y, written)]
     arguments = (
-        0, 0, 0, *strides[0], *strides[1], *(strides[2] if dx is not None else [0] * 5), channels, block,
+        0, 0, 0, *strides[0], *strides[1], *(strides[2] if gradient else [0] * 5), channels, block,
         blocks, *three(windows.in_size, 1), *three(windows.out_size, 1), *kernel, *three(windows.stride, 1),
         *three(padding, 0), *three(windows.dilation, 1),
     )  # fmt: skip
-    pool().run(Launch(address, arguments, images * blocks), tuple(arrays))
+    return Launch(address, arguments, images * blocks), other
 
 
 class _Access:

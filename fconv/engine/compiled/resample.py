@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from fconv.engine.compiled.formulas import PIECE
-from fconv.engine.compiled.llvm import INT, Module, Value, machine
+from fconv.engine.compiled.llvm import INT, Module, Value, machine, name_of
 from fconv.engine.compiled.pool import Fields, Launch, aligned, kernel_of, pool
 from fconv.engine.compiled.transcendental import Maths
 
@@ -60,7 +60,7 @@ def run(
     lanes = machine().vector_bytes // size
     scratch = aligned(width * inner * size) if rows is not None and rows.weights is not None else 0
     kernel = _kernel(
-        str(x.dtype),
+        name_of(x.dtype),
         tables[0].places.shape[0] if tables[0].weights is not None else 0,
         0 if columns is None else tables[1].places.shape[0],
         tables[1].weights is not None,

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fconv.engine.compiled.formulas import PIECE, emit, trace
-from fconv.engine.compiled.llvm import INT, Module, Value, Variable, machine
+from fconv.engine.compiled.llvm import INT, Module, Value, Variable, machine, name_of
 from fconv.engine.compiled.pool import Launch, kernel_of, pool
 from fconv.engine.compiled.transcendental import Maths
 from fconv.engine.sweeps import Layout, Program, Sweep
@@ -64,7 +64,7 @@ def run(
             layout.segments, layout.parts, layout.width, layout.inner, layout.count, per_task, vectors, tasks,
         )  # fmt: skip
         whole = layout.inner % lanes == 0
-        kernel = _kernel(program, str(dtype), across, whole, layout.by if params or columns else "part")
+        kernel = _kernel(program, name_of(dtype), across, whole, layout.by if params or columns else "part")
         taken = (*arrays, *params, *outputs, found, given)
         pool().run(Launch(kernel, [*[0] * len(taken), *fields], tasks), taken)
     if program.sums and not columns:

@@ -297,8 +297,7 @@ class WeightGradient:
         else:
             found = total.reshape(self.groups, len(s.taps), s.inner, s.outer)
             found = found.transpose(0, 3, 2, 1).reshape(self.out_channels, s.inner, len(s.taps))
-        for i, tap in enumerate(s.taps):
-            dw[(slice(None), slice(None), *tap.place)] = found[..., i]
+        dw[...] = found.reshape(dw.shape)  # taps are in the order of the kernel's entries
         return dw
 
 
