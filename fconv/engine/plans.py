@@ -164,7 +164,8 @@ def convolution(
         They do not fit each other.
     """
     shapes = (name, ndim, x.shape, weight.shape, bias_shape)
-    options = (stride, padding, dilation, groups, algorithm, x.dtype, _device(x), compiled.wished())
+    device = "cpu" if type(x) is np.ndarray else _device(x)
+    options = (stride, padding, dilation, groups, algorithm, x.dtype, device, compiled.wished())
     try:
         return _convolution(*shapes, *options)
     except TypeError as error:

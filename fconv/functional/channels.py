@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fconv.engine.compiled.channels import CompiledPasses
 
 _PIECE_BYTES = 1 << 20
+_SMALL = 4096  # entries; NumPy sums them before a kernel is found
 _ROW = 4096  # numbers of a row, about, that a ufunc is quick on
 _LEAST_PLANE = 64  # numbers of a channel that have to be neighbours for it to be so channels-first
 
@@ -201,6 +202,8 @@ def sum_by_channel(x: Array) -> Array:
     >>> sum_by_channel(np.full((10**6, 1), 0.1, np.float32))
     array([100000.], dtype=float32)
     """
+    if type(x) is np.ndarray and x.size <= _SMALL:
+        return accurate_sum(x, (0, *range(2, x.ndim)))
     passes = compiled_passes(x)
     if passes is not None:
         return narrowed(passes.total(), x.dtype)

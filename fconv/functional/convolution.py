@@ -30,16 +30,16 @@ def _convolution(
     groups: int,
     algorithm: str,
 ) -> Definition:
-    def define(x: Array) -> Definition:
-        return _batched(name, ndim, x, weight, bias, stride, padding, dilation, groups, algorithm)
-
-    return for_sample(x, ndim + 2, define)
+    options = (name, ndim, weight, bias, stride, padding, dilation, groups, algorithm)
+    if x.ndim == ndim + 2:  # as it mostly is
+        return _batched(x, *options)
+    return for_sample(x, ndim + 2, lambda x: _batched(x, *options))
 
 
 def _batched(
+    x: Array,
     name: str,
     ndim: int,
-    x: Array,
     weight: Array,
     bias: Array | None,
     stride: Size,

@@ -8,7 +8,7 @@ another.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from itertools import product
 from math import prod
@@ -162,6 +162,14 @@ class Shape:
     out_size: tuple[int, int, int]
     step: tuple[int, int, int]
     taps: tuple[Tap, ...]
+
+    def __hash__(self) -> int:
+        """Hash the fields once: plans are looked up by shapes in every call."""
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(tuple(getattr(self, each.name) for each in fields(self)))
 
     @cached_property
     def low(self) -> tuple[int, int, int]:

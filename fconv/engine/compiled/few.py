@@ -166,7 +166,7 @@ class FewWeights:
             s.groups, s.inner, s.outer, self.across, self.wide // self.width, x_row, self.width,
             address(zeros),
             *micro(self.dtype, self.rows, self.vectors, (self.across,), elementwise=True), size_x,
-            packing.compiled_planes(self.dtype, 1), size, 0,
+            packing.compiled_planes(self.dtype, 1, (0,)), size, 0,
         )  # fmt: skip
         return Launch(
             _kernel(self.dtype),

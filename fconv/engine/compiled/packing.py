@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -45,10 +46,10 @@ def compiled_collect(dtype: str) -> int:
 
 
 @lru_cache(maxsize=32)
-def compiled_planes(dtype: str, stride: int) -> int:
+def compiled_planes(dtype: str, stride: int, phases: tuple[int, ...]) -> int:
     """Return the address of a compiled `planes`."""
     module = Module()
-    f = planes(module, dtype, transpose(module, dtype), stride)
+    f = planes(module, dtype, transpose(module, dtype), stride, phases)
     f.exported = True
     return machine().compile(module)[0]
 
@@ -187,11 +188,12 @@ def _row(
         n.put(n.number(source + k * step + c * channel), to + k * pixel + c * n.itemsize)
 
 
-def planes(module: Module, dtype: Any, transposing: Function, stride: int) -> Function:
+def planes(module: Module, dtype: Any, transposing: Function, stride: int, phases: Sequence[int]) -> Function:
     """Emit the copy of a box of one picture, channels first, its columns dealt out by their remainder.
 
     With a stride along rows, every `stride`-th column lies beside the next, so that windows' entries
-    are neighbours: the target is (channels, depth, height, stride, width / stride).
+    are neighbours: the target is (channels, depth, height, stride, width / stride). Columns of other
+    remainders than `phases`, which no window sees, are left out.
 
     Returns
     -------
@@ -205,38 +207,38 @@ def planes(module: Module, dtype: Any, transposing: Function, stride: int) -> Fu
     n = Numbers(f, dtype)
     width = size[2] * n.itemsize
     plane = size[0] * size[1] * width
-    short = size[2] // stride * n.itemsize
+    count = size[2] // stride
+    short = count * n.itemsize
     low = f.least(f.most(f.constant(0, INT) - start[2], 0), size[2])
     high = f.most(f.least(full[2] - start[2], size[2]), low)
     with f.loop(size[0]) as i, f.loop(size[1]) as j:
-        row = target + (i * size[1] + j) * width
         d, h = start[0] + i, start[1] + j
         inside = f.all_of(f.all_of(d > -1, d < full[0]), f.all_of(h > -1, h < full[1]))
-        first, last = f.select(inside, low, size[2]), f.select(inside, high, size[2])
         source = picture + d * steps[0] + h * steps[1] + start[2] * steps[2]
-        if stride == 1:
-            by_channel, by_position = channel.equals(n.itemsize), steps[2].equals(n.itemsize)
+        for phase in phases:
+            row = target + (i * size[1] + j) * width + short * phase
+            # How many of its columns lie before those inside, and before those behind.
+            first, last = (
+                (f.most(f.select(inside, end, size[2]) - phase, 0) + (stride - 1)) // stride
+                for end in (low, high)
+            )
+            begin, step = source + steps[2] * phase, steps[2] * stride
+            by_channel, by_position = channel.equals(n.itemsize), step.equals(n.itemsize)
             # Rows are mostly short: a load of the lanes inside fills the others with zeros.
-            with f.when(by_position), f.loop(channels) as c, f.loop(size[2], step=n.lanes) as k:
-                value = n.load(source + c * channel + k * n.itemsize, n.between(first - k, last - k))
-                n.store(value, row + c * plane + k * n.itemsize, n.mask(size[2] - k))
+            with f.when(by_position), f.loop(channels) as c, f.loop(count, step=n.lanes) as k:
+                value = n.load(begin + c * channel + k * n.itemsize, n.between(first - k, last - k))
+                n.store(value, row + c * plane + k * n.itemsize, n.mask(count - k))
             with f.when(f.negation(by_position)):
                 with f.loop(channels) as c:
                     to = row + c * plane
                     _clear(f, to, first * n.itemsize)
-                    _clear(f, to + last * n.itemsize, width - last * n.itemsize)
-                count, begin, to = last - first, source + first * steps[2], row + first * n.itemsize
+                    _clear(f, to + last * n.itemsize, short - last * n.itemsize)
+                there, begin, to = last - first, begin + first * step, row + first * n.itemsize
                 rest = f.all_of(f.negation(by_channel), last > first)
                 with f.when(f.all_of(by_channel, last > first)):
-                    f.call(transposing, to, plane, begin, steps[2], count, channels)
-                with f.when(rest), f.loop(channels) as c, f.loop(count) as k:
-                    n.put(n.number(begin + c * channel + k * steps[2]), to + c * plane + k * n.itemsize)
-        else:
-            with f.loop(channels) as c:
-                _clear(f, row + c * plane, width)
-                with f.loop(last, first) as k:
-                    to = row + c * plane + k % stride * short + k // stride * n.itemsize
-                    n.put(n.number(source + c * channel + k * steps[2]), to)
+                    f.call(transposing, to, plane, begin, step, there, channels)
+                with f.when(rest), f.loop(channels) as c, f.loop(there) as k:
+                    n.put(n.number(begin + c * channel + k * step), to + c * plane + k * n.itemsize)
     f.finish()
     return f
 

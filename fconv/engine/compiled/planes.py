@@ -7,6 +7,7 @@ neighbouring windows share a place in are neighbours. The output is channels-fir
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fconv.engine.compiled import packing
-from fconv.engine.compiled.correlate import BOX_BYTES, LEAST_TASKS, Shape
+from fconv.engine.compiled.correlate import BOX_BYTES, LEAST_TASKS, Shape, Tap
 from fconv.engine.compiled.llvm import Module, itemsize_of, machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro
 from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, address, aligned, kernel_of, pool
@@ -59,10 +60,36 @@ def _kernel(dtype: str) -> int:
     return machine().compile(f.module)[0]
 
 
+def _thinned(shape: Shape) -> tuple[Shape, tuple[slice, ...]]:
+    """Leave out what no window sees: where all look at the same remainder of an axis, it has no stride.
+
+    Returns
+    -------
+    tuple of Shape and tuple of slice
+        The correlation, and the part of the input (N, C, D, H, W) that it is of.
+    """
+    in_size, step, seen = list(shape.in_size), list(shape.step), [slice(None)] * 5
+    taps = [(list(tap.shift), tap.place) for tap in shape.taps]
+    for axis, stride in enumerate(shape.step):
+        remainders = {shift[axis] % stride for shift, _ in taps}
+        first = min(remainders)
+        size = len(range(first, shape.in_size[axis], stride))
+        if stride > 1 and len(remainders) == 1 and size:
+            in_size[axis], step[axis], seen[2 + axis] = size, 1, slice(first, None, stride)
+            for shift, _ in taps:
+                shift[axis] //= stride
+    if step == list(shape.step):
+        return shape, ()
+    thinned = [Tap(tuple(shift), place) for shift, place in taps]  # type: ignore[arg-type]
+    changed = {"in_size": tuple(in_size), "step": tuple(step), "taps": tuple(thinned)}
+    return replace(shape, **changed), tuple(seen)  # type: ignore[arg-type]
+
+
 class Planes:
     """A correlation to few channels, planned."""
 
     def __init__(self, shape: Shape, dtype: str) -> None:
+        shape, self._seen = _thinned(shape)
         self.shape, self.dtype = shape, dtype
         self._launches: dict[tuple[int, ...], Launch] = {}
         self.places: Any = None
@@ -106,6 +133,7 @@ class Planes:
 
     def run(self, x: Any, w: Any, start: Any, y: Any) -> None:
         """Correlate `x` (N, C, D, H, W) into `y`, whose rows are contiguous."""
+        x = x[self._seen]
         key = x.strides + y.strides
         launch = self._launches.get(key)
         if launch is None:
@@ -116,13 +144,14 @@ class Planes:
         s, item = self.shape, self.itemsize
         # A row's last vectors may be read behind its end, and what they hold there is not stored.
         size = aligned(self.channels * prod(self.box) * item + self.vectors * machine().vector_bytes)
+        phases = sorted({(tap.shift[2] - s.low[2]) % s.step[2] for tap in s.taps})
         arguments = (
             *(0,) * 4, *x, *y[:4], address(self.table), len(self.table), *s.in_size, *s.step, *s.low,
             *s.out_size,
             self.strip, *self.box, self.channels, s.groups, s.inner, s.outer,
             len(s.taps) * s.inner * s.outer * item, self.vectors * machine().vector_bytes // item,
             *micro(self.dtype, self.rows, self.vectors, (s.outer,), start_by_row=True),
-            packing.compiled_planes(self.dtype, s.step[2]), size, 0,
+            packing.compiled_planes(self.dtype, s.step[2], tuple(phases)), size, 0,
         )  # fmt: skip
         cost = s.multiply_adds / MULTIPLY_ADDS
         return Launch(_kernel(self.dtype), arguments, self.tasks, size, cost=cost)

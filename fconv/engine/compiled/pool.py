@@ -237,10 +237,13 @@ class Pool:
         *values : int
             Those that come after them.
         """
-        given = addresses(arrays)
+        given: list[int] = []
+        # As `addresses` does, without its calls: there are hundreds of launches in a step.
+        for x in arrays:
+            given += (address(x) if _PLACE_OF_DATA is None else _at(id(x) + _PLACE_OF_DATA).value,)
         given += values
         place = struct.pack(f"{len(given)}q", *given) + launch.arguments[8 * len(given) :]
-        wanted = threads.rouse(launch.threads)
+        wanted = threads.rouse(launch.threads) if launch.threads > 1 else 1
         memory = None
         if launch.scratch:
             memory = scratch.take(launch.scratch * wanted)
@@ -312,7 +315,7 @@ def _data_place() -> int | None:
     return None
 
 
-_ADDRESS = ctypes.c_size_t
+_at = ctypes.c_size_t.from_address
 _PLACE_OF_DATA = _data_place()
 
 
@@ -320,14 +323,14 @@ def address(x: np.ndarray[Any, Any]) -> int:
     """Return where the first entry of an array lies."""
     if _PLACE_OF_DATA is None:
         return x.__array_interface__["data"][0]
-    return ctypes.c_size_t.from_address(id(x) + _PLACE_OF_DATA).value
+    return _at(id(x) + _PLACE_OF_DATA).value
 
 
 def addresses(arrays: Sequence[np.ndarray[Any, Any]]) -> list[int]:
     """Return where the first entry of each of some arrays lies."""
     if _PLACE_OF_DATA is None:
         return [address(x) for x in arrays]
-    return [_ADDRESS.from_address(id(x) + _PLACE_OF_DATA).value for x in arrays]  # without a call for each
+    return [_at(id(x) + _PLACE_OF_DATA).value for x in arrays]  # without a call for each
 
 
 def aligned(size: int) -> int:

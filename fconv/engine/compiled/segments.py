@@ -45,7 +45,7 @@ def run(
     kept = program.sweeps[-1].kind == "kept"
     sizes = [layout.size] * len(arrays) + [layout.count] * len(params)
     sizes += [layout.segments * layout.inner if kept else layout.size] * len(outputs)
-    if any(x.size != size for x, size in zip((*arrays, *params, *outputs), sizes, strict=True)):
+    if [x.size for x in (*arrays, *params, *outputs)] != sizes:
         raise ValueError(f"a program got arrays of {[x.size for x in (*arrays, *params, *outputs)]} entries")
     columns = layout.by == "entry" and program.sums > 0
     lanes = machine().vector_bytes // dtype.itemsize
@@ -67,9 +67,11 @@ def run(
         kernel = _kernel(program, name_of(dtype), across, whole, layout.by if params or columns else "part")
         taken = (*arrays, *params, *outputs, found, given)
         pool().run(Launch(kernel, [*[0] * len(taken), *fields], tasks), taken)
-    if program.sums and not columns:
+    if not program.sums:
+        return found
+    if not columns:
         found = found.reshape(program.sums, -1, layout.count)
-    return np.asarray(found.sum(axis=1, dtype=np.float64))
+    return np.asarray(np.add.reduce(found, axis=1, dtype=np.float64))
 
 
 class _Writer:
