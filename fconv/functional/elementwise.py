@@ -65,10 +65,11 @@ def elementwise(
         @functools.wraps(curve)
         def definition(*args: P.args, **kwargs: P.kwargs) -> Definition:
             named: dict[str, Any] = dict(kwargs)
-            x, *given = args or (named.pop("x"),)
-            names = (*order[1:], *("",) * len(given))
-            rest = [checked(option, value) for option, value in zip(names, given, strict=False)]
-            named = {option: checked(option, value) for option, value in named.items()}
+            x, *rest = args or (named.pop("x"),)
+            if rest or named:
+                names = (*order[1:], *("",) * len(rest))
+                rest = [checked(option, value) for option, value in zip(names, rest, strict=False)]
+                named = {option: checked(option, value) for option, value in named.items()}
             make = cast("Callable[..., Curve]", curve)
             given_x = cast(Array, x)
             return _in_one_pass(given_x, make, rest, named, by_value) or _define(
@@ -87,11 +88,13 @@ def _in_one_pass(
     x: Array, make: Callable[..., Curve], rest: list[Any], named: dict[str, Any], by_value: bool
 ) -> Definition | None:
     """Define a function by compiled kernels; None where there are none for it."""
-    options = [*((None, v) for v in rest), *named.items()]
-    if not formulas_serve(x) or any(type(v) not in _SIMPLE for _, v in options):
+    if not formulas_serve(x):
+        return None
+    options = [(None, v) for v in rest] + list(named.items()) if rest or named else []
+    if options and not all(type(v) in _SIMPLE for _, v in options):
         return None
     # -0.0 and 0.0 are equal, and so are True and 1: the texts tell them apart.
-    kernels = _formulas(make, by_value, x.dtype, *((name, v, repr(v)) for name, v in options))
+    kernels = _formulas(make, by_value, x.dtype, *[(name, v, repr(v)) for name, v in options])
     if kernels is None:
         return None
     forward, backward = kernels

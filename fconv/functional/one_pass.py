@@ -20,13 +20,12 @@ _LEAST = 1 << 16  # entries; below, NumPy's passes cost no more than a launch
 def formulas_serve(*arrays: Array) -> bool:
     """Return whether kernels are compiled for arrays: NumPy's, all of float32 or all of float64."""
     dtype = arrays[0].dtype
-    return (
-        dtype.char in "fd"
-        and dtype.isnative
-        and all(type(x) is np.ndarray and x.dtype == dtype for x in arrays)
-        and compiled.wished()
-        and compiled.problem() is None
-    )
+    if dtype.char not in "fd" or not dtype.isnative:
+        return False
+    for x in arrays:
+        if type(x) is not np.ndarray or x.dtype != dtype:
+            return False
+    return compiled.wished() and compiled.problem() is None
 
 
 def traced(function: Callable[..., Any], count: int, dtype: np.dtype[Any]) -> Formula | None:
@@ -123,7 +122,11 @@ def apply_formula(formula: Formula, order: Shape, *arrays: Array) -> Any:
         What it gives, contiguous in that order.
     """
     y = np.empty_like(arrays[0])
-    if all(x.strides == y.strides and x.flags.aligned for x in arrays):  # without gaps, as y is
+    strides = y.strides
+    for x in arrays:
+        if x.strides != strides or not x.flags.aligned:
+            break
+    else:  # without gaps, as y is
         results = [y, *[np.empty_like(y) for _ in range(formula.outputs - 1)]]
         formula.run(arrays, results)
         return tuple(results) if formula.many else y
