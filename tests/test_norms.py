@@ -35,6 +35,31 @@ def test_far_off_values_in_float32(name, layout):
     np.testing.assert_allclose(z, exact, atol=1e-5)
 
 
+@pytest.mark.parametrize(("channels", "groups"), [(6, 2), (6, 6), (6, 1), (40, 4), (700, 7)])
+@pytest.mark.parametrize("spatial", [(3,), (7, 5), (40, 30), (2, 3, 4)])
+def test_channels_that_are_neighbours_give_the_same_norms(channels, groups, spatial):
+    """Each sample has a mean of its own, far off; scale and shift are summed over all of them."""
+    keys = fc.random.split(KEY, 5)
+    shape = (3, channels, *spatial)
+    x = fc.random.normal(keys[0], shape, np.float64)
+    x += 100 * fc.random.normal(keys[1], (3, 1, *(1,) * len(spatial)), np.float64)
+    g, weight, bias = (
+        fc.random.normal(key, size, np.float64)
+        for key, size in zip(keys[2:], (shape, (channels,), (channels,)), strict=True)
+    )
+    norms = [lambda x: F.group_norm.forward(x, groups, weight, bias)]
+    if groups == channels:
+        norms.append(lambda x: F.instance_norm.forward(x, None, None, weight, bias))
+    for norm in norms:
+        results = []
+        for layout in ("C", "channels_last"):
+            y, pullback = norm(fst.laid_out(x, layout))
+            grads = pullback(fst.laid_out(g, layout))
+            results.append([y, *(each for each in grads if each is not None)])
+        for ours, other in zip(*results, strict=True):
+            np.testing.assert_allclose(ours, other, rtol=1e-9, atol=1e-9 * np.abs(other).max())
+
+
 def test_rms_of_far_off_values_in_float32():
     x = fc.random.normal(KEY, (64, 1000), np.float32) + np.float32(1e4)
     np.testing.assert_allclose(F.rms_norm(x, (1000,)), F.rms_norm(x.astype(np.float64), (1000,)), rtol=1e-6)

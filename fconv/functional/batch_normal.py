@@ -15,7 +15,7 @@ from fconv.functional.core import Definition, Thunks, once
 from fconv.functional.moments import Statistics
 
 if TYPE_CHECKING:
-    from fconv.engine.compiled.channels import CompiledPasses
+    from fconv.engine.compiled.channels import CompiledPasses, SamplePasses
 
 
 def passes_over(x: Array) -> CompiledPasses | CpuPasses | GpuPasses | None:
@@ -37,6 +37,7 @@ def batch_normal(
     eps: float,
     given: Statistics | None,
     fixed: bool,
+    within: SamplePasses | None = None,
 ) -> Definition:
     """Define what `moments.normalised` defines, for statistics of channels over all other axes.
 
@@ -54,6 +55,8 @@ def batch_normal(
         (mean, variance) of each channel, in place of the moments of `x`.
     fixed : bool
         They do not depend on `x`.
+    within : SamplePasses, optional
+        `passes`, where the statistics are of groups of channels of each sample.
 
     Returns
     -------
@@ -61,6 +64,7 @@ def batch_normal(
         Its pullback has the gradients of ``x``, ``weight`` and ``bias``.
     """
     dtype, entries = x.dtype, x.size // x.shape[1]
+    own = 1.0 if weight is None else weight
 
     @once
     def statistics() -> tuple[Array, Array, Array]:
@@ -97,16 +101,18 @@ def batch_normal(
             if fixed:
                 return passes.scaled(g, scale())
             near, lacking, spread = statistics()
-            summed, weighted = (each / entries for each in sums())
             with np.errstate(invalid="ignore", over="ignore"):
-                slope = -scale() * spread * weighted
-                shift = -lacking * slope - scale() * summed
+                summed, weighted = (
+                    own * each / entries if within is None else within.averaged(own * each) for each in sums()
+                )
+                slope = -spread * spread * weighted
+                shift = -lacking * slope - spread * summed
             return passes.combined(near, slope, shift, g, scale())
 
-        return {
-            "x": dx,
-            "weight": lambda: sums()[1].astype(dtype),
-            "bias": lambda: sums()[0].astype(dtype),
-        }
+        def of(i: int) -> Array:
+            found = sums()[i]
+            return (found if within is None else found.sum(axis=0)).astype(dtype)
+
+        return {"x": dx, "weight": lambda: of(1), "bias": lambda: of(0)}
 
     return x.shape, once(value), pullback

@@ -18,7 +18,7 @@ from fconv.functional.reduction import accurate_sum
 from fconv.threads import run
 
 if TYPE_CHECKING:
-    from fconv.engine.compiled.channels import CompiledPasses
+    from fconv.engine.compiled.channels import CompiledPasses, SamplePasses
 
 _PIECE_BYTES = 1 << 20
 _SMALL = 4096  # entries; NumPy sums them before a kernel is found
@@ -158,6 +158,18 @@ def compiled_passes(x: Array) -> CompiledPasses | None:
     from fconv.engine.compiled.channels import CompiledPasses
 
     return CompiledPasses(x)
+
+
+def sample_passes(x: Array, groups: int) -> SamplePasses | None:
+    """Return compiled passes for groups of channels of each sample; None where the channels are not last."""
+    if x.ndim < 3 or not x.size or not formulas_serve(x):
+        return None
+    order = memory_order(x)
+    if order[0] != 0 or order[-1] != 1 or not x.transpose(order).flags.c_contiguous:
+        return None
+    from fconv.engine.compiled.channels import SamplePasses
+
+    return SamplePasses(x, groups)
 
 
 def each_piece(layout: Layout, work: Callable[[int, slice], None]) -> None:

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from fconv.arrays import Array, check_floating, namespace, narrowed, native, widened, xp_of
 from fconv.functional.batch_normal import batch_normal, passes_over
+from fconv.functional.channels import sample_passes
 from fconv.functional.core import Definition, differentiable
 from fconv.functional.moments import Statistics, mean_over, moments, normalised
 
@@ -335,6 +336,9 @@ def instance_norm(
     _check_channels(
         "instance_norm", x, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
     )
+    passes = None if running else sample_passes(x, x.shape[1])
+    if passes is not None:
+        return batch_normal(passes, x, weight, bias, eps, batch, False, within=passes)
     return _by_channel(x, axes, running, batch, weight, bias, eps)
 
 

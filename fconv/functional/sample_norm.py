@@ -8,6 +8,8 @@ from math import prod
 import numpy as np
 
 from fconv.arrays import Array, Shape
+from fconv.functional.batch_normal import batch_normal
+from fconv.functional.channels import sample_passes
 from fconv.functional.core import Definition, differentiable, once
 from fconv.functional.moments import normalised
 from fconv.options import whole
@@ -165,6 +167,9 @@ def group_norm(
     split = (groups, channels // groups)
     if x.shape[0] * split[1] * prod(x.shape[2:]) == 1:
         raise ValueError(f"group_norm: expected more than one value per group, got input shape {x.shape}")
+    passes = sample_passes(x, groups)
+    if passes is not None:
+        return batch_normal(passes, x, weight, bias, eps, None, False, within=passes)
     parted = x.reshape(x.shape[0], *split, *x.shape[2:])
     axes, along = tuple(range(2, parted.ndim)), (1, *split, *(1,) * (x.ndim - 2))
     _, value, pullback = normalised(parted, axes, along, weight, bias, eps)

@@ -98,12 +98,63 @@ class CompiledPasses:
 
     def _summed(self, name: str, arrays: list[Array], *numbers: Array) -> Array:
         with np.errstate(invalid="ignore", over="ignore"):
-            laid = [self._numbers(each) for each in numbers]
-            return _formula(name, self._dtype).sums([*arrays, *laid], self._rows)
+            return self._run(name, arrays, [self._numbers(each) for each in numbers], [])
 
     def _mapped(self, name: str, arrays: list[Array], *numbers: Array) -> Array:
         y = np.empty_like(arrays[0])
         with np.errstate(over="ignore"):
             laid = [self._numbers(each) for each in numbers]
-        _formula(name, self._dtype).run_by_channel([*arrays, *laid], [y], self._rows)
+        self._run(name, arrays, laid, [y])
         return from_order(y.reshape(self._laid), self._order)
+
+    def _run(self, name: str, arrays: list[Array], laid: list[Array], y: list[Array]) -> Array:
+        formula = _formula(name, self._dtype)
+        if not y:
+            return formula.sums([*arrays, *laid], self._rows)
+        formula.run_by_channel([*arrays, *laid], y, self._rows)
+        return y[0]
+
+
+class SamplePasses(CompiledPasses):
+    """Passes over an array (N, C, ...) whose statistics are of groups of channels of each sample.
+
+    Numbers are float64, shape (N, C), or of the array's dtype.
+
+    Parameters
+    ----------
+    x : array
+        As of `CompiledPasses`, the samples apart and the channels last.
+    groups : int
+        How many groups of neighbouring channels have statistics of their own.
+    """
+
+    def __init__(self, x: Array, groups: int) -> None:
+        super().__init__(x)
+        self._shape = (x.shape[0], groups, x.shape[1] // groups)
+        self._positions = prod(x.shape[2:])
+
+    def moments(self) -> tuple[Array, Array]:
+        """Return mean and biased variance of each channel's group."""
+        first = self._seen.reshape(self._shape[0], -1)[:, : self._rows.channels]
+        off, square = self._summed("moments", [self._seen], first) / self._positions
+        mean, var = first + off, np.maximum(square - off * off, 0.0)
+        shared = self._over_groups(mean)
+        return shared, self._over_groups(var + (mean - shared) ** 2)
+
+    def averaged(self, sums: Array) -> Array:
+        """Return the mean over all entries of a group of what was summed by channel."""
+        return self._over_groups(sums) / self._positions
+
+    def _over_groups(self, numbers: Array) -> Array:
+        parted = numbers.reshape(self._shape)
+        return np.broadcast_to(parted.mean(axis=2, keepdims=True), self._shape).reshape(numbers.shape)
+
+    def _numbers(self, by_channel: Array) -> Array:
+        rows = self._rows
+        laid = np.empty((self._shape[0], rows.row // rows.channels, rows.channels), self._dtype)
+        laid[...] = np.broadcast_to(by_channel, (self._shape[0], rows.channels))[:, None]
+        return laid.reshape(-1)
+
+    def _run(self, name: str, arrays: list[Array], laid: list[Array], y: list[Array]) -> Array:
+        found = _formula(name, self._dtype).run_by_sample(arrays, laid, y, self._shape[0], self._rows)
+        return y[0] if found is None else found

@@ -271,6 +271,63 @@ class Formula:
             found = found.sum(axis=1)[:, :row]
         return np.asarray(found.reshape(self.outputs, -1, channels).sum(axis=1))
 
+    def run_by_sample(
+        self,
+        inputs: Sequence[Flat],
+        numbers: Sequence[Flat],
+        outputs: Sequence[Flat],
+        samples: int,
+        rows: Rows,
+    ) -> np.ndarray[Any, Any] | None:
+        """Compute contiguous arrays from others and from numbers of each sample's channels.
+
+        Parameters
+        ----------
+        inputs, outputs : sequence of array
+            As of `run_by_channel`. Without outputs, each channel of a sample is summed in float64.
+        numbers : sequence of array
+            A row, in the length of `rows`, for each sample.
+        samples : int
+            How many there are.
+        rows : Rows
+            How a sample meets a number for each channel; every row holds all channels.
+
+        Returns
+        -------
+        float64 array, shape (outputs, samples, C)
+            The sums; None where there are outputs.
+        """
+        size, row, item = inputs[0].size // samples, rows.row, inputs[0].itemsize
+        if any(x.size != size * samples for x in (*inputs, *outputs)) or any(
+            x.size != samples * row for x in numbers
+        ):
+            raise ValueError(f"a formula got arrays of {[x.size for x in inputs]} entries by sample")
+        per_task = max(1, PIECE // row)
+        length = per_task * row
+        blocks = -(-size // length)
+        sample, block = np.arange(samples)[:, None], np.arange(blocks)
+        entry = (sample * size + block * length) * item
+        wide, sums = row + -row % _MOST_LANES, None
+        columns: list[Any] = [x + entry for x in addresses(inputs)]
+        columns += [x + sample * row * item for x in addresses(numbers)]
+        if outputs:
+            columns += [x + entry for x in addresses(outputs)]
+        else:
+            sums = np.zeros((self.outputs, samples, blocks, wide))
+            columns += [x + (sample * blocks + block) * wide * 8 for x in addresses(list(sums))]
+        columns += [address(self._constants), np.minimum(length, size - block * length)]
+        columns += [row, per_task, rows.channels]
+        table = np.empty((samples, blocks, len(columns)), np.int64)
+        for i, column in enumerate(columns):
+            table[..., i] = column
+        arguments = (0, self._compiled(True, sums is not None), table.strides[1])
+        cost = size * samples * self._work
+        pool().run(Launch(_each(), arguments, samples * blocks, cost=cost), (table,))
+        if sums is None:
+            return None
+        joined = sums.sum(axis=2)[..., :row].reshape(self.outputs, samples, -1, rows.channels)
+        return np.asarray(joined.sum(axis=2))
+
     def _launch(
         self, inputs: Sequence[Flat], outputs: Sequence[Flat], size: int, row: int, per_task: int,
         channels: int, columns: bool, summed: bool,
