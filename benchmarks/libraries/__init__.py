@@ -30,6 +30,7 @@ class Library:
     package: str
     layouts: tuple[str, ...] = (CONTIGUOUS,)
     networks: bool = False  # takes part in training steps and inference
+    inference_alone: bool = False
     core: bool = True  # runs on the BLAS kernels that --coretype names
     devices: tuple[str, ...] = ("cpu",)
 
@@ -40,6 +41,8 @@ _ALL = [
     Library("fconv", "fconv", "fconv_", "fconv", _BOTH, networks=True, devices=DEVICES),
     Library("fconv-found", "fconv, kernels as found", "fconv_", "fconv", _BOTH, networks=True, core=False),
     Library("torch", "PyTorch", "torch_", "torch", _BOTH, networks=True, devices=DEVICES),
+    Library("torch-compile", "torch.compile", "torch_compiled", "torch", _BOTH, inference_alone=True),
+    Library("onnxruntime", "ONNX Runtime", "onnxruntime_", "onnxruntime", inference_alone=True),
     Library("jax", "JAX", "jax_", "jax", _BOTH),
     Library("numba", "Numba loop", "numba_", "numba"),
     Library("im2col", "im2col", "im2col", "numpy", devices=DEVICES),
