@@ -12,57 +12,16 @@ from fconv.functional.selecting import where
 from fconv.options import number
 
 __all__ = [
-    "abs",
-    "abs_vjp",
-    "acos",
-    "acos_vjp",
-    "acosh",
-    "acosh_vjp",
-    "asin",
-    "asin_vjp",
-    "asinh",
-    "asinh_vjp",
-    "atan",
-    "atan_vjp",
-    "atanh",
-    "atanh_vjp",
-    "ceil",
-    "ceil_vjp",
-    "clamp",
-    "clamp_vjp",
-    "cos",
-    "cos_vjp",
-    "cosh",
-    "cosh_vjp",
-    "erf",
-    "erf_vjp",
-    "exp",
-    "exp_vjp",
-    "floor",
-    "floor_vjp",
-    "log",
-    "log_vjp",
-    "power",
-    "power_of",
-    "power_of_vjp",
-    "power_vjp",
-    "reciprocal",
-    "reciprocal_vjp",
-    "round",
-    "round_vjp",
-    "scale_shift",
-    "scale_shift_vjp",
-    "sign",
-    "sign_vjp",
-    "sin",
-    "sin_vjp",
-    "sinh",
-    "sinh_vjp",
-    "sqrt",
-    "sqrt_vjp",
-    "tan",
-    "tan_vjp",
-]
+    "abs", "abs_jvp", "abs_vjp", "acos", "acos_jvp", "acos_vjp", "acosh", "acosh_jvp", "acosh_vjp", "asin",
+    "asin_jvp", "asin_vjp", "asinh", "asinh_jvp", "asinh_vjp", "atan", "atan_jvp", "atan_vjp", "atanh",
+    "atanh_jvp", "atanh_vjp", "ceil", "ceil_jvp", "ceil_vjp", "clamp", "clamp_jvp", "clamp_vjp", "cos",
+    "cos_jvp", "cos_vjp", "cosh", "cosh_jvp", "cosh_vjp", "erf", "erf_jvp", "erf_vjp", "exp", "exp_jvp",
+    "exp_vjp", "floor", "floor_jvp", "floor_vjp", "log", "log_jvp", "log_vjp", "power", "power_jvp",
+    "power_of", "power_of_jvp", "power_of_vjp", "power_vjp", "reciprocal", "reciprocal_jvp",
+    "reciprocal_vjp", "round", "round_jvp", "round_vjp", "scale_shift", "scale_shift_jvp",
+    "scale_shift_vjp", "sign", "sign_jvp", "sign_vjp", "sin", "sin_jvp", "sin_vjp", "sinh", "sinh_jvp",
+    "sinh_vjp", "sqrt", "sqrt_jvp", "sqrt_vjp", "tan", "tan_jvp", "tan_vjp",
+]  # fmt: skip
 
 
 @elementwise(scale="Factor.", shift="Added after it.")
@@ -255,28 +214,28 @@ def sign(x: Array) -> Curve:
     return lambda: xp_of(x).sign(x), lambda g: g * 0
 
 
-abs_vjp = abs.vjp
-acos_vjp = acos.vjp
-acosh_vjp = acosh.vjp
-asin_vjp = asin.vjp
-asinh_vjp = asinh.vjp
-atan_vjp = atan.vjp
-atanh_vjp = atanh.vjp
-ceil_vjp = ceil.vjp
-clamp_vjp = clamp.vjp
-cos_vjp = cos.vjp
-cosh_vjp = cosh.vjp
-erf_vjp = erf.vjp
-exp_vjp = exp.vjp
-floor_vjp = floor.vjp
-log_vjp = log.vjp
-power_of_vjp = power_of.vjp
-power_vjp = power.vjp
-reciprocal_vjp = reciprocal.vjp
-round_vjp = round.vjp
-scale_shift_vjp = scale_shift.vjp
-sign_vjp = sign.vjp
-sin_vjp = sin.vjp
-sinh_vjp = sinh.vjp
-sqrt_vjp = sqrt.vjp
-tan_vjp = tan.vjp
+abs_jvp, abs_vjp = abs.jvp, abs.vjp
+acos_jvp, acos_vjp = acos.jvp, acos.vjp
+acosh_jvp, acosh_vjp = acosh.jvp, acosh.vjp
+asin_jvp, asin_vjp = asin.jvp, asin.vjp
+asinh_jvp, asinh_vjp = asinh.jvp, asinh.vjp
+atan_jvp, atan_vjp = atan.jvp, atan.vjp
+atanh_jvp, atanh_vjp = atanh.jvp, atanh.vjp
+ceil_jvp, ceil_vjp = ceil.jvp, ceil.vjp
+clamp_jvp, clamp_vjp = clamp.jvp, clamp.vjp
+cos_jvp, cos_vjp = cos.jvp, cos.vjp
+cosh_jvp, cosh_vjp = cosh.jvp, cosh.vjp
+erf_jvp, erf_vjp = erf.jvp, erf.vjp
+exp_jvp, exp_vjp = exp.jvp, exp.vjp
+floor_jvp, floor_vjp = floor.jvp, floor.vjp
+log_jvp, log_vjp = log.jvp, log.vjp
+power_of_jvp, power_of_vjp = power_of.jvp, power_of.vjp
+power_jvp, power_vjp = power.jvp, power.vjp
+reciprocal_jvp, reciprocal_vjp = reciprocal.jvp, reciprocal.vjp
+round_jvp, round_vjp = round.jvp, round.vjp
+scale_shift_jvp, scale_shift_vjp = scale_shift.jvp, scale_shift.vjp
+sign_jvp, sign_vjp = sign.jvp, sign.vjp
+sin_jvp, sin_vjp = sin.jvp, sin.vjp
+sinh_jvp, sinh_vjp = sinh.jvp, sinh.vjp
+sqrt_jvp, sqrt_vjp = sqrt.jvp, sqrt.vjp
+tan_jvp, tan_vjp = tan.jvp, tan.vjp

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ from fconv.functional.channel_passes_gpu import GpuPasses
 from fconv.functional.channels import compiled_passes, layout_of
 from fconv.functional.core import Definition, Thunks, once
 from fconv.functional.moments import Statistics
+from fconv.functional.one_pass import in_one_pass
 
 if TYPE_CHECKING:
     from fconv.engine.compiled.channels import CompiledPasses
@@ -109,4 +111,15 @@ def batch_normal(
             "bias": lambda: sums()[0].astype(dtype),
         }
 
-    return x.shape, once(value), pullback
+    def push(moved: dict[str, Array]) -> Array:
+        near, lacking, spread = statistics()
+        # The derivative by x is symmetric: the scale is constant over what the moments are taken over.
+        parts = [pullback(moved["x"])["x"]()] if "x" in moved else []
+        if "weight" in moved:
+            slope = spread * moved["weight"]
+            parts.append(passes.mapped(near, slope, moved.get("bias", 0.0) - lacking * slope))
+        elif "bias" in moved:
+            parts.append(moved["bias"].reshape(-1, *(1,) * (x.ndim - 2)))
+        return parts[0] if len(parts) == 1 else in_one_pass(operator.add, *parts)
+
+    return x.shape, once(value), pullback, push

@@ -76,7 +76,7 @@ def elementwise(
             )
 
         definition.__doc__ = _document(inspect.cleandoc(curve.__doc__ or ""), options, parameters)
-        made = cast(Any, differentiable("x", widens=rounds)(definition))
+        made = cast(Any, differentiable("x", widens=rounds, symmetric=True)(definition))
         made.curve = curve  # for what applies several in one pass
         return cast("Differentiable[P]", made)
 

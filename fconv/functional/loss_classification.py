@@ -16,11 +16,9 @@ from fconv.functional.segments import LOG_TOTAL, Segments, along_axis
 from fconv.options import number
 
 __all__ = [
-    "cross_entropy",
-    "cross_entropy_vjp",
-    "nll_loss",
-    "nll_loss_vjp",
-]
+    "cross_entropy", "cross_entropy_jvp", "cross_entropy_vjp",
+    "nll_loss", "nll_loss_jvp", "nll_loss_vjp",
+]  # fmt: skip
 
 
 @differentiable("x", "target", "weight", constants=("target", "weight"))
@@ -74,6 +72,7 @@ def nll_loss(
         target.shape,
         reduction,
         lambda each: {"x": lambda: -_each_class(each, class_axis) * q()},
+        {"x": lambda t: -(q() * t).sum(axis=class_axis)},
         total,
     )
 
@@ -152,8 +151,12 @@ def cross_entropy(
         }
 
     shape = (*x.shape[:class_axis], *x.shape[class_axis + 1 :])
+    push: dict[str, Callable[[Array], Array]] = {
+        "x": lambda t: -(q() * log_softmax.jvp(t, x, class_axis)).sum(axis=class_axis),
+        "target": lambda t: (label_smoothing - 1) * (per_class * softened()[0] * t).sum(axis=class_axis),
+    }
     return reduced(
-        lambda: -_total(q(), counted(), softened()[0], class_axis), shape, reduction, pullback, total
+        lambda: -_total(q(), counted(), softened()[0], class_axis), shape, reduction, pullback, push, total
     )
 
 
@@ -208,6 +211,7 @@ def _of_lone_labels(
 
     return reduced(
         losses, target.shape, reduction, lambda each: {"x": lambda: dx(each)},
+        {"x": lambda t: (dx(np.ones(target.shape, x.dtype)) * t).sum(axis=class_axis)},
         lambda: accurate_sum(weights()),
     )  # fmt: skip
 
@@ -319,5 +323,5 @@ def _check_labels(name: str, x: Array, target: Array, class_axis: int, ignore_in
         )
 
 
-nll_loss_vjp = nll_loss.vjp
-cross_entropy_vjp = cross_entropy.vjp
+nll_loss_jvp, nll_loss_vjp = nll_loss.jvp, nll_loss.vjp
+cross_entropy_jvp, cross_entropy_vjp = cross_entropy.jvp, cross_entropy.vjp

@@ -13,27 +13,12 @@ from fconv.functional.reduction import accurate_sum
 from fconv.functional.selecting import positive_part, where
 
 __all__ = [
-    "hardshrink",
-    "hardshrink_vjp",
-    "hardsigmoid",
-    "hardsigmoid_vjp",
-    "hardswish",
-    "hardswish_vjp",
-    "hardtanh",
-    "hardtanh_vjp",
-    "leaky_relu",
-    "leaky_relu_vjp",
-    "prelu",
-    "prelu_vjp",
-    "relu",
-    "relu6",
-    "relu6_vjp",
-    "relu_vjp",
-    "softshrink",
-    "softshrink_vjp",
-    "threshold",
-    "threshold_vjp",
-]
+    "hardshrink", "hardshrink_jvp", "hardshrink_vjp", "hardsigmoid", "hardsigmoid_jvp", "hardsigmoid_vjp",
+    "hardswish", "hardswish_jvp", "hardswish_vjp", "hardtanh", "hardtanh_jvp", "hardtanh_vjp", "leaky_relu",
+    "leaky_relu_jvp", "leaky_relu_vjp", "prelu", "prelu_jvp", "prelu_vjp", "relu", "relu6", "relu6_jvp",
+    "relu6_vjp", "relu_jvp", "relu_vjp", "softshrink", "softshrink_jvp", "softshrink_vjp", "threshold",
+    "threshold_jvp", "threshold_vjp",
+]  # fmt: skip
 
 
 @elementwise(rounds=False, by_value=True)
@@ -166,6 +151,10 @@ def prelu(x: Array, weight: Array) -> Definition:
         x.shape,
         once(lambda: where(x > 0, x, slopes * x)),
         lambda g: {"x": lambda: where(x > 0, g, slopes * g), "weight": lambda: dweight(g)},
+        {
+            "x": lambda t: where(x > 0, t, slopes * t),
+            "weight": lambda t: where(x > 0, 0.0, x * t.reshape(shape)),
+        },
     )
 
 
@@ -251,13 +240,13 @@ def hardshrink(x: Array, lambd: float = 0.5) -> Curve:
     )
 
 
-hardshrink_vjp = hardshrink.vjp
-hardsigmoid_vjp = hardsigmoid.vjp
-hardswish_vjp = hardswish.vjp
-hardtanh_vjp = hardtanh.vjp
-leaky_relu_vjp = leaky_relu.vjp
-prelu_vjp = prelu.vjp
-relu6_vjp = relu6.vjp
-relu_vjp = relu.vjp
-softshrink_vjp = softshrink.vjp
-threshold_vjp = threshold.vjp
+hardshrink_jvp, hardshrink_vjp = hardshrink.jvp, hardshrink.vjp
+hardsigmoid_jvp, hardsigmoid_vjp = hardsigmoid.jvp, hardsigmoid.vjp
+hardswish_jvp, hardswish_vjp = hardswish.jvp, hardswish.vjp
+hardtanh_jvp, hardtanh_vjp = hardtanh.jvp, hardtanh.vjp
+leaky_relu_jvp, leaky_relu_vjp = leaky_relu.jvp, leaky_relu.vjp
+prelu_jvp, prelu_vjp = prelu.jvp, prelu.vjp
+relu6_jvp, relu6_vjp = relu6.jvp, relu6.vjp
+relu_jvp, relu_vjp = relu.jvp, relu.vjp
+softshrink_jvp, softshrink_vjp = softshrink.jvp, softshrink.vjp
+threshold_jvp, threshold_vjp = threshold.jvp, threshold.vjp

@@ -14,31 +14,19 @@ from fconv.functional.elementwise import Curve, elementwise
 from fconv.functional.selecting import where
 
 __all__ = [
-    "celu",
-    "celu_vjp",
-    "elu",
-    "elu_vjp",
-    "gelu",
-    "gelu_vjp",
-    "logsigmoid",
-    "logsigmoid_vjp",
-    "mish",
-    "mish_vjp",
-    "selu",
-    "selu_vjp",
-    "sigmoid",
-    "sigmoid_vjp",
-    "silu",
-    "silu_vjp",
-    "softplus",
-    "softplus_vjp",
-    "softsign",
-    "softsign_vjp",
-    "tanh",
-    "tanh_vjp",
-    "tanhshrink",
-    "tanhshrink_vjp",
-]
+    "celu", "celu_jvp", "celu_vjp",
+    "elu", "elu_jvp", "elu_vjp",
+    "gelu", "gelu_jvp", "gelu_vjp",
+    "logsigmoid", "logsigmoid_jvp", "logsigmoid_vjp",
+    "mish", "mish_jvp", "mish_vjp",
+    "selu", "selu_jvp", "selu_vjp",
+    "sigmoid", "sigmoid_jvp", "sigmoid_vjp",
+    "silu", "silu_jvp", "silu_vjp",
+    "softplus", "softplus_jvp", "softplus_vjp",
+    "softsign", "softsign_jvp", "softsign_vjp",
+    "tanh", "tanh_jvp", "tanh_vjp",
+    "tanhshrink", "tanhshrink_jvp", "tanhshrink_vjp",
+]  # fmt: skip
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
 
@@ -274,15 +262,15 @@ def gelu(x: Array, approximate: Literal["none", "tanh"] = "none") -> Curve:
     )
 
 
-celu_vjp = celu.vjp
-elu_vjp = elu.vjp
-gelu_vjp = gelu.vjp
-logsigmoid_vjp = logsigmoid.vjp
-mish_vjp = mish.vjp
-selu_vjp = selu.vjp
-sigmoid_vjp = sigmoid.vjp
-silu_vjp = silu.vjp
-softplus_vjp = softplus.vjp
-softsign_vjp = softsign.vjp
-tanh_vjp = tanh.vjp
-tanhshrink_vjp = tanhshrink.vjp
+celu_jvp, celu_vjp = celu.jvp, celu.vjp
+elu_jvp, elu_vjp = elu.jvp, elu.vjp
+gelu_jvp, gelu_vjp = gelu.jvp, gelu.vjp
+logsigmoid_jvp, logsigmoid_vjp = logsigmoid.jvp, logsigmoid.vjp
+mish_jvp, mish_vjp = mish.jvp, mish.vjp
+selu_jvp, selu_vjp = selu.jvp, selu.vjp
+sigmoid_jvp, sigmoid_vjp = sigmoid.jvp, sigmoid.vjp
+silu_jvp, silu_vjp = silu.jvp, silu.vjp
+softplus_jvp, softplus_vjp = softplus.jvp, softplus.vjp
+softsign_jvp, softsign_vjp = softsign.jvp, softsign.vjp
+tanh_jvp, tanh_vjp = tanh.jvp, tanh.vjp
+tanhshrink_jvp, tanhshrink_vjp = tanhshrink.jvp, tanhshrink.vjp
