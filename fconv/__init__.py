@@ -29,6 +29,7 @@ from fconv.networks import *
 from fconv.optimizers import *
 from fconv.showing import describe
 from fconv.state_dict import find_state_dict, from_state_dict, rename, to_state_dict
+from fconv.tangents import jvp
 from fconv.threads import get_num_threads, set_num_threads
 from fconv.torch import from_torch, to_torch, to_torch_module
 from fconv.training import TrainState, train_state, train_step, value_and_grad
@@ -76,6 +77,7 @@ __all__ = [
     "functional",
     "get_num_threads",
     "initializers",
+    "jvp",
     "load",
     "load_metadata",
     "metrics",
