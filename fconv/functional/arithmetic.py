@@ -24,7 +24,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-@elementwise(scale="Factor.", shift="Added after it.")
+@elementwise(straight=True, scale="Factor.", shift="Added after it.")
 def scale_shift(x: Array, scale: float = 1.0, shift: float = 0.0) -> Curve:
     """Multiply by one number and add another, ``x * scale + shift``.
 
@@ -41,14 +41,18 @@ def scale_shift(x: Array, scale: float = 1.0, shift: float = 0.0) -> Curve:
 def power(x: Array, exponent: float) -> Curve:
     """Raise to a power, ``x ** exponent``; NaN where that is no real number."""
     if exponent == 0:
-        return lambda: x**0.0, lambda g: g * 0
-    return lambda: x**exponent, lambda g: g * (exponent * x ** (exponent - 1))
+        return lambda: x**0.0, lambda g: g * 0, lambda: x * 0
+    return (
+        lambda: x**exponent,
+        lambda g: g * (exponent * x ** (exponent - 1)),
+        lambda: exponent * (exponent - 1) * x ** (exponent - 2) if exponent != 1 else x * 0,
+    )
 
 
 @elementwise(by_value=True)
 def exp(x: Array) -> Curve:
     """Exponential function."""
-    return lambda: xp_of(x).exp(x), lambda g, y: g * y
+    return lambda: xp_of(x).exp(x), lambda g, y: g * y, lambda y: y
 
 
 @elementwise()
@@ -67,13 +71,13 @@ def sqrt(x: Array) -> Curve:
 @elementwise()
 def sin(x: Array) -> Curve:
     """Sine of an angle in radians."""
-    return lambda: xp_of(x).sin(x), lambda g: g * xp_of(x).cos(x)
+    return lambda: xp_of(x).sin(x), lambda g: g * xp_of(x).cos(x), lambda: -xp_of(x).sin(x)
 
 
 @elementwise()
 def cos(x: Array) -> Curve:
     """Cosine of an angle in radians."""
-    return lambda: xp_of(x).cos(x), lambda g: -g * xp_of(x).sin(x)
+    return lambda: xp_of(x).cos(x), lambda g: -g * xp_of(x).sin(x), lambda: -xp_of(x).cos(x)
 
 
 @elementwise()
@@ -83,7 +87,7 @@ def reciprocal(x: Array) -> Curve:
     return y, lambda g: -g * y() * y()
 
 
-@elementwise(rounds=False)
+@elementwise(straight=True, rounds=False)
 def abs(x: Array) -> Curve:
     """Absolute value. The gradient at 0 is 0."""
     xp = xp_of(x)
@@ -102,7 +106,10 @@ def erf(x: Array) -> Curve:
 
 
 @elementwise(
-    rounds=False, min="The smallest value; none by default.", max="The largest value; none by default."
+    straight=True,
+    rounds=False,
+    min="The smallest value; none by default.",
+    max="The largest value; none by default.",
 )
 def clamp(x: Array, min: float | None = None, max: float | None = None) -> Curve:
     """Clip to an interval, ``min(max(x, min), max)``, as torch.clamp.

@@ -241,6 +241,10 @@ def differentiable(
                 last: Any = pushes[0] if pushes else pullback if symmetric else None
                 if last is not None:
                     dy = pushed(last, moved, len(arrays) == 1)
+                elif not linear:
+                    raise TypeError(
+                        f"{name}_jvp: the definition returns no push, and is not told to be linear"
+                    )
                 else:
                     ((a, t),) = moved.items()
                     swapped = tuple(t if place == places[a] else v for place, v in enumerate(args))
@@ -283,7 +287,7 @@ def differentiable(
             part.__doc__ = doc(name, arrays, fixed, signature)
             part.__signature__ = _signature_between(first, signature, last)
             setattr(made, kind, part)
-        made.arrays, made.constants = arrays, fixed
+        made.arrays, made.constants, made.linear = arrays, fixed, linear
         made.__signature__ = signature.replace(return_annotation="Array")
         return cast("Differentiable[P]", function)
 

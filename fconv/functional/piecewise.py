@@ -21,7 +21,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-@elementwise(rounds=False, by_value=True)
+@elementwise(straight=True, rounds=False, by_value=True)
 def relu(x: Array) -> Curve:
     """Rectified linear unit, ``max(x, 0)``.
 
@@ -40,7 +40,7 @@ def relu(x: Array) -> Curve:
     return lambda: positive_part(x), lambda g, y: where(y <= 0, 0.0, g)
 
 
-@elementwise(rounds=False, by_value=True)
+@elementwise(straight=True, rounds=False, by_value=True)
 def relu6(x: Array) -> Curve:
     """Rectified linear unit up to 6, ``min(max(x, 0), 6)``.
 
@@ -54,6 +54,7 @@ def relu6(x: Array) -> Curve:
 
 
 @elementwise(
+    straight=True,
     rounds=False,
     by_value=True,
     min_val="The smallest value.",
@@ -81,7 +82,7 @@ def _clipped(x: Array, low: float, high: float) -> Curve:
     )
 
 
-@elementwise(negative_slope="Slope below 0.")
+@elementwise(straight=True, negative_slope="Slope below 0.")
 def leaky_relu(x: Array, negative_slope: float = 0.01) -> Curve:
     """Leaky rectified linear unit, ``x`` where positive and ``negative_slope * x`` elsewhere.
 
@@ -167,7 +168,9 @@ def check_slopes(name: str, shape: Shape, count: int) -> None:
         )
 
 
-@elementwise(rounds=False, threshold="Entries up to this one are replaced.", value="What replaces them.")
+@elementwise(
+    straight=True, rounds=False, threshold="Entries up to this one are replaced.", value="What replaces them."
+)
 def threshold(x: Array, threshold: float, value: float) -> Curve:
     """Replace small entries: ``x`` where above `threshold`, `value` elsewhere.
 
@@ -179,7 +182,7 @@ def threshold(x: Array, threshold: float, value: float) -> Curve:
     )
 
 
-@elementwise()
+@elementwise(straight=True)
 def hardsigmoid(x: Array) -> Curve:
     """Straight pieces in place of the sigmoid, ``min(max(x + 3, 0), 6) / 6``.
 
@@ -210,10 +213,11 @@ def hardswish(x: Array) -> Curve:
     return (
         lambda: x * (xp.minimum(xp.maximum(x + 3, 0), 6) / 6),
         lambda g: where(x <= -3, 0.0, where(x >= 3, g, g * (x / 3 + 0.5))),
+        lambda: (abs(x) < 3) / x.dtype.type(3),
     )
 
 
-@elementwise(lambd="Half the width of the piece at 0; 0 or more.")
+@elementwise(straight=True, lambd="Half the width of the piece at 0; 0 or more.")
 def softshrink(x: Array, lambd: float = 0.5) -> Curve:
     """Soft shrinkage: `x` moved towards 0 by `lambd`, and 0 where it is nearer to 0 than that.
 
@@ -228,7 +232,7 @@ def softshrink(x: Array, lambd: float = 0.5) -> Curve:
     )
 
 
-@elementwise(rounds=False, lambd="Half the width of the piece at 0.")
+@elementwise(straight=True, rounds=False, lambd="Half the width of the piece at 0.")
 def hardshrink(x: Array, lambd: float = 0.5) -> Curve:
     """Hard shrinkage: `x`, and 0 where it is not further from 0 than `lambd`.
 
