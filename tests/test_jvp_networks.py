@@ -131,7 +131,7 @@ def test_inputs_by_name():
 
 
 MODELS = {
-    "lenet": (2, 1, 32, 32), "resnet18": (2, 3, 32, 32), "resnet20": (2, 3, 16, 16), "mobilenet_v2": (2, 3, 32, 32),
+    "lenet": (2, 1, 32, 32), "resnet20": (2, 3, 16, 16), "mobilenet_v2": (2, 3, 32, 32),
     "dncnn": (2, 1, 8, 8), "espcn": (2, 1, 8, 8), "fsrcnn": (2, 1, 8, 8), "srresnet": (2, 3, 6, 6),
     "srvgg": (2, 3, 6, 6), "srgan": (2, 3, 6, 6), "noise2noise": (2, 3, 8, 8),
     "noise2noise_strided": (2, 3, 8, 8), "noise2noise_shallow": (2, 3, 8, 8), "noise2noise_unet": (2, 3, 32, 32),

@@ -106,7 +106,13 @@ def _max_pool(
             return largest(), xp.asarray(corners) + xp.take(xp.asarray(steps), choice())
 
         def push(t: Array) -> Array:
-            dy, chosen = full_like_order(x, out_shape, None), choice()
+            dy = full_like_order(x, out_shape, None)
+            if compiled:
+                from fconv.engine.compiled import pooling
+
+                pooling.picked(x, windows, t, dy)
+                return dy
+            chosen = choice()
 
             def work(samples: slice) -> None:
                 part, mine = dy[samples], chosen[samples]
