@@ -20,6 +20,7 @@ from fconv.blocks import depthwise_separable_conv2d, squeeze_excitation
 from fconv.calls import call, constant, einsum, parameter, pow, scaled_dot_product_attention, where
 from fconv.checkpoint import load, load_metadata, save
 from fconv.checkpointer import Checkpointer
+from fconv.curvature import ggn_diagonal, ggn_product
 from fconv.formats.placeholders import Placeholder
 from fconv.inference import for_inference
 from fconv.layer import Layer
@@ -27,8 +28,10 @@ from fconv.layers import *
 from fconv.losses import *
 from fconv.networks import *
 from fconv.optimizers import *
+from fconv.penalties import gradient_penalty
 from fconv.showing import describe
 from fconv.state_dict import find_state_dict, from_state_dict, rename, to_state_dict
+from fconv.tangents import jvp
 from fconv.threads import get_num_threads, set_num_threads
 from fconv.torch import from_torch, to_torch, to_torch_module
 from fconv.training import TrainState, train_state, train_step, value_and_grad
@@ -75,7 +78,11 @@ __all__ = [
     "from_torch",
     "functional",
     "get_num_threads",
+    "ggn_diagonal",
+    "ggn_product",
+    "gradient_penalty",
     "initializers",
+    "jvp",
     "load",
     "load_metadata",
     "metrics",

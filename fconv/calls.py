@@ -85,7 +85,9 @@ def parameter(*shape: int, trained: bool = True, init: Initializer | None = None
         return g if trained else None, ()
 
     return Layer(
-        init=start, apply=apply, vjp=vjp, out_shape=none, name="parameter",
+        init=start, apply=apply, vjp=vjp,
+        jvp=lambda params, x, dparams, dx, *, train=False, key=None: (value(params, x), dparams),
+        out_shape=none, name="parameter",
         options={"shape": sizes, "trained": trained}, buffers=frozenset() if trained else frozenset({""}),
     )  # fmt: skip
 
@@ -133,6 +135,7 @@ def constant(value: Any) -> Layer:
         init=lambda key, shape, dtype=None: (),
         apply=lambda params, x, *, train=False, key=None: given(params, x),
         vjp=lambda params, x, g, *, train=False, key=None: ((), pull(x)),
+        jvp=lambda params, x, dparams, dx, *, train=False, key=None: (given(params, x), None),
         out_shape=lambda shape: held.shape,
         name="constant",
         options={"value": held},
@@ -231,10 +234,19 @@ def _calling(
         y, pull = function.forward(**named(x), **options, **drops(train, key))
         return y, params, lambda g, input_grad=True: ((), gradients(pull(g), x) if input_grad else None)
 
+    def jvp(
+        params: Params, x: Any, dparams: Any, dx: Any, *, train: bool = False, key: Array | None = None
+    ) -> tuple[Array, Array]:
+        check_params(title, params, ())
+        moved = named(dx)
+        tangents = tuple(moved.get(a) for a in function.arrays)
+        return function.value_and_jvp(tangents, **named(x), **options, **drops(train, key))
+
     return Layer(
         init=lambda key, shape, dtype=None: out_shape(shape) and (),
         apply=apply,
         vjp=vjp,
+        jvp=jvp,
         out_shape=out_shape,
         forward=forward,
         name=title.partition(" ")[0],

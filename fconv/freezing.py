@@ -11,6 +11,7 @@ from fconv.arguments import plain
 from fconv.arrays import Array
 from fconv.layer import Layer, LayerPullback, Params, no_gradient, params_at
 from fconv.patterns import names_of
+from fconv.tangents import layer_jvp
 
 
 def partly_trained(
@@ -84,5 +85,12 @@ def _restricted(layer: Layer, frozen: frozenset[str], wanted: frozenset[str], aw
     ) -> tuple[Params, Any]:
         return forward(params, x, train=train, key=key)[2](g)
 
+    def jvp(
+        params: Params, x: Any, dparams: Any, dx: Any, *, train: bool = False, key: Array | None = None
+    ) -> tuple[Any, Any]:
+        return layer_jvp(layer, params, x, dparams, dx, train and awake, key)
+
     buffers = layer.buffers | frozen
-    return replace(layer, apply=apply, forward=forward, vjp=vjp, trained=bool(wanted), buffers=buffers)
+    return replace(
+        layer, apply=apply, forward=forward, vjp=vjp, jvp=jvp, trained=bool(wanted), buffers=buffers
+    )

@@ -66,6 +66,16 @@ class Forward(Protocol):
         ...
 
 
+class Jvp(Protocol):
+    """``jvp(params, x, dparams, dx, *, train=False, key=None) -> (y, dy)``."""
+
+    def __call__(
+        self, params: Params, x: Any, dparams: Any, dx: Any, *, train: bool = False, key: Array | None = None
+    ) -> tuple[Any, Any]:
+        """Return the output and its tangent; None stands for a tangent of 0."""
+        ...
+
+
 class Step(NamedTuple):
     """One use of a layer within a network.
 
@@ -146,6 +156,10 @@ class Layer(Constructed):
         the parameters with refreshed running statistics, and ``pullback(g, input_grad=True) ->
         (dparams, dx)``, which keeps what the backward pass needs. Derived from `apply` and
         `vjp` where it is not given.
+    jvp : callable, optional
+        ``jvp(params, x, dparams, dx, *, train=False, key=None) -> (y, dy)``: the output, and its tangent
+        along tangents of the parameters and of the input, for `fconv.jvp`. None stands for a tangent of
+        0: all of `dparams` or a leaf of it, `dx` or one of several, `dy`. A network needs none.
     name : str
         What error messages call the layer.
     options : mapping
@@ -195,6 +209,7 @@ class Layer(Constructed):
     multiply_adds: Callable[[Any], int] = _no_cost
     rebuilding: Rebuilding | None = None
     trained: bool = True
+    jvp: Jvp | None = None
 
     _instead: ClassVar[Mapping[str, str]] = {
         "backward": "write loss, grads, params = fconv.value_and_grad(net, loss)(params, x, target)",
@@ -216,8 +231,9 @@ class Layer(Constructed):
         object.__setattr__(self, "children", MappingProxyType(dict(self.children)))
         if self.forward is None:
             object.__setattr__(self, "forward", self._derived_forward)
-        for what in ("init", "apply", "vjp", "out_shape", "forward"):
-            object.__setattr__(self, what, explained(f"{self.name}.{what}", getattr(self, what)))
+        for what in ("init", "apply", "vjp", "out_shape", "forward", "jvp"):
+            if getattr(self, what) is not None:
+                object.__setattr__(self, what, explained(f"{self.name}.{what}", getattr(self, what)))
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refuse to be called, as torch.nn's modules are: a layer holds no parameters."""
@@ -304,7 +320,7 @@ def as_layer(where: str, value: Any) -> Layer:
         Where it stands, for the error message.
     value : object
         A Layer, or anything with the functions `init`, `apply`, `vjp` and `out_shape`, and
-        `forward`, `name` and `buffers` where it likes.
+        `forward`, `jvp`, `name` and `buffers` where it likes.
 
     Returns
     -------
@@ -349,6 +365,7 @@ def as_layer(where: str, value: Any) -> Layer:
         forward=getattr(value, "forward", None),  # type: ignore[arg-type]
         name=getattr(value, "name", type(value).__name__),
         buffers=frozenset(getattr(value, "buffers", ())),
+        jvp=getattr(value, "jvp", None),
     )
 
 

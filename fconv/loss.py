@@ -33,6 +33,9 @@ class Loss(Constructed):
         computes nothing twice. Derived from `apply` and `vjp` where it is not given.
     name : str
         What error messages call it.
+    curvature : callable, optional
+        ``curvature(y, target, t) -> array``, the second derivatives by `y` times `t`, for
+        `fconv.ggn_product`.
 
     Examples
     --------
@@ -51,6 +54,7 @@ class Loss(Constructed):
     forward: Callable[[Any, Any], tuple[Any, Callable[..., Any]]] | None = None
     name: str = "loss"
     terms: tuple[tuple[float, Any], ...] = ()
+    curvature: Callable[[Any, Any, Any], Any] | None = None
     _instead: ClassVar[Mapping[str, str]] = {
         "backward": "write loss, grads, params = fconv.value_and_grad(net, loss)(params, x, target)",
         "item": "write float(loss.apply(y, target))",
@@ -178,9 +182,14 @@ def weighted_sum(*terms: tuple[float, Any]) -> Loss:
     def added(y: Any, grads: list[Any]) -> Any:
         return reduce(trees.add, grads)
 
+    def curvature(y: Any, target: Any, t: Any) -> Any:
+        return reduce(trees.add, [loss.curvature(y, target, w * t) for w, loss in terms])
+
+    known = all(getattr(loss, "curvature", None) is not None for _, loss in terms)
     return _summed(
-        "weighted_sum", lambda y, target: [(w, loss, y, target) for w, loss in terms], added, terms=terms
-    )
+        "weighted_sum", lambda y, target: [(w, loss, y, target) for w, loss in terms], added, terms=terms,
+        curvature=curvature if known else None,
+    )  # fmt: skip
 
 
 @constructor

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from fconv import functional as F
 from fconv.arrays import Array, xp_of
 from fconv.constructors import constructor
 from fconv.functional.core import Differentiable
+from fconv.functional.loss_classification import cross_entropy_curvature
 from fconv.functional.reduction import BatchReduction, Reduction, check_reduction
 from fconv.loss import Loss, loss_forward, losses_by_name
 from fconv.options import number, whole
@@ -125,7 +127,12 @@ def mse_loss(*, reduction: Reduction = "mean") -> Loss:
     (5.0, array([1., 3.]))
     """
     check_reduction("mse_loss", reduction)
-    return _from_function(F.mse_loss, reduction=reduction)
+
+    def curvature(y: Array, target: Any, t: Array) -> Array:
+        return F.mse_loss.vjp(1.0, t, xp_of(t).zeros_like(t), reduction, wrt="x")[0]  # linear in y
+
+    made = _from_function(F.mse_loss, reduction=reduction)
+    return made if reduction == "none" else replace(made, curvature=curvature)
 
 
 @constructor
@@ -297,13 +304,18 @@ def cross_entropy_loss(
     check_reduction("cross_entropy_loss", reduction)
     whole("cross_entropy_loss", "ignore_index", ignore_index, -(1 << 62))
     number("cross_entropy_loss", "label_smoothing", label_smoothing, 0, most=1)
-    return _from_function(
-        F.cross_entropy,
-        weight=weight,
-        ignore_index=ignore_index,
-        label_smoothing=label_smoothing,
-        reduction=reduction,
-    )
+    options: dict[str, Any] = {
+        "weight": weight,
+        "ignore_index": ignore_index,
+        "label_smoothing": label_smoothing,
+        "reduction": reduction,
+    }
+
+    def curvature(y: Array, target: Array, t: Array) -> Array:
+        return cross_entropy_curvature(t, y, target, **options)
+
+    made = _from_function(F.cross_entropy, **options)
+    return made if reduction == "none" else replace(made, curvature=curvature)
 
 
 @constructor

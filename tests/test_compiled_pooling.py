@@ -139,3 +139,15 @@ def test_no_samples():
     x = np.zeros((0, 3, 8, 8), np.float32)
     y, pull = F.max_pool2d.forward(x, 2)
     assert pull(y).shape == x.shape
+
+
+@pytest.mark.parametrize(("kernel", "options"), OPTIONS[:2], ids=str)
+@pytest.mark.parametrize("order", ORDERS)
+def test_tangents_are_picked_where_the_maxima_are(order, kernel, options, monkeypatch):
+    for shape in ((2, 5, 13, 45), (1, 37, 9, 11)):
+        x, t = ORDERS[order](drawn(shape, 0)), drawn(shape, 1)
+        x.flat[::7] = np.nan
+        found = F.max_pool2d_jvp(t, x, kernel, **options)
+        with monkeypatch.context() as patch:
+            patch.setattr(pooling_max, "formulas_serve", lambda *arrays: False)
+            np.testing.assert_array_equal(found, F.max_pool2d_jvp(t, x, kernel, **options))

@@ -25,6 +25,7 @@ from fconv.engine.cuda import kernels, window_kernels
 from fconv.functional import channel_passes_gpu, pooling_gpu
 from tests.cases import CASES
 from tests.device import standin
+from tests.test_jvp import tangents_of
 from tests.test_layers import LAYERS, input_of
 
 KEY = fc.random.key(0)
@@ -111,6 +112,9 @@ def test_functions_and_gradients(device, name, data):
     g = fc.random.normal(KEY, y.shape, y.dtype) if not isinstance(y, tuple) else None
     ours, back = function.forward(*there(args), **there(options))
     check_same(ours, y)
+    tangents = tangents_of(function, args, options, KEY)
+    moved = function.jvp(there(tangents), *there(args), **there(options))
+    check_same(moved, function.jvp(tangents, *args, **options), 1e-11)
     if g is not None:
         check_same(back(there(g)), pullback(g), 1e-11)
         check_same(function(*there(args), **there(options)), y)
@@ -127,7 +131,23 @@ def test_layers(device, name, train):
     check_same(ours, y)
     check_same(new, refreshed)
     g = fc.random.normal(KEY, y.shape, np.float64)
-    check_same(back(there(g)), pullback(g), 1e-11)
+    dparams, dx = pullback(g)
+    check_same(back(there(g)), (dparams, dx), 1e-11)
+    if trees.leaves((dparams, dx)):  # gradients serve as tangents
+        moved = fc.jvp(layer, there(params), there(x), there(dparams), there(dx), train=train, key=KEY)
+        check_same(moved, fc.jvp(layer, params, x, dparams, dx, train=train, key=KEY), 1e-11)
+
+
+def test_curvature_and_penalties(device):
+    net = fc.compose(fc.conv2d(3, 3), fc.tanh(), fc.flatten(), fc.linear(4))
+    x, t = fc.random.normal(KEY, (3, 2, 5, 5), np.float64), np.array([0, 3, 1])
+    params = net.init(KEY, x.shape, np.float64)
+    for loss, target in ((fc.cross_entropy_loss(), t), (fc.mse_loss(), np.ones((3, 4)))):
+        ours = fc.ggn_product(net, loss, there(params), there(x), there(target), there(params))
+        check_same(ours, fc.ggn_product(net, loss, params, x, target, params), 1e-11)
+        ours = fc.ggn_diagonal(net, loss, there(params), there(x), there(target), key=KEY, samples=2)
+        check_same(ours, fc.ggn_diagonal(net, loss, params, x, target, key=KEY, samples=2), 1e-11)
+    check_same(fc.gradient_penalty(net, there(params), there(x)), fc.gradient_penalty(net, params, x), 1e-11)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

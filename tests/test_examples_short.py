@@ -44,9 +44,9 @@ def numbers(pattern, text):
     return [float(found) for found in re.findall(pattern + r"(-?\d[\d.e-]*)", text)]
 
 
-def test_there_are_twelve_none_is_longer_than_forty_lines_and_all_are_in_the_docs():
+def test_there_are_thirteen_none_is_longer_than_forty_lines_and_all_are_in_the_docs():
     scripts = [*SHORT.glob("*.py"), *SHORT.glob("*.ipynb")]
-    assert len(scripts) == 12
+    assert len(scripts) == 13
     page = DOCS.read_text(encoding="utf-8")
     for path in scripts:
         assert len(code_of(path)) <= 40, path.name
@@ -91,6 +91,14 @@ def test_early_stopping(run):
     assert len(losses) == 20 or min(losses[-3:]) >= min(losses[:-3])
     assert numbers("best network: accuracy ", said)[0] > 0.93
     assert Path("history.png").stat().st_size > 5000
+
+
+def test_hessian_free(run):
+    _, said = run("hessian_free")
+    losses = numbers("loss ", said)
+    assert len(losses) == 15
+    assert losses[-1] < 0.05 < losses[0]
+    assert numbers("accuracy ", said)[-1] > 0.95
 
 
 def test_unet(run):

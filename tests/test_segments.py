@@ -78,6 +78,14 @@ def test_softmax_along_any_axis(name, shape, layout, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_as_many_features_as_samples_in_any_memory_order(dtype):
+    """Rows that lie across memory are as many as the parameters, which belong to the other axis."""
+    x, w, b = _drawn(0, 5, 5, dtype=dtype), _drawn(1, 5, dtype=dtype), _drawn(2, 5, dtype=dtype)
+    for layout in LAYOUTS[:2]:
+        _agree(F.layer_norm, 3, fst.laid_out(x, layout), (5,), w, b)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_norms_in_any_memory_order(shape, layout, dtype):

@@ -13,18 +13,14 @@ from fconv.functional.segments import LOG_TOTAL, along_axis
 from fconv.functional.smooth import logistic
 
 __all__ = [
-    "glu",
-    "glu_vjp",
-    "log_softmax",
-    "log_softmax_vjp",
-    "softmax",
-    "softmax_vjp",
-    "softmin",
-    "softmin_vjp",
-]
+    "glu", "glu_jvp", "glu_vjp",
+    "log_softmax", "log_softmax_jvp", "log_softmax_vjp",
+    "softmax", "softmax_jvp", "softmax_vjp",
+    "softmin", "softmin_jvp", "softmin_vjp",
+]  # fmt: skip
 
 
-@differentiable("x")
+@differentiable("x", symmetric=True)
 def softmax(x: Array, dim: int = 1) -> Definition:
     """Exponentials along an axis, divided by their sum.
 
@@ -56,7 +52,7 @@ def softmax(x: Array, dim: int = 1) -> Definition:
     return for_sample(x, 1, lambda x: _shares(x, check_axis("softmax", x, dim), 1))
 
 
-@differentiable("x")
+@differentiable("x", symmetric=True)
 def softmin(x: Array, dim: int = 1) -> Definition:
     """Softmax of ``-x``: the smallest entry has the largest share.
 
@@ -180,18 +176,22 @@ def log_softmax(x: Array, dim: int = 1) -> Definition:
 
 def _log_shares(x: Array, dim: int) -> Definition:
     xp, segments = xp_of(x), along_axis(x, dim)
+
+    def push(t: Array) -> Array:
+        return t - (xp.exp(value()) * t).sum(axis=dim, keepdims=True)
+
     if segments is not None:
         value = once(lambda: segments.write(_LOG_SOFTMAX, x)[0])
-        return x.shape, value, lambda g: segments.write(_LOG_SOFTMAX_PULLBACK, value(), g)[0]
+        return x.shape, value, lambda g: segments.write(_LOG_SOFTMAX_PULLBACK, value(), g)[0], push
 
-    @once
-    def y() -> Array:
+    def logarithms() -> Array:
         if x.size == 0:
             return x.copy()
         lowered = _lowered(x, dim)
         return lowered - xp.log(xp.exp(lowered).sum(axis=dim, keepdims=True))
 
-    return x.shape, y, lambda g: g - xp.exp(y()) * g.sum(axis=dim, keepdims=True)
+    value = once(logarithms)
+    return x.shape, value, lambda g: g - xp.exp(value()) * g.sum(axis=dim, keepdims=True), push
 
 
 @differentiable("x")
@@ -237,7 +237,11 @@ def glu(x: Array, dim: int = -1) -> Definition:
         da = g * gate()
         return xp.concatenate((da, da * a * (1 - gate())), axis=dim)
 
-    return shape, once(lambda: a * gate()), pullback
+    def push(t: Array) -> Array:
+        ta, tb = t[(*before, slice(half))], t[(*before, slice(half, None))]
+        return gate() * (ta + a * (1 - gate()) * tb)
+
+    return shape, once(lambda: a * gate()), pullback, push
 
 
 def halved_shape(name: str, shape: Shape, dim: int) -> Shape:
@@ -261,7 +265,7 @@ def check_axis_of(name: str, shape: Shape, dim: int) -> int:
     return dim % len(shape)
 
 
-glu_vjp = glu.vjp
-log_softmax_vjp = log_softmax.vjp
-softmax_vjp = softmax.vjp
-softmin_vjp = softmin.vjp
+glu_jvp, glu_vjp = glu.jvp, glu.vjp
+log_softmax_jvp, log_softmax_vjp = log_softmax.jvp, log_softmax.vjp
+softmax_jvp, softmax_vjp = softmax.jvp, softmax.vjp
+softmin_jvp, softmin_vjp = softmin.jvp, softmin.vjp

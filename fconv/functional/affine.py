@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
 from math import prod
 
 from fconv.arrays import Array, Shape
 from fconv.contraction import contract
 from fconv.engine.plans import Plan, convolution
 from fconv.functional.core import Definition, Thunks, differentiable, once
+from fconv.functional.one_pass import in_one_pass
 from fconv.functional.reduction import accurate_sum
 
 __all__ = [
-    "bilinear",
-    "bilinear_vjp",
-    "linear",
-    "linear_vjp",
-]
+    "bilinear", "bilinear_jvp", "bilinear_vjp",
+    "linear", "linear_jvp", "linear_vjp",
+]  # fmt: skip
 
 
 @differentiable("x", "weight", "bias", widens=False)
@@ -67,10 +68,10 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Definition:
     flat = x.reshape(rows, in_features)
     plan = compiled_product(flat, weight)
 
-    def value() -> Array:
+    def product(x: Array, weight: Array, bias: Array | None) -> Array:
         if plan is not None:
-            return plan.convolve(flat[..., None], weight[..., None], bias).reshape(shape)
-        y = contract("ni,oi->no", flat, weight).reshape(shape)
+            return plan.convolve(x.reshape(flat.shape)[..., None], weight[..., None], bias).reshape(shape)
+        y = contract("ni,oi->no", x.reshape(flat.shape), weight).reshape(shape)
         return y if bias is None else y + bias
 
     def x_gradient(g: Array) -> Array:
@@ -83,6 +84,9 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Definition:
             return plan.weight_gradient(g[..., None], flat[..., None], weight[..., None])[..., 0]
         return contract("no,ni->oi", g, flat)
 
+    def push(moved: dict[str, Array]) -> Array:
+        return bilinear_push(product, x, weight, moved, out_features)
+
     def pullback(g: Array) -> Thunks:
         g = g.reshape(rows, out_features)
         return {
@@ -91,7 +95,27 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Definition:
             "bias": lambda: accurate_sum(g, 0),
         }
 
-    return shape, once(value), pullback
+    return shape, once(lambda: product(x, weight, bias)), pullback, push
+
+
+def bilinear_push(
+    product: Callable[[Array, Array, Array | None], Array],
+    x: Array,
+    weight: Array,
+    moved: dict[str, Array],
+    *along: int,
+) -> Array:
+    """Return the derivative of ``product(x, weight, bias)``, which is linear in `x` and in `weight`.
+
+    The tangent of the bias, in the shape `along`, enters one of the two products.
+    """
+    bias = moved.get("bias")
+    parts = [(moved["x"], weight)] if "x" in moved else []
+    parts += [(x, moved["weight"])] if "weight" in moved else []
+    if not parts:
+        return moved["bias"].reshape(along)
+    found = [product(a, b, None if i else bias) for i, (a, b) in enumerate(parts)]
+    return found[0] if len(found) == 1 else in_one_pass(operator.add, *found)
 
 
 def compiled_product(x: Array, weight: Array) -> Plan | None:
@@ -155,7 +179,7 @@ def bilinear(x1: Array, x2: Array, weight: Array, bias: Array | None = None) -> 
     first, second = x1.reshape(rows, in1), x2.reshape(rows, in2)
 
     def value() -> Array:
-        y = contract("ni,oij,nj->no", first, weight, second).reshape(*lead, out_features)
+        y = product(x1, weight, x2)
         return y if bias is None else y + bias
 
     def pullback(g: Array) -> Thunks:
@@ -167,7 +191,18 @@ def bilinear(x1: Array, x2: Array, weight: Array, bias: Array | None = None) -> 
             "bias": lambda: accurate_sum(flat, 0),
         }
 
-    return (*lead, out_features), once(value), pullback
+    def product(first: Array, weight: Array, second: Array) -> Array:
+        return contract("ni,oij,nj->no", first.reshape(rows, in1), weight, second.reshape(rows, in2)).reshape(
+            *lead, out_features
+        )
+
+    push: dict[str, Callable[[Array], Array]] = {
+        "x1": lambda t: product(t, weight, x2),
+        "x2": lambda t: product(x1, weight, t),
+        "weight": lambda t: product(x1, t, x2),
+        "bias": lambda t: t,
+    }
+    return (*lead, out_features), once(value), pullback, push
 
 
 def check_bilinear(name: str, first: Shape, second: Shape) -> Shape:
@@ -180,5 +215,5 @@ def check_bilinear(name: str, first: Shape, second: Shape) -> Shape:
     return first[:-1]
 
 
-linear_vjp = linear.vjp
-bilinear_vjp = bilinear.vjp
+linear_jvp, linear_vjp = linear.jvp, linear.vjp
+bilinear_jvp, bilinear_vjp = bilinear.jvp, bilinear.vjp

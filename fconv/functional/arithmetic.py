@@ -12,60 +12,19 @@ from fconv.functional.selecting import where
 from fconv.options import number
 
 __all__ = [
-    "abs",
-    "abs_vjp",
-    "acos",
-    "acos_vjp",
-    "acosh",
-    "acosh_vjp",
-    "asin",
-    "asin_vjp",
-    "asinh",
-    "asinh_vjp",
-    "atan",
-    "atan_vjp",
-    "atanh",
-    "atanh_vjp",
-    "ceil",
-    "ceil_vjp",
-    "clamp",
-    "clamp_vjp",
-    "cos",
-    "cos_vjp",
-    "cosh",
-    "cosh_vjp",
-    "erf",
-    "erf_vjp",
-    "exp",
-    "exp_vjp",
-    "floor",
-    "floor_vjp",
-    "log",
-    "log_vjp",
-    "power",
-    "power_of",
-    "power_of_vjp",
-    "power_vjp",
-    "reciprocal",
-    "reciprocal_vjp",
-    "round",
-    "round_vjp",
-    "scale_shift",
-    "scale_shift_vjp",
-    "sign",
-    "sign_vjp",
-    "sin",
-    "sin_vjp",
-    "sinh",
-    "sinh_vjp",
-    "sqrt",
-    "sqrt_vjp",
-    "tan",
-    "tan_vjp",
-]
+    "abs", "abs_jvp", "abs_vjp", "acos", "acos_jvp", "acos_vjp", "acosh", "acosh_jvp", "acosh_vjp", "asin",
+    "asin_jvp", "asin_vjp", "asinh", "asinh_jvp", "asinh_vjp", "atan", "atan_jvp", "atan_vjp", "atanh",
+    "atanh_jvp", "atanh_vjp", "ceil", "ceil_jvp", "ceil_vjp", "clamp", "clamp_jvp", "clamp_vjp", "cos",
+    "cos_jvp", "cos_vjp", "cosh", "cosh_jvp", "cosh_vjp", "erf", "erf_jvp", "erf_vjp", "exp", "exp_jvp",
+    "exp_vjp", "floor", "floor_jvp", "floor_vjp", "log", "log_jvp", "log_vjp", "power", "power_jvp",
+    "power_of", "power_of_jvp", "power_of_vjp", "power_vjp", "reciprocal", "reciprocal_jvp",
+    "reciprocal_vjp", "round", "round_jvp", "round_vjp", "scale_shift", "scale_shift_jvp",
+    "scale_shift_vjp", "sign", "sign_jvp", "sign_vjp", "sin", "sin_jvp", "sin_vjp", "sinh", "sinh_jvp",
+    "sinh_vjp", "sqrt", "sqrt_jvp", "sqrt_vjp", "tan", "tan_jvp", "tan_vjp",
+]  # fmt: skip
 
 
-@elementwise(scale="Factor.", shift="Added after it.")
+@elementwise(straight=True, scale="Factor.", shift="Added after it.")
 def scale_shift(x: Array, scale: float = 1.0, shift: float = 0.0) -> Curve:
     """Multiply by one number and add another, ``x * scale + shift``.
 
@@ -82,14 +41,18 @@ def scale_shift(x: Array, scale: float = 1.0, shift: float = 0.0) -> Curve:
 def power(x: Array, exponent: float) -> Curve:
     """Raise to a power, ``x ** exponent``; NaN where that is no real number."""
     if exponent == 0:
-        return lambda: x**0.0, lambda g: g * 0
-    return lambda: x**exponent, lambda g: g * (exponent * x ** (exponent - 1))
+        return lambda: x**0.0, lambda g: g * 0, lambda: x * 0
+    return (
+        lambda: x**exponent,
+        lambda g: g * (exponent * x ** (exponent - 1)),
+        lambda: exponent * (exponent - 1) * x ** (exponent - 2) if exponent != 1 else x * 0,
+    )
 
 
 @elementwise(by_value=True)
 def exp(x: Array) -> Curve:
     """Exponential function."""
-    return lambda: xp_of(x).exp(x), lambda g, y: g * y
+    return lambda: xp_of(x).exp(x), lambda g, y: g * y, lambda y: y
 
 
 @elementwise()
@@ -108,13 +71,13 @@ def sqrt(x: Array) -> Curve:
 @elementwise()
 def sin(x: Array) -> Curve:
     """Sine of an angle in radians."""
-    return lambda: xp_of(x).sin(x), lambda g: g * xp_of(x).cos(x)
+    return lambda: xp_of(x).sin(x), lambda g: g * xp_of(x).cos(x), lambda: -xp_of(x).sin(x)
 
 
 @elementwise()
 def cos(x: Array) -> Curve:
     """Cosine of an angle in radians."""
-    return lambda: xp_of(x).cos(x), lambda g: -g * xp_of(x).sin(x)
+    return lambda: xp_of(x).cos(x), lambda g: -g * xp_of(x).sin(x), lambda: -xp_of(x).cos(x)
 
 
 @elementwise()
@@ -124,7 +87,7 @@ def reciprocal(x: Array) -> Curve:
     return y, lambda g: -g * y() * y()
 
 
-@elementwise(rounds=False)
+@elementwise(straight=True, rounds=False)
 def abs(x: Array) -> Curve:
     """Absolute value. The gradient at 0 is 0."""
     xp = xp_of(x)
@@ -143,7 +106,10 @@ def erf(x: Array) -> Curve:
 
 
 @elementwise(
-    rounds=False, min="The smallest value; none by default.", max="The largest value; none by default."
+    straight=True,
+    rounds=False,
+    min="The smallest value; none by default.",
+    max="The largest value; none by default.",
 )
 def clamp(x: Array, min: float | None = None, max: float | None = None) -> Curve:
     """Clip to an interval, ``min(max(x, min), max)``, as torch.clamp.
@@ -255,28 +221,28 @@ def sign(x: Array) -> Curve:
     return lambda: xp_of(x).sign(x), lambda g: g * 0
 
 
-abs_vjp = abs.vjp
-acos_vjp = acos.vjp
-acosh_vjp = acosh.vjp
-asin_vjp = asin.vjp
-asinh_vjp = asinh.vjp
-atan_vjp = atan.vjp
-atanh_vjp = atanh.vjp
-ceil_vjp = ceil.vjp
-clamp_vjp = clamp.vjp
-cos_vjp = cos.vjp
-cosh_vjp = cosh.vjp
-erf_vjp = erf.vjp
-exp_vjp = exp.vjp
-floor_vjp = floor.vjp
-log_vjp = log.vjp
-power_of_vjp = power_of.vjp
-power_vjp = power.vjp
-reciprocal_vjp = reciprocal.vjp
-round_vjp = round.vjp
-scale_shift_vjp = scale_shift.vjp
-sign_vjp = sign.vjp
-sin_vjp = sin.vjp
-sinh_vjp = sinh.vjp
-sqrt_vjp = sqrt.vjp
-tan_vjp = tan.vjp
+abs_jvp, abs_vjp = abs.jvp, abs.vjp
+acos_jvp, acos_vjp = acos.jvp, acos.vjp
+acosh_jvp, acosh_vjp = acosh.jvp, acosh.vjp
+asin_jvp, asin_vjp = asin.jvp, asin.vjp
+asinh_jvp, asinh_vjp = asinh.jvp, asinh.vjp
+atan_jvp, atan_vjp = atan.jvp, atan.vjp
+atanh_jvp, atanh_vjp = atanh.jvp, atanh.vjp
+ceil_jvp, ceil_vjp = ceil.jvp, ceil.vjp
+clamp_jvp, clamp_vjp = clamp.jvp, clamp.vjp
+cos_jvp, cos_vjp = cos.jvp, cos.vjp
+cosh_jvp, cosh_vjp = cosh.jvp, cosh.vjp
+erf_jvp, erf_vjp = erf.jvp, erf.vjp
+exp_jvp, exp_vjp = exp.jvp, exp.vjp
+floor_jvp, floor_vjp = floor.jvp, floor.vjp
+log_jvp, log_vjp = log.jvp, log.vjp
+power_of_jvp, power_of_vjp = power_of.jvp, power_of.vjp
+power_jvp, power_vjp = power.jvp, power.vjp
+reciprocal_jvp, reciprocal_vjp = reciprocal.jvp, reciprocal.vjp
+round_jvp, round_vjp = round.jvp, round.vjp
+scale_shift_jvp, scale_shift_vjp = scale_shift.jvp, scale_shift.vjp
+sign_jvp, sign_vjp = sign.jvp, sign.vjp
+sin_jvp, sin_vjp = sin.jvp, sin.vjp
+sinh_jvp, sinh_vjp = sinh.jvp, sinh.vjp
+sqrt_jvp, sqrt_vjp = sqrt.jvp, sqrt.vjp
+tan_jvp, tan_vjp = tan.jvp, tan.vjp

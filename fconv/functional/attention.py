@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import sqrt
 from typing import Any
 
@@ -14,9 +15,8 @@ from fconv.functional.core import Definition, Thunks, differentiable, once
 from fconv.functional.masking import check_probability
 
 __all__ = [
-    "scaled_dot_product_attention",
-    "scaled_dot_product_attention_vjp",
-]
+    "scaled_dot_product_attention", "scaled_dot_product_attention_jvp", "scaled_dot_product_attention_vjp",
+]  # fmt: skip
 
 NAME = "scaled_dot_product_attention"
 
@@ -120,10 +120,13 @@ def scaled_dot_product_attention(
             return v.reshape(*shape[:-2], repeats, *shape[-2:]).sum(axis=-3)
         return sum_to(v, shape)
 
+    def scored(query: Array, key: Array) -> Array:
+        return (query * factor) @ _transposed(spread(key))
+
     @once
     def weights() -> Array:
         """Give the softmax of the scores; 0 throughout where a query sees no key."""
-        scores = (query * factor) @ _transposed(spread(key))
+        scores = scored(query, key)
         hidden = _hidden(xp, attn_mask, is_causal, rows, columns)
         if hidden is not None:
             scores = xp.where(hidden, xp.asarray(-np.inf, dtype=scores.dtype), scores)
@@ -168,7 +171,17 @@ def scaled_dot_product_attention(
             "attn_mask": dmask,
         }
 
-    return (*batch, rows, value.shape[-1]), once(attended), pullback
+    def of_scores(t: Array) -> Array:
+        moved = weights() * (t - (weights() * t).sum(axis=-1, keepdims=True))
+        return dropped(moved) @ spread(value)
+
+    push: dict[str, Callable[[Array], Array]] = {
+        "query": lambda t: of_scores(scored(t, key)),
+        "key": lambda t: of_scores(scored(query, t)),
+        "value": lambda t: dropped(weights()) @ spread(t),
+        "attn_mask": lambda t: of_scores(xp.broadcast_to(t, scores_shape)),
+    }
+    return (*batch, rows, value.shape[-1]), once(attended), pullback, push
 
 
 def _transposed(x: Array) -> Array:
@@ -226,4 +239,7 @@ def _hidden(xp: Any, attn_mask: Array | None, is_causal: bool, rows: int, column
     return ~attn_mask if attn_mask is not None and attn_mask.dtype.kind == "b" else None
 
 
-scaled_dot_product_attention_vjp = scaled_dot_product_attention.vjp
+scaled_dot_product_attention_jvp, scaled_dot_product_attention_vjp = (
+    scaled_dot_product_attention.jvp,
+    scaled_dot_product_attention.vjp,
+)

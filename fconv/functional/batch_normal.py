@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ from fconv.functional.channel_passes_gpu import GpuPasses
 from fconv.functional.channels import compiled_passes, layout_of
 from fconv.functional.core import Definition, Thunks, once
 from fconv.functional.moments import Statistics
+from fconv.functional.one_pass import in_one_pass
 
 if TYPE_CHECKING:
     from fconv.engine.compiled.channels import CompiledPasses, SamplePasses
@@ -88,31 +90,50 @@ def batch_normal(
             shift = (0.0 if bias is None else bias) - lacking * scale()
         return passes.mapped(near, scale(), shift)
 
-    def pullback(g: Array) -> Thunks:
-        @once
-        def sums() -> tuple[Array, Array]:
-            """Sum g, and g times the normalised input."""
-            near, lacking, spread = statistics()
-            summed, weighted = passes.sums(g, near)
-            with np.errstate(invalid="ignore"):
-                return summed, (weighted - lacking * summed) * spread
+    def sums_of(g: Array) -> tuple[Array, Array]:
+        """Sum g, and g times the normalised input."""
+        near, lacking, spread = statistics()
+        summed, weighted = passes.sums(g, near)
+        with np.errstate(invalid="ignore"):
+            return summed, (weighted - lacking * summed) * spread
 
-        def dx() -> Array:
-            if fixed:
-                return passes.scaled(g, scale())
-            near, lacking, spread = statistics()
-            with np.errstate(invalid="ignore", over="ignore"):
-                summed, weighted = (
-                    own * each / entries if within is None else within.averaged(own * each) for each in sums()
-                )
-                slope = -spread * spread * weighted
-                shift = -lacking * slope - spread * summed
-            return passes.combined(near, slope, shift, g, scale())
+    def through(g: Array, sums: tuple[Array, Array], own: Array | float) -> Array:
+        """Return the gradient of `x` for that of the output, where the scale is `own`."""
+        near, lacking, spread = statistics()
+        with np.errstate(invalid="ignore", over="ignore"):
+            summed, weighted = (
+                own * each / entries if within is None else within.averaged(own * each) for each in sums
+            )
+            slope = -spread * spread * weighted
+            shift = -lacking * slope - spread * summed
+        return passes.combined(near, slope, shift, g, spread * own)
+
+    def pullback(g: Array) -> Thunks:
+        sums = once(lambda: sums_of(g))
 
         def of(i: int) -> Array:
             found = sums()[i]
             return (found if within is None else found.sum(axis=0)).astype(dtype)
 
-        return {"x": dx, "weight": lambda: of(1), "bias": lambda: of(0)}
+        return {
+            "x": lambda: passes.scaled(g, scale()) if fixed else through(g, sums(), own),
+            "weight": lambda: of(1),
+            "bias": lambda: of(0),
+        }
 
-    return x.shape, once(value), pullback
+    def push(moved: dict[str, Array]) -> Array:
+        near, lacking, spread = statistics()
+        parts = []
+        if "x" in moved and within is not None and weight is not None:
+            t = moved["x"]  # the normalised input's derivative is symmetric, and is scaled afterwards
+            parts.append(through(t, sums_of(t), 1.0) * weight.reshape(-1, *(1,) * (x.ndim - 2)))
+        elif "x" in moved:  # the scale is constant over what the moments are taken over
+            parts.append(pullback(moved["x"])["x"]())
+        if "weight" in moved:
+            slope = spread * moved["weight"]
+            parts.append(passes.mapped(near, slope, moved.get("bias", 0.0) - lacking * slope))
+        elif "bias" in moved:
+            parts.append(moved["bias"].reshape(-1, *(1,) * (x.ndim - 2)))
+        return parts[0] if len(parts) == 1 else in_one_pass(operator.add, *parts)
+
+    return x.shape, once(value), pullback, push

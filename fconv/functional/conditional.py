@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,10 @@ from fconv.functional.broadcasting import broadcast_shape, sum_to
 from fconv.functional.core import Definition, Thunks, differentiable, once
 from fconv.options import number
 
-__all__ = ["masked_fill", "masked_fill_vjp", "where", "where_vjp"]
+__all__ = [
+    "masked_fill", "masked_fill_jvp", "masked_fill_vjp",
+    "where", "where_jvp", "where_vjp",
+]  # fmt: skip
 
 
 def _mask(name: str, what: str, value: Any) -> Array:
@@ -22,7 +26,7 @@ def _mask(name: str, what: str, value: Any) -> Array:
     return found
 
 
-@differentiable("x", widens=False)
+@differentiable("x", widens=False, symmetric=True)
 def masked_fill(x: Array, mask: Any, value: float) -> Definition:
     """Put a number in the place of the elements that a mask marks, as torch.masked_fill.
 
@@ -104,8 +108,12 @@ def where(condition: Any, input: Array, other: Array) -> Definition:
             "other": lambda: sum_to(selecting.where(at(), 0.0, g), other.shape),
         }
 
-    return shape, once(lambda: selecting.where(at(), input, other)), pullback
+    push: dict[str, Callable[[Array], Array]] = {
+        "input": lambda t: selecting.where(at(), t, 0.0),
+        "other": lambda t: selecting.where(at(), 0.0, t),
+    }
+    return shape, once(lambda: selecting.where(at(), input, other)), pullback, push
 
 
-masked_fill_vjp = masked_fill.vjp
-where_vjp = where.vjp
+masked_fill_jvp, masked_fill_vjp = masked_fill.jvp, masked_fill.vjp
+where_jvp, where_vjp = where.jvp, where.vjp

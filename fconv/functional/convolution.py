@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from fconv.arrays import Array
 from fconv.engine import plans
+from fconv.functional.affine import bilinear_push
 from fconv.functional.channels import sum_by_channel
 from fconv.functional.core import Definition, Thunks, differentiable, for_sample, once
 from fconv.geometry import Padding, Size
 
 __all__ = [
-    "conv1d",
-    "conv1d_vjp",
-    "conv2d",
-    "conv2d_vjp",
-    "conv3d",
-    "conv3d_vjp",
-]
+    "conv1d", "conv1d_jvp", "conv1d_vjp",
+    "conv2d", "conv2d_jvp", "conv2d_vjp",
+    "conv3d", "conv3d_jvp", "conv3d_vjp",
+]  # fmt: skip
 
 
 def _convolution(
@@ -64,6 +62,7 @@ def _batched(
         geometry.out_shape,
         once(lambda: plan.convolve(x, weight, bias)),
         pullback,
+        lambda moved: bilinear_push(plan.convolve, x, weight, moved, -1, *(1,) * ndim),
     )
 
 
@@ -173,6 +172,6 @@ def conv3d(
     return _convolution("conv3d", 3, x, weight, bias, stride, padding, dilation, groups, algorithm)
 
 
-conv1d_vjp = conv1d.vjp
-conv2d_vjp = conv2d.vjp
-conv3d_vjp = conv3d.vjp
+conv1d_jvp, conv1d_vjp = conv1d.jvp, conv1d.vjp
+conv2d_jvp, conv2d_vjp = conv2d.jvp, conv2d.vjp
+conv3d_jvp, conv3d_vjp = conv3d.jvp, conv3d.vjp

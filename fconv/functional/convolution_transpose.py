@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from fconv.arrays import Array
 from fconv.engine import plans
+from fconv.functional.affine import bilinear_push
 from fconv.functional.channels import sum_by_channel
 from fconv.functional.core import Definition, Thunks, differentiable, for_sample, once
 from fconv.geometry import Size, conv_transpose_geometry
 
 __all__ = [
-    "conv_transpose1d",
-    "conv_transpose1d_vjp",
-    "conv_transpose2d",
-    "conv_transpose2d_vjp",
-    "conv_transpose3d",
-    "conv_transpose3d_vjp",
-]
+    "conv_transpose1d", "conv_transpose1d_jvp", "conv_transpose1d_vjp",
+    "conv_transpose2d", "conv_transpose2d_jvp", "conv_transpose2d_vjp",
+    "conv_transpose3d", "conv_transpose3d_jvp", "conv_transpose3d_vjp",
+]  # fmt: skip
 
 
 def _transposed(
@@ -41,7 +39,7 @@ def _transposed(
         plans.check_algorithm(name, algorithm, geometry)
         plan = plans.plan_of(x, geometry, algorithm)
 
-        def value() -> Array:
+        def transposed(x: Array, weight: Array, bias: Array | None) -> Array:
             y = plan.input_gradient(x, weight)
             if bias is not None:
                 y += bias.reshape(-1, *(1,) * ndim)
@@ -54,7 +52,12 @@ def _transposed(
                 "bias": lambda: sum_by_channel(g),
             }
 
-        return geometry.in_shape, once(value), pullback
+        return (
+            geometry.in_shape,
+            once(lambda: transposed(x, weight, bias)),
+            pullback,
+            lambda moved: bilinear_push(transposed, x, weight, moved, -1, *(1,) * ndim),
+        )
 
     return for_sample(x, ndim + 2, define)
 
@@ -162,6 +165,6 @@ def conv_transpose3d(
     )
 
 
-conv_transpose1d_vjp = conv_transpose1d.vjp
-conv_transpose2d_vjp = conv_transpose2d.vjp
-conv_transpose3d_vjp = conv_transpose3d.vjp
+conv_transpose1d_jvp, conv_transpose1d_vjp = conv_transpose1d.jvp, conv_transpose1d.vjp
+conv_transpose2d_jvp, conv_transpose2d_vjp = conv_transpose2d.jvp, conv_transpose2d.vjp
+conv_transpose3d_jvp, conv_transpose3d_vjp = conv_transpose3d.jvp, conv_transpose3d.vjp

@@ -7,16 +7,25 @@ the gradient `g` of the value. From that follow, by `differentiable`:
 - ``f(*args)``, which asks for the value alone;
 - ``f.vjp(g, *args)``, which asks for the gradient alone (where the gradient needs the
   value, as that of the sigmoid does, the pullback asks for it);
-- ``f.forward(*args)``, which gives the value and the pullback, and so computes nothing twice.
+- ``f.forward(*args)``, which gives the value and the pullback, and so computes nothing twice;
+- ``f.jvp(tangents, *args)``, which asks for the derivative of the value along tangents of the arrays,
+  and ``f.value_and_jvp(tangents, *args)``, which computes what the two share once.
 
 A pullback of several arrays returns a dict from argument name to a thunk, so that a gradient
 that nobody wants costs nothing; a pullback of one array returns its gradient.
+
+The derivative along tangents (forward mode) follows from the definition where one expression gives
+both: a linear function is its own, and where the matrix of derivatives is symmetric, as that of every
+elementwise function is, it is the pullback. Any other definition returns a fourth thing, its push: of one
+array a function of the tangent; of several a dict from argument name to such functions, whose results
+broadcast to the value's shape and are added, or one function of the dict of tangents.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import operator
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
@@ -66,8 +75,11 @@ class once(Generic[T]):  # noqa: N801 - used as a decorator
         return self._value
 
 
-Definition: TypeAlias = tuple[Shape, Callable[[], Array], Callable[[Array], Any]]
-"""Shape of the value, the value, and the pullback."""
+Push: TypeAlias = Callable[[Any], Array] | dict[str, Callable[[Array], Array]]
+Pushed: TypeAlias = tuple[Shape, Callable[[], Array], Callable[[Array], Any], Push]
+"""Shape of the value, the value, the pullback, and the push."""
+Definition: TypeAlias = tuple[Shape, Callable[[], Array], Callable[[Array], Any]] | Pushed
+"""The same, without the push where `differentiable` is told what it is."""
 
 
 class Pullback(Protocol):
@@ -105,12 +117,22 @@ class Differentiable(Protocol[P]):
         """Give the gradients of the array arguments."""
         ...
 
+    def jvp(self, tangents: Any, *args: Any, **kwargs: Any) -> Array:
+        """Return the derivative of the value along tangents of the array arguments."""
+        ...
+
+    def value_and_jvp(self, tangents: Any, *args: Any, **kwargs: Any) -> tuple[Array, Array]:
+        """Return the value, and what `jvp` returns."""
+        ...
+
 
 def differentiable(
     *arrays: str,
     constants: Iterable[str] = (),
     sometimes: Iterable[str] = (),
     widens: bool = True,
+    linear: bool = False,
+    symmetric: bool = False,
 ) -> Callable[[Callable[P, Definition]], Differentiable[P]]:
     """Make a function and its gradient from one definition.
 
@@ -128,6 +150,11 @@ def differentiable(
     widens : bool
         Compute float16 in float32 and round each result once. False where no result is a sum,
         and where the definition widens what it sums itself, so that float16 is not copied.
+    linear : bool
+        The value is linear in the one array that has a gradient, so that its derivative along a tangent is
+        the function itself of the tangent. (A definition that returns a push overrides this.)
+    symmetric : bool
+        The matrix of derivatives is symmetric, so that the pullback is the derivative along a tangent, too.
 
     Returns
     -------
@@ -173,7 +200,9 @@ def differentiable(
             x = native(x)
             return widened(x) if widens else x
 
-        def define(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Callable[[], Array], Pullback]:
+        def define(
+            args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[Callable[[], Array], Pullback, Callable[[Any], Array]]:
             found = given(args, kwargs)
             like = _plain(found, free)
             if like is None:
@@ -185,7 +214,7 @@ def differentiable(
                 like = next(x for a, x in found.items() if a not in free and x is not None)
                 # The pullback must not keep the array for its dtype.
                 like = xp_of(like).empty((0,), like.dtype.newbyteorder("="))
-            shape, value, pullback = definition(*args, **kwargs)
+            shape, value, pullback, *pushes = definition(*args, **kwargs)
             half = widens and like.dtype == np.float16
             still = fixed | {a for a in loose if _of_kind(found.get(a))} if loose else fixed
             there = [a for a in arrays if found.get(a) is not None]
@@ -207,29 +236,59 @@ def differentiable(
                     return tuple(rounded(part) for part in result)
                 return narrowed(result, np.float16) if result.dtype.kind == "f" else result
 
-            return (lambda: rounded(value())) if half else value, pull
+            def push(tangents: Any) -> Array:
+                moved = _check_tangents(name, arrays, still, found, tangents, like)
+                moved = {a: entered(t) for a, t in moved.items()}
+                last: Any = pushes[0] if pushes else pullback if symmetric else None
+                if last is not None:
+                    dy = pushed(last, moved, len(arrays) == 1)
+                elif not linear:
+                    raise TypeError(
+                        f"{name}_jvp: the definition returns no push, and is not told to be linear"
+                    )
+                else:
+                    ((a, t),) = moved.items()
+                    swapped = tuple(t if place == places[a] else v for place, v in enumerate(args))
+                    named = kwargs | {a: t} if a in kwargs else kwargs
+                    dy = cast("Callable[..., Definition]", definition)(*swapped, **named)[1]()
+                if dy.shape != shape:
+                    dy = xp_of(dy).broadcast_to(dy, shape).copy()
+                return rounded(dy)
+
+            return (lambda: rounded(value())) if half else value, pull, push
 
         def compute(*args: P.args, **kwargs: P.kwargs) -> Array:
-            value, _ = define(args, kwargs)
-            return value()
+            return define(args, kwargs)[0]()
 
         def forward(*args: P.args, **kwargs: P.kwargs) -> tuple[Array, Pullback]:
-            value, pull = define(args, kwargs)
+            value, pull, _ = define(args, kwargs)
             return value(), freed_at_its_end(f"{name}_vjp", pull)
 
         def gradients(g: Any, *args: Any, wrt: Wrt = None, **kwargs: Any) -> Any:
-            _, pull = define(args, kwargs)
-            return pull(g, wrt)
+            return define(args, kwargs)[1](g, wrt)
+
+        def derivative(tangents: Any, *args: Any, **kwargs: Any) -> Array:
+            return define(args, kwargs)[2](tangents)
+
+        def value_and_jvp(tangents: Any, *args: Any, **kwargs: Any) -> tuple[Array, Array]:
+            value, _, push = define(args, kwargs)
+            return value(), push(tangents)
 
         function = functools.wraps(definition)(freed_at_its_end(name, compute))
-        vjp = freed_at_its_end(f"{name}_vjp", gradients)
-        vjp.__name__ = vjp.__qualname__ = f"{name}_vjp"
-        vjp.__module__ = definition.__module__
-        vjp.__doc__ = _vjp_doc(name, arrays, fixed, signature)
-        cast(Any, vjp).__signature__ = _vjp_signature(signature)
         made = cast(Any, function)
-        made.forward, made.vjp = freed_at_its_end(name, forward), vjp
-        made.arrays, made.constants = arrays, fixed
+        made.forward = freed_at_its_end(name, forward)
+        made.value_and_jvp = freed_at_its_end(f"{name}_jvp", value_and_jvp)
+        for kind, plain, first, last, doc in (
+            ("vjp", gradients, "g", "wrt", _vjp_doc),
+            ("jvp", derivative, "tangents", None, _jvp_doc),
+        ):
+            part: Any = freed_at_its_end(f"{name}_{kind}", plain)
+            part.__name__ = part.__qualname__ = f"{name}_{kind}"
+            part.__module__ = definition.__module__
+            part.__doc__ = doc(name, arrays, fixed, signature)
+            part.__signature__ = _signature_between(first, signature, last)
+            setattr(made, kind, part)
+        made.arrays, made.constants, made.linear = arrays, fixed, linear
         made.__signature__ = signature.replace(return_annotation="Array")
         return cast("Differentiable[P]", function)
 
@@ -247,7 +306,7 @@ def for_sample(x: Array, batched_ndim: int, define: Callable[[Array], Definition
         Axes of a batch.
     define : callable
         The definition, a function of the batch. In its pullback's dict, only the gradient of
-        ``x`` has a batch axis.
+        ``x`` has a batch axis. Its push, if it has one, is a function.
 
     Returns
     -------
@@ -256,7 +315,7 @@ def for_sample(x: Array, batched_ndim: int, define: Callable[[Array], Definition
     """
     if x.ndim != batched_ndim - 1:
         return define(x)
-    shape, value, pullback = define(x[None])
+    shape, value, pullback, *pushes = define(x[None])
 
     def lone_value() -> Any:
         y = value()
@@ -266,7 +325,16 @@ def for_sample(x: Array, batched_ndim: int, define: Callable[[Array], Definition
         grads = pullback(g[None])
         return {**grads, "x": lambda: grads["x"]()[0]} if isinstance(grads, dict) else grads[0]
 
-    return shape[1:], once(lone_value), lone_pullback
+    if not pushes:
+        return shape[1:], once(lone_value), lone_pullback
+    push: Any = pushes[0]
+
+    def lone_push(t: Any) -> Array:
+        if isinstance(t, dict):
+            return push({a: v[None] if a == "x" else v for a, v in t.items()})[0]
+        return push(t[None])[0]
+
+    return shape[1:], once(lone_value), lone_pullback, lone_push
 
 
 def _missing(name: str, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -331,12 +399,54 @@ def _check_gradient(name: str, g: Any, shape: Shape, like: Array) -> Array:
     return g
 
 
-def _vjp_signature(signature: inspect.Signature) -> inspect.Signature:
-    """Put `g` before the arguments of a function, and `wrt` after them."""
+def _check_tangents(
+    name: str,
+    arrays: tuple[str, ...],
+    still: frozenset[str],
+    found: dict[str, Any],
+    tangents: Any,
+    like: Array,
+) -> dict[str, Array]:
+    """Return the tangents by name, and require that each fits its array."""
+    title, listed = f"{name}_jvp", ", ".join(arrays)
+    if len(arrays) == 1 and not isinstance(tangents, (tuple, list)):
+        tangents = (tangents,)
+    if not isinstance(tangents, (tuple, list)):
+        raise TypeError(f"{title}: expected a tuple of tangents for {listed}, got {describe(tangents)}")
+    absent = [a for a in arrays[len(tangents) :] if found.get(a) is not None]
+    if len(tangents) > len(arrays) or absent:
+        raise ValueError(
+            f"{title}: expected tangents for {listed}, None for those without, got {len(tangents)}"
+        )
+    moved = {a: t for a, t in zip(arrays, tangents, strict=False) if t is not None}
+    for a, t in moved.items():
+        x = found.get(a)
+        if x is None or a in still:
+            why = "was not given" if x is None else "has no gradient"
+            raise ValueError(f"{title}: {a} {why}; its tangent is None")
+        namespace(title, **{f"the tangent of {a}": t, a: x})
+        if t.shape != x.shape:
+            raise ValueError(f"{title}: expected a tangent of {a} of its shape {x.shape}, got {t.shape}")
+        if t.dtype.newbyteorder("=") != like.dtype:
+            raise TypeError(f"{title}: expected a tangent of {a} of {like.dtype}, got {describe(t)}")
+    if not moved:
+        raise ValueError(f"{title}: expected a tangent of {listed}, got None alone")
+    return moved
+
+
+def pushed(push: Any, moved: dict[str, Array], lone: bool = False) -> Array:
+    """Return the derivative along tangents."""
+    if isinstance(push, dict):
+        return functools.reduce(operator.add, [push[a](t) for a, t in moved.items()])
+    return push(*moved.values()) if lone else push(moved)
+
+
+def _signature_between(first: str, signature: inspect.Signature, last: str | None) -> inspect.Signature:
+    """Put an argument before those of a function, and an option after them."""
     kinds = inspect.Parameter
-    g = kinds("g", kinds.POSITIONAL_OR_KEYWORD, annotation="Array")
-    wrt = kinds("wrt", kinds.KEYWORD_ONLY, default=None, annotation="str | Iterable[str] | None")
-    return inspect.Signature([g, *signature.parameters.values(), wrt])
+    before = kinds(first, kinds.POSITIONAL_OR_KEYWORD, annotation="Array" if last else "Any")
+    after = kinds(last or "wrt", kinds.KEYWORD_ONLY, default=None, annotation="str | Iterable[str] | None")
+    return inspect.Signature([before, *signature.parameters.values(), *[after] * bool(last)])
 
 
 def _vjp_doc(name: str, arrays: tuple[str, ...], fixed: frozenset[str], signature: inspect.Signature) -> str:
@@ -368,4 +478,31 @@ def _vjp_doc(name: str, arrays: tuple[str, ...], fixed: frozenset[str], signatur
     ------
     ValueError, TypeError
         As `{name}` does, and where `g` does not fit the output.
+    """
+
+
+def _jvp_doc(name: str, arrays: tuple[str, ...], fixed: frozenset[str], signature: inspect.Signature) -> str:
+    each = ", ".join(f"None for {a}" if a in fixed else a for a in arrays)
+    lone = "; the array itself serves, too" if len(arrays) == 1 else ""
+    arguments = ", ".join(signature.parameters)
+    return f"""Derivative of `{name}` along tangents of its arrays (forward mode).
+
+    Parameters
+    ----------
+    tangents : tuple of array
+        In the order of the arrays, each in the shape and dtype of its array: {each}. None stands for a
+        tangent of 0{lone}.
+    {arguments}
+        As for `{name}`.
+
+    Returns
+    -------
+    array
+        The tangent of the value, in its shape and dtype: ``sum(g * {name}_jvp(t, ...))`` is the sum of
+        ``{name}_vjp(g, ...)`` times `t`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `{name}` does, and where a tangent does not fit its array or all are None.
     """

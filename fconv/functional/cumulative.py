@@ -8,7 +8,10 @@ from fconv.arrays import Array, narrowed, xp_of
 from fconv.functional.activation import check_axis_of
 from fconv.functional.core import Definition, differentiable, once
 
-__all__ = ["cumprod", "cumprod_vjp", "cumsum", "cumsum_vjp"]
+__all__ = [
+    "cumprod", "cumprod_jvp", "cumprod_vjp",
+    "cumsum", "cumsum_jvp", "cumsum_vjp",
+]  # fmt: skip
 
 
 def _sums(x: Array, axis: int) -> Array:
@@ -19,7 +22,7 @@ def _from_end(x: Array, axis: int) -> Array:
     return xp_of(x).flip(x, axis)
 
 
-@differentiable("x")
+@differentiable("x", linear=True)
 def cumsum(x: Array, dim: int) -> Definition:
     """Sum the elements up to each one along an axis, as torch.cumsum.
 
@@ -72,8 +75,17 @@ def cumprod(x: Array, dim: int) -> Definition:
             rows.append((last[..., i:] * xp.cumprod(others, axis=-1)[..., i:]).sum(axis=-1))
         return xp.moveaxis(xp.stack(rows, axis=-1), -1, axis) if rows else g
 
-    return x.shape, once(lambda: xp.cumprod(x, axis=axis)), pullback
+    value = once(lambda: xp.cumprod(x, axis=axis))
+
+    def push(t: Array) -> Array:
+        # d y[j] is x[j] times d y[j - 1], plus y[j - 1] times d x[j].
+        by, y, dy = (xp.moveaxis(a, axis, 0) for a in (x, value(), t.copy()))
+        for j in range(1, x.shape[axis]):
+            dy[j] = by[j] * dy[j - 1] + y[j - 1] * dy[j]
+        return xp.moveaxis(dy, 0, axis)
+
+    return x.shape, value, pullback, push
 
 
-cumprod_vjp = cumprod.vjp
-cumsum_vjp = cumsum.vjp
+cumprod_jvp, cumprod_vjp = cumprod.jvp, cumprod.vjp
+cumsum_jvp, cumsum_vjp = cumsum.jvp, cumsum.vjp

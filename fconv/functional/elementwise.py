@@ -26,12 +26,15 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
-Curve: TypeAlias = tuple[Callable[[], Array], Callable[..., Array]]
-"""The value, and the pullback."""
+Bend: TypeAlias = Callable[..., Array | float]
+Curve: TypeAlias = (
+    tuple[Callable[[], Array], Callable[..., Array]] | tuple[Callable[[], Array], Callable[..., Array], Bend]
+)
+"""The value, the pullback, and the second derivative, where `fconv.gradient_penalty` has a use for it."""
 
 
 def elementwise(
-    *, rounds: bool = True, by_value: bool = False, **options: str
+    *, rounds: bool = True, by_value: bool = False, straight: bool = False, **options: str
 ) -> Callable[[Callable[P, Curve]], Differentiable[P]]:
     """Make a differentiable function from the curve of its entries.
 
@@ -42,7 +45,9 @@ def elementwise(
         that float16 needs no wider arithmetic.
     by_value : bool
         The gradient follows from the value: the pullback takes the value after the gradient, and
-        has no use for `x`, which then need not be kept.
+        has no use for `x`, which then need not be kept. So does a second derivative.
+    straight : bool
+        Made of straight pieces: the second derivative is 0 but for where they meet, where it counts as 0.
     **options : str
         What each option is, for the docstring.
 
@@ -77,8 +82,18 @@ def elementwise(
             )
 
         definition.__doc__ = _document(inspect.cleandoc(curve.__doc__ or ""), options, parameters)
-        made = cast(Any, differentiable("x", widens=rounds)(definition))
+        made = cast(Any, differentiable("x", widens=rounds, symmetric=True)(definition))
         made.curve = curve  # for what applies several in one pass
+
+        def second(x: Array, **given: Any) -> Array | float | None:
+            """Return the second derivative; None where it is not known."""
+            named = {option: checked(option, value) for option, value in given.items()}
+            value, _, *bends = cast("Callable[..., tuple[Any, ...]]", curve)(x, **named)
+            if not bends:
+                return 0.0 if straight else None
+            return quietly(lambda: bends[0](*[value()] * by_value))
+
+        made.second = second
         return cast("Differentiable[P]", made)
 
     return decorate
@@ -132,7 +147,7 @@ def _define(x: Array, curve: Callable[[Array], Curve], by_value: bool) -> Defini
     """Define a function by its curve, whose pullback takes the value where it says so."""
     pieces, dtype = Pieces(x), x.dtype
     curves = [curve(part) for part in pieces.of(x)]
-    pulls: list[Any] = [pull for _, pull in curves]
+    pulls: list[Any] = [each[1] for each in curves]
 
     def quiet(compute: Callable[[], Array]) -> Array:
         return quietly(lambda: compute().astype(dtype, copy=False))
@@ -140,7 +155,7 @@ def _define(x: Array, curve: Callable[[Array], Curve], by_value: bool) -> Defini
     def join(values: list[Callable[[], Array]]) -> Array:
         return pieces.joined(lambda i: quiet(values[i]))
 
-    value = once(functools.partial(join, [value for value, _ in curves]))  # which then lets go of x
+    value = once(functools.partial(join, [each[0] for each in curves]))  # which then lets go of x
 
     def pullback(g: Array) -> Array:
         each = pieces.of(g)

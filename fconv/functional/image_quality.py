@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import log
 
 import numpy as np
 
 from fconv.arrays import Array, Shape, xp_of
 from fconv.functional.convolution import conv2d
-from fconv.functional.core import Definition, Pullback, Thunks, differentiable, once
+from fconv.functional.core import Definition, Pullback, Thunks, differentiable, once, pushed
 from fconv.functional.reduction import (
     Reduction,
     accurate_sum,
@@ -21,13 +22,10 @@ from fconv.functional.reduction import (
 from fconv.options import number, whole
 
 __all__ = [
-    "psnr",
-    "psnr_vjp",
-    "ssim",
-    "ssim_vjp",
-    "total_variation",
-    "total_variation_vjp",
-]
+    "psnr", "psnr_jvp", "psnr_vjp",
+    "ssim", "ssim_jvp", "ssim_vjp",
+    "total_variation", "total_variation_jvp", "total_variation_vjp",
+]  # fmt: skip
 
 _PICTURE = (-3, -2, -1)  # channels, height and width
 
@@ -73,16 +71,21 @@ def psnr(x: Array, target: Array, data_range: float = 1.0, reduction: Reduction 
         error = quotient(total(), float(np.prod(x.shape[-3:])))
         return -10 * xp.log10(error / data_range**2)
 
-    def pullback(each: Array) -> Thunks:
-        @once
-        def dx() -> Array:
-            share = quietly(lambda: (-20 / log(10)) * each / total())
-            share = xp.where(total() == 0, xp.zeros((), x.dtype), share)
-            return share[..., None, None, None] * difference()
+    @once
+    def slope() -> Array:
+        share = quietly(lambda: (-20 / log(10)) / total())
+        share = xp.where(total() == 0, xp.zeros((), x.dtype), share)
+        return share[..., None, None, None] * difference()
 
+    def pullback(each: Array) -> Thunks:
+        dx = once(lambda: each[..., None, None, None] * slope())
         return {"x": dx, "target": lambda: -dx()}
 
-    return reduced(losses, lead, reduction, pullback)
+    push: dict[str, Callable[[Array], Array]] = {
+        "x": lambda t: accurate_sum(slope() * t, _PICTURE),
+        "target": lambda t: -accurate_sum(slope() * t, _PICTURE),
+    }
+    return reduced(losses, lead, reduction, pullback, push)
 
 
 @differentiable("x")
@@ -121,25 +124,34 @@ def total_variation(x: Array, reduction: Reduction = "mean") -> Definition:
     """
     lead = _check_pictures("total_variation", x, reduction)
     xp = xp_of(x)
-    down = once(lambda: x[..., 1:, :] - x[..., :-1, :])
-    across = once(lambda: x[..., :, 1:] - x[..., :, :-1])
+
+    def differences(x: Array) -> tuple[Array, Array]:
+        return x[..., 1:, :] - x[..., :-1, :], x[..., :, 1:] - x[..., :, :-1]
+
+    found = once(lambda: differences(x))
 
     def losses() -> Array:
-        return accurate_sum(xp.abs(down()), _PICTURE) + accurate_sum(xp.abs(across()), _PICTURE)
+        down, across = found()
+        return accurate_sum(xp.abs(down), _PICTURE) + accurate_sum(xp.abs(across), _PICTURE)
+
+    def along(t: Array) -> Array:
+        pairs = zip(found(), differences(t), strict=True)
+        down, across = (accurate_sum(xp.sign(d) * moved, _PICTURE) for d, moved in pairs)
+        return down + across
 
     def gradient(each: Array) -> Array:
         dx, each = xp.zeros_like(x), each[..., None, None, None]
-        for difference, later, earlier in (
-            (down, np.s_[..., 1:, :], np.s_[..., :-1, :]),
-            (across, np.s_[..., :, 1:], np.s_[..., :, :-1]),
-        ):
-            slope = each * xp.sign(difference())
+        ends = ((np.s_[..., 1:, :], np.s_[..., :-1, :]), (np.s_[..., :, 1:], np.s_[..., :, :-1]))
+        for difference, (later, earlier) in zip(found(), ends, strict=True):
+            slope = each * xp.sign(difference)
             dx[later] += slope
             dx[earlier] -= slope
         return dx
 
-    shape, value, pullback = reduced(losses, lead, reduction, lambda each: {"x": lambda: gradient(each)})
-    return shape, value, lambda g: pullback(g)["x"]()
+    shape, value, pullback, push = reduced(
+        losses, lead, reduction, lambda each: {"x": lambda: gradient(each)}, {"x": along}
+    )
+    return shape, value, lambda g: pullback(g)["x"](), lambda t: pushed(push, {"x": t})
 
 
 @differentiable("x", "target")
@@ -228,30 +240,34 @@ def ssim(
         spread_part = (2 * (xy - mx * my) + c2) / spreads
         return mx, my, true_x, true_y, means, spreads, mean_part, spread_part
 
+    @once
+    def slopes() -> Array:
+        """Return the derivatives of the similarity of each window by its five moments."""
+        mx, my, true_x, true_y, means, spreads, mean_part, spread_part = parts()
+        product = mean_part * spread_part
+        of_square = -product / spreads
+        of_cross = 2 * mean_part / spreads
+
+        def of_mean(mine: Array, other: Array, true_mine: Array, true_other: Array) -> Array:
+            by_means = 2 * spread_part * (true_other - mean_part * true_mine) / means
+            return by_means - 2 * mine * of_square - other * of_cross
+
+        of_means = of_mean(mx, my, true_x, true_y), of_mean(my, mx, true_y, true_x)
+        return xp.stack([*of_means, of_square, of_square, of_cross])
+
+    def along(number: int, mine: Array, other: Array, t: Array) -> Array:
+        """Return the tangent of the similarities along that of one picture, whose mean is moment `number`."""
+        blurred = _blurred(xp.stack([t, 2 * mine * t, other * t]), kernel)[0].reshape(3, *channels)
+        return _means((slopes()[[number, 2 + number, 4]] * blurred).sum(axis=0), _PICTURE)[..., 0, 0, 0]
+
+    push: dict[str, Callable[[Array], Array]] = {
+        "x": lambda t: along(0, a(), b(), t),
+        "target": lambda t: along(1, b(), a(), t),
+    }
+
     def pullback(each: Array) -> Thunks:
         each = each[..., None, None, None] / max(float(np.prod(channels[-3:])), 1.0)
-
-        @once
-        def pulled() -> Array:
-            mx, my, true_x, true_y, means, spreads, mean_part, spread_part = parts()
-            product = mean_part * spread_part
-            of_square = -product / spreads
-            of_cross = 2 * mean_part / spreads
-
-            def of_mean(mine: Array, other: Array, true_mine: Array, true_other: Array) -> Array:
-                by_means = 2 * spread_part * (true_other - mean_part * true_mine) / means
-                return by_means - 2 * mine * of_square - other * of_cross
-
-            gradients = xp.stack(
-                [
-                    of_mean(mx, my, true_x, true_y),
-                    of_mean(my, mx, true_y, true_x),
-                    of_square,
-                    of_square,
-                    of_cross,
-                ]
-            )
-            return moments()[1]((each * gradients).reshape(-1, 1, *out)).reshape(5, *x.shape)
+        pulled = once(lambda: moments()[1]((each * slopes()).reshape(-1, 1, *out)).reshape(5, *x.shape))
 
         def of_picture(number: int, mine: Array, other: Array) -> Array:
             return pulled()[number] + 2 * mine * pulled()[2 + number] + other * pulled()[4]
@@ -262,7 +278,7 @@ def ssim(
         *_, mean_part, spread_part = parts()
         return _means(mean_part * spread_part, _PICTURE)[..., 0, 0, 0]
 
-    return reduced(similarities, lead, reduction, pullback)
+    return reduced(similarities, lead, reduction, pullback, push)
 
 
 def _gaussian(size: int, sigma: float) -> Array:
@@ -300,6 +316,6 @@ def _check_pictures(name: str, x: Array, reduction: str, target: Array | None = 
     return x.shape[:-3]
 
 
-psnr_vjp = psnr.vjp
-ssim_vjp = ssim.vjp
-total_variation_vjp = total_variation.vjp
+psnr_jvp, psnr_vjp = psnr.jvp, psnr.vjp
+ssim_jvp, ssim_vjp = ssim.jvp, ssim.vjp
+total_variation_jvp, total_variation_vjp = total_variation.jvp, total_variation.vjp

@@ -21,23 +21,10 @@ from fconv.functional.reduction import accurate_sum
 from fconv.options import whole
 
 __all__ = [
-    "expand",
-    "expand_vjp",
-    "flip",
-    "flip_vjp",
-    "gather",
-    "gather_vjp",
-    "index",
-    "index_select",
-    "index_select_vjp",
-    "index_vjp",
-    "roll",
-    "roll_vjp",
-    "select",
-    "select_vjp",
-    "tile",
-    "tile_vjp",
-]
+    "expand", "expand_jvp", "expand_vjp", "flip", "flip_jvp", "flip_vjp", "gather", "gather_jvp",
+    "gather_vjp", "index", "index_jvp", "index_select", "index_select_jvp", "index_select_vjp", "index_vjp",
+    "roll", "roll_jvp", "roll_vjp", "select", "select_jvp", "select_vjp", "tile", "tile_jvp", "tile_vjp",
+]  # fmt: skip
 
 
 def integers(name: str, what: str, value: Any) -> Array:
@@ -71,7 +58,7 @@ def _as_sequence(value: int | Sequence[int]) -> tuple[int, ...]:
     return (value,) if isinstance(value, int) else tuple(value)
 
 
-@differentiable("x", widens=False)
+@differentiable("x", widens=False, linear=True)
 def expand(x: Array, sizes: Sequence[int]) -> Definition:
     """Stretch axes of one element to other sizes, as torch.Tensor.expand.
 
@@ -110,7 +97,7 @@ def expand(x: Array, sizes: Sequence[int]) -> Definition:
     return shape, lambda: xp_of(x).broadcast_to(x, shape), lambda g: sum_to(g, x.shape)
 
 
-@differentiable("x", widens=False)
+@differentiable("x", widens=False, linear=True)
 def tile(x: Array, dims: Sequence[int]) -> Definition:
     """Repeat an array along its axes, as torch.tile and torch.Tensor.repeat.
 
@@ -152,7 +139,7 @@ def tile(x: Array, dims: Sequence[int]) -> Definition:
     )
 
 
-@differentiable("x", widens=False)
+@differentiable("x", widens=False, linear=True)
 def flip(x: Array, dims: int | Sequence[int]) -> Definition:
     """Reverse the order along axes, as torch.flip.
 
@@ -183,7 +170,7 @@ def flip(x: Array, dims: int | Sequence[int]) -> Definition:
     return x.shape, lambda: x[turned], lambda g: g[turned]
 
 
-@differentiable("x", widens=False)
+@differentiable("x", widens=False, linear=True)
 def roll(x: Array, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Definition:
     """Move elements along axes; what leaves at one end comes in at the other, as torch.roll.
 
@@ -223,7 +210,7 @@ def roll(x: Array, shifts: int | Sequence[int], dims: int | Sequence[int] | None
     return x.shape, once(lambda: moved(x, 1)), lambda g: moved(g, -1)
 
 
-@differentiable("x", widens=False)
+@differentiable("x", widens=False, linear=True)
 def select(x: Array, dim: int, index: int) -> Definition:
     """Return one element along an axis, which is left out, as torch.select; unbind gives all of them.
 
@@ -265,7 +252,7 @@ def select(x: Array, dim: int, index: int) -> Definition:
     return (*x.shape[:axis], *x.shape[axis + 1 :]), lambda: xp_of(x).asarray(x[place]), pullback
 
 
-@differentiable("x", widens=False)
+@differentiable("x", widens=False, linear=True)
 def index_select(x: Array, dim: int, index: Any) -> Definition:
     """Return the elements of an axis at given positions, as torch.index_select.
 
@@ -321,7 +308,7 @@ def _read(x: Array, shape: Shape, read: Any) -> Definition:
     return shape, once(lambda: x.reshape(-1)[xp.asarray(places())]), pullback
 
 
-@differentiable("x", widens=False)
+@differentiable("x", widens=False, linear=True)
 def gather(x: Array, dim: int, index: Any) -> Definition:
     """Read along an axis at positions that differ from place to place, as torch.gather.
 
@@ -363,7 +350,7 @@ def gather(x: Array, dim: int, index: Any) -> Definition:
     return _read(x, at.shape, lambda numbers: np.take_along_axis(numbers[part], at, axis))
 
 
-@differentiable("x", widens=False)
+@differentiable("x", widens=False, linear=True)
 def index(x: Array, indices: Sequence[Any]) -> Definition:
     """Index several axes by arrays of integers at once, as ``x[i, :, j]``.
 
@@ -405,11 +392,11 @@ def index(x: Array, indices: Sequence[Any]) -> Definition:
     return _read(x, shape, lambda numbers: numbers[tuple(at)])
 
 
-expand_vjp = expand.vjp
-flip_vjp = flip.vjp
-gather_vjp = gather.vjp
-index_select_vjp = index_select.vjp
-index_vjp = index.vjp
-roll_vjp = roll.vjp
-select_vjp = select.vjp
-tile_vjp = tile.vjp
+expand_jvp, expand_vjp = expand.jvp, expand.vjp
+flip_jvp, flip_vjp = flip.jvp, flip.vjp
+gather_jvp, gather_vjp = gather.jvp, gather.vjp
+index_select_jvp, index_select_vjp = index_select.jvp, index_select.vjp
+index_jvp, index_vjp = index.jvp, index.vjp
+roll_jvp, roll_vjp = roll.jvp, roll.vjp
+select_jvp, select_vjp = select.jvp, select.vjp
+tile_jvp, tile_vjp = tile.jvp, tile.vjp

@@ -16,7 +16,9 @@ from fconv.functional.resampled import resampled
 from fconv.functional.taps import Tap, Taps, gather, scatter
 from fconv.geometry import whole_tuple
 
-__all__ = ["interpolate", "interpolate_vjp"]
+__all__ = [
+    "interpolate", "interpolate_jvp", "interpolate_vjp",
+]  # fmt: skip
 
 AXES = {
     "nearest": (3, 4, 5),
@@ -229,7 +231,7 @@ def _axis_taps(
     return tables
 
 
-@differentiable("x")
+@differentiable("x", linear=True)
 def interpolate(
     x: Array,
     size: int | Sequence[int] | None = None,
@@ -319,4 +321,4 @@ def interpolate(
     return (*shape[:2], *out_size), once(value), pullback
 
 
-interpolate_vjp = interpolate.vjp
+interpolate_jvp, interpolate_vjp = interpolate.jvp, interpolate.vjp

@@ -9,9 +9,8 @@ from fconv.functional.core import Definition, Thunks, differentiable, once
 from fconv.options import whole
 
 __all__ = [
-    "embedding",
-    "embedding_vjp",
-]
+    "embedding", "embedding_jvp", "embedding_vjp",
+]  # fmt: skip
 
 
 @differentiable("x", "weight", constants=("x",), widens=False)
@@ -86,14 +85,20 @@ def embedding(
     def pullback(g: Array) -> Thunks:
         return {"weight": lambda: dweight(g)}
 
-    def rows_of() -> Array:
+    def read(weight: Array) -> Array:
         if xp is np:
             return weight[x]
         # On a GPU numbers are not looked at beforehand: those out of range give NaN.
         missing = xp.full((), xp.nan, weight.dtype)
         return xp.where(outside[..., None], missing, weight[xp.clip(x, 0, max(0, rows - 1))])
 
-    return (*x.shape, weight.shape[1]), once(rows_of), pullback
+    def push(t: Array) -> Array:
+        dy = read(t)
+        if scale_grad_by_freq:  # the adjoint of what the pullback does
+            dy = dy / xp.bincount(x.ravel(), minlength=rows)[x][..., None].astype(dy.dtype)
+        return dy if padding is None else xp.where((x == padding)[..., None], xp.zeros((), dy.dtype), dy)
+
+    return (*x.shape, weight.shape[1]), once(lambda: read(weight)), pullback, {"weight": push}
 
 
 def check_padding(name: str, padding_idx: int | None, rows: int) -> int | None:
@@ -131,4 +136,4 @@ def segment_sums(number: Array, rows: Array) -> tuple[Array, Array, Array]:
         number, rows, count = number[even], halved, counted
 
 
-embedding_vjp = embedding.vjp
+embedding_jvp, embedding_vjp = embedding.jvp, embedding.vjp

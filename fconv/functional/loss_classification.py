@@ -10,18 +10,16 @@ import numpy as np
 
 from fconv.arrays import Array, any_of, describe, xp_of
 from fconv.engine.sweeps import Program, Sweep
-from fconv.functional.activation import log_softmax
+from fconv.functional.activation import log_softmax, softmax
 from fconv.functional.core import Definition, Thunks, differentiable, once
 from fconv.functional.reduction import Reduction, accurate_sum, check_reduction, reduced
 from fconv.functional.segments import LOG_TOTAL, Segments, along_axis
 from fconv.options import number
 
 __all__ = [
-    "cross_entropy",
-    "cross_entropy_vjp",
-    "nll_loss",
-    "nll_loss_vjp",
-]
+    "cross_entropy", "cross_entropy_jvp", "cross_entropy_vjp",
+    "nll_loss", "nll_loss_jvp", "nll_loss_vjp",
+]  # fmt: skip
 
 
 @differentiable("x", "target", "weight", constants=("target", "weight"))
@@ -75,6 +73,7 @@ def nll_loss(
         target.shape,
         reduction,
         lambda each: {"x": lambda: -_each_class(each, class_axis) * q()},
+        {"x": lambda t: -(q() * t).sum(axis=class_axis)},
         total,
     )
 
@@ -153,9 +152,42 @@ def cross_entropy(
         }
 
     shape = (*x.shape[:class_axis], *x.shape[class_axis + 1 :])
+    push: dict[str, Callable[[Array], Array]] = {
+        "x": lambda t: -(q() * log_softmax.jvp(t, x, class_axis)).sum(axis=class_axis),
+        "target": lambda t: (label_smoothing - 1) * (per_class * softened()[0] * t).sum(axis=class_axis),
+    }
     return reduced(
-        lambda: -_total(q(), counted(), softened()[0], class_axis), shape, reduction, pullback, total
+        lambda: -_total(q(), counted(), softened()[0], class_axis), shape, reduction, pullback, push, total
     )
+
+
+def cross_entropy_curvature(
+    t: Array,
+    x: Array,
+    target: Array,
+    weight: Array | None = None,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+    label_smoothing: float = 0.0,
+) -> Array:
+    """Return the second derivatives of `cross_entropy` by the logits, times an array of their shape.
+
+    The loss of a target is linear in the logits but for the logarithm of the sum of their exponentials, which
+    stands there as often as the target's probabilities sum to; the gradient of that is the softmax.
+    """
+    class_axis = _check_classes("cross_entropy", x, weight)
+    per_class = _per_class(x, weight, class_axis)
+    total: Callable[[], Array | float]
+    if target.dtype.kind == "f" and target.shape == x.shape:
+        q, _, total = _of_probabilities(x, target, per_class, class_axis, label_smoothing)
+    else:
+        _check_labels("cross_entropy", x, target, class_axis, ignore_index)
+        q, _, total = _of_labels(x, target, per_class, class_axis, ignore_index, label_smoothing)
+    moved = softmax.jvp(t, x, class_axis) * q().sum(axis=class_axis, keepdims=True)
+    if reduction == "sum":
+        return moved
+    xp, count = xp_of(x), total()
+    return moved / xp.where(xp.asarray(count == 0), xp.ones((), x.dtype), xp.asarray(count, dtype=x.dtype))
 
 
 _LOG_OF_SUM = Program(
@@ -209,6 +241,7 @@ def _of_lone_labels(
 
     return reduced(
         losses, target.shape, reduction, lambda each: {"x": lambda: dx(each)},
+        {"x": lambda t: (dx(np.ones(target.shape, x.dtype)) * t).sum(axis=class_axis)},
         None if plain else lambda: accurate_sum(weights()),
     )  # fmt: skip
 
@@ -329,5 +362,5 @@ def _check_labels(name: str, x: Array, target: Array, class_axis: int, ignore_in
         )
 
 
-nll_loss_vjp = nll_loss.vjp
-cross_entropy_vjp = cross_entropy.vjp
+nll_loss_jvp, nll_loss_vjp = nll_loss.jvp, nll_loss.vjp
+cross_entropy_jvp, cross_entropy_vjp = cross_entropy.jvp, cross_entropy.vjp

@@ -19,13 +19,10 @@ from fconv.functional.reduction import (
 from fconv.functional.smooth import sigmoid
 
 __all__ = [
-    "binary_cross_entropy",
-    "binary_cross_entropy_vjp",
-    "binary_cross_entropy_with_logits",
-    "binary_cross_entropy_with_logits_vjp",
-    "kl_div",
-    "kl_div_vjp",
-]
+    "binary_cross_entropy", "binary_cross_entropy_jvp", "binary_cross_entropy_vjp",
+    "binary_cross_entropy_with_logits", "binary_cross_entropy_with_logits_jvp",
+    "binary_cross_entropy_with_logits_vjp", "kl_div", "kl_div_jvp", "kl_div_vjp",
+]  # fmt: skip
 
 
 @differentiable("x", "target", "weight", constants=("weight",))
@@ -225,6 +222,9 @@ def kl_div(
     )
 
 
-binary_cross_entropy_vjp = binary_cross_entropy.vjp
-binary_cross_entropy_with_logits_vjp = binary_cross_entropy_with_logits.vjp
-kl_div_vjp = kl_div.vjp
+binary_cross_entropy_jvp, binary_cross_entropy_vjp = binary_cross_entropy.jvp, binary_cross_entropy.vjp
+binary_cross_entropy_with_logits_jvp, binary_cross_entropy_with_logits_vjp = (
+    binary_cross_entropy_with_logits.jvp,
+    binary_cross_entropy_with_logits.vjp,
+)
+kl_div_jvp, kl_div_vjp = kl_div.jvp, kl_div.vjp

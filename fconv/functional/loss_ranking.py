@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 
 from fconv.arrays import Array, xp_of
@@ -23,17 +24,12 @@ from fconv.functional.smooth import sigmoid
 from fconv.options import number
 
 __all__ = [
-    "cosine_embedding_loss",
-    "cosine_embedding_loss_vjp",
-    "hinge_embedding_loss",
-    "hinge_embedding_loss_vjp",
-    "margin_ranking_loss",
-    "margin_ranking_loss_vjp",
-    "soft_margin_loss",
-    "soft_margin_loss_vjp",
-    "triplet_margin_loss",
-    "triplet_margin_loss_vjp",
-]
+    "cosine_embedding_loss", "cosine_embedding_loss_jvp", "cosine_embedding_loss_vjp",
+    "hinge_embedding_loss", "hinge_embedding_loss_jvp", "hinge_embedding_loss_vjp",
+    "margin_ranking_loss", "margin_ranking_loss_jvp", "margin_ranking_loss_vjp",
+    "soft_margin_loss", "soft_margin_loss_jvp", "soft_margin_loss_vjp",
+    "triplet_margin_loss", "triplet_margin_loss_jvp", "triplet_margin_loss_vjp",
+]  # fmt: skip
 
 
 @differentiable("x", "target", constants=("target",))
@@ -135,11 +131,8 @@ def margin_ranking_loss(
     sign = once(lambda: target.astype(x1.dtype))
     z = once(lambda: margin - sign() * (x1 - x2))
 
-    def pullback(each: Array) -> Thunks:
-        dx2 = once(lambda: each * (sign() * hinge_slope(z())))
-        return {"x1": lambda: -dx2(), "x2": dx2}
-
-    return reduced(lambda: hinge(z()), x1.shape, reduction, pullback)
+    of_x2 = once(lambda: sign() * hinge_slope(z()))
+    return entrywise(lambda: hinge(z()), x1.shape, reduction, x1=lambda: -of_x2(), x2=of_x2)
 
 
 @differentiable("x", "target", constants=("target",))
@@ -245,15 +238,20 @@ def triplet_margin_loss(
     farther = once(lambda: xp.minimum(far.value(), other.value()) if swap else far.value())
     z = once(lambda: margin + near.value() - farther())
 
+    @once
+    def share() -> Array:
+        # Where both distances are the smaller one, each has half of the gradient.
+        return 0.5 * (1 + xp.sign(other.value() - far.value()))
+
+    def of_farther(t: Array, from_positive: bool) -> Array:
+        """Return the tangent of the farther distance along that of a point it ends at, but for its sign."""
+        if not swap:
+            return far.push(t)
+        return (1 - share()) * other.push(t) if from_positive else share() * far.push(t)
+
     def pullback(each: Array) -> Thunks:
         along = once(lambda: each * hinge_slope(z()))
         of_near = once(lambda: near.gradient(along()))
-
-        @once
-        def share() -> Array:
-            # Where both distances are the smaller one, each has half of the gradient.
-            return 0.5 * (1 + xp.sign(other.value() - far.value()))
-
         of_far = once(lambda: far.gradient(-along() * share() if swap else -along()))
         of_other = once(lambda: other.gradient(-along() * (1 - share())))
         return {
@@ -262,7 +260,18 @@ def triplet_margin_loss(
             "negative": lambda: -of_far() - of_other() if swap else -of_far(),
         }
 
-    return reduced(lambda: hinge(z()), anchor.shape[:-1], reduction, pullback)
+    def of_positive(t: Array) -> Array:
+        return -near.push(t) - (of_farther(t, True) if swap else 0)
+
+    def of_negative(t: Array) -> Array:
+        return of_farther(t, False) + (of_farther(t, True) if swap else 0)
+
+    push: dict[str, Callable[[Array], Array]] = {
+        "anchor": lambda t: hinge_slope(z()) * (near.push(t) - of_farther(t, False)),
+        "positive": lambda t: hinge_slope(z()) * of_positive(t),
+        "negative": lambda t: hinge_slope(z()) * of_negative(t),
+    }
+    return reduced(lambda: hinge(z()), anchor.shape[:-1], reduction, pullback, push)
 
 
 class _Distance:
@@ -290,6 +299,10 @@ class _Distance:
     def gradient(self, each: Array) -> Array:
         """Give the gradient of u for that of the norm; 0 where the norm has none."""
         return quietly(lambda: each[..., None] * self._slope())
+
+    def push(self, t: Array) -> Array:
+        """Return the tangent of the norm for that of u."""
+        return quietly(lambda: accurate_sum(self._slope() * t, -1))
 
     def _slope(self) -> Array:
         xp, p = self._xp, self._p
@@ -367,26 +380,35 @@ def cosine_embedding_loss(
         unlike = xp.where(target == -1, hinge(cosine() - margin), zero)
         return xp.where(target == 1, 1 - cosine(), unlike)
 
+    @once
+    def of_cosine() -> Array:
+        unlike = xp.where(target == -1, hinge_slope(cosine() - margin), zero)
+        return xp.where(target == 1, -xp.ones((), x1.dtype), unlike)
+
+    def slope(mine: Array, my_length: Array, other: Array, other_length: Array) -> Array:
+        away = other / other_length - cosine()[..., None] * (mine / my_length)
+        return of_cosine()[..., None] * away / my_length
+
+    slopes = {
+        "x1": once(lambda: slope(x1, length1(), x2, length2())),
+        "x2": once(lambda: slope(x2, length2(), x1, length1())),
+    }
+    push: dict[str, Callable[[Array], Array]] = {
+        "x1": lambda t: accurate_sum(slopes["x1"]() * t, -1),
+        "x2": lambda t: accurate_sum(slopes["x2"]() * t, -1),
+    }
+
     def pullback(each: Array) -> Thunks:
-        @once
-        def along() -> Array:
-            unlike = xp.where(target == -1, hinge_slope(cosine() - margin), zero)
-            return (each * xp.where(target == 1, -xp.ones((), x1.dtype), unlike))[..., None]
-
-        def of(mine: Array, my_length: Array, other: Array, other_length: Array) -> Array:
-            away = other / other_length - cosine()[..., None] * (mine / my_length)
-            return along() * away / my_length
-
         return {
-            "x1": lambda: of(x1, length1(), x2, length2()),
-            "x2": lambda: of(x2, length2(), x1, length1()),
+            "x1": lambda: each[..., None] * slopes["x1"](),
+            "x2": lambda: each[..., None] * slopes["x2"](),
         }
 
-    return reduced(losses, target.shape, reduction, pullback)
+    return reduced(losses, target.shape, reduction, pullback, push)
 
 
-hinge_embedding_loss_vjp = hinge_embedding_loss.vjp
-margin_ranking_loss_vjp = margin_ranking_loss.vjp
-soft_margin_loss_vjp = soft_margin_loss.vjp
-triplet_margin_loss_vjp = triplet_margin_loss.vjp
-cosine_embedding_loss_vjp = cosine_embedding_loss.vjp
+hinge_embedding_loss_jvp, hinge_embedding_loss_vjp = hinge_embedding_loss.jvp, hinge_embedding_loss.vjp
+margin_ranking_loss_jvp, margin_ranking_loss_vjp = margin_ranking_loss.jvp, margin_ranking_loss.vjp
+soft_margin_loss_jvp, soft_margin_loss_vjp = soft_margin_loss.jvp, soft_margin_loss.vjp
+triplet_margin_loss_jvp, triplet_margin_loss_vjp = triplet_margin_loss.jvp, triplet_margin_loss.vjp
+cosine_embedding_loss_jvp, cosine_embedding_loss_vjp = cosine_embedding_loss.jvp, cosine_embedding_loss.vjp

@@ -20,19 +20,13 @@ from fconv.functional.reduction import (
 from fconv.options import number
 
 __all__ = [
-    "gaussian_nll_loss",
-    "gaussian_nll_loss_vjp",
-    "huber_loss",
-    "huber_loss_vjp",
-    "l1_loss",
-    "l1_loss_vjp",
-    "mse_loss",
-    "mse_loss_vjp",
-    "poisson_nll_loss",
-    "poisson_nll_loss_vjp",
-    "smooth_l1_loss",
-    "smooth_l1_loss_vjp",
-]
+    "gaussian_nll_loss", "gaussian_nll_loss_jvp", "gaussian_nll_loss_vjp",
+    "huber_loss", "huber_loss_jvp", "huber_loss_vjp",
+    "l1_loss", "l1_loss_jvp", "l1_loss_vjp",
+    "mse_loss", "mse_loss_jvp", "mse_loss_vjp",
+    "poisson_nll_loss", "poisson_nll_loss_jvp", "poisson_nll_loss_vjp",
+    "smooth_l1_loss", "smooth_l1_loss_jvp", "smooth_l1_loss_vjp",
+]  # fmt: skip
 
 
 @differentiable("x", "target")
@@ -146,12 +140,8 @@ def _of_difference(
     check_same_shape(name, x, target=target)
     check_reduction(name, reduction)
     difference = once(lambda: x - target)
-
-    def pullback(each: Array) -> Thunks:
-        dx = once(lambda: each * slope(difference()))
-        return {"x": dx, "target": lambda: -dx()}
-
-    return reduced(lambda: loss(difference()), x.shape, reduction, pullback)
+    of_x = once(lambda: slope(difference()))
+    return entrywise(lambda: loss(difference()), x.shape, reduction, x=of_x, target=lambda: -of_x())
 
 
 def _absolute(name: str, x: Array, target: Array, reduction: Reduction) -> Definition:
@@ -327,7 +317,12 @@ def gaussian_nll_loss(
             ).reshape(var.shape),
         }
 
-    return reduced(losses, shape, reduction, pullback)
+    push: dict[str, Callable[[Array], Array]] = {
+        "x": lambda t: t * scaled(),
+        "target": lambda t: -t * scaled(),
+        "var": lambda t: t.reshape(apart) * (0.5 * (1 / v() - scaled() ** 2)),
+    }
+    return reduced(losses, shape, reduction, pullback, push)
 
 
 def _variance_shape(name: str, x: Array, var: Array) -> Shape:
@@ -370,9 +365,9 @@ def _summed_to(x: Array, shape: Shape) -> Array:
     return (accurate_sum(x, axes, keepdims=True) if axes else x).reshape(shape)
 
 
-mse_loss_vjp = mse_loss.vjp
-l1_loss_vjp = l1_loss.vjp
-smooth_l1_loss_vjp = smooth_l1_loss.vjp
-huber_loss_vjp = huber_loss.vjp
-poisson_nll_loss_vjp = poisson_nll_loss.vjp
-gaussian_nll_loss_vjp = gaussian_nll_loss.vjp
+mse_loss_jvp, mse_loss_vjp = mse_loss.jvp, mse_loss.vjp
+l1_loss_jvp, l1_loss_vjp = l1_loss.jvp, l1_loss.vjp
+smooth_l1_loss_jvp, smooth_l1_loss_vjp = smooth_l1_loss.jvp, smooth_l1_loss.vjp
+huber_loss_jvp, huber_loss_vjp = huber_loss.jvp, huber_loss.vjp
+poisson_nll_loss_jvp, poisson_nll_loss_vjp = poisson_nll_loss.jvp, poisson_nll_loss.vjp
+gaussian_nll_loss_jvp, gaussian_nll_loss_vjp = gaussian_nll_loss.jvp, gaussian_nll_loss.vjp

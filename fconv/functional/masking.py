@@ -16,22 +16,14 @@ from fconv.functional.smooth import SELU_ALPHA, SELU_SCALE
 from fconv.geometry import spatial_names
 
 __all__ = [
-    "alpha_dropout",
-    "alpha_dropout_vjp",
-    "dropout",
-    "dropout1d",
-    "dropout1d_vjp",
-    "dropout2d",
-    "dropout2d_vjp",
-    "dropout3d",
-    "dropout3d_vjp",
-    "dropout_vjp",
-    "stochastic_depth",
+    "alpha_dropout", "alpha_dropout_jvp", "alpha_dropout_vjp", "dropout", "dropout1d", "dropout1d_jvp",
+    "dropout1d_vjp", "dropout2d", "dropout2d_jvp", "dropout2d_vjp", "dropout3d", "dropout3d_jvp",
+    "dropout3d_vjp", "dropout_jvp", "dropout_vjp", "stochastic_depth", "stochastic_depth_jvp",
     "stochastic_depth_vjp",
-]
+]  # fmt: skip
 
 
-@differentiable("x", widens=False)
+@differentiable("x", widens=False, symmetric=True)
 def dropout(x: Array, p: float = 0.5, training: bool = True, key: Array | None = None) -> Definition:
     """Set entries to 0 with probability `p`, and scale the others by ``1 / (1 - p)``.
 
@@ -71,13 +63,13 @@ def dropout(x: Array, p: float = 0.5, training: bool = True, key: Array | None =
     return _dropped("dropout", x, p, training, key, x.shape)
 
 
-@differentiable("x", widens=False)
+@differentiable("x", widens=False, symmetric=True)
 def dropout1d(x: Array, p: float = 0.5, training: bool = True, key: Array | None = None) -> Definition:
     """Drop whole channels: `dropout` with one draw for each channel of (N, C, L) or (C, L)."""
     return _dropped("dropout1d", x, p, training, key, channel_mask_shape("dropout1d", x.shape, 1))
 
 
-@differentiable("x", widens=False)
+@differentiable("x", widens=False, symmetric=True)
 def dropout2d(x: Array, p: float = 0.5, training: bool = True, key: Array | None = None) -> Definition:
     """Drop whole channels: `dropout` with one draw for each channel of (N, C, H, W).
 
@@ -99,13 +91,13 @@ def dropout2d(x: Array, p: float = 0.5, training: bool = True, key: Array | None
     return _dropped("dropout2d", x, p, training, key, channel_mask_shape("dropout2d", x.shape, 2))
 
 
-@differentiable("x", widens=False)
+@differentiable("x", widens=False, symmetric=True)
 def dropout3d(x: Array, p: float = 0.5, training: bool = True, key: Array | None = None) -> Definition:
     """Drop whole channels: `dropout` with one draw for each channel of (N, C, D, H, W) or (C, D, H, W)."""
     return _dropped("dropout3d", x, p, training, key, channel_mask_shape("dropout3d", x.shape, 3))
 
 
-@differentiable("x", widens=False)
+@differentiable("x", widens=False, symmetric=True)
 def stochastic_depth(
     x: Array, p: float, mode: str = "row", training: bool = True, key: Array | None = None
 ) -> Definition:
@@ -151,7 +143,7 @@ def check_mode(mode: str) -> None:
         raise ValueError(f'stochastic_depth: expected mode "row" or "batch", got {mode!r}')
 
 
-@differentiable("x")
+@differentiable("x", symmetric=True)
 def alpha_dropout(x: Array, p: float = 0.5, training: bool = False, key: Array | None = None) -> Definition:
     """Dropout that keeps the mean 0 and the variance 1 of the entries that `selu` gives.
 
@@ -264,9 +256,9 @@ def check_probability(name: str, p: float) -> None:
         raise ValueError(f"{name}: expected a probability p from 0 to 1, got {p}")
 
 
-alpha_dropout_vjp = alpha_dropout.vjp
-dropout1d_vjp = dropout1d.vjp
-dropout2d_vjp = dropout2d.vjp
-dropout3d_vjp = dropout3d.vjp
-dropout_vjp = dropout.vjp
-stochastic_depth_vjp = stochastic_depth.vjp
+alpha_dropout_jvp, alpha_dropout_vjp = alpha_dropout.jvp, alpha_dropout.vjp
+dropout1d_jvp, dropout1d_vjp = dropout1d.jvp, dropout1d.vjp
+dropout2d_jvp, dropout2d_vjp = dropout2d.jvp, dropout2d.vjp
+dropout3d_jvp, dropout3d_vjp = dropout3d.jvp, dropout3d.vjp
+dropout_jvp, dropout_vjp = dropout.jvp, dropout.vjp
+stochastic_depth_jvp, stochastic_depth_vjp = stochastic_depth.jvp, stochastic_depth.vjp

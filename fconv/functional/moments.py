@@ -13,8 +13,8 @@ from typing import TypeAlias
 import numpy as np
 
 from fconv.arrays import Array, Shape, xp_of
-from fconv.functional.core import Definition, Thunks, once
-from fconv.functional.norm_sweeps import swept
+from fconv.functional.core import Pushed, Thunks, once
+from fconv.functional.norm_sweeps import norm_push, swept
 
 Statistics: TypeAlias = tuple[Array, Array]
 
@@ -78,7 +78,7 @@ def normalised(
     given: Callable[[], Statistics] | None = None,
     fixed: bool = False,
     centred: bool = True,
-) -> Definition:
+) -> Pushed:
     """Define ``y = (x - mean) / sqrt(var + eps) * weight + bias`` and its gradients.
 
     Parameters
@@ -172,4 +172,16 @@ def normalised(
             "bias": lambda: fold(summed(), bias.shape),  # type: ignore[union-attr]
         }
 
-    return x.shape, once(value), pullback
+    def derivative(t: Array) -> Array:
+        """Return the derivative of the normalised input along a tangent."""
+        spread = statistics()[1]
+        if fixed:
+            return t * spread
+        inner = t - (total(t, axes) / count).astype(x.dtype, copy=False) if centred else t
+        lost = normal() * (total(t * normal(), axes) / count).astype(x.dtype, copy=False)
+        return (inner - lost) * spread
+
+    def push(moved: dict[str, Array]) -> Array:
+        return norm_push(moved, along, weight, normal, derivative).astype(x.dtype, copy=False)
+
+    return x.shape, once(value), pullback, push

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Literal
@@ -10,7 +12,7 @@ import numpy as np
 
 from fconv.arrays import Array, Shape, full_like_order, xp_of
 from fconv.engine.sweeps import Program, Sweep
-from fconv.functional.core import Definition, Thunks, once
+from fconv.functional.core import Pushed, Thunks, once
 from fconv.functional.one_pass import formulas_serve
 from fconv.functional.segments import Segments, over_axes
 
@@ -91,7 +93,7 @@ def swept(
     bias: Array | None,
     eps: float,
     centred: bool,
-) -> Definition | None:
+) -> Pushed | None:
     """Define what `moments.normalised` defines, for statistics of the array itself; None without kernels."""
     segments, laid_as = over_axes(x, axes, along), x
     if segments is None and x.size and formulas_serve(x):
@@ -112,7 +114,7 @@ def _defined(
     bias: Array | None,
     eps: float,
     centred: bool,
-) -> Definition:
+) -> Pushed:
     flags = (weight is not None, bias is not None, centred)
     laid = once(lambda: [segments.param(each, along) for each in (weight, bias) if each is not None])
 
@@ -144,4 +146,40 @@ def _defined(
             "bias": lambda: of(1, bias.shape),  # type: ignore[union-attr]
         }
 
-    return x.shape, once(lambda: run("value", x)[0]), pullback
+    def push(moved: dict[str, Array]) -> Array:
+        # Without scale and shift the matrix of derivatives is symmetric.
+        _, normal, plain, _ = _defined(segments, x, laid_as, along, None, None, eps, centred)
+        return norm_push(moved, along, weight, normal, lambda t: plain(t)["x"]())
+
+    return x.shape, once(lambda: run("value", x)[0]), pullback, push
+
+
+def norm_push(
+    moved: dict[str, Array],
+    along: Shape,
+    weight: Array | None,
+    normal: Callable[[], Array],
+    derivative: Callable[[Array], Array],
+) -> Array:
+    """Return the derivative of a norm along tangents of its input, scale and shift.
+
+    Parameters
+    ----------
+    moved : dict of str to array
+        The tangents.
+    along : tuple of int
+        The shape of scale and shift, with an axis for each of the input's.
+    weight : array or None
+        The scale.
+    normal, derivative : callable
+        The normalised input, before scale and shift, and its derivative along a tangent.
+    """
+    parts = []
+    if "x" in moved:
+        dx = derivative(moved["x"])
+        parts.append(dx if weight is None else dx * weight.reshape(along))
+    if "weight" in moved:
+        parts.append(normal() * moved["weight"].reshape(along))
+    if "bias" in moved:
+        parts.append(moved["bias"].reshape(along))
+    return functools.reduce(operator.add, parts)

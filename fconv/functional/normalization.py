@@ -14,13 +14,11 @@ from fconv.functional.moments import Statistics, mean_over, moments, normalised
 
 __all__ = [
     "batch_moments",
-    "batch_norm",
-    "batch_norm_vjp",
+    "batch_norm", "batch_norm_jvp", "batch_norm_vjp",
     "instance_moments",
-    "instance_norm",
-    "instance_norm_vjp",
+    "instance_norm", "instance_norm_jvp", "instance_norm_vjp",
     "running_statistics",
-]
+]  # fmt: skip
 
 Axes: TypeAlias = tuple[int, ...]
 
@@ -257,6 +255,7 @@ def batch_norm(
                 {"x": lambda: g}
                 | {name: lambda v=v: xp_of(v).zeros_like(v) for name, v in none.items() if v is not None}
             ),
+            lambda moved: x,
         )
     axes = _over_batch("batch_norm", x, running is None)
     _check_channels(
@@ -342,5 +341,5 @@ def instance_norm(
     return _by_channel(x, axes, running, batch, weight, bias, eps)
 
 
-batch_norm_vjp = batch_norm.vjp
-instance_norm_vjp = instance_norm.vjp
+batch_norm_jvp, batch_norm_vjp = batch_norm.jvp, batch_norm.vjp
+instance_norm_jvp, instance_norm_vjp = instance_norm.jvp, instance_norm.vjp

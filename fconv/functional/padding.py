@@ -14,7 +14,9 @@ from fconv.functional.taps import Tap, gather, scatter
 from fconv.geometry import Pairs
 from fconv.options import whole
 
-__all__ = ["pad", "pad_vjp"]
+__all__ = [
+    "pad", "pad_jvp", "pad_vjp",
+]  # fmt: skip
 
 MODES = ("constant", "reflect", "replicate", "circular")
 
@@ -103,7 +105,7 @@ def _tap(size: int, lo: int, hi: int, mode: str) -> Tap:
     return Tap(first + (at - first) % max(left, 1))
 
 
-@differentiable("x")
+@differentiable("x", linear=True)
 def pad(x: Array, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Definition:
     """Widen or crop the last axes, as torch.nn.functional.pad.
 
@@ -150,6 +152,7 @@ def pad(x: Array, pad: Sequence[int], mode: str = "constant", value: float | Non
             shape,
             once(lambda: windows.pad(windows.crop(x, narrower), wider, value or 0.0)),
             lambda g: windows.pad(windows.crop(g, wider), narrower),
+            lambda t: windows.pad(windows.crop(t, narrower), wider),
         )
     axes = range(x.ndim - len(pairs), x.ndim)
     taps = [(axis, (_tap(x.shape[axis], *pair, mode),)) for axis, pair in zip(axes, pairs, strict=True)]
@@ -168,4 +171,4 @@ def pad(x: Array, pad: Sequence[int], mode: str = "constant", value: float | Non
     return shape, once(padded), pullback
 
 
-pad_vjp = pad.vjp
+pad_jvp, pad_vjp = pad.jvp, pad.vjp

@@ -13,30 +13,15 @@ from fconv.functional.reduction import accurate_sum
 from fconv.functional.selecting import positive_part, where
 
 __all__ = [
-    "hardshrink",
-    "hardshrink_vjp",
-    "hardsigmoid",
-    "hardsigmoid_vjp",
-    "hardswish",
-    "hardswish_vjp",
-    "hardtanh",
-    "hardtanh_vjp",
-    "leaky_relu",
-    "leaky_relu_vjp",
-    "prelu",
-    "prelu_vjp",
-    "relu",
-    "relu6",
-    "relu6_vjp",
-    "relu_vjp",
-    "softshrink",
-    "softshrink_vjp",
-    "threshold",
-    "threshold_vjp",
-]
+    "hardshrink", "hardshrink_jvp", "hardshrink_vjp", "hardsigmoid", "hardsigmoid_jvp", "hardsigmoid_vjp",
+    "hardswish", "hardswish_jvp", "hardswish_vjp", "hardtanh", "hardtanh_jvp", "hardtanh_vjp", "leaky_relu",
+    "leaky_relu_jvp", "leaky_relu_vjp", "prelu", "prelu_jvp", "prelu_vjp", "relu", "relu6", "relu6_jvp",
+    "relu6_vjp", "relu_jvp", "relu_vjp", "softshrink", "softshrink_jvp", "softshrink_vjp", "threshold",
+    "threshold_jvp", "threshold_vjp",
+]  # fmt: skip
 
 
-@elementwise(rounds=False, by_value=True)
+@elementwise(straight=True, rounds=False, by_value=True)
 def relu(x: Array) -> Curve:
     """Rectified linear unit, ``max(x, 0)``.
 
@@ -55,7 +40,7 @@ def relu(x: Array) -> Curve:
     return lambda: positive_part(x), lambda g, y: where(y <= 0, 0.0, g)
 
 
-@elementwise(rounds=False, by_value=True)
+@elementwise(straight=True, rounds=False, by_value=True)
 def relu6(x: Array) -> Curve:
     """Rectified linear unit up to 6, ``min(max(x, 0), 6)``.
 
@@ -69,6 +54,7 @@ def relu6(x: Array) -> Curve:
 
 
 @elementwise(
+    straight=True,
     rounds=False,
     by_value=True,
     min_val="The smallest value.",
@@ -96,7 +82,7 @@ def _clipped(x: Array, low: float, high: float) -> Curve:
     )
 
 
-@elementwise(negative_slope="Slope below 0.")
+@elementwise(straight=True, negative_slope="Slope below 0.")
 def leaky_relu(x: Array, negative_slope: float = 0.01) -> Curve:
     """Leaky rectified linear unit, ``x`` where positive and ``negative_slope * x`` elsewhere.
 
@@ -166,6 +152,10 @@ def prelu(x: Array, weight: Array) -> Definition:
         x.shape,
         once(lambda: where(x > 0, x, slopes * x)),
         lambda g: {"x": lambda: where(x > 0, g, slopes * g), "weight": lambda: dweight(g)},
+        {
+            "x": lambda t: where(x > 0, t, slopes * t),
+            "weight": lambda t: where(x > 0, 0.0, x * t.reshape(shape)),
+        },
     )
 
 
@@ -178,7 +168,9 @@ def check_slopes(name: str, shape: Shape, count: int) -> None:
         )
 
 
-@elementwise(rounds=False, threshold="Entries up to this one are replaced.", value="What replaces them.")
+@elementwise(
+    straight=True, rounds=False, threshold="Entries up to this one are replaced.", value="What replaces them."
+)
 def threshold(x: Array, threshold: float, value: float) -> Curve:
     """Replace small entries: ``x`` where above `threshold`, `value` elsewhere.
 
@@ -190,7 +182,7 @@ def threshold(x: Array, threshold: float, value: float) -> Curve:
     )
 
 
-@elementwise()
+@elementwise(straight=True)
 def hardsigmoid(x: Array) -> Curve:
     """Straight pieces in place of the sigmoid, ``min(max(x + 3, 0), 6) / 6``.
 
@@ -221,10 +213,11 @@ def hardswish(x: Array) -> Curve:
     return (
         lambda: x * (xp.minimum(xp.maximum(x + 3, 0), 6) / 6),
         lambda g: where(x <= -3, 0.0, where(x >= 3, g, g * (x / 3 + 0.5))),
+        lambda: (abs(x) < 3) / x.dtype.type(3),
     )
 
 
-@elementwise(lambd="Half the width of the piece at 0; 0 or more.")
+@elementwise(straight=True, lambd="Half the width of the piece at 0; 0 or more.")
 def softshrink(x: Array, lambd: float = 0.5) -> Curve:
     """Soft shrinkage: `x` moved towards 0 by `lambd`, and 0 where it is nearer to 0 than that.
 
@@ -239,7 +232,7 @@ def softshrink(x: Array, lambd: float = 0.5) -> Curve:
     )
 
 
-@elementwise(rounds=False, lambd="Half the width of the piece at 0.")
+@elementwise(straight=True, rounds=False, lambd="Half the width of the piece at 0.")
 def hardshrink(x: Array, lambd: float = 0.5) -> Curve:
     """Hard shrinkage: `x`, and 0 where it is not further from 0 than `lambd`.
 
@@ -251,13 +244,13 @@ def hardshrink(x: Array, lambd: float = 0.5) -> Curve:
     )
 
 
-hardshrink_vjp = hardshrink.vjp
-hardsigmoid_vjp = hardsigmoid.vjp
-hardswish_vjp = hardswish.vjp
-hardtanh_vjp = hardtanh.vjp
-leaky_relu_vjp = leaky_relu.vjp
-prelu_vjp = prelu.vjp
-relu6_vjp = relu6.vjp
-relu_vjp = relu.vjp
-softshrink_vjp = softshrink.vjp
-threshold_vjp = threshold.vjp
+hardshrink_jvp, hardshrink_vjp = hardshrink.jvp, hardshrink.vjp
+hardsigmoid_jvp, hardsigmoid_vjp = hardsigmoid.jvp, hardsigmoid.vjp
+hardswish_jvp, hardswish_vjp = hardswish.jvp, hardswish.vjp
+hardtanh_jvp, hardtanh_vjp = hardtanh.jvp, hardtanh.vjp
+leaky_relu_jvp, leaky_relu_vjp = leaky_relu.jvp, leaky_relu.vjp
+prelu_jvp, prelu_vjp = prelu.jvp, prelu.vjp
+relu6_jvp, relu6_vjp = relu6.jvp, relu6.vjp
+relu_jvp, relu_vjp = relu.jvp, relu.vjp
+softshrink_jvp, softshrink_vjp = softshrink.jvp, softshrink.vjp
+threshold_jvp, threshold_vjp = threshold.jvp, threshold.vjp

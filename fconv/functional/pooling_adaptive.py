@@ -17,23 +17,15 @@ from fconv.geometry import check_rank
 from fconv.options import whole
 
 __all__ = [
-    "adaptive_avg_pool1d",
-    "adaptive_avg_pool1d_vjp",
-    "adaptive_avg_pool2d",
-    "adaptive_avg_pool2d_vjp",
-    "adaptive_avg_pool3d",
-    "adaptive_avg_pool3d_vjp",
-    "adaptive_max_pool1d",
-    "adaptive_max_pool1d_vjp",
-    "adaptive_max_pool2d",
-    "adaptive_max_pool2d_vjp",
-    "adaptive_max_pool3d",
-    "adaptive_max_pool3d_vjp",
-    "global_avg_pool",
-    "global_avg_pool_vjp",
-    "global_max_pool",
-    "global_max_pool_vjp",
-]
+    "adaptive_avg_pool1d", "adaptive_avg_pool1d_jvp", "adaptive_avg_pool1d_vjp",
+    "adaptive_avg_pool2d", "adaptive_avg_pool2d_jvp", "adaptive_avg_pool2d_vjp",
+    "adaptive_avg_pool3d", "adaptive_avg_pool3d_jvp", "adaptive_avg_pool3d_vjp",
+    "adaptive_max_pool1d", "adaptive_max_pool1d_jvp", "adaptive_max_pool1d_vjp",
+    "adaptive_max_pool2d", "adaptive_max_pool2d_jvp", "adaptive_max_pool2d_vjp",
+    "adaptive_max_pool3d", "adaptive_max_pool3d_jvp", "adaptive_max_pool3d_vjp",
+    "global_avg_pool", "global_avg_pool_jvp", "global_avg_pool_vjp",
+    "global_max_pool", "global_max_pool_jvp", "global_max_pool_vjp",
+]  # fmt: skip
 
 OutputSize: TypeAlias = int | Sequence[int | None] | None
 
@@ -141,7 +133,8 @@ def _max_of_bins(x: Array, out_size: Shape, return_indices: bool) -> Definition:
     """
     shape = (*x.shape[:2], *out_size)
     if 0 in out_size:
-        return shape, lambda: full_like_order(x, shape), lambda g: full_like_order(x, x.shape)
+        none = full_like_order(x, shape)
+        return shape, lambda: none, lambda g: full_like_order(x, x.shape), lambda t: none
     xp = xp_of(x)
     axes = list(zip(range(2, x.ndim), x.shape[2:], out_size, strict=True))[::-1]
 
@@ -177,10 +170,18 @@ def _max_of_bins(x: Array, out_size: Shape, return_indices: bool) -> Definition:
             g = dx
         return g
 
+    def push(t: Array) -> Array:
+        for (axis, size, out), chosen in zip(axes, stages()[2], strict=True):
+            entries = t
+            t = gather(entries, axis, _entry_taps(size, out)[:1])
+            for number, tap in enumerate(_entry_taps(size, out)[1:], 1):
+                t = xp.where(chosen == number, gather(entries, axis, (tap,)), t)
+        return t
+
     def value() -> Any:
         return stages()[:2] if return_indices else stages()[0]
 
-    return shape, once(value), pullback
+    return shape, once(value), pullback, push
 
 
 def _adaptive_avg(name: str, ndim: int, x: Array, output_size: OutputSize) -> Definition:
@@ -201,7 +202,7 @@ def _adaptive_max(
     return for_sample(x, ndim + 2, define)
 
 
-@differentiable("x")
+@differentiable("x", linear=True)
 def adaptive_avg_pool2d(x: Array, output_size: OutputSize) -> Definition:
     """Mean over bins of two spatial axes, as many bins as wanted.
 
@@ -263,7 +264,7 @@ def adaptive_max_pool2d(x: Array, output_size: OutputSize, return_indices: bool 
     return _adaptive_max("adaptive_max_pool2d", 2, x, output_size, return_indices)
 
 
-@differentiable("x")
+@differentiable("x", linear=True)
 def adaptive_avg_pool1d(x: Array, output_size: OutputSize) -> Definition:
     """Mean over bins of one spatial axis: `adaptive_avg_pool2d` for x (N, C, L)."""
     return _adaptive_avg("adaptive_avg_pool1d", 1, x, output_size)
@@ -275,7 +276,7 @@ def adaptive_max_pool1d(x: Array, output_size: OutputSize, return_indices: bool 
     return _adaptive_max("adaptive_max_pool1d", 1, x, output_size, return_indices)
 
 
-@differentiable("x")
+@differentiable("x", linear=True)
 def adaptive_avg_pool3d(x: Array, output_size: OutputSize) -> Definition:
     """Mean over bins of three spatial axes: `adaptive_avg_pool2d` for x (N, C, D, H, W)."""
     return _adaptive_avg("adaptive_avg_pool3d", 3, x, output_size)
@@ -287,7 +288,7 @@ def adaptive_max_pool3d(x: Array, output_size: OutputSize, return_indices: bool 
     return _adaptive_max("adaptive_max_pool3d", 3, x, output_size, return_indices)
 
 
-@differentiable("x")
+@differentiable("x", linear=True)
 def global_avg_pool(x: Array) -> Definition:
     """Mean over all spatial axes, each of which is kept with size 1.
 
@@ -324,11 +325,11 @@ def global_max_pool(x: Array) -> Definition:
     return _max_of_bins(x, check_global("global_max_pool", x.shape), False)
 
 
-adaptive_avg_pool1d_vjp = adaptive_avg_pool1d.vjp
-adaptive_avg_pool2d_vjp = adaptive_avg_pool2d.vjp
-adaptive_avg_pool3d_vjp = adaptive_avg_pool3d.vjp
-adaptive_max_pool1d_vjp = adaptive_max_pool1d.vjp
-adaptive_max_pool2d_vjp = adaptive_max_pool2d.vjp
-adaptive_max_pool3d_vjp = adaptive_max_pool3d.vjp
-global_avg_pool_vjp = global_avg_pool.vjp
-global_max_pool_vjp = global_max_pool.vjp
+adaptive_avg_pool1d_jvp, adaptive_avg_pool1d_vjp = adaptive_avg_pool1d.jvp, adaptive_avg_pool1d.vjp
+adaptive_avg_pool2d_jvp, adaptive_avg_pool2d_vjp = adaptive_avg_pool2d.jvp, adaptive_avg_pool2d.vjp
+adaptive_avg_pool3d_jvp, adaptive_avg_pool3d_vjp = adaptive_avg_pool3d.jvp, adaptive_avg_pool3d.vjp
+adaptive_max_pool1d_jvp, adaptive_max_pool1d_vjp = adaptive_max_pool1d.jvp, adaptive_max_pool1d.vjp
+adaptive_max_pool2d_jvp, adaptive_max_pool2d_vjp = adaptive_max_pool2d.jvp, adaptive_max_pool2d.vjp
+adaptive_max_pool3d_jvp, adaptive_max_pool3d_vjp = adaptive_max_pool3d.jvp, adaptive_max_pool3d.vjp
+global_avg_pool_jvp, global_avg_pool_vjp = global_avg_pool.jvp, global_avg_pool.vjp
+global_max_pool_jvp, global_max_pool_vjp = global_max_pool.jvp, global_max_pool.vjp

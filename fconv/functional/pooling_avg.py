@@ -18,19 +18,13 @@ from fconv.options import number, whole
 from fconv.windows import crop, pad
 
 __all__ = [
-    "avg_pool1d",
-    "avg_pool1d_vjp",
-    "avg_pool2d",
-    "avg_pool2d_vjp",
-    "avg_pool3d",
-    "avg_pool3d_vjp",
-    "lp_pool1d",
-    "lp_pool1d_vjp",
-    "lp_pool2d",
-    "lp_pool2d_vjp",
-    "lp_pool3d",
-    "lp_pool3d_vjp",
-]
+    "avg_pool1d", "avg_pool1d_jvp", "avg_pool1d_vjp",
+    "avg_pool2d", "avg_pool2d_jvp", "avg_pool2d_vjp",
+    "avg_pool3d", "avg_pool3d_jvp", "avg_pool3d_vjp",
+    "lp_pool1d", "lp_pool1d_jvp", "lp_pool1d_vjp",
+    "lp_pool2d", "lp_pool2d_jvp", "lp_pool2d_vjp",
+    "lp_pool3d", "lp_pool3d_jvp", "lp_pool3d_vjp",
+]  # fmt: skip
 
 MAX_POOLS = (max_pool1d, max_pool2d, max_pool3d)
 
@@ -111,7 +105,7 @@ def _entries_counted(windows: Windows, axis: int, count_include_pad: bool) -> Ar
     return np.minimum(starts + windows.kernel[axis], high) - np.maximum(starts, low)
 
 
-@differentiable("x")
+@differentiable("x", linear=True)
 def avg_pool2d(
     x: Array,
     kernel_size: Size,
@@ -162,7 +156,7 @@ def avg_pool2d(
     )
 
 
-@differentiable("x")
+@differentiable("x", linear=True)
 def avg_pool1d(
     x: Array,
     kernel_size: Size,
@@ -175,7 +169,7 @@ def avg_pool1d(
     return _avg_pool("avg_pool1d", 1, x, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
 
 
-@differentiable("x")
+@differentiable("x", linear=True)
 def avg_pool3d(
     x: Array,
     kernel_size: Size,
@@ -214,6 +208,9 @@ def _lp_pool(
                 (*x.shape[:2], *windows.out_size),
                 once(lambda: sign * maxima()[0]),
                 lambda g: maxima()[1](g) * xp.sign(x),
+                lambda t: MAX_POOLS[ndim - 1].jvp(
+                    t * xp.sign(x), sign * abs(x), kernel_size, stride, 0, 1, ceil_mode
+                ),
             )
 
         @once
@@ -230,12 +227,22 @@ def _lp_pool(
             with np.errstate(divide="ignore", invalid="ignore"):
                 return total() ** (1.0 / p)
 
+        @once
+        def outer() -> Array:
+            return xp.where(total() == 0, xp.zeros((), x.dtype), total() ** (1.0 / p - 1.0))
+
         def pullback(g: Array) -> Array:
             with np.errstate(divide="ignore", invalid="ignore"):
-                outer = xp.where(total() == 0, xp.zeros((), g.dtype), g * total() ** (1.0 / p - 1.0))
-                return powers()[2](outer * entries) * x ** (p - 1.0)
+                return powers()[2](g * outer() * entries) * x ** (p - 1.0)
 
-        return (*x.shape[:2], *windows.out_size), once(value), pullback
+        def push(t: Array) -> Array:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                summed = _avg_pool(
+                    name, ndim, t * x ** (p - 1.0), kernel_size, stride, 0, ceil_mode, True, None
+                )[1]()
+                return outer() * (summed * entries)
+
+        return (*x.shape[:2], *windows.out_size), once(value), pullback, push
 
     return for_sample(x, ndim + 2, define)
 
@@ -302,9 +309,9 @@ def lp_pool3d(
     return _lp_pool("lp_pool3d", 3, x, norm_type, kernel_size, stride, ceil_mode)
 
 
-avg_pool1d_vjp = avg_pool1d.vjp
-avg_pool2d_vjp = avg_pool2d.vjp
-avg_pool3d_vjp = avg_pool3d.vjp
-lp_pool1d_vjp = lp_pool1d.vjp
-lp_pool2d_vjp = lp_pool2d.vjp
-lp_pool3d_vjp = lp_pool3d.vjp
+avg_pool1d_jvp, avg_pool1d_vjp = avg_pool1d.jvp, avg_pool1d.vjp
+avg_pool2d_jvp, avg_pool2d_vjp = avg_pool2d.jvp, avg_pool2d.vjp
+avg_pool3d_jvp, avg_pool3d_vjp = avg_pool3d.jvp, avg_pool3d.vjp
+lp_pool1d_jvp, lp_pool1d_vjp = lp_pool1d.jvp, lp_pool1d.vjp
+lp_pool2d_jvp, lp_pool2d_vjp = lp_pool2d.jvp, lp_pool2d.vjp
+lp_pool3d_jvp, lp_pool3d_vjp = lp_pool3d.jvp, lp_pool3d.vjp

@@ -19,13 +19,10 @@ from fconv.geometry import Size, Windows, check_rank
 from fconv.windows import crop, kernel_offsets, pad
 
 __all__ = [
-    "max_pool1d",
-    "max_pool1d_vjp",
-    "max_pool2d",
-    "max_pool2d_vjp",
-    "max_pool3d",
-    "max_pool3d_vjp",
-]
+    "max_pool1d", "max_pool1d_jvp", "max_pool1d_vjp",
+    "max_pool2d", "max_pool2d_jvp", "max_pool2d_vjp",
+    "max_pool3d", "max_pool3d_jvp", "max_pool3d_vjp",
+]  # fmt: skip
 
 
 def _max_pool(
@@ -108,6 +105,23 @@ def _max_pool(
             corners, steps = _places(windows)
             return largest(), xp.asarray(corners) + xp.take(xp.asarray(steps), choice())
 
+        def push(t: Array) -> Array:
+            dy = full_like_order(x, out_shape, None)
+            if compiled:
+                from fconv.engine.compiled import pooling
+
+                pooling.picked(x, windows, t, dy)
+                return dy
+            chosen = choice()
+
+            def work(samples: slice) -> None:
+                part, mine = dy[samples], chosen[samples]
+                for number, entry in enumerate(window_entries(pad(t[samples], windows.padding), windows)):
+                    xp.copyto(part, entry, where=mine == number)
+
+            over_batch(x, work)
+            return dy
+
         def pullback(g: Array) -> Array:
             if on_gpu:
                 return pooling_gpu.spread(g, choice(), x.shape, windows)
@@ -128,7 +142,7 @@ def _max_pool(
             over_batch(x, work)
             return crop(dx, windows.padding)
 
-        return out_shape, once(value), pullback
+        return out_shape, once(value), pullback, push
 
     return for_sample(x, ndim + 2, define)
 
@@ -256,6 +270,6 @@ def max_pool3d(
     return _max_pool("max_pool3d", 3, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
-max_pool1d_vjp = max_pool1d.vjp
-max_pool2d_vjp = max_pool2d.vjp
-max_pool3d_vjp = max_pool3d.vjp
+max_pool1d_jvp, max_pool1d_vjp = max_pool1d.jvp, max_pool1d.vjp
+max_pool2d_jvp, max_pool2d_vjp = max_pool2d.jvp, max_pool2d.vjp
+max_pool3d_jvp, max_pool3d_vjp = max_pool3d.jvp, max_pool3d.vjp

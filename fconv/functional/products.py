@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Callable
+from functools import partial
 
 from fconv.arrays import Array, Shape, xp_of
 from fconv.contraction import contract
@@ -10,7 +12,10 @@ from fconv.functional.broadcasting import broadcast_shape, sum_to
 from fconv.functional.core import Definition, Thunks, differentiable, once
 from fconv.functional.reduction import quietly
 
-__all__ = ["einsum", "einsum_vjp", "pow", "pow_vjp"]
+__all__ = [
+    "einsum", "einsum_jvp", "einsum_vjp",
+    "pow", "pow_jvp", "pow_vjp",
+]  # fmt: skip
 
 
 def named_axes(equation: str, shapes: list[Shape]) -> tuple[list[str], str, dict[str, int]]:
@@ -119,7 +124,13 @@ def einsum(equation: str, x: Array, y: Array | None = None, z: Array | None = No
 
         return {name: lambda name=name: of(name) for name in given}  # type: ignore[misc]
 
-    return shape, once(lambda: summed([*operands.values(), *helpers], out)), pullback
+    def push(name: str, t: Array) -> Array:
+        axes, held = operands[name]
+        parts = operands | {name: (axes, t.reshape(held.shape))}
+        return summed([*parts.values(), *helpers], out)
+
+    value = once(lambda: summed([*operands.values(), *helpers], out))
+    return shape, value, pullback, {name: partial(push, name) for name in given}
 
 
 @differentiable("x", "exponent")
@@ -153,20 +164,26 @@ def pow(x: Array, exponent: Array) -> Definition:
     xp = xp_of(x)
     y = once(lambda: quietly(lambda: xp.asarray(x**exponent)))
 
+    def base() -> Array:
+        slope = quietly(lambda: exponent * x ** (exponent - 1))
+        return xp.where(exponent == 0, x.dtype.type(0), slope)
+
+    def power() -> Array:
+        slope = quietly(lambda: y() * xp.log(x))
+        return xp.where((x == 0) & (exponent >= 0), x.dtype.type(0), slope)
+
     def pullback(g: Array) -> Thunks:
-        def base() -> Array:
-            slope = quietly(lambda: exponent * x ** (exponent - 1))
-            return sum_to(g * xp.where(exponent == 0, x.dtype.type(0), slope), x.shape)
+        return {
+            "x": lambda: sum_to(g * base(), x.shape),
+            "exponent": lambda: sum_to(g * power(), exponent.shape),
+        }
 
-        def power() -> Array:
-            slope = quietly(lambda: y() * xp.log(x))
-            still = (x == 0) & (exponent >= 0)
-            return sum_to(g * xp.where(still, x.dtype.type(0), slope), exponent.shape)
-
-        return {"x": base, "exponent": power}
-
-    return shape, y, pullback
+    push: dict[str, Callable[[Array], Array]] = {
+        "x": lambda t: base() * t,
+        "exponent": lambda t: power() * t,
+    }
+    return shape, y, pullback, push
 
 
-einsum_vjp = einsum.vjp
-pow_vjp = pow.vjp
+einsum_jvp, einsum_vjp = einsum.jvp, einsum.vjp
+pow_jvp, pow_vjp = pow.jvp, pow.vjp

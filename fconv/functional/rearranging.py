@@ -10,17 +10,12 @@ from fconv.functional.core import Definition, differentiable
 from fconv.options import whole
 
 __all__ = [
-    "movedim",
-    "movedim_vjp",
-    "permute",
-    "permute_vjp",
-    "squeeze",
-    "squeeze_vjp",
-    "transpose",
-    "transpose_vjp",
-    "unsqueeze",
-    "unsqueeze_vjp",
-]
+    "movedim", "movedim_jvp", "movedim_vjp",
+    "permute", "permute_jvp", "permute_vjp",
+    "squeeze", "squeeze_jvp", "squeeze_vjp",
+    "transpose", "transpose_jvp", "transpose_vjp",
+    "unsqueeze", "unsqueeze_jvp", "unsqueeze_vjp",
+]  # fmt: skip
 
 
 def permuted_axes(name: str, shape: Shape, dims: Sequence[int]) -> tuple[int, ...]:
@@ -33,7 +28,7 @@ def permuted_axes(name: str, shape: Shape, dims: Sequence[int]) -> tuple[int, ..
     return axes
 
 
-@differentiable("x", widens=False)
+@differentiable("x", widens=False, linear=True)
 def permute(x: Array, dims: Sequence[int]) -> Definition:
     """Put the axes in another order, as torch.permute; the memory stays as it is.
 
@@ -69,7 +64,7 @@ def permute(x: Array, dims: Sequence[int]) -> Definition:
     )
 
 
-@differentiable("x", widens=False)
+@differentiable("x", widens=False, linear=True)
 def transpose(x: Array, dim0: int, dim1: int) -> Definition:
     """Swap two axes, as torch.transpose: a `permute` of them.
 
@@ -101,7 +96,7 @@ def moved_axes(shape: Shape, source: int | Sequence[int], destination: int | Seq
     return tuple(order)
 
 
-@differentiable("x", widens=False)
+@differentiable("x", widens=False, linear=True)
 def movedim(x: Array, source: int | Sequence[int], destination: int | Sequence[int]) -> Definition:
     """Move axes to other places, the others keeping their order, as torch.movedim: a `permute`.
 
@@ -123,7 +118,7 @@ def squeezed_shape(name: str, shape: Shape, dim: int | Sequence[int] | None) -> 
     return tuple(size for axis, size in enumerate(shape) if size != 1 or axis not in gone)
 
 
-@differentiable("x", widens=False)
+@differentiable("x", widens=False, linear=True)
 def squeeze(x: Array, dim: int | Sequence[int] | None = None) -> Definition:
     """Take away axes of one entry, as torch.squeeze.
 
@@ -163,7 +158,7 @@ def unsqueezed_shape(name: str, shape: Shape, dim: int) -> Shape:
     return (*shape[:place], 1, *shape[place:])
 
 
-@differentiable("x", widens=False)
+@differentiable("x", widens=False, linear=True)
 def unsqueeze(x: Array, dim: int) -> Definition:
     """Add an axis of one entry, as torch.unsqueeze.
 
@@ -194,8 +189,8 @@ def unsqueeze(x: Array, dim: int) -> Definition:
     return shape, lambda: x.reshape(shape), lambda g: g.reshape(x.shape)
 
 
-movedim_vjp = movedim.vjp
-permute_vjp = permute.vjp
-squeeze_vjp = squeeze.vjp
-transpose_vjp = transpose.vjp
-unsqueeze_vjp = unsqueeze.vjp
+movedim_jvp, movedim_vjp = movedim.jvp, movedim.vjp
+permute_jvp, permute_vjp = permute.jvp, permute.vjp
+squeeze_jvp, squeeze_vjp = squeeze.jvp, squeeze.vjp
+transpose_jvp, transpose_vjp = transpose.jvp, transpose.vjp
+unsqueeze_jvp, unsqueeze_vjp = unsqueeze.jvp, unsqueeze.vjp

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from math import prod
 from typing import Any, Literal, TypeAlias
@@ -9,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from fconv.arrays import Array, Shape, narrowed, xp_of
-from fconv.functional.core import Definition, Thunks, once
+from fconv.functional.core import Pushed, Thunks, once
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 BatchReduction: TypeAlias = Literal["mean", "batchmean", "sum", "none"]
@@ -60,8 +61,9 @@ def reduced(
     shape: Shape,
     reduction: BatchReduction,
     pullback: Callable[[Array], Thunks],
+    push: dict[str, Callable[[Array], Array]],
     total: Callable[[], Array | float] | None = None,
-) -> Definition:
+) -> Pushed:
     """Define a loss by the losses of its entries: the one rule of reduction that all losses share.
 
     Parameters
@@ -75,6 +77,8 @@ def reduced(
     pullback : callable
         That of the unreduced losses. It takes their gradient, which is 0-dimensional where it
         is the same for all entries.
+    push : dict
+        For each array the derivative of the unreduced losses along its tangent, which broadcasts to `shape`.
     total : callable, optional
         Gives what the mean divides by; the number of entries by default. The mean of nothing
         is NaN, as in PyTorch.
@@ -85,18 +89,26 @@ def reduced(
         That of the reduced loss.
     """
 
+    # A mean over nothing depends on nothing, though its value is NaN.
     @once
     def divisor() -> Array | float:
         if reduction == "batchmean":
             return shape[0] if shape else 1
         return prod(shape) if total is None else total()
 
-    def value() -> Array:
-        if reduction == "none":
-            return quietly(losses)
+    def joined(losses: Callable[[], Array]) -> Array:
         each = quietly(losses)
+        if reduction == "none":
+            return each
         summed = each.sum(dtype=np.float64)
         return narrowed(summed if reduction == "sum" else quotient(summed, divisor()), each.dtype)
+
+    def along(of: Callable[[Array], Array], t: Array) -> Array:
+        xp = xp_of(t)
+        dy = joined(lambda: xp.broadcast_to(of(t), shape))
+        if reduction in ("sum", "none"):
+            return dy
+        return xp.where(xp.asarray(divisor() == 0), xp.zeros((), dy.dtype), dy)
 
     def spread(g: Array) -> Array:
         if reduction in ("sum", "none"):
@@ -105,15 +117,19 @@ def reduced(
         if type(count) is int and count:
             return quotient(g, count)
         xp = xp_of(g)
-        # A mean over nothing depends on nothing, though its value is NaN.
         return xp.where(xp.asarray(count == 0), xp.zeros((), g.dtype), quotient(g, count))
 
-    return reduced_shape(shape, reduction), once(value), lambda g: pullback(spread(g))
+    return (
+        reduced_shape(shape, reduction),
+        once(lambda: joined(losses)),
+        lambda g: pullback(spread(g)),
+        {name: functools.partial(along, of) for name, of in push.items()},
+    )
 
 
 def entrywise(
     losses: Callable[[], Array], shape: Shape, reduction: BatchReduction, **slopes: Callable[[], Array]
-) -> Definition:
+) -> Pushed:
     """Define a loss whose every entry depends on the same entry of its arrays alone.
 
     `slopes` give the derivative of each entry's loss by each array, in the array's shape.
@@ -125,7 +141,10 @@ def entrywise(
 
         return {name: pull(slope) for name, slope in slopes.items()}
 
-    return reduced(losses, shape, reduction, pullback)
+    def by(slope: Callable[[], Array]) -> Callable[[Array], Array]:
+        return lambda t: slope() * t
+
+    return reduced(losses, shape, reduction, pullback, {name: by(slope) for name, slope in slopes.items()})
 
 
 def hinge(z: Array) -> Array:

@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from fconv.arrays import Array, Shape, narrowed, xp_of
 from fconv.functional.activation import check_axis_of
-from fconv.functional.core import Definition, differentiable, once
+from fconv.functional.core import Definition, Pushed, differentiable, once
 from fconv.functional.reduction import quotient
 
 __all__ = [
-    "amax",
-    "amax_vjp",
-    "amin",
-    "amin_vjp",
-    "max",
-    "max_vjp",
-    "mean",
-    "mean_vjp",
-    "min",
-    "min_vjp",
-    "prod",
-    "prod_vjp",
-    "sum",
-    "sum_vjp",
-]
+    "amax", "amax_jvp", "amax_vjp",
+    "amin", "amin_jvp", "amin_vjp",
+    "max", "max_jvp", "max_vjp",
+    "mean", "mean_jvp", "mean_vjp",
+    "min", "min_jvp", "min_vjp",
+    "prod", "prod_jvp", "prod_vjp",
+    "sum", "sum_jvp", "sum_vjp",
+]  # fmt: skip
 
 Dims: TypeAlias = int | Sequence[int] | None
 
@@ -67,7 +60,7 @@ def _total(name: str, x: Array, dim: Dims, keepdim: bool, averaged: bool) -> Def
     return shape, once(lambda: value().reshape(shape)), pullback
 
 
-@differentiable("x")
+@differentiable("x", linear=True)
 def sum(x: Array, dim: Dims = None, keepdim: bool = False) -> Definition:
     """Add the entries along axes, as torch.sum.
 
@@ -99,7 +92,7 @@ def sum(x: Array, dim: Dims = None, keepdim: bool = False) -> Definition:
     return _total("sum", x, dim, keepdim, False)
 
 
-@differentiable("x")
+@differentiable("x", linear=True)
 def mean(x: Array, dim: Dims = None, keepdim: bool = False) -> Definition:
     """Average the entries along axes, as torch.mean; arguments as for `sum`.
 
@@ -112,6 +105,23 @@ def mean(x: Array, dim: Dims = None, keepdim: bool = False) -> Definition:
     return _total("mean", x, dim, keepdim, True)
 
 
+def by_slopes(
+    x: Array, axes: tuple[int, ...], keepdim: bool, value: Callable[[], Array], slopes: Callable[[], Array]
+) -> Pushed:
+    """Define a function that makes one number of the elements along axes, by its derivative by each of them.
+
+    `value` returns it with the axes kept; both may be in float64.
+    """
+    shape, kept = shape_over(x.shape, axes, keepdim), shape_over(x.shape, axes, True)
+    found = once(slopes)
+    return (
+        shape,
+        once(lambda: narrowed(value(), x.dtype).reshape(shape)),
+        lambda g: narrowed(g.reshape(kept) * found(), x.dtype),
+        lambda t: narrowed((found() * t).sum(axis=axes, dtype=np.float64), x.dtype).reshape(shape),
+    )
+
+
 def _some(name: str, shape: Shape, axes: tuple[int, ...]) -> None:
     if not math.prod(shape[axis] for axis in axes):
         raise ValueError(f"{name}: expected an element along the axes {axes}, got shape {shape}")
@@ -121,15 +131,13 @@ def _extreme(name: str, x: Array, dim: Dims, keepdim: bool) -> Definition:
     """Define the largest or smallest element, whose gradient is shared by all that are it."""
     axes = reduced_axes(name, x.shape, dim)
     _some(name, x.shape, axes)
-    shape, kept = shape_over(x.shape, axes, keepdim), shape_over(x.shape, axes, True)
     found = once(lambda: xp_of(x).asarray(getattr(x, name[1:])(axis=axes, keepdims=True)))
 
-    def pullback(g: Array) -> Array:
+    def slopes() -> Array:
         at = (x == found()) | xp_of(x).isnan(x)  # where one is NaN, the extreme is
-        shared = quotient(g.reshape(kept), at.sum(axis=axes, keepdims=True))
-        return xp_of(x).where(at, shared, shared.dtype.type(0))
+        return at / at.sum(axis=axes, keepdims=True)
 
-    return shape, once(lambda: found().reshape(shape)), pullback
+    return by_slopes(x, axes, keepdim, found, slopes)
 
 
 @differentiable("x")
@@ -180,7 +188,10 @@ def _first(name: str, x: Array, dim: int, keepdim: bool, return_indices: bool) -
         here = xp.arange(x.shape[axis]).reshape(-1, *(1,) * (x.ndim - axis - 1)) == at()
         return xp.where(here, g.reshape(shape_over(x.shape, (axis,), True)), g.dtype.type(0))
 
-    return shape, once(value), pullback
+    def push(t: Array) -> Array:
+        return xp.take_along_axis(t, at(), axis).reshape(shape)
+
+    return shape, once(value), pullback, push
 
 
 @differentiable("x", widens=False)
@@ -241,25 +252,22 @@ def prod(x: Array, dim: Dims = None, keepdim: bool = False) -> Definition:
     array([[6., 0., 0.]])
     """
     axes = reduced_axes("prod", x.shape, dim)
-    kept = shape_over(x.shape, axes, True)
 
-    def pullback(g: Array) -> Array:
+    def slopes() -> Array:
         # The product of all others holds where elements are 0 too.
         zero = x == 0
         others = xp_of(x).where(zero, x.dtype.type(1), x)
         whole = others.prod(axis=axes, keepdims=True)
         zeros = zero.sum(axis=axes, keepdims=True)
-        found = xp_of(x).where(zero, whole * (zeros == 1), whole / others * (zeros == 0))
-        return (g.reshape(kept) * found).astype(x.dtype, copy=False)
+        return xp_of(x).where(zero, whole * (zeros == 1), whole / others * (zeros == 0))
 
-    shape = shape_over(x.shape, axes, keepdim)
-    return shape, once(lambda: xp_of(x).asarray(x.prod(axis=axes)).reshape(shape)), pullback
+    return by_slopes(x, axes, keepdim, lambda: xp_of(x).asarray(x.prod(axis=axes, keepdims=True)), slopes)
 
 
-amax_vjp = amax.vjp
-amin_vjp = amin.vjp
-max_vjp = max.vjp
-mean_vjp = mean.vjp
-min_vjp = min.vjp
-prod_vjp = prod.vjp
-sum_vjp = sum.vjp
+amax_jvp, amax_vjp = amax.jvp, amax.vjp
+amin_jvp, amin_vjp = amin.jvp, amin.vjp
+max_jvp, max_vjp = max.jvp, max.vjp
+mean_jvp, mean_vjp = mean.jvp, mean.vjp
+min_jvp, min_vjp = min.jvp, min.vjp
+prod_jvp, prod_vjp = prod.jvp, prod.vjp
+sum_jvp, sum_vjp = sum.jvp, sum.vjp

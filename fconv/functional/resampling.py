@@ -10,13 +10,10 @@ from fconv.options import whole
 from fconv.threads import run
 
 __all__ = [
-    "channel_shuffle",
-    "channel_shuffle_vjp",
-    "pixel_shuffle",
-    "pixel_shuffle_vjp",
-    "pixel_unshuffle",
-    "pixel_unshuffle_vjp",
-]
+    "channel_shuffle", "channel_shuffle_jvp", "channel_shuffle_vjp",
+    "pixel_shuffle", "pixel_shuffle_jvp", "pixel_shuffle_vjp",
+    "pixel_unshuffle", "pixel_unshuffle_jvp", "pixel_unshuffle_vjp",
+]  # fmt: skip
 
 _LEAST = 1 << 18
 """Entries that threads gain by."""
@@ -107,7 +104,7 @@ def _interleaved(x: Array, groups: int) -> Array:
     return x.reshape(n, groups, c // groups, *size).swapaxes(1, 2).reshape(x.shape)
 
 
-@differentiable("x", widens=False)
+@differentiable("x", widens=False, linear=True)
 def pixel_shuffle(x: Array, upscale_factor: int) -> Definition:
     """Move channels into space, ``y[..., c, h r + i, w r + j] = x[..., c r r + i r + j, h, w]``.
 
@@ -148,7 +145,7 @@ def pixel_shuffle(x: Array, upscale_factor: int) -> Definition:
     )
 
 
-@differentiable("x", widens=False)
+@differentiable("x", widens=False, linear=True)
 def pixel_unshuffle(x: Array, downscale_factor: int) -> Definition:
     """Move space into channels: the inverse of `pixel_shuffle`.
 
@@ -183,7 +180,7 @@ def pixel_unshuffle(x: Array, downscale_factor: int) -> Definition:
     )
 
 
-@differentiable("x", widens=False)
+@differentiable("x", widens=False, linear=True)
 def channel_shuffle(x: Array, groups: int) -> Definition:
     """Take the channels of groups in turn, ``y[:, i groups + g] = x[:, g C/groups + i]``.
 
@@ -223,6 +220,6 @@ def channel_shuffle(x: Array, groups: int) -> Definition:
     )
 
 
-channel_shuffle_vjp = channel_shuffle.vjp
-pixel_shuffle_vjp = pixel_shuffle.vjp
-pixel_unshuffle_vjp = pixel_unshuffle.vjp
+channel_shuffle_jvp, channel_shuffle_vjp = channel_shuffle.jvp, channel_shuffle.vjp
+pixel_shuffle_jvp, pixel_shuffle_vjp = pixel_shuffle.jvp, pixel_shuffle.vjp
+pixel_unshuffle_jvp, pixel_unshuffle_vjp = pixel_unshuffle.jvp, pixel_unshuffle.vjp

@@ -8,16 +8,14 @@ import numpy as np
 
 from fconv.arrays import Array, full_like_order, xp_of
 from fconv.functional.activation import check_axis
-from fconv.functional.core import Definition, differentiable, once
+from fconv.functional.core import Definition, Pushed, differentiable, once, pushed
 from fconv.functional.moments import total
 from fconv.options import number, whole
 
 __all__ = [
-    "local_response_norm",
-    "local_response_norm_vjp",
-    "normalize",
-    "normalize_vjp",
-]
+    "local_response_norm", "local_response_norm_jvp", "local_response_norm_vjp",
+    "normalize", "normalize_jvp", "normalize_vjp",
+]  # fmt: skip
 
 
 @differentiable("x")
@@ -82,7 +80,13 @@ def local_response_norm(
         spread = _neighbours(ratio, after, before)  # the adjoint looks the other way
         return (g * factor() - (2 * share * beta) * x * spread).astype(x.dtype, copy=False)
 
-    return x.shape, once(value), pullback
+    def push(t: Array) -> Array:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = x * (factor() / base())
+        spread = _neighbours(x * t, before, after)
+        return (t * factor() - (2 * share * beta) * ratio * spread).astype(x.dtype, copy=False)
+
+    return x.shape, once(value), pullback, push
 
 
 def check_response(name: str, shape: tuple[int, ...], size: int) -> None:
@@ -139,14 +143,19 @@ def normalize(x: Array, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Def
     p = number("normalize", "p", p)
     if x.ndim == 0 and dim in (0, -1):
         define = _unit_length(x[None], float(p), 0, eps)
-        return (), once(lambda: define[1]().reshape(())), lambda g: define[2](g[None]).reshape(())
+        return (
+            (),
+            once(lambda: define[1]().reshape(())),
+            lambda g: define[2](g[None]).reshape(()),
+            lambda t: pushed(define[3], {"x": t[None]}, lone=True).reshape(()),
+        )
     return _unit_length(x, float(p), check_axis("normalize", x, dim), eps)
 
 
-def _unit_length(x: Array, p: float, dim: int, eps: float) -> Definition:
+def _unit_length(x: Array, p: float, dim: int, eps: float) -> Pushed:
     xp = xp_of(x)
     if x.size == 0:
-        return x.shape, once(lambda: x.copy()), lambda g: g.copy()
+        return x.shape, once(lambda: x.copy()), lambda g: g.copy(), lambda t: t.copy()
 
     def summed(v: Array) -> Array:
         return total(v, (dim,)).astype(x.dtype, copy=False)
@@ -193,8 +202,14 @@ def _unit_length(x: Array, p: float, dim: int, eps: float) -> Definition:
             inner = xp.where(norm() >= eps, along, xp.zeros((), along.dtype))
             return (g / divisor() - inner * norm_gradient()).astype(x.dtype, copy=False)
 
-    return x.shape, once(value), pullback
+    def push(t: Array) -> Array:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            along = x * (summed(norm_gradient() * t) / xp.square(divisor()))
+            inner = xp.where(norm() >= eps, along, xp.zeros((), along.dtype))
+            return (t / divisor() - inner).astype(x.dtype, copy=False)
+
+    return x.shape, once(value), pullback, push
 
 
-local_response_norm_vjp = local_response_norm.vjp
-normalize_vjp = normalize.vjp
+local_response_norm_jvp, local_response_norm_vjp = local_response_norm.jvp, local_response_norm.vjp
+normalize_jvp, normalize_vjp = normalize.jvp, normalize.vjp

@@ -7,21 +7,18 @@ from math import prod
 
 import numpy as np
 
-from fconv.arrays import Array, Shape
+from fconv.arrays import Array, Shape, xp_of
 from fconv.functional.batch_normal import batch_normal
 from fconv.functional.channels import sample_passes
-from fconv.functional.core import Definition, differentiable, once
+from fconv.functional.core import Definition, differentiable, once, pushed
 from fconv.functional.moments import normalised
 from fconv.options import whole
 
 __all__ = [
-    "group_norm",
-    "group_norm_vjp",
-    "layer_norm",
-    "layer_norm_vjp",
-    "rms_norm",
-    "rms_norm_vjp",
-]
+    "group_norm", "group_norm_jvp", "group_norm_vjp",
+    "layer_norm", "layer_norm_jvp", "layer_norm_vjp",
+    "rms_norm", "rms_norm_jvp", "rms_norm_vjp",
+]  # fmt: skip
 
 
 @differentiable("x", "weight", "bias")
@@ -172,13 +169,17 @@ def group_norm(
         return batch_normal(passes, x, weight, bias, eps, None, False, within=passes)
     parted = x.reshape(x.shape[0], *split, *x.shape[2:])
     axes, along = tuple(range(2, parted.ndim)), (1, *split, *(1,) * (x.ndim - 2))
-    _, value, pullback = normalised(parted, axes, along, weight, bias, eps)
+    _, value, pullback, push = normalised(parted, axes, along, weight, bias, eps)
 
     def joined(g: Array) -> dict[str, object]:
         grads = pullback(g.reshape(parted.shape))
         return {**grads, "x": lambda: grads["x"]().reshape(x.shape)}
 
-    return x.shape, once(lambda: value().reshape(x.shape)), joined
+    def joined_push(moved: dict[str, Array]) -> Array:
+        entering = moved | ({"x": moved["x"].reshape(parted.shape)} if "x" in moved else {})
+        return xp_of(x).broadcast_to(pushed(push, entering), parted.shape).reshape(x.shape)
+
+    return x.shape, once(lambda: value().reshape(x.shape)), joined, joined_push
 
 
 def last_sizes(name: str, shape: Shape, normalized_shape: Sequence[int]) -> Shape:
@@ -228,6 +229,6 @@ def _check_parameters(name: str, shape: Shape, **named: Array | None) -> None:
             raise ValueError(f"{name}: expected a {argument} of shape {shape}, got {array.shape}")
 
 
-layer_norm_vjp = layer_norm.vjp
-rms_norm_vjp = rms_norm.vjp
-group_norm_vjp = group_norm.vjp
+layer_norm_jvp, layer_norm_vjp = layer_norm.jvp, layer_norm.vjp
+rms_norm_jvp, rms_norm_vjp = rms_norm.jvp, rms_norm.vjp
+group_norm_jvp, group_norm_vjp = group_norm.jvp, group_norm.vjp

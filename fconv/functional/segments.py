@@ -105,7 +105,7 @@ def over_axes(x: Array, axes: tuple[int, ...], along: Shape) -> Segments | None:
         prod(size for _, size in part) for part in (runs[:first], runs[first:last], runs[last:])
     )
     if inner > 1:
-        fits = count == inner and len(runs) == last + 1
+        fits = having == [last] and len(runs) == last + 1
         return Segments(x, Layout(outer, 1, length, inner, "part", count), order) if fits else None
     if having and having == list(range(first, last)):
         return Segments(x, Layout(outer, 1, length, 1, "entry", length), order)

@@ -10,13 +10,10 @@ from fconv.functional.activation import check_axis, check_axis_of
 from fconv.functional.core import Definition, differentiable
 
 __all__ = [
-    "flatten",
-    "flatten_vjp",
-    "reshape",
-    "reshape_vjp",
-    "unflatten",
-    "unflatten_vjp",
-]
+    "flatten", "flatten_jvp", "flatten_vjp",
+    "reshape", "reshape_jvp", "reshape_vjp",
+    "unflatten", "unflatten_jvp", "unflatten_vjp",
+]  # fmt: skip
 
 
 def flattened_shape(name: str, shape: Shape, start: int, end: int) -> Shape:
@@ -26,7 +23,7 @@ def flattened_shape(name: str, shape: Shape, start: int, end: int) -> Shape:
     return (*shape[:start], prod(shape[start : end + 1]), *shape[end + 1 :])
 
 
-@differentiable("x", widens=False)
+@differentiable("x", widens=False, linear=True)
 def flatten(x: Array, start_dim: int = 0, end_dim: int = -1) -> Definition:
     """Make the axes from `start_dim` to `end_dim` one, as torch.flatten.
 
@@ -75,7 +72,7 @@ def reshaped_shape(name: str, in_shape: Shape, shape: Sequence[int]) -> Shape:
     return wanted
 
 
-@differentiable("x", widens=False)
+@differentiable("x", widens=False, linear=True)
 def reshape(x: Array, shape: Sequence[int]) -> Definition:
     """Lay the entries out in another shape, as torch.reshape.
 
@@ -114,7 +111,7 @@ def unflattened_shape(shape: Shape, dim: int, sizes: Sequence[int]) -> Shape:
     return (*shape[:dim], *reshaped_shape("unflatten", shape[dim : dim + 1], sizes), *shape[dim + 1 :])
 
 
-@differentiable("x", widens=False)
+@differentiable("x", widens=False, linear=True)
 def unflatten(x: Array, dim: int, sizes: Sequence[int]) -> Definition:
     """Divide one axis into several, as torch.unflatten: the opposite of `flatten`.
 
@@ -147,6 +144,6 @@ def unflatten(x: Array, dim: int, sizes: Sequence[int]) -> Definition:
     return shape, lambda: x.reshape(shape), lambda g: g.reshape(x.shape)
 
 
-flatten_vjp = flatten.vjp
-reshape_vjp = reshape.vjp
-unflatten_vjp = unflatten.vjp
+flatten_jvp, flatten_vjp = flatten.jvp, flatten.vjp
+reshape_jvp, reshape_vjp = reshape.jvp, reshape.vjp
+unflatten_jvp, unflatten_vjp = unflatten.jvp, unflatten.vjp

@@ -7,7 +7,10 @@ from fconv.functional.activation import check_axis_of
 from fconv.functional.core import Definition, differentiable
 from fconv.options import whole
 
-__all__ = ["narrow", "narrow_vjp", "slice_along", "slice_along_vjp"]
+__all__ = [
+    "narrow", "narrow_jvp", "narrow_vjp",
+    "slice_along", "slice_along_jvp", "slice_along_vjp",
+]  # fmt: skip
 
 
 def _part(x: Array, axis: int, part: slice) -> Definition:
@@ -35,7 +38,7 @@ def narrowed_part(name: str, shape: Shape, dim: int, start: int, length: int) ->
     return axis, slice(first, first + length)
 
 
-@differentiable("x", widens=False)
+@differentiable("x", widens=False, linear=True)
 def narrow(x: Array, dim: int, start: int, length: int) -> Definition:
     """Give `length` entries along an axis, as torch.narrow.
 
@@ -80,7 +83,7 @@ def sliced_part(
     return axis, slice(start, end, whole(name, "step", step, 1))
 
 
-@differentiable("x", widens=False)
+@differentiable("x", widens=False, linear=True)
 def slice_along(
     x: Array, dim: int, start: int | None = None, end: int | None = None, step: int = 1
 ) -> Definition:
@@ -117,5 +120,5 @@ def slice_along(
     return _part(x, axis, part)
 
 
-narrow_vjp = narrow.vjp
-slice_along_vjp = slice_along.vjp
+narrow_jvp, narrow_vjp = narrow.jvp, narrow.vjp
+slice_along_jvp, slice_along_vjp = slice_along.jvp, slice_along.vjp

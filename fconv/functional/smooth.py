@@ -14,31 +14,19 @@ from fconv.functional.elementwise import Curve, elementwise
 from fconv.functional.selecting import where
 
 __all__ = [
-    "celu",
-    "celu_vjp",
-    "elu",
-    "elu_vjp",
-    "gelu",
-    "gelu_vjp",
-    "logsigmoid",
-    "logsigmoid_vjp",
-    "mish",
-    "mish_vjp",
-    "selu",
-    "selu_vjp",
-    "sigmoid",
-    "sigmoid_vjp",
-    "silu",
-    "silu_vjp",
-    "softplus",
-    "softplus_vjp",
-    "softsign",
-    "softsign_vjp",
-    "tanh",
-    "tanh_vjp",
-    "tanhshrink",
-    "tanhshrink_vjp",
-]
+    "celu", "celu_jvp", "celu_vjp",
+    "elu", "elu_jvp", "elu_vjp",
+    "gelu", "gelu_jvp", "gelu_vjp",
+    "logsigmoid", "logsigmoid_jvp", "logsigmoid_vjp",
+    "mish", "mish_jvp", "mish_vjp",
+    "selu", "selu_jvp", "selu_vjp",
+    "sigmoid", "sigmoid_jvp", "sigmoid_vjp",
+    "silu", "silu_jvp", "silu_vjp",
+    "softplus", "softplus_jvp", "softplus_vjp",
+    "softsign", "softsign_jvp", "softsign_vjp",
+    "tanh", "tanh_jvp", "tanh_vjp",
+    "tanhshrink", "tanhshrink_jvp", "tanhshrink_vjp",
+]  # fmt: skip
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
 
@@ -66,7 +54,7 @@ def sigmoid(x: Array) -> Curve:
     >>> sigmoid(np.array([-1e4, 0.0, 1e4]))
     array([0. , 0.5, 1. ])
     """
-    return lambda: logistic(x), lambda g, y: g * y * (1 - y)
+    return lambda: logistic(x), lambda g, y: g * y * (1 - y), lambda y: y * (1 - y) * (1 - 2 * y)
 
 
 @elementwise()
@@ -79,7 +67,7 @@ def logsigmoid(x: Array) -> Curve:
     >>> logsigmoid(np.array([-1e4, 1e4]))
     array([-10000.,     -0.])
     """
-    return lambda: -log1pexp(-x), lambda g: g * logistic(-x)
+    return lambda: -log1pexp(-x), lambda g: g * logistic(-x), lambda: -logistic(x) * logistic(-x)
 
 
 @elementwise(by_value=True)
@@ -92,14 +80,18 @@ def tanh(x: Array) -> Curve:
     >>> tanh(np.array([0.0, 100.0]))
     array([0., 1.])
     """
-    return lambda: xp_of(x).tanh(x), lambda g, y: g * (1 - y * y)
+    return lambda: xp_of(x).tanh(x), lambda g, y: g * (1 - y * y), lambda y: 2 * y * (y * y - 1)
 
 
 @elementwise()
 def tanhshrink(x: Array) -> Curve:
     """Remainder of the hyperbolic tangent, ``x - tanh(x)``."""
     tanh_x = once(lambda: xp_of(x).tanh(x))
-    return lambda: x - tanh_x(), lambda g: g * tanh_x() * tanh_x()
+    return (
+        lambda: x - tanh_x(),
+        lambda g: g * tanh_x() * tanh_x(),
+        lambda: 2 * tanh_x() * (1 - tanh_x() * tanh_x()),
+    )
 
 
 @elementwise()
@@ -110,7 +102,11 @@ def softsign(x: Array) -> Curve:
     ----------
     Turian, Bergstra and Bengio, "Quadratic features and deep architectures for chunking", 2009.
     """
-    return lambda: x / (1 + abs(x)), lambda g: g / (1 + abs(x)) / (1 + abs(x))
+    return (
+        lambda: x / (1 + abs(x)),
+        lambda g: g / (1 + abs(x)) / (1 + abs(x)),
+        lambda: -2 * xp_of(x).sign(x) / (1 + abs(x)) ** 3,
+    )
 
 
 @elementwise(
@@ -136,6 +132,7 @@ def softplus(x: Array, beta: float = 1.0, threshold: float = 20.0) -> Curve:
     return (
         lambda: where(z() > threshold, x, log1pexp(z()) / beta),
         lambda g: where(z() > threshold, g, g * logistic(z())),
+        lambda: where(z() > threshold, 0.0, beta * logistic(z()) * logistic(-z())),
     )
 
 
@@ -145,6 +142,7 @@ def _exponential_unit(x: Array, alpha: float, scale: float, rate: float) -> Curv
     return (
         lambda: where(x > 0, scale * x, scale * alpha * xp.expm1(rate * xp.minimum(x, 0))),
         lambda g: where(x > 0, scale * g, g * (scale * alpha * rate * xp.exp(rate * xp.minimum(x, 0)))),
+        lambda: where(x > 0, 0.0, scale * alpha * rate * rate * xp.exp(rate * xp.minimum(x, 0))),
     )
 
 
@@ -211,7 +209,11 @@ def silu(x: Array) -> Curve:
     array([    0., 10000.])
     """
     share = once(lambda: logistic(x))
-    return lambda: x * share(), lambda g: g * (share() * (1 + x * (1 - share())))
+    return (
+        lambda: x * share(),
+        lambda g: g * (share() * (1 + x * (1 - share()))),
+        lambda: share() * (1 - share()) * (2 + x * (1 - 2 * share())),
+    )
 
 
 @elementwise()
@@ -232,9 +234,14 @@ def mish(x: Array) -> Curve:
         above = where(x >= 0, 1 + 2 * small, small * (small + 2))
         return above / (above + 2 * where(x >= 0, small * small, 1.0))
 
+    def second() -> Array:
+        rate = (1 - share() * share()) * logistic(x)  # the derivative of the share
+        return rate * (2 + x * (1 - logistic(x) - 2 * share() * logistic(x)))
+
     return (
         lambda: x * share(),
         lambda g: g * (share() + x * (1 - share() * share()) * logistic(x)),
+        second,
     )
 
 
@@ -265,24 +272,34 @@ def gelu(x: Array, approximate: Literal["none", "tanh"] = "none") -> Curve:
         def density() -> Array:
             return xp.exp(-0.5 * x * x) * (1 / sqrt(2 * pi))
 
-        return lambda: x * share(), lambda g: g * (share() + x * density())
+        return (
+            lambda: x * share(),
+            lambda g: g * (share() + x * density()),
+            lambda: density() * (2 - x * x),
+        )
     bend, rate = 0.044715, sqrt(2 / pi)
     t = once(lambda: xp.tanh(rate * (x + bend * x * x * x)))
+
+    def second() -> Array:
+        rise, bent = rate * (1 + 3 * bend * x * x), 6 * rate * bend * x  # of what the tangent is taken of
+        return (1 - t() * t()) * (rise + 0.5 * x * (bent - 2 * t() * rise * rise))
+
     return (
         lambda: 0.5 * x * (1 + t()),
         lambda g: g * (0.5 * (1 + t()) + 0.5 * x * (1 - t() * t()) * rate * (1 + 3 * bend * x * x)),
+        second,
     )
 
 
-celu_vjp = celu.vjp
-elu_vjp = elu.vjp
-gelu_vjp = gelu.vjp
-logsigmoid_vjp = logsigmoid.vjp
-mish_vjp = mish.vjp
-selu_vjp = selu.vjp
-sigmoid_vjp = sigmoid.vjp
-silu_vjp = silu.vjp
-softplus_vjp = softplus.vjp
-softsign_vjp = softsign.vjp
-tanh_vjp = tanh.vjp
-tanhshrink_vjp = tanhshrink.vjp
+celu_jvp, celu_vjp = celu.jvp, celu.vjp
+elu_jvp, elu_vjp = elu.jvp, elu.vjp
+gelu_jvp, gelu_vjp = gelu.jvp, gelu.vjp
+logsigmoid_jvp, logsigmoid_vjp = logsigmoid.jvp, logsigmoid.vjp
+mish_jvp, mish_vjp = mish.jvp, mish.vjp
+selu_jvp, selu_vjp = selu.jvp, selu.vjp
+sigmoid_jvp, sigmoid_vjp = sigmoid.jvp, sigmoid.vjp
+silu_jvp, silu_vjp = silu.jvp, silu.vjp
+softplus_jvp, softplus_vjp = softplus.jvp, softplus.vjp
+softsign_jvp, softsign_vjp = softsign.jvp, softsign.vjp
+tanh_jvp, tanh_vjp = tanh.jvp, tanh.vjp
+tanhshrink_jvp, tanhshrink_vjp = tanhshrink.jvp, tanhshrink.vjp

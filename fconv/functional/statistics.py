@@ -6,27 +6,22 @@ from math import inf, prod
 
 import numpy as np
 
-from fconv.arrays import Array, narrowed, xp_of
+from fconv.arrays import Array, xp_of
 from fconv.functional.core import Definition, differentiable, once
 from fconv.functional.reduction import quietly, quotient
-from fconv.functional.reductions import Dims, reduced_axes, shape_over
+from fconv.functional.reductions import Dims, by_slopes, reduced_axes, shape_over
 from fconv.options import number
 
 __all__ = [
-    "logsumexp",
-    "logsumexp_vjp",
-    "std",
-    "std_vjp",
-    "var",
-    "var_vjp",
-    "vector_norm",
-    "vector_norm_vjp",
-]
+    "logsumexp", "logsumexp_jvp", "logsumexp_vjp",
+    "std", "std_jvp", "std_vjp",
+    "var", "var_jvp", "var_vjp",
+    "vector_norm", "vector_norm_jvp", "vector_norm_vjp",
+]  # fmt: skip
 
 
 def _spread(name: str, x: Array, dim: Dims, correction: float, keepdim: bool, root: bool) -> Definition:
     axes = reduced_axes(name, x.shape, dim)
-    shape, kept = shape_over(x.shape, axes, keepdim), shape_over(x.shape, axes, True)
     count = prod(x.shape[axis] for axis in axes)
     divisor = max(count - number(name, "correction", correction), 0.0)
     xp = xp_of(x)
@@ -42,14 +37,12 @@ def _spread(name: str, x: Array, dim: Dims, correction: float, keepdim: bool, ro
         y = quotient((away() ** 2).sum(axis=axes, keepdims=True), divisor)
         return xp.sqrt(y) if root else y
 
-    def pullback(g: Array) -> Array:
-        each = g.reshape(kept).astype(np.float64)
+    def slopes() -> Array:
         if not root:
-            return narrowed(quietly(lambda: each * away() * (2 / np.float64(divisor))), x.dtype)
-        slope = quietly(lambda: away() / (divisor * found()))
-        return narrowed(quietly(lambda: each * xp.where(found() == 0, 0.0, slope)), x.dtype)
+            return quietly(lambda: away() * (2 / np.float64(divisor)))
+        return xp.where(found() == 0, 0.0, quietly(lambda: away() / (divisor * found())))
 
-    return shape, once(lambda: narrowed(found(), x.dtype).reshape(shape)), pullback
+    return by_slopes(x, axes, keepdim, found, slopes)
 
 
 @differentiable("x")
@@ -132,7 +125,6 @@ def vector_norm(x: Array, ord: float = 2, dim: Dims = None, keepdim: bool = Fals
     if not (p > 0 or p == -inf):
         raise ValueError(f"vector_norm: expected an ord above 0, or infinite, got {ord}")
     axes = reduced_axes("vector_norm", x.shape, dim)
-    shape, kept = shape_over(x.shape, axes, keepdim), shape_over(x.shape, axes, True)
     if p in (inf, -inf) and not prod(x.shape[axis] for axis in axes):
         raise ValueError(f"vector_norm: expected an element along the axes {axes}, got shape {x.shape}")
     xp = xp_of(x)
@@ -146,18 +138,18 @@ def vector_norm(x: Array, ord: float = 2, dim: Dims = None, keepdim: bool = Fals
         total = (wide if p == 1 else wide * wide if p == 2 else wide**p).sum(axis=axes, keepdims=True)
         return total if p == 1 else xp.sqrt(total) if p == 2 else total ** (1 / p)
 
-    def pullback(g: Array) -> Array:
-        each, y = g.reshape(kept), found()
+    def slopes() -> Array:
+        y = found()
         if p in (inf, -inf):
             at = abs(x) == y
-            return narrowed(xp.sign(x) * quotient(each, at.sum(axis=axes, keepdims=True)) * at, x.dtype)
+            return quietly(lambda: xp.sign(x) * at / at.sum(axis=axes, keepdims=True))
         if p == 1:
-            return each * xp.sign(x)
+            return xp.sign(x)
         wide = x.astype(np.float64)
         slope = quietly(lambda: wide / y if p == 2 else xp.sign(wide) * (abs(wide) / y) ** (p - 1))
-        return narrowed(each * xp.where(y == 0, 0.0, slope), x.dtype)
+        return xp.where(y == 0, 0.0, slope)
 
-    return shape, once(lambda: narrowed(found(), x.dtype).reshape(shape)), pullback
+    return by_slopes(x, axes, keepdim, found, slopes)
 
 
 @differentiable("x")
@@ -187,7 +179,7 @@ def logsumexp(x: Array, dim: Dims = None, keepdim: bool = False) -> Definition:
     array([1000.693])
     """
     axes = reduced_axes("logsumexp", x.shape, dim)
-    shape, kept = shape_over(x.shape, axes, keepdim), shape_over(x.shape, axes, True)
+    kept = shape_over(x.shape, axes, True)
     xp = xp_of(x)
 
     @once
@@ -199,17 +191,16 @@ def logsumexp(x: Array, dim: Dims = None, keepdim: bool = False) -> Definition:
 
     def value() -> Array:
         top, total = parts()
-        return narrowed(quietly(lambda: xp.log(total)) + top, x.dtype).reshape(shape)
+        return quietly(lambda: xp.log(total)) + top
 
-    def pullback(g: Array) -> Array:
+    def slopes() -> Array:
         top, total = parts()
-        shares = quietly(lambda: xp.exp((x - top).astype(np.float64)) / xp.where(total == 0, 1.0, total))
-        return narrowed(g.reshape(kept) * shares, x.dtype)
+        return quietly(lambda: xp.exp((x - top).astype(np.float64)) / xp.where(total == 0, 1.0, total))
 
-    return shape, once(value), pullback
+    return by_slopes(x, axes, keepdim, value, slopes)
 
 
-logsumexp_vjp = logsumexp.vjp
-std_vjp = std.vjp
-var_vjp = var.vjp
-vector_norm_vjp = vector_norm.vjp
+logsumexp_jvp, logsumexp_vjp = logsumexp.jvp, logsumexp.vjp
+std_jvp, std_vjp = std.jvp, std.vjp
+var_jvp, var_vjp = var.jvp, var.vjp
+vector_norm_jvp, vector_norm_vjp = vector_norm.jvp, vector_norm.vjp

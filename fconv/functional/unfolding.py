@@ -9,7 +9,10 @@ from fconv.functional.core import Definition, differentiable, for_sample, once
 from fconv.geometry import Size, Windows, check_rank, whole_tuple, window_geometry
 from fconv.windows import pad, window_view, windows_adjoint
 
-__all__ = ["fold", "fold_vjp", "unfold", "unfold_vjp"]
+__all__ = [
+    "fold", "fold_jvp", "fold_vjp",
+    "unfold", "unfold_jvp", "unfold_vjp",
+]  # fmt: skip
 
 
 def unfolded_shape(
@@ -51,7 +54,7 @@ def _picture(columns: Array, windows: Windows) -> Array:
     return windows_adjoint(apart.transpose(0, 1, 4, 5, 2, 3), windows)
 
 
-@differentiable("x")
+@differentiable("x", linear=True)
 def unfold(
     x: Array, kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1
 ) -> Definition:
@@ -91,7 +94,7 @@ def unfold(
     return for_sample(x, 4, define)
 
 
-@differentiable("x")
+@differentiable("x", linear=True)
 def fold(
     x: Array,
     output_size: Size,
@@ -136,5 +139,5 @@ def fold(
     return for_sample(x, 3, define)
 
 
-fold_vjp = fold.vjp
-unfold_vjp = unfold.vjp
+fold_jvp, fold_vjp = fold.jvp, fold.vjp
+unfold_jvp, unfold_vjp = unfold.jvp, unfold.vjp

@@ -12,13 +12,10 @@ from fconv.geometry import Size, check_rank, whole_tuple
 from fconv.options import whole
 
 __all__ = [
-    "max_unpool1d",
-    "max_unpool1d_vjp",
-    "max_unpool2d",
-    "max_unpool2d_vjp",
-    "max_unpool3d",
-    "max_unpool3d_vjp",
-]
+    "max_unpool1d", "max_unpool1d_jvp", "max_unpool1d_vjp",
+    "max_unpool2d", "max_unpool2d_jvp", "max_unpool2d_vjp",
+    "max_unpool3d", "max_unpool3d_jvp", "max_unpool3d_vjp",
+]  # fmt: skip
 
 
 def unpooled_size(
@@ -107,7 +104,7 @@ def _unpool(
     return for_sample(x, ndim + 2, define)
 
 
-@differentiable("x", "indices", constants=("indices",), widens=False)
+@differentiable("x", "indices", constants=("indices",), widens=False, linear=True)
 def max_unpool2d(
     x: Array,
     indices: Array,
@@ -151,7 +148,7 @@ def max_unpool2d(
     return _unpool("max_unpool2d", 2, x, indices, kernel_size, stride, padding, output_size)
 
 
-@differentiable("x", "indices", constants=("indices",), widens=False)
+@differentiable("x", "indices", constants=("indices",), widens=False, linear=True)
 def max_unpool1d(
     x: Array,
     indices: Array,
@@ -164,7 +161,7 @@ def max_unpool1d(
     return _unpool("max_unpool1d", 1, x, indices, kernel_size, stride, padding, output_size)
 
 
-@differentiable("x", "indices", constants=("indices",), widens=False)
+@differentiable("x", "indices", constants=("indices",), widens=False, linear=True)
 def max_unpool3d(
     x: Array,
     indices: Array,
@@ -177,6 +174,6 @@ def max_unpool3d(
     return _unpool("max_unpool3d", 3, x, indices, kernel_size, stride, padding, output_size)
 
 
-max_unpool1d_vjp = max_unpool1d.vjp
-max_unpool2d_vjp = max_unpool2d.vjp
-max_unpool3d_vjp = max_unpool3d.vjp
+max_unpool1d_jvp, max_unpool1d_vjp = max_unpool1d.jvp, max_unpool1d.vjp
+max_unpool2d_jvp, max_unpool2d_vjp = max_unpool2d.jvp, max_unpool2d.vjp
+max_unpool3d_jvp, max_unpool3d_vjp = max_unpool3d.jvp, max_unpool3d.vjp

@@ -32,6 +32,7 @@ from fconv.initializers import Initializer, fan_in_uniform
 from fconv.layer import Layer, LayerPullback, Params
 from fconv.layers.from_function import Leaves, check_shape, from_function, frozen
 from fconv.options import whole
+from fconv.tangents import layer_jvp
 
 __all__ = ["conv1d", "conv2d", "conv3d", "linear"]
 
@@ -164,11 +165,18 @@ def _padded(layer: Layer, pairs: Pairs, mode: str) -> Layer:
 
         return y, params, pullback
 
+    def jvp(
+        params: Params, x: Array, dparams: Any, dx: Any, *, train: bool = False, key: Array | None = None
+    ) -> tuple[Any, Any]:
+        padded, moved = F.pad(batch(x), widths, mode), None if dx is None else F.pad(dx, widths, mode)
+        return layer_jvp(layer, params, padded, dparams, moved, train, key)
+
     return replace(
         layer,
         init=init,
         apply=apply,
         vjp=vjp,
+        jvp=jvp,
         forward=forward,
         out_shape=lambda shape: out_shape(check_shape(layer.name, shape)),
     )

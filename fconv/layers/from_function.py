@@ -164,10 +164,18 @@ def from_function(
 
         return y, params, pullback
 
+    def jvp(
+        params: Params, x: Array, dparams: Any, dx: Any, *, train: bool = False, key: Array | None = None
+    ) -> tuple[Array, Array]:
+        moved = dparams or {}
+        tangents = (dx, *(moved.get(leaf) for leaf in trained))
+        return function.value_and_jvp(tangents, x, **arguments(params, x, train, key))
+
     return Layer(
         init=init,
         apply=apply,
         vjp=vjp,
+        jvp=jvp,
         out_shape=lambda shape: out_shape(ranked(check_shape(title, shape))),
         forward=forward,
         name=title,

@@ -166,11 +166,19 @@ def bilinear(
 
         return y, params, pullback
 
+    def jvp(
+        params: Params, x: Any, dparams: Any, dx: Any, *, train: bool = False, key: Array | None = None
+    ) -> tuple[Array, Array]:
+        moved = dparams or {}
+        tangents = (*(dx or (None, None)), *(moved.get(leaf) for leaf in trained))
+        return F.bilinear.value_and_jvp(tangents, *arguments(params, x))
+
     options = {"out_features": out_features, "bias": bias}
     return Layer(
         init=init,
         apply=apply,
         vjp=vjp,
+        jvp=jvp,
         out_shape=out_shape,
         forward=forward,
         name="bilinear",

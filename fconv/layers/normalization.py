@@ -225,6 +225,13 @@ def _running_norm(
 
         return y, params if batch is None else refreshed(params, x, batch), pullback
 
+    def jvp(
+        params: Params, x: Array, dparams: Any, dx: Any, *, train: bool = False, key: Array | None = None
+    ) -> tuple[Array, Array]:
+        moved = dparams or {}
+        tangents = (dx, *(moved.get(leaf) for leaf in ("running_mean", "running_var", "weight", "bias")))
+        return function.value_and_jvp(tangents, x, **arguments(params, x, train))
+
     def refreshed(params: Params, x: Array, batch: Statistics) -> Params:
         if not tracked or prod(x.shape) == 0:
             return params
@@ -238,6 +245,7 @@ def _running_norm(
         init=init,
         apply=apply,
         vjp=vjp,
+        jvp=jvp,
         out_shape=check,
         forward=forward,
         name=name,

@@ -13,6 +13,7 @@ from fconv.arrays import Array, describe
 from fconv.constructors import constructor
 from fconv.functional.one_pass import over_the_first
 from fconv.layer import Layer, LayerPullback, Params, Rebuilding, Step, Wiring, as_layer, located
+from fconv.tangents import wired_jvp
 
 Curve: TypeAlias = tuple[str, tuple[tuple[str, Any, str], ...]]
 """Name and options of a function of each entry; the options' texts tell 0.0 from -0.0 and True from 1."""
@@ -171,10 +172,17 @@ def _fused(first: Layer, after: Sequence[Layer]) -> Layer:
     wired, rest = [Step(names[0], first, inputs[:1], ())], iter(inputs[1:])
     for before, name, each in zip(names, names[1:], after, strict=False):
         wired.append(Step(name, each, (before, next(rest)) if each.name == "add" else (before,), None))
-    wiring = Wiring(tuple(wired), inputs, (names[-1],))
 
+    def jvp(
+        params: Params, x: Any, dparams: Any, dx: Any, *, train: bool = False, key: Array | None = None
+    ) -> tuple[Any, Any]:
+        divided(x)
+        keys = [key, *[None] * len(after)]
+        return wired_jvp("fused", wiring, params, x, dparams, dx, train, keys)
+
+    wiring = Wiring(tuple(wired), inputs, (names[-1],))
     return Layer(
-        init=init, apply=apply, vjp=vjp, out_shape=out_shape, forward=forward, name="fused",
+        init=init, apply=apply, vjp=vjp, jvp=jvp, out_shape=out_shape, forward=forward, name="fused",
         children=dict(zip(names, (first, *after), strict=True)), wiring=lambda shape: wiring,
         rebuilding=Rebuilding(
             forward, lambda f: _fused(f((), first), [f((), each) for each in after])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from fconv.arrays import Array, Shape, namespace, xp_of
 from fconv.constructors import constructor
 from fconv.layer import Layer, Step, Wiring
-from fconv.networks.merge import listed, merge, named, one_shape
+from fconv.networks.merge import Merged, listed, merge, named, one_shape
 
 
 @constructor
@@ -33,7 +33,7 @@ def concat(dim: int = 1) -> Layer:
             )
         return (*first[:axis], sum(s[axis] for s in shapes), *first[axis + 1 :])
 
-    def forward(xs: Sequence[Array]) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
+    def forward(xs: Sequence[Array]) -> Merged:
         xp = namespace("concat", **named(xs))
         axis = dim % xs[0].ndim
 
@@ -70,7 +70,7 @@ def stack(dim: int = 0) -> Layer:
         at = place(shape)
         return (*shape[:at], len(shapes), *shape[at:])
 
-    def forward(xs: Sequence[Array]) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
+    def forward(xs: Sequence[Array]) -> Merged:
         at = place(xs[0].shape)
         return xp_of(xs[0]).stack(xs, axis=at), lambda g: tuple(
             g[(slice(None),) * at + (i,)] for i in range(len(xs))
@@ -112,7 +112,7 @@ def concat_padded() -> Layer:
             channel += shape[1]
         return found
 
-    def forward(xs: Sequence[Array]) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
+    def forward(xs: Sequence[Array]) -> Merged:
         xp = namespace("concat_padded", **named(xs))
         shapes = [x.shape for x in xs]
         where = places(shapes, joined(shapes))

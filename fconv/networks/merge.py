@@ -13,11 +13,14 @@ import numpy as np
 from fconv.arrays import Array, Shape, check_floating, in_c_order, namespace, narrowed, native, widened, xp_of
 from fconv.constructors import constructor
 from fconv.functional.broadcasting import broadcast_shape, sum_to
+from fconv.functional.core import once
 from fconv.functional.one_pass import in_one_pass
 from fconv.layer import Layer, LayerPullback, Params, check_params
 from fconv.options import whole
 
 T = TypeVar("T")
+_Pull: TypeAlias = Callable[[Array], tuple[Array, ...]]
+Merged: TypeAlias = tuple[Array, _Pull] | tuple[Array, _Pull, Callable[[Sequence[Array]], Array]]
 
 
 @constructor
@@ -31,7 +34,7 @@ def add(*, stretch: bool = True) -> Layer:
     array([2., 2.])
     """
 
-    def forward(xs: Sequence[Array]) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
+    def forward(xs: Sequence[Array]) -> Merged:
         return _total(xs), lambda g: tuple(sum_to(g, x.shape) for x in xs)
 
     return merge("add", forward, lambda shapes: (broadcast_shape if stretch else one_shape)("add", shapes))
@@ -48,14 +51,21 @@ def multiply() -> Layer:
     ((), (array([5., 5.]), array([3., 3.])))
     """
 
-    def forward(xs: Sequence[Array]) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
+    def forward(xs: Sequence[Array]) -> Merged:
+        @once
+        def others() -> list[Array | None]:
+            return [_product([x for j, x in enumerate(xs) if j != i]) for i in range(len(xs))]
+
         def pull(g: Array) -> tuple[Array, ...]:
-            others = [_product([x for j, x in enumerate(xs) if j != i]) for i in range(len(xs))]
-            return tuple(sum_to(g if o is None else g * o, x.shape) for x, o in zip(xs, others, strict=True))
+            each = zip(xs, others(), strict=True)
+            return tuple(sum_to(g if o is None else g * o, x.shape) for x, o in each)
+
+        def push(ts: Sequence[Array]) -> Array:
+            return _total([t if o is None else t * o for t, o in zip(ts, others(), strict=True)])
 
         product = _product(xs)
         assert product is not None  # a tuple of inputs is never empty
-        return product, pull
+        return product, pull, push
 
     return merge("multiply", forward, lambda shapes: broadcast_shape("multiply", shapes))
 
@@ -123,7 +133,7 @@ def matmul() -> Layer:
             )
         return (*broadcast_shape("matmul", [a[:-2], b[:-2]]), *a[-2:-1], *(b[-1:] if len(b) > 1 else ()))
 
-    def forward(xs: Sequence[Array]) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
+    def forward(xs: Sequence[Array]) -> Merged:
         a, b = map(in_c_order, xs)  # BLAS may round differently where an operand is transposed in memory
         row, column = (a[None] if a.ndim == 1 else a), (b[:, None] if b.ndim == 1 else b)
 
@@ -134,7 +144,10 @@ def matmul() -> Layer:
             da, db = g @ column.swapaxes(-1, -2), row.swapaxes(-1, -2) @ g
             return sum_to(da, row.shape).reshape(a.shape), sum_to(db, column.shape).reshape(b.shape)
 
-        return xp_of(a).asarray(a @ b), pull
+        def push(ts: Sequence[Array]) -> Array:
+            return xp_of(a).asarray(ts[0] @ b + a @ ts[1])
+
+        return xp_of(a).asarray(a @ b), pull, push
 
     return merge("matmul", forward, out_shape)
 
@@ -180,7 +193,7 @@ def expand_like(*sizes: int | None) -> Layer:
             )
         return shape
 
-    def forward(xs: Sequence[Array]) -> tuple[Array, _Pair]:
+    def forward(xs: Sequence[Array]) -> Merged:
         x, like = xs
         xp = xp_of(x)
         nothing = xp.broadcast_to(xp.zeros((), x.dtype), like.shape)
@@ -237,7 +250,7 @@ def choose() -> Layer:
             raise ValueError(f"choose: expected three inputs, got {len(shapes)}")
         return broadcast_shape("choose", shapes)
 
-    def forward(xs: Sequence[Array]) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
+    def forward(xs: Sequence[Array]) -> Merged:
         condition, a, b = xs
         xp, at = xp_of(a), condition != 0
 
@@ -246,25 +259,29 @@ def choose() -> Layer:
             parts = (xp.where(at, g, none), xp.where(at, none, g))
             return xp.zeros_like(condition), sum_to(parts[0], a.shape), sum_to(parts[1], b.shape)
 
-        return xp.where(at, a, b), pull
+        return xp.where(at, a, b), pull, lambda ts: xp.where(at, *ts[1:])
 
     return merge("choose", forward, out_shape)
 
 
 def merge(
     name: str,
-    forward: Callable[[Sequence[Array]], tuple[Array, Callable[[Array], tuple[Array, ...]]]],
+    forward: Callable[[Sequence[Array]], Merged],
     out_shape: Callable[[Sequence[Shape]], Shape],
     options: dict[str, Any] | None = None,
 ) -> Layer:
-    """Make a layer of a function of several arrays, which is checked before it runs."""
+    """Make a layer of a function of several arrays, which is checked before it runs.
+
+    `forward` returns the value, the pullback, and the push from tangents of all arrays to that of the value,
+    unless the function is linear, and so its own.
+    """
 
     def checked(shapes: Any) -> Shape:
         if not isinstance(shapes, (tuple, list)) or not shapes or isinstance(shapes[0], int):
             raise TypeError(f"{name}: expected a tuple of inputs, got one of shape {shapes}")
         return out_shape([tuple(s) for s in shapes])
 
-    def run(params: Params, xs: Any) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
+    def run(params: Params, xs: Any) -> tuple[Array, _Pull, Callable[[Any], Array]]:
         check_params(name, params, ())
         if not isinstance(xs, (tuple, list)):
             raise TypeError(f"{name}: expected a tuple of inputs, got {type(xs).__name__}")
@@ -273,24 +290,37 @@ def merge(
         check_floating(name, **by_name)
         checked(tuple(x.shape for x in xs))
         wide = [widened(native(x)) for x in xs]
-        y, pull = forward(wide)
+        y, pull, *pushes = forward(wide)
+        push: Any = pushes[0] if pushes else lambda ts: forward(ts)[0]
         dtype = xs[0].dtype.newbyteorder("=")
 
         def pulled(g: Array) -> tuple[Array, ...]:
             return tuple(narrowed(dx, dtype) for dx in pull(widened(native(g))))
 
-        return narrowed(y, dtype), pulled
+        def pushed(ts: Sequence[Array | None]) -> Array:
+            pairs = zip(wide, ts, strict=True)
+            moved = push([xp_of(x).zeros_like(x) if t is None else widened(native(t)) for x, t in pairs])
+            return xp_of(y).broadcast_to(narrowed(moved, dtype), y.shape)
+
+        return narrowed(y, dtype), pulled, pushed
 
     def whole(
         params: Params, x: Any, *, train: bool = False, key: Array | None = None
     ) -> tuple[Any, Params, LayerPullback]:
-        y, pull = run(params, x)
+        y, pull, _ = run(params, x)
         return y, params, lambda g, input_grad=True: ((), pull(g) if input_grad else None)
+
+    def jvp(
+        params: Params, x: Any, dparams: Any, dx: Any, *, train: bool = False, key: Array | None = None
+    ) -> tuple[Array, Array]:
+        y, _, push = run(params, x)
+        return y, push(dx)
 
     return Layer(
         init=lambda key, shape, dtype=None: checked(shape) and (),
         apply=lambda params, x, *, train=False, key=None: run(params, x)[0],
         vjp=lambda params, x, g, *, train=False, key=None: ((), run(params, x)[1](g)),
+        jvp=jvp,
         out_shape=checked,
         forward=whole,
         name=name,
@@ -337,9 +367,13 @@ def _of_two(name: str, forward: Callable[[Array, Array], tuple[Array, _Pair]], s
     """Make a layer of a function of two arrays that are stretched to one shape."""
     fitted = broadcast_shape if stretch else one_shape
 
-    def both(xs: Sequence[Array]) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
-        y, pull = forward(*xs)
-        return y, lambda g: tuple(sum_to(part, x.shape) for part, x in zip(pull(g), xs, strict=True))
+    def both(xs: Sequence[Array]) -> Merged:
+        y, pull = forward(*xs)  # of each entry alone, so that the pullback serves tangents, too
+        return (
+            y,
+            lambda g: tuple(sum_to(part, x.shape) for part, x in zip(pull(g), xs, strict=True)),
+            lambda ts: pull(ts[0])[0] + pull(ts[1])[1],
+        )
 
     return merge(name, both, lambda shapes: fitted(name, _two(name, shapes)))
 

@@ -25,6 +25,7 @@ from fconv.layer import (
 from fconv.networks.chains import compose
 from fconv.networks.dataflow import Dataflow, Node
 from fconv.patterns import nearest
+from fconv.tangents import wired_jvp
 
 
 def part(net: Layer, params: Params, index: int | slice | str) -> tuple[Layer, Params]:
@@ -173,9 +174,17 @@ def with_outputs(net: Layer, names: str | Sequence[str]) -> Layer:
     steps = tuple(Step(at.node.name, at.node.layer, at.node.sources, at.path) for at in placed)
     renamed = (Step(name, compose(), (value,), None) for name, value in outputs.items() if name != value)
     wiring = Wiring((*steps, *renamed), inputs, tuple(outputs), lone, lone_output=False)
+
+    def jvp(
+        params: Params, x: Any, dparams: Any, dx: Any, *, train: bool = False, key: Array | None = None
+    ) -> tuple[Any, Any]:
+        keys = [*keys_for(train, key), *[None] * (len(wiring.steps) - len(placed))]
+        return wired_jvp("with_outputs", wiring, params, x, dparams, dx, train, keys)
+
     return Layer(
-        init=net.init, apply=apply, vjp=vjp, out_shape=out_shape, forward=forward, name="with_outputs",
-        options={"names": tuple(wanted)}, children=net.children, wiring=lambda shape: wiring,
+        init=net.init, apply=apply, vjp=vjp, jvp=jvp, out_shape=out_shape, forward=forward,
+        name="with_outputs", options={"names": tuple(wanted)}, children=net.children,
+        wiring=lambda shape: wiring,
         rebuilding=Rebuilding(forward, lambda f: with_outputs(f((), net), names)),
     )  # fmt: skip
 
@@ -204,9 +213,13 @@ def _reader(leaf: str, layer: Layer) -> Layer:
     def vjp(params: Params, x: Any, g: Any, **options: Any) -> tuple[Params, Any]:
         return {**no_gradient(params), leaf: g if trained else None}, ()
 
+    def jvp(params: Params, x: Any, dparams: Any, dx: Any, **options: Any) -> tuple[Any, Any]:
+        return apply(params, x), dparams[leaf]
+
     return _Reader(
-        lambda key, shape, dtype=None: (), apply, vjp, lambda shape: shape, name="parameter", trained=trained
-    )
+        lambda key, shape, dtype=None: (), apply, vjp, lambda shape: shape, name="parameter",
+        trained=trained, jvp=jvp,
+    )  # fmt: skip
 
 
 def _expanded(net: Layer, names: Sequence[str]) -> tuple[list[_Placed], dict[str, str], Wiring]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from fconv.constructors import constructor
 from fconv.layer import Layer, Rebuilding
+from fconv.tangents import layer_jvp
 
 
 @constructor
@@ -66,8 +67,13 @@ def for_shape(net: Layer, shape: Any) -> Layer:
         check(of(x))
         return net.forward(params, x, **options)
 
+    def jvp(params: Any, x: Any, dparams: Any, dx: Any, *, train: bool = False, key: Any = None) -> Any:
+        check(of(x))
+        return layer_jvp(net, params, x, dparams, dx, train, key)
+
     inner = net.rebuilding
     rebuilding = None if inner is None else Rebuilding(forward, lambda f: for_shape(inner.of(f), shape))
     return replace(
-        net, init=init, out_shape=out_shape, apply=apply, vjp=vjp, forward=forward, rebuilding=rebuilding
-    )
+        net, init=init, out_shape=out_shape, apply=apply, vjp=vjp, jvp=jvp, forward=forward,
+        rebuilding=rebuilding,
+    )  # fmt: skip

@@ -86,6 +86,9 @@ def halved(layer):
         dparams, dx = layer.vjp(params, parts(x), g, train=train, key=key)
         return dparams, xp_of(dx[0]).concatenate(dx, axis=-1)
 
+    def jvp(params, x, dparams, dx, *, train=False, key=None):
+        return layer.jvp(params, parts(x), dparams, None if dx is None else parts(dx), train=train, key=key)
+
     def forward(params, x, *, train=False, key=None):
         y, new, pull = layer.forward(params, parts(x), train=train, key=key)
 
@@ -101,6 +104,7 @@ def halved(layer):
         vjp=vjp,
         forward=forward,
         out_shape=lambda shape: layer.out_shape(halves(shape)),
+        jvp=jvp,
         name=layer.name,
         options=layer.options,
     )

@@ -52,6 +52,14 @@ def spread(x: Array, windows: Windows, g: Array) -> Array:
     return dx
 
 
+def picked(x: Array, windows: Windows, t: Array, y: Array) -> None:
+    """Write to `y` the entry of `t` where each window of `x` has its first largest entry, or its last NaN."""
+    if t.strides != x.strides or not t.flags.aligned:
+        laid, t = t, full_like_order(x, x.shape, None)
+        t[...] = laid
+    _run("picked", x, y, t, windows)
+
+
 def repeat(x: Array, windows: Windows, g: Array) -> Array:
     """Return the gradient of the `x` that was summed; of `x` only the shape and the memory order count."""
     dx = zeros_in_order(x)
@@ -165,6 +173,8 @@ def _kernel(
 ) -> int:
     """Compile the "largest" entries of windows or their "sum", or the gradient of that.
 
+    Or those of another array, "picked" where the largest are, with `gradient`.
+
     Vectors run along channels ("c"), along rows of the output ("w"), whose windows are `step` apart, or have
     one lane ("none"). `whole` vectors of channels need no mask.
     """
@@ -214,8 +224,9 @@ def _kernel(
             for _, place, _ in entries():
                 to.add(g, place, apart)
             return
-        found, chosen = f.variable(n.vector, -inf if kind == "largest" else 0.0), f.variable(n.vector, -1.0)
-        for place, _, number in entries():
+        found, chosen = f.variable(n.vector, 0.0 if kind == "sum" else -inf), f.variable(n.vector, -1.0)
+        moved = f.variable(n.vector, 0.0)
+        for place, beside, number in entries():
             entry = to.load(place)
             if kind == "sum":
                 found.set(found.get() + entry)
@@ -224,9 +235,11 @@ def _kernel(
             if gradient:  # the first of all is taken even where it is -inf
                 taken = n.masks("or", taken, n.compare("olt", chosen.get(), 0.0))
                 chosen.set(n.choose(taken, number, chosen.get()))
+            if kind == "picked":
+                moved.set(n.choose(taken, to.load(beside), moved.get()))
             found.set(n.choose(taken, entry, found.get()))
-        if not gradient:
-            n.store(found.get(), y, to.mask)
+        if not gradient or kind == "picked":
+            n.store((found if not gradient else moved).get(), y, to.mask)
             return
         g = n.load(y, to.mask)
         for _, place, number in entries():
