@@ -221,20 +221,13 @@ def differentiable(
 
             def pull(g: Any, wrt: Wrt = None) -> Any:
                 wanted = _wanted(name, arrays, still, wrt)
-                if type(g) is not np.ndarray or g.dtype is not like.dtype or g.shape != shape or half:
+                if type(g) is not np.ndarray or g.dtype != like.dtype or g.shape != shape or half:
                     g = entered(_check_gradient(name, g, shape, like))
                 if len(arrays) == 1:
-                    return rounded(pullback(g)) if wanted else None
+                    return (_halved(pullback(g)) if half else pullback(g)) if wanted else None
                 thunks: Thunks = pullback(g)
-                return tuple([rounded(thunks[a]()) if a in wanted and a in there else None for a in arrays])
-
-            def rounded(result: Any) -> Any:
-                """Return a result of float16 arrays, which was computed in float32, in their dtype."""
-                if not half or result is None:
-                    return result
-                if isinstance(result, tuple):
-                    return tuple(rounded(part) for part in result)
-                return narrowed(result, np.float16) if result.dtype.kind == "f" else result
+                found = [thunks[a]() if a in wanted and a in there else None for a in arrays]
+                return tuple(map(_halved, found) if half else found)
 
             def push(tangents: Any) -> Array:
                 moved = _check_tangents(name, arrays, still, found, tangents, like)
@@ -253,9 +246,9 @@ def differentiable(
                     dy = cast("Callable[..., Definition]", definition)(*swapped, **named)[1]()
                 if dy.shape != shape:
                     dy = xp_of(dy).broadcast_to(dy, shape).copy()
-                return rounded(dy)
+                return _halved(dy) if half else dy
 
-            return (lambda: rounded(value())) if half else value, pull, push
+            return (lambda: _halved(value())) if half else value, pull, push
 
         def compute(*args: P.args, **kwargs: P.kwargs) -> Array:
             return define(args, kwargs)[0]()
@@ -335,6 +328,13 @@ def for_sample(x: Array, batched_ndim: int, define: Callable[[Array], Definition
         return push(t[None])[0]
 
     return shape[1:], once(lone_value), lone_pullback, lone_push
+
+
+def _halved(result: Any) -> Any:
+    """Return a result of float16 arrays, which was computed in float32, in their dtype."""
+    if isinstance(result, tuple):
+        return tuple(_halved(part) for part in result)
+    return narrowed(result, np.float16) if result is not None and result.dtype.kind == "f" else result
 
 
 def _missing(name: str, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
