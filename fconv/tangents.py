@@ -33,8 +33,8 @@ def jvp(
     x : array, or a tuple or dict of arrays
         Its input.
     dparams : pytree or None
-        The tangent of `params`, in their structure, shapes and dtype; None for a running statistic and in
-        the place of a tangent of 0, also for all of them. Gradients serve as they are.
+        The tangent of `params`, in their structure, shapes and dtype; None in the place of a tangent of 0,
+        as that of a running statistic always is, also for all of them. Gradients serve as they are.
     dx : array, or a tuple or dict of arrays, or None
         The tangent of `x`.
     train : bool
@@ -76,37 +76,41 @@ def jvp(
     if not trees.leaves((dparams, dx)):
         raise ValueError("jvp: expected a tangent of the parameters, of x or of both, got None for each")
     still = buffers_of(net)
-    _check("the parameters", params, dparams, still)
-    _check("x", x, dx, frozenset())
+    dparams = _checked("the parameters", params, dparams, still)
+    dx = _checked("x", x, dx, frozenset())
     y, dy = layer_jvp(net, params, x, dparams, dx, train, key)
     return y, zeros_like(y) if dy is None else dy
 
 
-def _check(what: str, values: Any, tangents: Any, still: frozenset[str]) -> None:
-    """Require tangents that fit what they belong to."""
+def _checked(what: str, values: Any, tangents: Any, still: frozenset[str]) -> Any:
+    """Return tangents that fit what they belong to; those of 0 of what has no gradient are None."""
 
-    def check(path: trees.Path, value: Any, tangent: Any) -> None:
+    def checked(path: trees.Path, value: Any, tangent: Any) -> Any:
         if tangent is None:
-            return
+            return None
         name = ".".join(path) or what
-        if path[-1:] and path[-1] in still:
-            raise ValueError(f"jvp: {name} has no gradient, so its tangent is None, got {describe(tangent)}")
         if not is_array(tangent):
             raise TypeError(f"jvp: expected an array for the tangent of {name}, got {describe(tangent)}")
+        if path[-1:] and path[-1] in still:
+            if tangent.any():
+                raise ValueError(f"jvp: {name} has no gradient, so its tangent is None or 0")
+            return None
         if tangent.shape != value.shape:
             raise ValueError(
                 f"jvp: expected a tangent of {name} of its shape {value.shape}, got {tangent.shape}"
             )
         if tangent.dtype.newbyteorder("=") != value.dtype.newbyteorder("="):
             raise TypeError(f"jvp: expected a tangent of {name} of {value.dtype}, got {tangent.dtype}")
+        return tangent
 
-    if tangents is not None:
-        try:
-            trees.map_with_path(check, values, tangents)
-        except ValueError as error:
-            if str(error).startswith("trees differ"):
-                error.args = (f"jvp: the tangent of {what} has another structure: {error}",)
-            raise
+    if tangents is None:
+        return None
+    try:
+        return trees.map_with_path(checked, values, tangents)
+    except ValueError as error:
+        if str(error).startswith("trees differ"):
+            error.args = (f"jvp: the tangent of {what} has another structure: {error}",)
+        raise
 
 
 def layer_jvp(

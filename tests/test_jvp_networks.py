@@ -92,6 +92,19 @@ def test_merges_of_three_arrays_and_of_stretched_ones():
         check_adjoint(fc.matmul(), (), (first, second), False)
 
 
+def test_every_network_and_merge_is_here():
+    others = {"choose", "compose", "fused", "graph", "parallel", "repeat", "residual", "with_outputs"}
+    tools = {"Summary", "part", "summary"}
+    assert set(fc.networks.__all__) <= {layer.name for layer in MERGES} | others | tools
+
+
+def test_attention_with_dropout():
+    q, k, v = (fc.random.normal(fc.random.key(i), (2, 2, 3, 4), np.float64) for i in range(3))
+    mask = fc.random.normal(KEY, (3, 3), np.float64)
+    check_adjoint(fc.scaled_dot_product_attention(dropout_p=0.3), (), (q, k, v), True)
+    check_adjoint(fc.scaled_dot_product_attention(), (), (q, k, v, mask), False)
+
+
 NODES = {
     "scale": (fc.parameter(1, 3, 1, 1, init=fc.initializers.ones()),),
     "shift": (fc.constant(np.arange(3.0).reshape(1, 3, 1, 1)), "x"),
@@ -165,7 +178,7 @@ MOVED = trees.map(lambda p: np.ones_like(p), PARAMS)
         (None, X.astype(np.float64), TypeError, "jvp: expected a tangent of x of float32, got float64"),
         (None, X.astype(int), TypeError, "jvp: expected a tangent of x of float32, got int64"),
         (None, [1.0], TypeError, "jvp: expected an array for the tangent of x, got list"),
-        (MOVED, None, ValueError, "jvp: 1.running_mean has no gradient, so its tangent is None, got"),
+        (MOVED, None, ValueError, "jvp: 1.running_mean has no gradient, so its tangent is None or 0"),
         (MOVED[:2], None, ValueError, "jvp: the tangent of the parameters has another structure: trees differ"),
         (
             ({"weight": X, "bias": None}, trees.map(lambda _: None, PARAMS[1]), ()), None, ValueError,
@@ -176,6 +189,14 @@ MOVED = trees.map(lambda p: np.ones_like(p), PARAMS)
 def test_tangents_that_do_not_fit_are_refused(dparams, dx, error, message):
     with pytest.raises(error, match=message):
         fc.jvp(NET, PARAMS, X, dparams, dx)
+
+
+def test_a_tangent_of_0_stands_for_none():
+    y, dy = fc.jvp(NET, PARAMS, X, trees.map(np.zeros_like, PARAMS), X)
+    for a, b in zip((y, dy), fc.jvp(NET, PARAMS, X, None, X), strict=True):
+        np.testing.assert_array_equal(a, b)
+    _, dy = fc.jvp(fc.flatten(), (), X, (), X * 0)
+    assert not dy.any()
 
 
 class Doubled:

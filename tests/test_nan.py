@@ -60,4 +60,5 @@ def test_piecewise_functions(name, count, dtype):
 def test_the_largest_of_all_is_nan():
     x = np.array([1.0, np.nan, 3.0])
     assert np.isnan(F.amax_vjp(np.array(np.nan), x)).tolist() == [False, True, False]
+    assert F.amax_jvp(np.array([np.nan, 2.0, np.nan]), x) == 2.0
     assert F.amax_vjp(np.array(2.0), x).tolist() == [0, 2, 0]

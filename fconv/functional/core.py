@@ -35,7 +35,6 @@ from fconv.arrays import (
     Array,
     Shape,
     check_floating,
-    describe,
     namespace,
     narrowed,
     native,
@@ -43,6 +42,14 @@ from fconv.arrays import (
     xp_of,
 )
 from fconv.device_memory import freed_at_its_end
+from fconv.functional.derivatives import (
+    check_gradient,
+    check_tangents,
+    jvp_doc,
+    signature_between,
+    vjp_doc,
+    wanted_of,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -220,17 +227,17 @@ def differentiable(
             there = [a for a in arrays if found.get(a) is not None]
 
             def pull(g: Any, wrt: Wrt = None) -> Any:
-                wanted = _wanted(name, arrays, still, wrt)
+                wanted = wanted_of(name, arrays, still, wrt)
                 if type(g) is not np.ndarray or g.dtype != like.dtype or g.shape != shape or half:
-                    g = entered(_check_gradient(name, g, shape, like))
+                    g = entered(check_gradient(name, g, shape, like))
                 if len(arrays) == 1:
                     return (_halved(pullback(g)) if half else pullback(g)) if wanted else None
                 thunks: Thunks = pullback(g)
-                found = [thunks[a]() if a in wanted and a in there else None for a in arrays]
-                return tuple(map(_halved, found) if half else found)
+                results = [thunks[a]() if a in wanted and a in there else None for a in arrays]
+                return tuple(map(_halved, results) if half else results)
 
             def push(tangents: Any) -> Array:
-                moved = _check_tangents(name, arrays, still, found, tangents, like)
+                moved = check_tangents(name, arrays, still, found, tangents, like)
                 moved = {a: entered(t) for a, t in moved.items()}
                 last: Any = pushes[0] if pushes else pullback if symmetric else None
                 if last is not None:
@@ -272,14 +279,14 @@ def differentiable(
         made.forward = freed_at_its_end(name, forward)
         made.value_and_jvp = freed_at_its_end(f"{name}_jvp", value_and_jvp)
         for kind, plain, first, last, doc in (
-            ("vjp", gradients, "g", "wrt", _vjp_doc),
-            ("jvp", derivative, "tangents", None, _jvp_doc),
+            ("vjp", gradients, "g", "wrt", vjp_doc),
+            ("jvp", derivative, "tangents", None, jvp_doc),
         ):
             part: Any = freed_at_its_end(f"{name}_{kind}", plain)
             part.__name__ = part.__qualname__ = f"{name}_{kind}"
             part.__module__ = definition.__module__
             part.__doc__ = doc(name, arrays, fixed, signature)
-            part.__signature__ = _signature_between(first, signature, last)
+            part.__signature__ = signature_between(first, signature, last)
             setattr(made, kind, part)
         made.arrays, made.constants, made.linear = arrays, fixed, linear
         made.__signature__ = signature.replace(return_annotation="Array")
@@ -373,136 +380,8 @@ def _of_kind(x: Any) -> bool:
     return x is not None and x.dtype.kind != "f"
 
 
-def _wanted(name: str, arrays: tuple[str, ...], fixed: frozenset[str], wrt: Wrt) -> frozenset[str]:
-    """Resolve `wrt` to the names of the arrays whose gradients are asked for."""
-    if wrt is None:
-        return frozenset(arrays) - fixed if fixed else frozenset(arrays)
-    wanted = frozenset((wrt,) if isinstance(wrt, str) else wrt)
-    unknown = sorted(wanted - (frozenset(arrays) - fixed))
-    if unknown:
-        raise ValueError(
-            f"{name}_vjp: wrt names {', '.join(unknown)}, which have no gradient; "
-            f"there are {', '.join(a for a in arrays if a not in fixed)}"
-        )
-    return wanted
-
-
-def _check_gradient(name: str, g: Any, shape: Shape, like: Array) -> Array:
-    """Require that a gradient has the shape, dtype and library of the value it belongs to."""
-    if isinstance(g, (int, float)) and shape == ():
-        g = xp_of(like).asarray(g, dtype=like.dtype)
-    namespace(f"{name}_vjp", g=g, like=like)
-    if g.shape != shape:
-        raise ValueError(f"{name}_vjp: expected a gradient of the output's shape {shape}, got {g.shape}")
-    if g.dtype.newbyteorder("=") != like.dtype:
-        raise TypeError(f"{name}_vjp: expected a gradient of {like.dtype}, got {describe(g)}")
-    return g
-
-
-def _check_tangents(
-    name: str,
-    arrays: tuple[str, ...],
-    still: frozenset[str],
-    found: dict[str, Any],
-    tangents: Any,
-    like: Array,
-) -> dict[str, Array]:
-    """Return the tangents by name, and require that each fits its array."""
-    title, listed = f"{name}_jvp", ", ".join(arrays)
-    if len(arrays) == 1 and not isinstance(tangents, (tuple, list)):
-        tangents = (tangents,)
-    if not isinstance(tangents, (tuple, list)):
-        raise TypeError(f"{title}: expected a tuple of tangents for {listed}, got {describe(tangents)}")
-    absent = [a for a in arrays[len(tangents) :] if found.get(a) is not None]
-    if len(tangents) > len(arrays) or absent:
-        raise ValueError(
-            f"{title}: expected tangents for {listed}, None for those without, got {len(tangents)}"
-        )
-    moved = {a: t for a, t in zip(arrays, tangents, strict=False) if t is not None}
-    for a, t in moved.items():
-        x = found.get(a)
-        if x is None or a in still:
-            why = "was not given" if x is None else "has no gradient"
-            raise ValueError(f"{title}: {a} {why}; its tangent is None")
-        namespace(title, **{f"the tangent of {a}": t, a: x})
-        if t.shape != x.shape:
-            raise ValueError(f"{title}: expected a tangent of {a} of its shape {x.shape}, got {t.shape}")
-        if t.dtype.newbyteorder("=") != like.dtype:
-            raise TypeError(f"{title}: expected a tangent of {a} of {like.dtype}, got {describe(t)}")
-    if not moved:
-        raise ValueError(f"{title}: expected a tangent of {listed}, got None alone")
-    return moved
-
-
 def pushed(push: Any, moved: dict[str, Array], lone: bool = False) -> Array:
     """Return the derivative along tangents."""
     if isinstance(push, dict):
         return functools.reduce(operator.add, [push[a](t) for a, t in moved.items()])
     return push(*moved.values()) if lone else push(moved)
-
-
-def _signature_between(first: str, signature: inspect.Signature, last: str | None) -> inspect.Signature:
-    """Put an argument before those of a function, and an option after them."""
-    kinds = inspect.Parameter
-    before = kinds(first, kinds.POSITIONAL_OR_KEYWORD, annotation="Array" if last else "Any")
-    after = kinds(last or "wrt", kinds.KEYWORD_ONLY, default=None, annotation="str | Iterable[str] | None")
-    return inspect.Signature([before, *signature.parameters.values(), *[after] * bool(last)])
-
-
-def _vjp_doc(name: str, arrays: tuple[str, ...], fixed: frozenset[str], signature: inspect.Signature) -> str:
-    if len(arrays) == 1:
-        result = f"The gradient of `{arrays[0]}`, in its shape and dtype."
-    else:
-        each = ", ".join(f"None for {a}" if a in fixed else a for a in arrays)
-        result = (
-            f"The gradients in the order of the arrays: {each}. None stands for an array that was not given."
-        )
-    arguments = ", ".join(signature.parameters)
-    return f"""Gradient of `{name}`: takes the gradient of its value to those of its arrays.
-
-    Parameters
-    ----------
-    g : array
-        Gradient of the output, in its shape and dtype.
-    {arguments}
-        As for `{name}`.
-    wrt : str or iterable of str, optional
-        Names of the arrays whose gradients are wanted; the others are None and cost nothing.
-
-    Returns
-    -------
-    array or tuple
-        {result}
-
-    Raises
-    ------
-    ValueError, TypeError
-        As `{name}` does, and where `g` does not fit the output.
-    """
-
-
-def _jvp_doc(name: str, arrays: tuple[str, ...], fixed: frozenset[str], signature: inspect.Signature) -> str:
-    each = ", ".join(f"None for {a}" if a in fixed else a for a in arrays)
-    lone = "; the array itself serves, too" if len(arrays) == 1 else ""
-    arguments = ", ".join(signature.parameters)
-    return f"""Derivative of `{name}` along tangents of its arrays (forward mode).
-
-    Parameters
-    ----------
-    tangents : tuple of array
-        In the order of the arrays, each in the shape and dtype of its array: {each}. None stands for a
-        tangent of 0{lone}.
-    {arguments}
-        As for `{name}`.
-
-    Returns
-    -------
-    array
-        The tangent of the value, in its shape and dtype: ``sum(g * {name}_jvp(t, ...))`` is the sum of
-        ``{name}_vjp(g, ...)`` times `t`.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As `{name}` does, and where a tangent does not fit its array or all are None.
-    """

@@ -106,19 +106,30 @@ def mean(x: Array, dim: Dims = None, keepdim: bool = False) -> Definition:
 
 
 def by_slopes(
-    x: Array, axes: tuple[int, ...], keepdim: bool, value: Callable[[], Array], slopes: Callable[[], Array]
+    x: Array,
+    axes: tuple[int, ...],
+    keepdim: bool,
+    value: Callable[[], Array],
+    slopes: Callable[[], Array],
+    selects: bool = False,
 ) -> Pushed:
     """Define a function that makes one number of the elements along axes, by its derivative by each of them.
 
-    `value` returns it with the axes kept; both may be in float64.
+    `value` returns it with the axes kept; both may be in float64. Of a function that `selects` elements,
+    nothing comes to or from the others, not even NaN.
     """
     shape, kept = shape_over(x.shape, axes, keepdim), shape_over(x.shape, axes, True)
     found = once(slopes)
+
+    def times(v: Array) -> Array:
+        product = v * found()
+        return xp_of(x).where(found() == 0, product.dtype.type(0), product) if selects else product
+
     return (
         shape,
         once(lambda: narrowed(value(), x.dtype).reshape(shape)),
-        lambda g: narrowed(g.reshape(kept) * found(), x.dtype),
-        lambda t: narrowed((found() * t).sum(axis=axes, dtype=np.float64), x.dtype).reshape(shape),
+        lambda g: narrowed(times(g.reshape(kept)), x.dtype),
+        lambda t: narrowed(times(t).sum(axis=axes, dtype=np.float64), x.dtype).reshape(shape),
     )
 
 
@@ -137,7 +148,7 @@ def _extreme(name: str, x: Array, dim: Dims, keepdim: bool) -> Definition:
         at = (x == found()) | xp_of(x).isnan(x)  # where one is NaN, the extreme is
         return at / at.sum(axis=axes, keepdims=True)
 
-    return by_slopes(x, axes, keepdim, found, slopes)
+    return by_slopes(x, axes, keepdim, found, slopes, selects=True)
 
 
 @differentiable("x")
