@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
-from fconv.arrays import Array, Shape
+from fconv.arrays import Array, Shape, xp_of
 from fconv.contraction import contract
 from fconv.engine.plans import Plan, convolution
 from fconv.functional.core import Definition, Thunks, differentiable, once
@@ -89,9 +89,34 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Definition:
             "x": lambda: x_gradient(g),
             "weight": lambda: weight_gradient(g),
             "bias": lambda: accurate_sum(g, 0),
+            **_of_each_sample(g, flat, x.shape),
         }
 
     return shape, once(value), pullback
+
+
+def _of_each_sample(g: Array, x: Array, shape: Shape) -> Thunks:
+    """Return the gradients of an affine map's parameters by each sample, from all rows of `g` and `x`."""
+    count = prod(shape[1:-1])
+
+    def by_sample(rows: Array) -> Array:
+        return rows.reshape(shape[0], count, rows.shape[1])
+
+    def weight() -> Array:
+        if count == 1:
+            return g[:, :, None] * x[:, None]
+        return contract("nto,nti->noi", by_sample(g), by_sample(x))
+
+    def norm() -> Array:
+        """Return the norm of the sum over rows of g[t] x[t]^T, from the products of all g and of all x."""
+        products = [contract("nti,nsi->nts", each, each) for each in map(by_sample, (g, x))]
+        square = accurate_sum(products[0] * products[1], (1, 2), keepdims=True)
+        return xp_of(g).sqrt(xp_of(g).maximum(square, 0))
+
+    thunks = {"weight of each": weight, "bias of each": lambda: accurate_sum(by_sample(g), 1)}
+    if count * (g.shape[1] + x.shape[1]) < g.shape[1] * x.shape[1]:
+        thunks["weight norm of each"] = norm
+    return thunks
 
 
 def compiled_product(x: Array, weight: Array) -> Plan | None:
@@ -152,6 +177,10 @@ def bilinear(x1: Array, x2: Array, weight: Array, bias: Array | None = None) -> 
     if bias is not None and bias.shape != (out_features,):
         raise ValueError(f"bilinear: expected a bias of shape {(out_features,)}, got {bias.shape}")
     rows = prod(lead)
+
+    def by_sample(each: Array) -> Array:
+        return each.reshape(lead[0], prod(lead[1:]), each.shape[1])
+
     first, second = x1.reshape(rows, in1), x2.reshape(rows, in2)
 
     def value() -> Array:
@@ -165,6 +194,8 @@ def bilinear(x1: Array, x2: Array, weight: Array, bias: Array | None = None) -> 
             "x2": lambda: contract("no,oij,ni->nj", flat, weight, first).reshape(x2.shape),
             "weight": lambda: contract("no,ni,nj->oij", flat, first, second),
             "bias": lambda: accurate_sum(flat, 0),
+            "weight of each": lambda: contract("nto,nti,ntj->noij", *map(by_sample, (flat, first, second))),
+            "bias of each": lambda: accurate_sum(by_sample(flat), 1),
         }
 
     return (*lead, out_features), once(value), pullback

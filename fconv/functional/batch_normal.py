@@ -10,7 +10,7 @@ from fconv.arrays import Array, xp_of
 from fconv.functional import channel_passes_gpu
 from fconv.functional.channel_passes import CpuPasses
 from fconv.functional.channel_passes_gpu import GpuPasses
-from fconv.functional.channels import compiled_passes, layout_of
+from fconv.functional.channels import compiled_passes, layout_of, sum_by_sample
 from fconv.functional.core import Definition, Thunks, once
 from fconv.functional.moments import Statistics
 
@@ -93,6 +93,13 @@ def batch_normal(
             with np.errstate(invalid="ignore"):
                 return summed, (weighted - lacking * summed) * spread
 
+        def each() -> tuple[Array, Array]:
+            """Return the sums for each sample."""
+            near, lacking, spread = statistics()
+            centred = x - near.reshape(-1, *(1,) * (x.ndim - 2))
+            summed, weighted = sum_by_sample(g), sum_by_sample(g * centred)
+            return summed, (weighted - lacking * summed) * spread
+
         def dx() -> Array:
             if fixed:
                 return passes.scaled(g, scale())
@@ -107,6 +114,8 @@ def batch_normal(
             "x": dx,
             "weight": lambda: sums()[1].astype(dtype),
             "bias": lambda: sums()[0].astype(dtype),
+            "weight of each": lambda: each()[1].astype(dtype),
+            "bias of each": lambda: sum_by_sample(g),
         }
 
     return x.shape, once(value), pullback
