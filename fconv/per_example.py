@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -116,19 +117,21 @@ def per_example_norms(net: Layer, loss: Loss) -> Callable[..., Array]:
 
 def joint_norms(grads: Any, count: int, like: Array) -> Array:
     """Return the norm of each example's gradient over all leaves, which have a leading axis of examples."""
-    norms = [_norm(g).reshape(count) for g in trees.leaves(grads)]
+    norms = [_norm(g).reshape(1, count) for g in trees.leaves(grads)]
     if not norms:
         return xp_of(like).zeros(count, like.dtype)
+    xp = xp_of(norms[0])
     with np.errstate(over="ignore"):
-        return xp_of(norms[0]).sqrt(sum(n.astype(np.float64) ** 2 for n in norms)).astype(norms[0].dtype)
+        return xp.sqrt(xp.square(xp.concatenate(norms), dtype=np.float64).sum(axis=0)).astype(norms[0].dtype)
 
 
 def _norm(g: Array) -> Array:
     """Return the norm of each entry along the first axis, in as many axes."""
-    flat = g.reshape(g.shape[0], int(np.prod(g.shape[1:])))
+    if g.size == g.shape[0]:
+        return abs(g)
+    flat = g.reshape(g.shape[0], prod(g.shape[1:]))
     with np.errstate(over="ignore"):
-        found = xp_of(g).sqrt(contract("ni,ni->n", flat, flat)) if flat.shape[1] > 1 else abs(flat)
-    return found.reshape(g.shape[0], *(1,) * (g.ndim - 1))
+        return xp_of(g).sqrt(contract("ni,ni->n", flat, flat)).reshape(-1, *(1,) * (g.ndim - 1))
 
 
 def _made(
@@ -226,13 +229,17 @@ def _leaf(layer: Layer, each: tuple[str, ...]) -> Layer:
                 f"instance_norm in its place, or pass train=False"
             )
         y, refreshed, pull = layer.forward(params, x, train=train, key=key)
-        count = _count(f"{layer.name}: expected an output", y)
-        if count not in {a.shape[0] for a in trees.leaves(x) if is_array(a) and a.ndim}:
+        inner, outer = ([a.shape for a in trees.leaves(v) if is_array(a) and a.ndim] for v in (x, y))
+        count = outer[0][0] if outer else -1
+        if any(shape[0] != count for shape in outer) or all(shape[0] != count for shape in inner):
             raise ValueError(
                 f"{layer.name}: folds the axis of examples into another: its input has the shape "
                 f"{_shapes(x)}, its output {_shapes(y)}"
             )
-        kind = (train, str(trees.map(lambda a: a.shape[1:], (x, y))))
+        kind = (train, *(shape[1:] for shape in (*inner, *outer)))
+        known = count < 2 or kind in seen
+        formula = not trees.leaves(params) or "each" in (getattr(pull, "__kwdefaults__", None) or ())
+        held = None if known and formula else x
 
         def looped(g: Any) -> Params:
             """Return the gradients by calls for one example after another."""
@@ -242,7 +249,7 @@ def _leaf(layer: Layer, each: tuple[str, ...]) -> Layer:
                     only = trees.map(lambda a, i=i: a * _along(a, np.arange(count) == i), g)
                     parts.append(pull(only, False)[0])
                 else:
-                    own_x, own_g = (trees.map(lambda a, i=i: a[i : i + 1], tree) for tree in (x, g))
+                    own_x, own_g = (trees.map(lambda a, i=i: a[i : i + 1], tree) for tree in (held, g))
                     alone = layer.forward(params, own_x, train=train, key=key)[2]
                     parts.append(alone(own_g, False)[0])
             parts = [no_gradient(params) if part is None else part for part in parts]
@@ -251,15 +258,14 @@ def _leaf(layer: Layer, each: tuple[str, ...]) -> Layer:
             return trees.map(lambda p, *own: None if own[0] is None else xp_of(p).stack(own), params, *parts)
 
         def pullback(g: Any, input_grad: bool = True) -> tuple[Params, Any]:
-            if count > 1 and kind not in seen and _keeps_apart(layer, x, g, pull):
+            if not known and _keeps_apart(layer, held, g, pull):
                 seen.add(kind)
             if not trees.leaves(params):
                 return pull(g, input_grad)
-            takes = {"each": each} if "each" in (getattr(pull, "__kwdefaults__", None) or ()) else {}
-            grads, dx = pull(g, input_grad, **takes)
-            grads = no_gradient(params) if grads is None else grads
-            if not all(d is None or _fits(p, d, count) for _, p, d in trees.aligned(params, grads)):
-                grads = looped(g)
+            if formula:
+                grads, dx = pull(g, input_grad, each=each)  # type: ignore[call-arg]
+            else:
+                grads, dx = looped(g), pull(g, True)[1] if input_grad else None
             if each is NORMS:
                 grads = trees.map(lambda p, d: None if d is None else _norm(d), params, grads)
             return grads, dx

@@ -9,7 +9,7 @@ import pytest
 
 import fconv as fc
 from fconv import trees
-from fconv.engine import compiled, plans
+from fconv.engine import compiled, each, plans
 from fconv.geometry import conv_geometry
 from fconv.layer import has_trained
 from fconv.loss import each_gradient, loss_forward
@@ -371,6 +371,7 @@ GEOMETRIES = {
     "many to few": ((3, 40, 5, 5), (3, 40, 3, 3), 1, 1, 1, 1),
     "line": ((3, 4, 9), (20, 4, 3), 2, 1, 1, 1),
     "deep": ((2, 2, 4, 4, 4), (3, 2, 2, 2, 2), 1, 1, 1, 1),
+    "few positions": ((3, 128, 4, 3), (150, 64, 3, 3), 2, 1, 1, 2),
     "in several runs": ((5, 192, 3, 3), (256, 192, 3, 3), 1, 1, 1, 1),
     "larger than a box": ((2, 33, 40, 70), (17, 33, 3, 3), 1, 1, 1, 1),
 }
@@ -388,9 +389,12 @@ def test_weight_gradients_of_each_image(name, wished, algorithm, monkeypatch):
     one = plans.plan_of(x, replace(geometry, batch=1), "reference")
     expected = np.stack([one.weight_gradient(g[i : i + 1], x[i : i + 1]) for i in range(len(x))])
     for laid in (x, fc.testing.strategies.laid_out(x, "channels_last")):
-        found = plans.each_weight_gradient(plan, geometry, g, laid)
+        found = each.weight_gradient(plan, geometry, g, laid)
         assert found.shape == (len(x), *w_shape)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * abs(expected).max())
+        norms = each.weight_norm(plan, geometry, g, laid)
+        assert norms.shape == (len(x), *(1 for _ in w_shape))
+        np.testing.assert_allclose(norms.ravel(), norms_of([expected]), rtol=1e-5)
 
 
 def test_on_the_stand_in():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -11,7 +10,6 @@ import numpy as np
 
 from fconv.arrays import Array, Shape, library_of, narrowed, widened, xp_of
 from fconv.engine import compiled, cpu, cuda, reference
-from fconv.engine.runs import runs_of_samples
 from fconv.geometry import ConvGeometry, Padding, Size, conv_geometry
 
 ALGORITHMS = ("auto", "direct", "winograd", "reference")
@@ -199,29 +197,6 @@ def _convolution(
 def plan_of(x: Array, geometry: ConvGeometry, algorithm: str) -> Plan:
     """Plan a convolution of arrays like `x`."""
     return plan(geometry, x.dtype.name, _device(x), algorithm)
-
-
-def each_weight_gradient(plan: Plan, geometry: ConvGeometry, g: Array, x: Array) -> Array:
-    """Return the gradient of a weight by each image of a batch, (N, O, C/groups, *kernel).
-
-    On a GPU the images of a run are the groups of one convolution. On the CPU they go one after another
-    where nothing is compiled, in the half of the time that many groups take.
-    """
-    own = getattr(plan, "each_weight_gradient", None)
-    if own is not None:
-        return own(g, x)
-    out = xp_of(x).empty((geometry.batch, *geometry.weight_shape), x.dtype)
-    apart = [slice(i, i + 1) for i in range(geometry.batch)]
-    for run in runs_of_samples(geometry, x) if _device(x) == "cuda" else apart:
-        n = len(range(geometry.batch)[run])
-        grouped = replace(
-            geometry, batch=1, groups=n * geometry.groups,
-            in_channels=n * geometry.in_channels, out_channels=n * geometry.out_channels,
-        )  # fmt: skip
-        found = plan_of(x, grouped, "auto" if plan.algorithm == "winograd" else plan.algorithm)
-        dw = found.weight_gradient(g[run].reshape(grouped.out_shape), x[run].reshape(grouped.in_shape))
-        out[run] = dw.reshape(n, *geometry.weight_shape)
-    return out
 
 
 def _device(x: Array) -> str:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from math import prod
 
+import numpy as np
+
 from fconv.arrays import Array, Shape, xp_of
 from fconv.contraction import contract
+from fconv.engine import each
 from fconv.engine.plans import Plan, convolution
 from fconv.functional.core import Definition, Thunks, differentiable, once
 from fconv.functional.reduction import accurate_sum
+from fconv.geometry import ConvGeometry
+from fconv.threads import run
 
 __all__ = [
     "bilinear",
@@ -16,6 +21,8 @@ __all__ = [
     "linear",
     "linear_vjp",
 ]
+
+_LARGE = 1 << 18  # entries; below, threads cost more than they gain
 
 
 @differentiable("x", "weight", "bias", widens=False)
@@ -89,34 +96,41 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Definition:
             "x": lambda: x_gradient(g),
             "weight": lambda: weight_gradient(g),
             "bias": lambda: accurate_sum(g, 0),
-            **_of_each_sample(g, flat, x.shape),
+            **_of_each_sample(g, flat, weight, x.shape),
         }
 
     return shape, once(value), pullback
 
 
-def _of_each_sample(g: Array, x: Array, shape: Shape) -> Thunks:
-    """Return the gradients of an affine map's parameters by each sample, from all rows of `g` and `x`."""
+def _of_each_sample(g: Array, x: Array, weight: Array, shape: Shape) -> Thunks:
+    """Return the gradients of the parameters by each sample, whose rows are positions of a convolution."""
     count = prod(shape[1:-1])
 
-    def by_sample(rows: Array) -> Array:
-        return rows.reshape(shape[0], count, rows.shape[1])
+    def planned() -> tuple[Plan, ConvGeometry, Array, Array]:
+        outer, inner = (rows.reshape(shape[0], count, rows.shape[1]).swapaxes(1, 2) for rows in (g, x))
+        geometry, plan = convolution("linear", 1, inner, weight[..., None], None, 1, 0, 1, 1, "auto")
+        return plan, geometry, outer, inner
 
-    def weight() -> Array:
-        if count == 1:
-            return g[:, :, None] * x[:, None]
-        return contract("nto,nti->noi", by_sample(g), by_sample(x))
+    def gradient() -> Array:
+        plan, geometry, outer, inner = planned()
+        if plan.engine == "compiled" and count > 1:
+            return each.weight_gradient(plan, geometry, outer, inner)[..., 0]
+        xp, inner = xp_of(x), inner.swapaxes(1, 2)
+        out = xp.empty((shape[0], *weight.shape), x.dtype)
+        tasks = 8 if xp is np and out.size > _LARGE else 1
 
-    def norm() -> Array:
-        """Return the norm of the sum over rows of g[t] x[t]^T, from the products of all g and of all x."""
-        products = [contract("nti,nsi->nts", each, each) for each in map(by_sample, (g, x))]
-        square = accurate_sum(products[0] * products[1], (1, 2), keepdims=True)
-        return xp_of(g).sqrt(xp_of(g).maximum(square, 0))
+        def multiply(task: int) -> None:
+            part = slice(task * shape[0] // tasks, (task + 1) * shape[0] // tasks)
+            (xp.multiply if count == 1 else xp.matmul)(outer[part], inner[part], out=out[part])
 
-    thunks = {"weight of each": weight, "bias of each": lambda: accurate_sum(by_sample(g), 1)}
-    if count * (g.shape[1] + x.shape[1]) < g.shape[1] * x.shape[1]:
-        thunks["weight norm of each"] = norm
-    return thunks
+        run(multiply, tasks)
+        return out
+
+    return {
+        "weight of each": gradient,
+        "weight norm of each": lambda: each.weight_norm(*planned())[..., 0],
+        "bias of each": lambda: accurate_sum(g.reshape(shape[0], count, g.shape[1]), 1),
+    }
 
 
 def compiled_product(x: Array, weight: Array) -> Plan | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fconv.arrays import Array
+from fconv.engine import each as of_each
 from fconv.engine import plans
 from fconv.functional.channels import sum_by_channel, sum_by_sample
 from fconv.functional.core import Definition, Thunks, differentiable, for_sample, once
@@ -52,7 +53,8 @@ def _transposed(
                 "x": lambda: plan.convolve(g, weight, None),
                 "weight": lambda: plan.weight_gradient(x, g, weight),
                 "bias": lambda: sum_by_channel(g),
-                "weight of each": lambda: plans.each_weight_gradient(plan, geometry, x, g),
+                "weight of each": lambda: of_each.weight_gradient(plan, geometry, x, g),
+                "weight norm of each": lambda: of_each.weight_norm(plan, geometry, x, g),
                 "bias of each": lambda: sum_by_sample(g),
             }
 

@@ -298,11 +298,21 @@ class CompiledConvolution:
         images = max(1, min(self.shape.images, PART_BYTES // one.part_bytes))
         return WeightGradient(replace(self.shape, images=images), self.dtype, each=True)
 
+    def _runs(self) -> list[slice]:
+        """Divide the images into runs of one length, of which the last may begin in the one before."""
+        n, step = self.geometry.batch, self._each.shape.images
+        return [slice(min(i, n - step), min(i + step, n)) for i in range(0, n, step)]
+
     def each_weight_gradient(self, g: Array, x: Array) -> Array:
         """Return the gradient of the weight by each image, (N, O, C/groups, *kernel)."""
-        n, step = self.geometry.batch, self._each.shape.images
-        dw = np.empty((n, *self.geometry.weight_shape), g.dtype)
-        for first in range(0, n, step):
-            run = slice(min(first, n - step), min(first + step, n))  # the last may overlap
+        dw = np.empty((self.geometry.batch, *self.geometry.weight_shape), g.dtype)
+        for run in self._runs():
             self._each.run(_deep(g[run]), _deep(x[run]), _deep(dw[run].reshape(-1, *dw.shape[2:])))
         return dw
+
+    def each_weight_norm(self, g: Array, x: Array) -> Array:
+        """Return the norms of what `each_weight_gradient` returns, (N,)."""
+        norms = np.empty(self.geometry.batch, g.dtype)
+        for run in self._runs():
+            norms[run] = self._each.norms(_deep(g[run]), _deep(x[run]))
+        return norms

@@ -195,6 +195,8 @@ class WeightGradient:
         self.taps = s.taps[:: self.joined]
         self.products = min(cost) * len(self.taps) * self.groups
         self._launches: dict[tuple[int, ...], Launch] = {}
+        # The part of an image is a group of its own.
+        self._summed_as = replace(s, groups=s.images * s.groups) if each else s
         self._strip()
 
     def _strip(self) -> None:
@@ -225,15 +227,27 @@ class WeightGradient:
 
         Those of each image, (N * O, C/groups, D, H, W), are written into `like` itself.
         """
+        sums = self._summed(g, x)
+        dw = self._finished(sums, like)
+        scratch.give_back(sums)
+        return dw
+
+    def norms(self, g: Any, x: Any) -> Any:
+        """Return the norm of the gradient by each image."""
+        sums = self._summed(g, x)
+        there = sums.reshape(self.parts, -1, self.blocks * self.width)[..., : self.across]
+        found = np.sqrt(np.einsum("nij,nij->n", there, there))
+        scratch.give_back(sums)
+        return found
+
+    def _summed(self, g: Any, x: Any) -> Any:
         key = x.strides + g.strides
         launch = self._launches.get(key)
         if launch is None:
             launch = self._launches[key] = self._run(x.strides, g.strides)
         sums = scratch.array(self.parts * self.part_bytes // self.itemsize, x.dtype)
         pool().run(launch, (x, g, sums))
-        dw = self._finished(sums, like)
-        scratch.give_back(sums)
-        return dw
+        return sums
 
     def _run(self, x: tuple[int, ...], g: tuple[int, ...]) -> Launch:
         s, item = self.shape, self.itemsize
@@ -283,14 +297,13 @@ class WeightGradient:
         return Launch(kernel, arguments, self.parts * self.shares, size, keep, cost)
 
     def _finished(self, sums: Any, like: Any) -> Any:
-        s, parts, apart = self.shape, self.parts, 1
-        if self.each:  # the part of an image is a group of its own
-            s, parts, apart = replace(s, groups=s.images * s.groups), 1, self.parts
+        parts = 1 if self.each else self.parts
         dw = like if self.each else np.empty_like(like)
         plain = not self.turned and not self.elementwise
-        if plain and into_weight(sums, self.part_bytes, parts, dw, s, self.dtype, self.width):
+        if plain and into_weight(sums, self.part_bytes, parts, dw, self._summed_as, self.dtype, self.width):
             return dw
-        whole = sums.reshape(parts, apart * self.groups, len(self.taps), self.rows, -1)[..., : self.across]
+        groups = self.groups * self.parts // parts
+        whole = sums.reshape(parts, groups, len(self.taps), self.rows, -1)[..., : self.across]
         return self._by_numpy(whole.sum(axis=0) if parts > 1 else whole[0], dw)
 
     def _by_numpy(self, total: Any, dw: Any) -> Any:
