@@ -160,7 +160,7 @@ def prelu(x: Array, weight: Array) -> Definition:
     def dweight(g: Array, *samples: int) -> Array:
         parts = where(x > 0, 0.0, x * g)
         axes = tuple(axis for axis in range(len(samples), x.ndim) if axis != 1 or weight.size == 1)
-        return accurate_sum(parts, axis=axes).reshape(*samples, *weight.shape)
+        return accurate_sum(parts, axis=axes).reshape((*samples, *weight.shape))
 
     return (
         x.shape,
