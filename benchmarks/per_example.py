@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import threadpoolctl
 
 import fconv as fc
 
@@ -84,16 +85,25 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=list(networks()), help="networks (default: all)")
     parser.add_argument("--batch", type=int, default=64, help="examples (default: 64)")
     parser.add_argument("--rounds", type=int, default=15, help="calls of each, in turn (default: 15)")
+    parser.add_argument("--cpu", action="store_true", help="processor time on one thread, for busy machines")
     options = parser.parse_args()
+    clock = time.process_time if options.cpu else time.perf_counter
+    if options.cpu:
+        fc.set_num_threads(1)
+        threadpoolctl.threadpool_limits(1)  # for BLAS, and OpenMP's threads of PyTorch
     for name in options.names:
         found = calls(name, options.batch)
+        if options.cpu and "torch batch" in found:
+            import torch
+
+            torch.set_num_threads(1)
         times: dict[str, list[float]] = {what: [] for what in found}
         for i in range(options.rounds + 2):
             for what, call in found.items():
-                begin = time.perf_counter()
+                begin = clock()
                 call()
                 if i > 1:  # the first calls plan, check and warm up
-                    times[what].append(time.perf_counter() - begin)
+                    times[what].append(clock() - begin)
         print(f"{name}, {options.batch} examples")
         for what, taken in times.items():
             one = times["torch batch" if what.startswith("torch") else "batch"]
