@@ -283,29 +283,17 @@ def _along(a: Array, numbers: Any) -> Array:
 def _keeps_apart(layer: Layer, x: Any, g: Any, pull: LayerPullback) -> bool:
     """Require that a layer's pullback takes examples scaled differently to examples scaled so.
 
-    Returns
-    -------
-    bool
-        False where that tells nothing: where the gradient of the input is 0, or not finite.
-
-    Raises
-    ------
-    ValueError
-        The layer mixes the examples.
+    Return False where that tells nothing: where the gradient of the input is 0, or not finite.
     """
-    outer = trees.leaves(g)[0]
-    count, ndim = outer.shape[0], outer.ndim
+    count, ndim = len(trees.leaves(g)[0]), trees.leaves(g)[0].ndim
     # Powers of two, which scale without rounding, by no rule that a permutation would keep.
     scales = 0.5 ** ((np.arange(count, dtype=np.uint64) * 2654435769 % (1 << 32)) >> 30).astype(np.float64)
-    lone = is_array(x)
+    lone, told = is_array(x), True
     plainly = pull(g, True)[1]
     scaled = pull(trees.map(lambda a: a * _along(a, scales), g), True)[1]
-    told = True
-    for _, a, first, second in trees.aligned(x, plainly, scaled):
+    for _, _, first, second in trees.aligned(x, plainly, scaled):
         # Of several inputs those of fewer axes, such as constants, may be broadcast along the examples.
-        if not is_array(first) or first.ndim == 0 or not (lone or first.ndim == ndim):
-            continue
-        if first.shape[0] != count or first.shape != a.shape:
+        if not is_array(first) or first.shape[:1] != (count,) or not (lone or first.ndim == ndim):
             continue
         most = float(abs(first).max()) if first.size else 0.0
         if not 0 < most < np.inf:

@@ -224,6 +224,21 @@ def test_masks_are_those_of_the_whole_batch():
     assert_close(trees.map(lambda g: g.mean(axis=0), grads), mean)
 
 
+def test_examples_are_looked_at_once_for_a_shape():
+    calls = []
+    double = fc.Layer(
+        init=lambda key, shape, dtype=None: (),
+        apply=lambda params, x, *, train=False, key=None: 2 * x,
+        vjp=lambda params, x, g, *, train=False, key=None: calls.append(len(x)) or ((), 2 * g),
+        out_shape=lambda shape: shape,
+    )
+    net = fc.compose(fc.linear(3), double)
+    params, f = net.init(KEY, (4, 2), float), fc.per_example_gradients(net, fc.mse_loss())
+    for count in (1, 4, 5, 4):
+        f(params, drawn(1, count, 2), drawn(2, count, 3))
+    assert calls == [1, 4, 4, 4, 5, 4]
+
+
 def test_several_inputs_and_outputs():
     net = fc.graph(
         {"a": (fc.linear(3), "x"), "b": (fc.linear(3), "z"), "s": (fc.multiply(), "a", "b")},

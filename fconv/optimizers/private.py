@@ -59,11 +59,9 @@ def private_sgd(
 
     Raises
     ------
-    TypeError
-        An option is no number, or `key` no key.
-    ValueError
-        An option is out of range. When it is used: gradients without an axis of examples, or of different
-        numbers of them, or no examples where there is no `batch_size`.
+    TypeError, ValueError
+        Options that cannot be, at once. When it is used: gradients without an axis of examples, or of
+        different numbers of them, or no examples where there is no `batch_size`.
 
     Notes
     -----
