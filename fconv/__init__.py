@@ -29,6 +29,7 @@ from fconv.losses import *
 from fconv.networks import *
 from fconv.optimizers import *
 from fconv.penalties import gradient_penalty
+from fconv.per_example import per_example_gradients, per_example_norms
 from fconv.showing import describe
 from fconv.state_dict import find_state_dict, from_state_dict, rename, to_state_dict
 from fconv.tangents import jvp
@@ -88,6 +89,8 @@ __all__ = [
     "metrics",
     "models",
     "parameter",
+    "per_example_gradients",
+    "per_example_norms",
     "plot_history",
     "pow",
     "random",

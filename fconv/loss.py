@@ -36,6 +36,9 @@ class Loss(Constructed):
     curvature : callable, optional
         ``curvature(y, target, t) -> array``, the second derivatives by `y` times `t`, for
         `fconv.ggn_product`.
+    each : callable, optional
+        ``each(y, target) -> dy``: for every example, the gradient of the loss that it has as a batch of
+        one. Without it `each_gradient` goes over the examples.
 
     Examples
     --------
@@ -55,6 +58,7 @@ class Loss(Constructed):
     name: str = "loss"
     terms: tuple[tuple[float, Any], ...] = ()
     curvature: Callable[[Any, Any, Any], Any] | None = None
+    each: Callable[[Any, Any], Any] | None = None
     _instead: ClassVar[Mapping[str, str]] = {
         "backward": "write loss, grads, params = fconv.value_and_grad(net, loss)(params, x, target)",
         "item": "write float(loss.apply(y, target))",
@@ -112,6 +116,23 @@ def loss_forward(loss: Any, y: Any, target: Any) -> tuple[Any, Callable[..., Any
     return loss.apply(y, target), lambda g=1.0: loss.vjp(y, target, g)
 
 
+def each_gradient(loss: Any, y: Any, target: Any) -> Any:
+    """Return for every example the gradient of its own loss, that of a batch of one, in the form of `y`."""
+    own = getattr(loss, "each", None)
+    if own is not None:
+        return own(y, target)
+    found = []
+    for i in range(len(trees.leaves(y)[0])):
+        one = slice(i, i + 1)
+        value, pull = loss_forward(loss, *(trees.map(lambda x, one=one: x[one], v) for v in (y, target)))
+        if getattr(value, "shape", ()) != ():
+            raise ValueError(f"expected a scalar loss, got one of shape {value.shape}")
+        found.append(pull())
+    if not found:
+        return trees.map(lambda x: xp_of(x).zeros_like(x), y)
+    return trees.map(lambda *parts: xp_of(parts[0]).concatenate(parts), *found)
+
+
 def _terms(loss: Any) -> tuple[tuple[float, Any], ...]:
     return getattr(loss, "terms", ()) or ((1.0, loss),)
 
@@ -143,7 +164,11 @@ def _summed(
     def vjp(y: Any, target: Any, g: Any = 1.0) -> Any:
         return gather(y, [loss.vjp(own, truth, weight * g) for weight, loss, own, truth in parts(y, target)])
 
-    return Loss(apply, vjp, forward, name, **given)
+    def each(y: Any, target: Any) -> Any:
+        found = [(weight, each_gradient(loss, own, truth)) for weight, loss, own, truth in parts(y, target)]
+        return gather(y, [trees.map(lambda d, w=weight: w * d, grads) for weight, grads in found])
+
+    return Loss(apply, vjp, forward, name, each=each, **given)
 
 
 def _placed(place: str, loss: Any) -> Loss:
@@ -161,7 +186,9 @@ def _placed(place: str, loss: Any) -> Loss:
         return call
 
     forward = explained(lambda y, target: loss_forward(loss, y, target))
-    return Loss(explained(loss.apply), explained(loss.vjp), forward, getattr(loss, "name", "loss"))
+    each = explained(lambda y, target: each_gradient(loss, y, target))
+    name = getattr(loss, "name", "loss")
+    return Loss(explained(loss.apply), explained(loss.vjp), forward, name, each=each)
 
 
 @constructor

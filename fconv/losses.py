@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 from fconv import functional as F
@@ -16,8 +17,8 @@ from fconv.arrays import Array, xp_of
 from fconv.constructors import constructor
 from fconv.functional.core import Differentiable
 from fconv.functional.loss_classification import cross_entropy_curvature
-from fconv.functional.reduction import BatchReduction, Reduction, check_reduction
-from fconv.loss import Loss, loss_forward, losses_by_name
+from fconv.functional.reduction import BatchReduction, Reduction, accurate_sum, check_reduction, quotient
+from fconv.loss import Loss, each_gradient, loss_forward, losses_by_name
 from fconv.options import number, whole
 
 __all__ = [
@@ -87,6 +88,7 @@ def _from_function(function: Differentiable[...], *inputs: str, **options: Any) 
     """
     name, wrt = function.__name__, inputs or ("x",)
     places = [function.arrays.index(each) for each in wrt]
+    labels = name in ("nll_loss", "cross_entropy")
 
     def arguments(y: Any, target: Any) -> dict[str, Any]:
         if len(wrt) == 1:
@@ -106,11 +108,33 @@ def _from_function(function: Differentiable[...], *inputs: str, **options: Any) 
         value, pull = function.forward(**arguments(y, target))
         return value, lambda g=1.0: wanted(pull(g, wrt=wrt))
 
+    def each(y: Any, target: Any) -> Any:
+        given = arguments(y, target)
+        if given.get("reduction") == "none":
+            raise ValueError(f'{name}: expected a scalar loss, got reduction="none"; write reduction="mean"')
+        x = given[wrt[0]]
+        if not x.ndim:
+            raise ValueError(f"{name}: expected an output with a leading axis of examples, got shape ()")
+        losses, pull = function.forward(**given | {"reduction": "none"})
+        if not losses.ndim or losses.shape[0] != x.shape[0] or (labels and x.ndim == 1):
+            raise ValueError(f"{name}: expected an output of shape (N, ...), got {x.shape}")
+        xp = xp_of(x)
+        g = xp.ones((), x.dtype)
+        if given.get("reduction", "mean") == "mean":
+            counts: Any = prod(losses.shape[1:])
+            if labels and target.dtype.kind != "f":
+                of_target = {option: options[option] for option in ("weight", "ignore_index")}
+                weights = F.nll_loss(-xp.ones_like(x), target, **of_target, reduction="none")
+                counts = accurate_sum(weights, tuple(range(1, losses.ndim)), keepdims=True)
+            g = xp.where(xp.asarray(counts == 0), xp.zeros((), x.dtype), quotient(g, counts))
+        return wanted(pull(xp.broadcast_to(g, losses.shape), wrt=wrt))
+
     return Loss(
         apply=lambda y, target: function(**arguments(y, target)),
         vjp=lambda y, target, g=1.0: wanted(function.vjp(g, wrt=wrt, **arguments(y, target))),
         forward=forward,
         name=name,
+        each=each,
     )
 
 
@@ -191,6 +215,7 @@ def _penalty(function: Differentiable[...]) -> Loss:
         vjp=lambda y, target, g=1.0: distance.vjp(y, zeros(y), g),
         forward=lambda y, target: loss_forward(distance, y, zeros(y)),
         name="penalty",
+        each=lambda y, target: each_gradient(distance, y, zeros(y)),
     )
 
 
@@ -455,4 +480,5 @@ def ssim_loss(
         vjp=lambda y, target, g=1.0: likeness.vjp(y, target, -g),
         forward=forward,
         name="ssim_loss",
+        each=lambda y, target: -each_gradient(likeness, y, target),
     )

@@ -152,6 +152,8 @@ OTHERS = [
     *(f"fc.{name}()" for name in ("sgd", "lion", "adam", "adamw", "nadam", "rmsprop", "adagrad", "adadelta")),
     "fc.sgd(0.1)", "fc.sgd(0.1, momentum=0.9)", "fc.sgd(schedules.step(0.1, 3))", "fc.sgd(halving)",
     "fc.clip_by_global_norm(fc.sgd(), 1.0)", "fc.clip_by_global_norm(fc.adam(), 1.0)", "fc.clip_by_value(fc.sgd(), 1.0)",
+    "fc.private_sgd(0.1, max_norm=1.0, noise_multiplier=1.0, key=KEY)",
+    "fc.private_sgd(0.1, max_norm=1.0, noise_multiplier=1.0, key=KEY + np.uint64(1))",
     "fc.accumulate_gradients(fc.sgd(), 4)", "fc.ema(fc.sgd())", "fc.ema(fc.sgd(), decay=0.9)", "fc.mixed_precision(fc.sgd())",
     "fc.by_name({'*': fc.sgd()})", "fc.by_name({'*': fc.adam()})", "fc.masked(fc.sgd(), '*')", "fc.frozen(fc.sgd(), '*')",
     "fc.ema(fc.clip_by_value(fc.sgd(schedules.cosine(0.1, 5)), 2.0))",
@@ -301,7 +303,8 @@ def _result(text, value):
         params, grads = np.array([1.0, -2.0], np.float32), np.array([3.0, 0.5], np.float32)
         state = value.init(params)
         for _ in range(3):
-            params, state = value.step(params, grads, state)
+            each = value.name == "private_sgd"  # whose gradients are those by each example
+            params, state = value.step(params, grads[None] if each else grads, state)
         return params, state
     if text.startswith("schedules."):
         return [value(count) for count in range(15)]

@@ -6,17 +6,24 @@ import operator
 from collections.abc import Callable
 from math import prod
 
-from fconv.arrays import Array, Shape
+import numpy as np
+
+from fconv.arrays import Array, Shape, xp_of
 from fconv.contraction import contract
+from fconv.engine import each
 from fconv.engine.plans import Plan, convolution
 from fconv.functional.core import Definition, Thunks, differentiable, once
 from fconv.functional.one_pass import in_one_pass
 from fconv.functional.reduction import accurate_sum
+from fconv.geometry import ConvGeometry
+from fconv.threads import run
 
 __all__ = [
     "bilinear", "bilinear_jvp", "bilinear_vjp",
     "linear", "linear_jvp", "linear_vjp",
 ]  # fmt: skip
+
+_LARGE = 1 << 18  # entries; below, threads cost more than they gain
 
 
 @differentiable("x", "weight", "bias", widens=False)
@@ -93,6 +100,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Definition:
             "x": lambda: x_gradient(g),
             "weight": lambda: weight_gradient(g),
             "bias": lambda: accurate_sum(g, 0),
+            **_of_each_sample(g, flat, weight, x.shape),
         }
 
     return shape, once(lambda: product(x, weight, bias)), pullback, push
@@ -116,6 +124,37 @@ def bilinear_push(
         return moved["bias"].reshape(along)
     found = [product(a, b, None if i else bias) for i, (a, b) in enumerate(parts)]
     return found[0] if len(found) == 1 else in_one_pass(operator.add, *found)
+
+
+def _of_each_sample(g: Array, x: Array, weight: Array, shape: Shape) -> Thunks:
+    """Return the gradients of the parameters by each sample, whose rows are positions of a convolution."""
+    count = prod(shape[1:-1])
+
+    def planned() -> tuple[Plan, ConvGeometry, Array, Array]:
+        outer, inner = (rows.reshape(shape[0], count, rows.shape[1]).swapaxes(1, 2) for rows in (g, x))
+        geometry, plan = convolution("linear", 1, inner, weight[..., None], None, 1, 0, 1, 1, "auto")
+        return plan, geometry, outer, inner
+
+    def gradient() -> Array:
+        plan, geometry, outer, inner = planned()
+        if plan.engine == "compiled" and count > 1:
+            return each.weight_gradient(plan, geometry, outer, inner)[..., 0]
+        xp, inner = xp_of(x), inner.swapaxes(1, 2)
+        out = xp.empty((shape[0], *weight.shape), x.dtype)
+        tasks = 8 if xp is np and out.size > _LARGE else 1
+
+        def multiply(task: int) -> None:
+            part = slice(task * shape[0] // tasks, (task + 1) * shape[0] // tasks)
+            (xp.multiply if count == 1 else xp.matmul)(outer[part], inner[part], out=out[part])
+
+        run(multiply, tasks)
+        return out
+
+    return {
+        "weight of each": gradient,
+        "weight norm of each": lambda: each.weight_norm(*planned())[..., 0],
+        "bias of each": lambda: accurate_sum(g.reshape(shape[0], count, g.shape[1]), 1),
+    }
 
 
 def compiled_product(x: Array, weight: Array) -> Plan | None:
@@ -176,6 +215,10 @@ def bilinear(x1: Array, x2: Array, weight: Array, bias: Array | None = None) -> 
     if bias is not None and bias.shape != (out_features,):
         raise ValueError(f"bilinear: expected a bias of shape {(out_features,)}, got {bias.shape}")
     rows = prod(lead)
+
+    def by_sample(each: Array) -> Array:
+        return each.reshape(lead[0], prod(lead[1:]), each.shape[1])
+
     first, second = x1.reshape(rows, in1), x2.reshape(rows, in2)
 
     def value() -> Array:
@@ -189,6 +232,8 @@ def bilinear(x1: Array, x2: Array, weight: Array, bias: Array | None = None) -> 
             "x2": lambda: contract("no,oij,ni->nj", flat, weight, first).reshape(x2.shape),
             "weight": lambda: contract("no,ni,nj->oij", flat, first, second),
             "bias": lambda: accurate_sum(flat, 0),
+            "weight of each": lambda: contract("nto,nti,ntj->noij", *map(by_sample, (flat, first, second))),
+            "bias of each": lambda: accurate_sum(by_sample(flat), 1),
         }
 
     def product(first: Array, weight: Array, second: Array) -> Array:

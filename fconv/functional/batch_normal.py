@@ -11,7 +11,7 @@ from fconv.arrays import Array, xp_of
 from fconv.functional import channel_passes_gpu
 from fconv.functional.channel_passes import CpuPasses
 from fconv.functional.channel_passes_gpu import GpuPasses
-from fconv.functional.channels import compiled_passes, layout_of
+from fconv.functional.channels import compiled_passes, layout_of, sum_by_sample
 from fconv.functional.core import Definition, Thunks, once
 from fconv.functional.moments import Statistics
 from fconv.functional.one_pass import in_one_pass
@@ -115,10 +115,21 @@ def batch_normal(
             found = sums()[i]
             return (found if within is None else found.sum(axis=0)).astype(dtype)
 
+        def each() -> tuple[Array, Array]:
+            """Return the sums for each sample."""
+            if within is not None:
+                return sums()
+            near, lacking, spread = statistics()
+            centred = x - near.reshape(-1, *(1,) * (x.ndim - 2))
+            summed, weighted = sum_by_sample(g), sum_by_sample(g * centred)
+            return summed, (weighted - lacking * summed) * spread
+
         return {
             "x": lambda: passes.scaled(g, scale()) if fixed else through(g, sums(), own),
             "weight": lambda: of(1),
             "bias": lambda: of(0),
+            "weight of each": lambda: each()[1].astype(dtype),
+            "bias of each": lambda: sum_by_sample(g),
         }
 
     def push(moved: dict[str, Array]) -> Array:

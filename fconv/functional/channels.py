@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from fconv.arrays import Array, Shape, from_order, full_like_order, memory_order, narrowed
+from fconv.engine.sweeps import Program, Sweep
 from fconv.functional.one_pass import formulas_serve
 from fconv.functional.reduction import accurate_sum
+from fconv.functional.segments import along_axis
 from fconv.threads import run
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ _PIECE_BYTES = 1 << 20
 _SMALL = 4096  # entries; NumPy sums them before a kernel is found
 _ROW = 4096  # numbers of a row, about, that a ufunc is quick on
 _LEAST_PLANE = 64  # numbers of a channel that have to be neighbours for it to be so channels-first
+
+_TOTAL = Program((Sweep("sum", lambda x: x), Sweep("kept", lambda total: (total,))), outputs=1)
 
 
 class _Divided:
@@ -223,6 +227,20 @@ def sum_by_channel(x: Array) -> Array:
     if layout is None:
         return accurate_sum(x, (0, *range(2, x.ndim)))
     return narrowed(channel_sums(layout, layout.seen(x)), x.dtype)
+
+
+def sum_by_sample(x: Array) -> Array:
+    """Sum each channel of each sample of (N, C, ...) in float64; the result (N, C) has the dtype of `x`.
+
+    Examples
+    --------
+    >>> sum_by_sample(np.ones((2, 1, 3)))
+    array([[3.],
+           [3.]])
+    """
+    flat = x.reshape(*x.shape[:2], prod(x.shape[2:]))
+    segments = along_axis(flat, 2)
+    return accurate_sum(flat, 2) if segments is None else segments.keep(_TOTAL, flat)[0]
 
 
 def channel_moments(layout: Layout, seen: Array) -> tuple[Array, Array]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from fconv.arrays import Array
+from fconv.engine import each as of_each
 from fconv.engine import plans
 from fconv.functional.affine import bilinear_push
-from fconv.functional.channels import sum_by_channel
+from fconv.functional.channels import sum_by_channel, sum_by_sample
 from fconv.functional.core import Definition, Thunks, differentiable, for_sample, once
 from fconv.geometry import Padding, Size
 
@@ -56,6 +57,9 @@ def _batched(
             "x": lambda: plan.input_gradient(g, weight),
             "weight": lambda: plan.weight_gradient(g, x, weight),
             "bias": lambda: sum_by_channel(g),
+            "weight of each": lambda: of_each.weight_gradient(plan, geometry, g, x),
+            "weight norm of each": lambda: of_each.weight_norm(plan, geometry, g, x),
+            "bias of each": lambda: sum_by_sample(g),
         }
 
     return (

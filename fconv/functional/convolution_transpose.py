@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from fconv.arrays import Array
+from fconv.engine import each as of_each
 from fconv.engine import plans
 from fconv.functional.affine import bilinear_push
-from fconv.functional.channels import sum_by_channel
+from fconv.functional.channels import sum_by_channel, sum_by_sample
 from fconv.functional.core import Definition, Thunks, differentiable, for_sample, once
 from fconv.geometry import Size, conv_transpose_geometry
 
@@ -50,6 +51,9 @@ def _transposed(
                 "x": lambda: plan.convolve(g, weight, None),
                 "weight": lambda: plan.weight_gradient(x, g, weight),
                 "bias": lambda: sum_by_channel(g),
+                "weight of each": lambda: of_each.weight_gradient(plan, geometry, x, g),
+                "weight norm of each": lambda: of_each.weight_norm(plan, geometry, x, g),
+                "bias of each": lambda: sum_by_sample(g),
             }
 
         return (

@@ -12,7 +12,10 @@ the gradient `g` of the value. From that follow, by `differentiable`:
   and ``f.value_and_jvp(tangents, *args)``, which computes what the two share once.
 
 A pullback of several arrays returns a dict from argument name to a thunk, so that a gradient
-that nobody wants costs nothing; a pullback of one array returns its gradient.
+that nobody wants costs nothing; a pullback of one array returns its gradient. A parameter, whose
+gradient is a sum over the samples of a batch, has a second entry: ``"weight of each"`` is the
+gradient by each sample alone, with a leading axis of samples; and where the norm of that is had for
+less, ``"weight norm of each"``, the norm in the same number of axes.
 
 The derivative along tangents (forward mode) follows from the definition where one expression gives
 both: a linear function is its own, and where the matrix of derivatives is symmetric, as that of every
@@ -56,6 +59,8 @@ T = TypeVar("T")
 
 Thunks: TypeAlias = dict[str, Callable[[], Array]]
 Wrt: TypeAlias = str | Iterable[str] | None
+EACH, NORMS = ("of each",), ("norm of each", "of each")
+"""What takes the place of a gradient that is a sum over samples: the first of these that there is."""
 
 
 class once(Generic[T]):  # noqa: N801 - used as a decorator
@@ -92,8 +97,8 @@ Definition: TypeAlias = tuple[Shape, Callable[[], Array], Callable[[Array], Any]
 class Pullback(Protocol):
     """What `forward` gives beside the value: the gradient of the value to those of the arrays."""
 
-    def __call__(self, g: Any, wrt: Wrt = None) -> Any:
-        """Give the gradients, as `Differentiable.vjp` does."""
+    def __call__(self, g: Any, wrt: Wrt = None, each: tuple[str, ...] = ()) -> Any:
+        """Give the gradients, as `Differentiable.vjp` does; with `EACH` or `NORMS` by each sample."""
         ...
 
 
@@ -226,13 +231,16 @@ def differentiable(
             still = fixed | {a for a in loose if _of_kind(found.get(a))} if loose else fixed
             there = [a for a in arrays if found.get(a) is not None]
 
-            def pull(g: Any, wrt: Wrt = None) -> Any:
+            def pull(g: Any, wrt: Wrt = None, each: tuple[str, ...] = ()) -> Any:
                 wanted = wanted_of(name, arrays, still, wrt)
                 if type(g) is not np.ndarray or g.dtype != like.dtype or g.shape != shape or half:
                     g = entered(check_gradient(name, g, shape, like))
                 if len(arrays) == 1:
                     return (_halved(pullback(g)) if half else pullback(g)) if wanted else None
                 thunks: Thunks = pullback(g)
+                if each:
+                    named = {a: [f"{a} {what}" for what in each] for a in wanted}
+                    thunks |= {a: thunks[n] for a, ns in named.items() for n in ns[::-1] if n in thunks}
                 results = [thunks[a]() if a in wanted and a in there else None for a in arrays]
                 return tuple(map(_halved, results) if half else results)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from fconv.arrays import Array, Shape, xp_of
 from fconv.functional.convolution import conv2d
-from fconv.functional.core import Definition, Pullback, Thunks, differentiable, once, pushed
+from fconv.functional.core import Definition, Thunks, differentiable, once, pushed
 from fconv.functional.reduction import (
     Reduction,
     accurate_sum,
@@ -287,13 +287,13 @@ def _gaussian(size: int, sigma: float) -> Array:
     return weights / weights.sum()
 
 
-def _blurred(pictures: Array, kernel: Array) -> tuple[Array, Pullback]:
+def _blurred(pictures: Array, kernel: Array) -> tuple[Array, Callable[[Array], Array]]:
     """Blur each plane down and then across; give the planes and the pullback to the pictures."""
     planes = pictures.reshape(-1, 1, *pictures.shape[-2:])
     down, pull_down = conv2d.forward(planes, kernel.reshape(1, 1, -1, 1))
     both, pull_across = conv2d.forward(down, kernel.reshape(1, 1, 1, -1))
 
-    def pull(g: Array, wrt: object = None) -> Array:
+    def pull(g: Array) -> Array:
         return pull_down(pull_across(g, wrt="x")[0], wrt="x")[0]
 
     return both, pull

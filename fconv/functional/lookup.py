@@ -72,18 +72,25 @@ def embedding(
         )
     xp = xp_of(weight)
 
-    def dweight(g: Array) -> Array:
-        number, total, count = segment_sums(x.ravel(), g.reshape(x.size, weight.shape[1]))
+    def dweight(g: Array, samples: int = 1) -> Array:
+        """Return the gradient of a table, or of one for each sample: each has `rows` numbers of its own."""
+        numbers = x
+        if samples != 1:
+            numbers = x.astype(np.int64) + rows * xp.arange(samples).reshape(samples, *(1,) * (x.ndim - 1))
+        number, total, count = segment_sums(numbers.ravel(), g.reshape(x.size, weight.shape[1]))
         if scale_grad_by_freq:
             total = total / count[:, None].astype(total.dtype)
         if padding is not None:
-            total = xp.where((number == padding)[:, None], xp.zeros((), total.dtype), total)
-        out = xp.zeros_like(weight)
+            total = xp.where((number % rows == padding)[:, None], xp.zeros((), total.dtype), total)
+        out = xp.zeros((samples * rows, weight.shape[1]), weight.dtype)
         out[number] = narrowed(total, weight.dtype)  # each number is there once
         return out
 
     def pullback(g: Array) -> Thunks:
-        return {"weight": lambda: dweight(g)}
+        return {
+            "weight": lambda: dweight(g),
+            "weight of each": lambda: dweight(g, x.shape[0]).reshape(x.shape[0], *weight.shape),
+        }
 
     def read(weight: Array) -> Array:
         if xp is np:

@@ -105,10 +105,8 @@ def normalised(
     Definition
         Its pullback has the gradients of ``x``, ``weight`` and ``bias``.
     """
-    if not fixed:  # the statistics are taken anew: they cost less than another pass
-        definition = swept(x, axes, along, weight, bias, eps, centred)
-        if definition is not None:
-            return definition
+    # The statistics are taken anew where sweeps are compiled: they cost less than another pass.
+    compiled = None if fixed else swept(x, axes, along, weight, bias, eps, centred)
     xp = xp_of(x)
     summed_axes = tuple(axis for axis, size in enumerate(along) if size == 1)
     # Scale and shift are constant along these: sums over them serve the gradients of both sides.
@@ -152,6 +150,9 @@ def normalised(
         def fold(v: Array, shape: Shape) -> Array:
             return total(v, summed_axes).reshape(shape).astype(x.dtype, copy=False)
 
+        def fold_each(v: Array, shape: Shape) -> Array:
+            return total(v, summed_axes[1:]).reshape(x.shape[0], *shape).astype(x.dtype, copy=False)
+
         def mean(v: Array) -> Array:
             return (total(scaled(v), rest) / count).astype(x.dtype, copy=False)
 
@@ -170,6 +171,9 @@ def normalised(
             "x": dx,
             "weight": lambda: fold(weighted(), weight.shape),  # type: ignore[union-attr]
             "bias": lambda: fold(summed(), bias.shape),  # type: ignore[union-attr]
+            "weight of each": lambda: fold_each(g * normal(), weight.shape),  # type: ignore[union-attr]
+            "bias of each": lambda: fold_each(g, bias.shape),  # type: ignore[union-attr]
+            **({} if compiled is None else compiled[2](g)),
         }
 
     def derivative(t: Array) -> Array:
@@ -184,4 +188,6 @@ def normalised(
     def push(moved: dict[str, Array]) -> Array:
         return norm_push(moved, along, weight, normal, derivative).astype(x.dtype, copy=False)
 
+    if compiled is not None:
+        return x.shape, compiled[1], pullback, compiled[3]
     return x.shape, once(value), pullback, push

@@ -127,24 +127,32 @@ def _defined(
         return y, sums
 
     def pullback(g: Array) -> Thunks:
-        found: list[Array] = []  # the sums of g times the normalised input and of g, once they are known
+        # The sums of g times the normalised input and of g, once they are known; by run of each sample.
+        found: list[Array] = []
 
         def dx() -> Array:
             result, sums = run("pullback", x, g)
             found[:] = sums
             return result
 
-        def of(i: int, shape: Shape) -> Array:
+        def of(i: int, shape: Shape, samples: int = 1) -> Array:
             if not found:
                 found[:] = run("sums", x, g)[1]
+            split = found[i].reshape(samples, -1, found[i].shape[-1]).sum(axis=1, dtype=np.float64)
+            lies = (samples, *along[1:]) if samples > 1 else along
             with np.errstate(over="ignore"):
-                return segments.unlaid(found[i], along).reshape(shape).astype(x.dtype)
+                return segments.unlaid(split, lies).reshape(shape).astype(x.dtype)
 
-        return {
+        thunks = {
             "x": dx,
             "weight": lambda: of(0, weight.shape),  # type: ignore[union-attr]
             "bias": lambda: of(1, bias.shape),  # type: ignore[union-attr]
         }
+        if segments.layout.by == "part":
+            n = x.shape[0]
+            thunks["weight of each"] = lambda: of(0, (n, *weight.shape), n)  # type: ignore[union-attr]
+            thunks["bias of each"] = lambda: of(1, (n, *bias.shape), n)  # type: ignore[union-attr]
+        return thunks
 
     def push(moved: dict[str, Array]) -> Array:
         # Without scale and shift the matrix of derivatives is symmetric.

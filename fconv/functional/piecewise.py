@@ -143,15 +143,19 @@ def prelu(x: Array, weight: Array) -> Definition:
     shape: Shape = (1,) * x.ndim if weight.size == 1 else (weight.size, *(1,) * (x.ndim - 2))
     slopes = weight.reshape(shape)
 
-    def dweight(g: Array) -> Array:
+    def dweight(g: Array, *samples: int) -> Array:
         parts = where(x > 0, 0.0, x * g)
-        axes = tuple(axis for axis in range(x.ndim) if axis != 1 or weight.size == 1)
-        return accurate_sum(parts, axis=axes).reshape(weight.shape)
+        axes = tuple(axis for axis in range(len(samples), x.ndim) if axis != 1 or weight.size == 1)
+        return accurate_sum(parts, axis=axes).reshape((*samples, *weight.shape))
 
     return (
         x.shape,
         once(lambda: where(x > 0, x, slopes * x)),
-        lambda g: {"x": lambda: where(x > 0, g, slopes * g), "weight": lambda: dweight(g)},
+        lambda g: {
+            "x": lambda: where(x > 0, g, slopes * g),
+            "weight": lambda: dweight(g),
+            "weight of each": lambda: dweight(g, x.shape[0]),
+        },
         {
             "x": lambda t: where(x > 0, t, slopes * t),
             "weight": lambda t: where(x > 0, 0.0, x * t.reshape(shape)),

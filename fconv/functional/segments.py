@@ -34,7 +34,7 @@ class Segments:
     def write(
         self, program: Program, *arrays: Array, params: Sequence[Array] = (), numbers: Sequence[float] = ()
     ) -> tuple[Array, Array]:
-        """Run a program that writes one array of the shape, or none; return it, and the sums in float64.
+        """Run a program that writes one array of the shape, or none; return it, and the sums of its runs.
 
         The array that it writes is the last that it takes, where it takes one more than is given.
         """

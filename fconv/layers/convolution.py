@@ -158,9 +158,14 @@ def _padded(layer: Layer, pairs: Pairs, mode: str) -> Layer:
         y, params, pull = layer.forward(params, padded, train=train, key=key)
 
         def pullback(
-            g: Array, input_grad: bool = True, *, wrt: Collection[str] | None = None
+            g: Array,
+            input_grad: bool = True,
+            *,
+            wrt: Collection[str] | None = None,
+            each: tuple[str, ...] = (),
         ) -> tuple[Params, Any]:
-            dparams, dpadded = pull(g, input_grad, wrt=wrt)  # type: ignore[call-arg]  # of `from_function`
+            # `from_function` takes these.
+            dparams, dpadded = pull(g, input_grad, wrt=wrt, each=each)  # type: ignore[call-arg]
             return dparams, unpad(dpadded) if input_grad else None
 
         return y, params, pullback

@@ -153,14 +153,18 @@ def from_function(
         y, pull = function.forward(x, **named)
 
         def pullback(
-            g: Array, input_grad: bool = True, *, wrt: Collection[str] | None = None
+            g: Array,
+            input_grad: bool = True,
+            *,
+            wrt: Collection[str] | None = None,
+            each: tuple[str, ...] = (),
         ) -> tuple[Params, Any]:
             if input_grad and wrt is None:
-                return gradients(pull(g))
+                return gradients(pull(g, each=each))
             wanted = trained if wrt is None else tuple(leaf for leaf in trained if leaf in wrt)
             if not wanted and not input_grad:
                 return no_gradient(params), None
-            return gradients(pull(g, wrt=(*function.arrays[:1], *wanted) if input_grad else wanted))
+            return gradients(pull(g, (*function.arrays[:1], *wanted) if input_grad else wanted, each))
 
         return y, params, pullback
 

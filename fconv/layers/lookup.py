@@ -159,10 +159,10 @@ def bilinear(
     ) -> tuple[Array, Params, LayerPullback]:
         y, pull = F.bilinear.forward(*arguments(params, x))
 
-        def pullback(g: Array, input_grad: bool = True) -> tuple[Params, Any]:
+        def pullback(g: Array, input_grad: bool = True, *, each: tuple[str, ...] = ()) -> tuple[Params, Any]:
             if input_grad:
-                return gradients(pull(g))
-            return gradients(pull(g, wrt=trained))[0], None
+                return gradients(pull(g, each=each))
+            return gradients(pull(g, trained, each))[0], None
 
         return y, params, pullback
 

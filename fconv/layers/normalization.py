@@ -217,10 +217,14 @@ def _running_norm(
         y, pull = function.forward(x, **given, batch=batch)
 
         def pullback(
-            g: Array, input_grad: bool = True, *, wrt: Collection[str] | None = None
+            g: Array,
+            input_grad: bool = True,
+            *,
+            wrt: Collection[str] | None = None,
+            each: tuple[str, ...] = (),
         ) -> tuple[Params, Any]:
             wanted = trained if wrt is None else tuple(leaf for leaf in trained if leaf in wrt)
-            dx, _, _, dweight, dbias = pull(g, wrt=("x", *wanted) if input_grad else wanted)
+            dx, _, _, dweight, dbias = pull(g, ("x", *wanted) if input_grad else wanted, each)
             return gradients(params, dx, dweight, dbias)
 
         return y, params if batch is None else refreshed(params, x, batch), pullback

@@ -6,6 +6,7 @@ from fconv.optimizers.groups import by_name, frozen, masked
 from fconv.optimizers.mixed_precision import mixed_precision
 from fconv.optimizers.moments import adam, adamw, nadam
 from fconv.optimizers.momentum import lion, sgd
+from fconv.optimizers.private import private_sgd
 from fconv.optimizers.wrappers import (
     accumulate_gradients,
     clip_by_global_norm,
@@ -31,6 +32,7 @@ __all__ = [
     "masked",
     "mixed_precision",
     "nadam",
+    "private_sgd",
     "rmsprop",
     "sgd",
 ]

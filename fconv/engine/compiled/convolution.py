@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from dataclasses import replace
+from functools import cached_property, lru_cache
 from itertools import product
 from math import prod
 from typing import Any, TypeAlias
@@ -17,7 +18,7 @@ from fconv.engine.compiled.llvm import INT, Module, machine
 from fconv.engine.compiled.packing import compiled_box
 from fconv.engine.compiled.planes import Planes
 from fconv.engine.compiled.pool import BYTES, Fields, Launch, address, kernel_of, pool, scratch
-from fconv.engine.compiled.weights import WeightGradient
+from fconv.engine.compiled.weights import PART_BYTES, WeightGradient
 from fconv.engine.compiled.winograd import PRODUCTS, Winograd
 from fconv.engine.winograd_matrices import STEP
 from fconv.geometry import ConvGeometry
@@ -290,3 +291,28 @@ class CompiledConvolution:
         else:
             dw = self._weights.run(_deep(g), _deep(x), deep)
         return dw.reshape(self.geometry.weight_shape)
+
+    @cached_property
+    def _each(self) -> WeightGradient:
+        one = WeightGradient(replace(self.shape, images=1), self.dtype, each=True)
+        images = max(1, min(self.shape.images, PART_BYTES // one.part_bytes))
+        return WeightGradient(replace(self.shape, images=images), self.dtype, each=True)
+
+    def _runs(self) -> list[slice]:
+        """Divide the images into runs of one length, of which the last may begin in the one before."""
+        n, step = self.geometry.batch, self._each.shape.images
+        return [slice(min(i, n - step), min(i + step, n)) for i in range(0, n, step)]
+
+    def each_weight_gradient(self, g: Array, x: Array) -> Array:
+        """Return the gradient of the weight by each image, (N, O, C/groups, *kernel)."""
+        dw = np.empty((self.geometry.batch, *self.geometry.weight_shape), g.dtype)
+        for run in self._runs():
+            self._each.run(_deep(g[run]), _deep(x[run]), _deep(dw[run].reshape(-1, *dw.shape[2:])))
+        return dw
+
+    def each_weight_norm(self, g: Array, x: Array) -> Array:
+        """Return the norms of what `each_weight_gradient` returns, (N,)."""
+        norms = np.empty(self.geometry.batch, g.dtype)
+        for run in self._runs():
+            norms[run] = self._each.norms(_deep(g[run]), _deep(x[run]))
+        return norms

@@ -37,9 +37,9 @@ def run(
     numbers: Sequence[float] = (),
     outputs: Sequence[Array] = (),
 ) -> Array:
-    """Run a program over flat arrays of one size; return its sums (sums, count) in float64.
+    """Run a program over flat arrays of one size; return its sums (sums, runs, count), yet to be added.
 
-    They are added in an order that the layout alone decides.
+    What a run sums over is decided by the layout alone: a part of a segment, or some segments.
     """
     dtype, length, across = arrays[0].dtype, layout.parts * layout.width, layout.inner > 1
     kept = program.sweeps[-1].kind == "kept"
@@ -67,11 +67,7 @@ def run(
         kernel = _kernel(program, name_of(dtype), across, whole, layout.by if params or columns else "part")
         taken = (*arrays, *params, *outputs, found, given)
         pool().run(Launch(kernel, [*[0] * len(taken), *fields], tasks), taken)
-    if not program.sums:
-        return found
-    if not columns:
-        found = found.reshape(program.sums, -1, layout.count)
-    return np.asarray(np.add.reduce(found, axis=1, dtype=np.float64))
+    return found.reshape(program.sums, -1, layout.count) if program.sums and not columns else found
 
 
 class _Writer:

@@ -9,6 +9,7 @@ box are neighbours, and its vectors output channels; where there are few of thos
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
 from math import prod
@@ -165,10 +166,10 @@ def _finish_kernel(dtype: str) -> int:
 
 
 class WeightGradient:
-    """The weight gradient of a correlation, planned."""
+    """The weight gradient of a correlation, planned; with `each`, that of every image by itself."""
 
-    def __init__(self, shape: Shape, dtype: str) -> None:
-        self.shape, self.dtype = shape, dtype
+    def __init__(self, shape: Shape, dtype: str, *, each: bool = False) -> None:
+        self.shape, self.dtype, self.each = shape, dtype, each
         self.itemsize = itemsize_of(dtype)
         s, lanes = shape, machine().vector_bytes // self.itemsize
         self.elementwise = s.inner == 1 and s.groups > 1 and s.outer == 1
@@ -194,6 +195,8 @@ class WeightGradient:
         self.taps = s.taps[:: self.joined]
         self.products = min(cost) * len(self.taps) * self.groups
         self._launches: dict[tuple[int, ...], Launch] = {}
+        # The part of an image is a group of its own.
+        self._summed_as = replace(s, groups=s.images * s.groups) if each else s
         self._strip()
 
     def _strip(self) -> None:
@@ -207,7 +210,7 @@ class WeightGradient:
             h -= 1
         h = -(-s.out_size[1] // -(-s.out_size[1] // h))
         n = 1
-        if (h, w) == s.out_size[1:]:  # small pictures: each sum then runs over several
+        if (h, w) == s.out_size[1:] and not self.each:  # small pictures: each sum then runs over several
             n = max(1, min(BOX_BYTES // (h * w * pixel), LONGEST_SUM // (h * w), s.images))
             shares = min(self.groups * self.blocks, PARTS)
             n = max(1, min(n, s.images * s.out_size[0] * shares // PARTS))
@@ -216,20 +219,35 @@ class WeightGradient:
         self.box = (reach[0], (h - 1) * s.step[1] + reach[1], (w - 1) * s.step[2] + reach[2])
         boxes = -(-s.images // n) * s.out_size[0] * -(-s.out_size[1] // h) * -(-s.out_size[2] // w)
         self.part_bytes = self.groups * len(self.taps) * self.rows * self.blocks * self.width * self.itemsize
-        self.parts = max(1, min(PARTS, boxes, PART_BYTES // self.part_bytes))
+        self.parts = s.images if self.each else max(1, min(PARTS, boxes, PART_BYTES // self.part_bytes))
         self.shares = min(self.groups * self.blocks, -(-PARTS // self.parts))
 
     def run(self, g: Any, x: Any, like: Any) -> Any:
-        """Return the gradient, (O, C/groups, D, H, W), from g (N, O, ...) and x (N, C, ...) in any order."""
+        """Return the gradient, (O, C/groups, D, H, W), from g (N, O, ...) and x (N, C, ...) in any order.
+
+        Those of each image, (N * O, C/groups, D, H, W), are written into `like` itself.
+        """
+        sums = self._summed(g, x)
+        dw = self._finished(sums, like)
+        scratch.give_back(sums)
+        return dw
+
+    def norms(self, g: Any, x: Any) -> Any:
+        """Return the norm of the gradient by each image."""
+        sums = self._summed(g, x)
+        there = sums.reshape(self.parts, -1, self.blocks * self.width)[..., : self.across]
+        found = np.sqrt(np.einsum("nij,nij->n", there, there))
+        scratch.give_back(sums)
+        return found
+
+    def _summed(self, g: Any, x: Any) -> Any:
         key = x.strides + g.strides
         launch = self._launches.get(key)
         if launch is None:
             launch = self._launches[key] = self._run(x.strides, g.strides)
         sums = scratch.array(self.parts * self.part_bytes // self.itemsize, x.dtype)
         pool().run(launch, (x, g, sums))
-        dw = self._finished(sums, like)
-        scratch.give_back(sums)
-        return dw
+        return sums
 
     def _run(self, x: tuple[int, ...], g: tuple[int, ...]) -> Launch:
         s, item = self.shape, self.itemsize
@@ -279,24 +297,23 @@ class WeightGradient:
         return Launch(kernel, arguments, self.parts * self.shares, size, keep, cost)
 
     def _finished(self, sums: Any, like: Any) -> Any:
-        s = self.shape
-        dw = np.empty_like(like)
+        parts = 1 if self.each else self.parts
+        dw = like if self.each else np.empty_like(like)
         plain = not self.turned and not self.elementwise
-        if plain and into_weight(sums, self.part_bytes, self.parts, dw, s, self.dtype, self.width):
+        if plain and into_weight(sums, self.part_bytes, parts, dw, self._summed_as, self.dtype, self.width):
             return dw
-        whole = sums.reshape(self.parts, self.groups, len(self.taps), self.rows, -1)[..., : self.across]
-        return self._by_numpy(whole.sum(axis=0), dw)
+        groups = self.groups * self.parts // parts
+        whole = sums.reshape(parts, groups, len(self.taps), self.rows, -1)[..., : self.across]
+        return self._by_numpy(whole.sum(axis=0) if parts > 1 else whole[0], dw)
 
     def _by_numpy(self, total: Any, dw: Any) -> Any:
         s = self.shape
         if self.elementwise:
-            found = total[0].reshape(len(s.taps), s.groups).T[:, None]
+            found = total.reshape(-1, len(s.taps), s.groups).swapaxes(1, 2)
         elif self.turned:
-            found = total.reshape(self.groups, len(self.taps), s.outer, self.joined, s.inner)
-            found = found.transpose(0, 2, 4, 1, 3).reshape(self.out_channels, s.inner, len(s.taps))
+            found = total.reshape(-1, len(self.taps), s.outer, self.joined, s.inner).transpose(0, 2, 4, 1, 3)
         else:
-            found = total.reshape(self.groups, len(s.taps), s.inner, s.outer)
-            found = found.transpose(0, 3, 2, 1).reshape(self.out_channels, s.inner, len(s.taps))
+            found = total.reshape(-1, len(s.taps), s.inner, s.outer).transpose(0, 3, 2, 1)
         dw[...] = found.reshape(dw.shape)  # taps are in the order of the kernel's entries
         return dw
 
