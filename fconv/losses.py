@@ -7,8 +7,10 @@ them as `y`, and its gradient is a tuple too; its docstring names them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import numpy as np
 
 from fconv import functional as F
 from fconv.arrays import Array, xp_of
@@ -109,7 +111,25 @@ def _from_function(function: Differentiable[...], *inputs: str, **options: Any) 
         vjp=lambda y, target, g=1.0: wanted(function.vjp(g, wrt=wrt, **arguments(y, target))),
         forward=forward,
         name=name,
+        count=_counting(name, options),
     )
+
+
+def _counting(name: str, options: Mapping[str, Any]) -> Callable[[Any], float] | None:
+    """Return what counts the targets that a mean is divided by; None where that is the number of examples."""
+    if options.get("reduction") == "sum":
+        return lambda target: 0.0
+    if "ignore_index" not in options:
+        return None
+    weight, ignored = options["weight"], options["ignore_index"]
+
+    def count(target: Any) -> float:
+        if target.dtype.kind == "f":  # probabilities
+            return float(len(target) if target.ndim > 1 else 1)
+        kept = target[target != ignored]
+        return float(kept.size if weight is None else weight[kept].astype(np.float64).sum())
+
+    return count
 
 
 @constructor
@@ -184,6 +204,7 @@ def _penalty(function: Differentiable[...]) -> Loss:
         vjp=lambda y, target, g=1.0: distance.vjp(y, zeros(y), g),
         forward=lambda y, target: loss_forward(distance, y, zeros(y)),
         name="penalty",
+        count=distance.count,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,6 +38,7 @@ def batch_normal(
     eps: float,
     given: Statistics | None,
     fixed: bool,
+    average: Callable[[tuple[Array, Array]], Iterable[Array]] | None = None,
 ) -> Definition:
     """Define what `moments.normalised` defines, for statistics of channels over all other axes.
 
@@ -54,6 +56,8 @@ def batch_normal(
         (mean, variance) of each channel, in place of the moments of `x`.
     fixed : bool
         They do not depend on `x`.
+    average : callable, optional
+        Where others share the statistics: takes sums over `x` to the means over all that they were taken of.
 
     Returns
     -------
@@ -97,7 +101,8 @@ def batch_normal(
             if fixed:
                 return passes.scaled(g, scale())
             near, lacking, spread = statistics()
-            summed, weighted = (each / entries for each in sums())
+            own = sums()
+            summed, weighted = average(own) if average else (each / entries for each in own)
             with np.errstate(invalid="ignore", over="ignore"):
                 slope = -scale() * spread * weighted
                 shift = -lacking * slope - scale() * summed

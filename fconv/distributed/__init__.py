@@ -1,0 +1,17 @@
+"""Data-parallel training: the same bits on any number of ranks."""
+
+from fconv.distributed.communication import Communicator, LostRankError, communicator
+from fconv.distributed.gradients import value_and_grad
+from fconv.distributed.sampling import rows
+from fconv.distributed.saving import SharedCheckpointer
+from fconv.distributed.sync import sync_batch_norm
+
+__all__ = [
+    "Communicator",
+    "LostRankError",
+    "SharedCheckpointer",
+    "communicator",
+    "rows",
+    "sync_batch_norm",
+    "value_and_grad",
+]
