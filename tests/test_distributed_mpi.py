@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import mpi_kills
 from tests.distributed import runs
 
 ROOT = Path(__file__).parents[1]
@@ -50,18 +52,18 @@ def test_the_communicator(size):
 
 
 @pytest.mark.parametrize(
-    ("kind", "dtype", "options"),
+    ("kind", "dtype", "steps", "options"),
     [
-        ("all", "float32", {}),
-        ("all", "float64", {}),
-        ("sync", "float64", {}),
-        ("all", "float32", {"sharded": True}),
+        ("all", "float32", 50, {}),
+        ("all", "float64", 50, {}),
+        ("sync", "float64", 6, {}),
+        ("all", "float32", 6, {"sharded": True}),
     ],
 )
-def test_the_same_bits_on_1_2_4_and_8_ranks_after_50_steps(kind, dtype, options):
+def test_the_same_bits_on_1_2_4_and_8_ranks(kind, dtype, steps, options):
     found = []
     for size in (1, 2, 4, 8):
-        done = job(size, "train", kind=kind, dtype=dtype, shards=8, steps=50, seconds=120, **options)
+        done = job(size, "train", kind=kind, dtype=dtype, shards=8, steps=steps, seconds=120, **options)
         assert done.returncode == 0, done.stderr
         found.append(json.loads(done.stdout))
     assert found[1:] == found[:1] * 3
@@ -104,7 +106,7 @@ def test_ranks_that_differ_end_the_job(what, message):
         ("error", 1, "for rank 1, which has left the job, perhaps by an error of its own"),
         ("exit", 1, "for rank 1, which has left the job"),
         ("stop", 75, "for rank 1, which does not answer: it is dead or stopped (the limit is 3 s)"),
-        ("loop", 75, "for rank 1, which has computed for "),
+        ("loop", 75, "for rank 1, which has not come to its communication "),
         ("kill", 9, "EXIT CODE: 9"),
     ],
 )
@@ -112,3 +114,41 @@ def test_a_rank_that_ends_or_hangs_ends_the_job(how, status, message):
     done = job(4, "fail", how=how, seconds=30)
     assert done.returncode == status, done.stderr
     assert message in done.stderr + done.stdout
+
+
+def launched(folder, *flags, script="tests/distributed/resumed.py"):
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "fconv", "launch", "-n", "2", script, str(folder), *flags]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "FCONV_DISTRIBUTED_TIMEOUT": "3"}
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=90, check=False
+    )
+
+
+def test_launch_goes_on_from_the_newest_checkpoint_when_a_rank_is_lost(tmp_path):
+    assert launched(tmp_path / "whole").returncode == 0
+    expected = (tmp_path / "whole" / "end.json").read_text()
+    for how, message in (
+        ("kill", r"fconv launch: rank 1 \(process \d+ on \S+\) was killed; starting 2 ranks again from"),
+        ("hang", r"for rank 1, which has not come to its communication \d+: it computes, or hangs elsewhere"),
+    ):
+        done = launched(tmp_path / how, "3", how)
+        assert done.returncode == 0, done.stderr
+        assert re.search(message, done.stderr), done.stderr
+        assert "(restart 1)" in done.stderr
+        assert "\x1e" not in done.stderr
+        assert (tmp_path / how / "end.json").read_text() == expected
+
+
+def test_launch_does_not_repeat_an_error_of_the_script(tmp_path):
+    (tmp_path / "wrong.py").write_text("raise ValueError('what is wrong')\n")
+    done = launched(tmp_path, script=str(tmp_path / "wrong.py"))
+    assert done.returncode == 1
+    assert "what is wrong" in done.stderr
+    assert "fconv launch" not in done.stderr
+
+
+def test_some_jobs_that_are_killed(tmp_path):
+    counts = mpi_kills.run(tmp_path, 3, seed=1)
+    assert counts["kills"] == 3
+    assert counts["longest"] < mpi_kills.MOST_SECONDS

@@ -2,6 +2,7 @@
 
 from fconv.distributed.communication import Communicator, LostRankError, communicator
 from fconv.distributed.gradients import value_and_grad
+from fconv.distributed.launching import restarts
 from fconv.distributed.sampling import rows
 from fconv.distributed.saving import SharedCheckpointer
 from fconv.distributed.sync import sync_batch_norm
@@ -11,6 +12,7 @@ __all__ = [
     "LostRankError",
     "SharedCheckpointer",
     "communicator",
+    "restarts",
     "rows",
     "sync_batch_norm",
     "value_and_grad",

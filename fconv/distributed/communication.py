@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from fconv.arrays import Array, asnumpy, library_of, xp_of
+from fconv.distributed.launching import announce
 from fconv.distributed.tree import Exchange, Node, add_into_left, climb, tree_sum
 from fconv.options import number
 from fconv.threads import set_num_threads
@@ -281,6 +282,7 @@ def _mpi_world(started: int) -> World:
     from fconv.distributed.mpi import MpiWorld
 
     world = MpiWorld(MPI)
+    announce(world.rank)
     if "FCONV_NUM_THREADS" not in os.environ:
         set_num_threads(_threads_of_a_rank(Communicator(world)))
     return world

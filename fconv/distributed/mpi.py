@@ -40,10 +40,11 @@ class MpiWorld:
         self.rank, self.size = self._comm.rank, self._comm.size
         self.timeout = 300.0
         self._queue: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
-        self._begun, self._state, self._peer, self._since = 0, _COMPUTES, -1, time.monotonic()
+        self._begun, self._state, self._peer = 0, _COMPUTES, -1
         self._sent: list[tuple[Any, Array]] = []
         self._answers: dict[int, list[int]] = {}
-        self._broken: int | None = None
+        self._error: BaseException | None = None
+        self._status = _FAILED
         self._ending = False
         self._nccl: Exchange | None = None
         self._thread = threading.Thread(target=self._serve, name="fconv-distributed", daemon=True)
@@ -98,19 +99,18 @@ class MpiWorld:
             future, function = item
             self._begun += 1
             try:
-                if self._broken is not None:
-                    raise LostRankError(f"rank {self.rank}: an earlier communication has failed")
+                if self._error is not None:
+                    raise self._error
                 future.set_result(function())
             except BaseException as error:
-                if self._broken is None:
-                    self._broken = _FAILED
+                self._error = self._error or error
                 future.set_exception(error)
-            self._state, self._since = _COMPUTES, time.monotonic()
+            self._state = _COMPUTES
 
     def _wait(self, requests: list[Any], peer: int) -> None:
         """Wait for requests, and look out for who holds them up."""
         begun = asked = time.monotonic()
-        self._state, self._peer, self._since = _WAITS, peer, begun
+        self._state, self._peer = _WAITS, peer
         trail: list[int] = []
         polls = 0
         while not self._mpi.Request.Testall(requests):
@@ -122,41 +122,40 @@ class MpiWorld:
             self._reply()
             now = time.monotonic()
             if self._ending:
-                self._broken = _FAILED if self._broken is None else self._broken
                 raise LostRankError(f"rank {self.rank} ends during communication {self._begun}")
             if now - asked > _PATIENCE and not trail:
                 trail = [peer]
                 self._ask(peer)
                 asked = now
             elif trail and trail[-1] in self._answers:
-                state, count, other, since = self._answers[trail[-1]]
+                state, count, other = self._answers[trail[-1]]
                 if state == _LEFT:
                     self._fail(trail[-1], "has left the job, perhaps by an error of its own", _FAILED)
                 if state == _WAITS and other not in trail and other != self.rank:
                     trail.append(other)
                     self._ask(other)
                 elif now - begun > self.timeout:
-                    self._fail(trail[-1], self._said(state, count, other, since), _LOST)
+                    self._fail(trail[-1], self._said(state, count, other), _LOST)
                 elif now - asked > _PATIENCE:
                     trail, asked = [], now
             elif trail and now - begun > self.timeout and now - asked > _PATIENCE:
                 self._fail(trail[-1], "does not answer: it is dead or stopped", _LOST)
         self._state = _COMPUTES
 
-    def _said(self, state: int, count: int, other: int, since: int) -> str:
+    def _said(self, state: int, count: int, other: int) -> str:
         if state == _WAITS:
             return f"waits for rank {other} in its communication {count}: the ranks do not call the same"
-        return f"has computed for {since} s without coming to communication {count + 1}"
+        return f"has not come to its communication {count + 1}: it computes, or hangs elsewhere"
 
     def _fail(self, culprit: int, why: str, status: int) -> None:
-        self._broken = status
+        self._status = status
         limit = f" (the limit is {self.timeout:g} s)" if status == _LOST else ""
         message = f"rank {self.rank} waits in its communication {self._begun} for rank {culprit}, which {why}"
         raise LostRankError(message + limit)
 
     def _ask(self, rank: int) -> None:
         self._answers.pop(rank, None)
-        self._send(rank, _ASK, [0, 0, 0, 0])
+        self._send(rank, _ASK, [0, 0, 0])
 
     def _send(self, rank: int, tag: int, numbers: list[int]) -> None:
         data = np.array(numbers, np.int64)
@@ -167,14 +166,13 @@ class MpiWorld:
         """Answer whoever asks, and note who has answered."""
         status = self._mpi.Status()
         while self._talk.Iprobe(self._mpi.ANY_SOURCE, self._mpi.ANY_TAG, status):
-            data = np.empty(4, np.int64)
+            data = np.empty(3, np.int64)
             source, tag = status.source, status.tag
             self._talk.Recv(data, source, tag)
             if tag == _ANSWER:
                 self._answers[source] = data.tolist()
             else:
-                since = int(time.monotonic() - self._since)
-                self._send(source, _ANSWER, [self._state, self._begun, self._peer, since])
+                self._send(source, _ANSWER, [self._state, self._begun, self._peer])
 
     def _leave(self) -> None:
         """At the end of the process: answer until all ranks are at theirs, or end the job."""
@@ -184,7 +182,7 @@ class MpiWorld:
         self._thread.join(2)
         if self._thread.is_alive():  # inside of MPI, for good
             os._exit(_LOST)
-        lost = self._broken is not None
+        lost = self._error is not None
         if lost:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -195,4 +193,4 @@ class MpiWorld:
             self._reply()
             time.sleep(0.005)
         if lost:
-            self._mpi.COMM_WORLD.Abort(self._broken)
+            self._mpi.COMM_WORLD.Abort(self._status)
