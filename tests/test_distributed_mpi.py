@@ -152,3 +152,21 @@ def test_some_jobs_that_are_killed(tmp_path):
     counts = mpi_kills.run(tmp_path, 3, seed=1)
     assert counts["kills"] == 3
     assert counts["longest"] < mpi_kills.MOST_SECONDS
+
+
+def test_an_example_takes_part(tmp_path):
+    pytest.importorskip("sklearn")
+    for size in (1, 2):
+        command = [MPIEXEC, "-n", str(size), sys.executable, "examples/digits.py", "--epochs", "1"]
+        done = subprocess.run(
+            [*command, "--shards", "2", "--out", str(tmp_path / str(size))],
+            cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=90,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("test accuracy 0.") == 1
+    one, two = ({path.name: path for path in (tmp_path / name).rglob("*.*")} for name in ("1", "2"))
+    assert one.keys() == two.keys()
+    (last,) = [name for name in one if name.startswith("step-")]
+    for name in (last, "digits.safetensors"):
+        assert one[name].read_bytes() == two[name].read_bytes()
