@@ -4,6 +4,7 @@
 ``python -m benchmarks.distributed constants``  latency and bandwidth between two ranks
 ``python -m benchmarks.distributed overlap``    the same steps with communication delayed
 ``python -m benchmarks.distributed simulate``   steps of 2 to 4,096 ranks: a table and a plot
+``python -m benchmarks.distributed check``      what the model predicts for two ranks, and what they take
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import shlex
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,6 +44,12 @@ def worker(args: argparse.Namespace) -> None:
     fc.set_num_threads(args.threads)
     comm = distributed.communicator()
     exchange = comm.world.sendrecv
+    if os.sched_getscheduler(0) == os.SCHED_RR:
+        # Under `chrt -r 10`, on a busy machine, a thread that wakes up waits for one of its own priority.
+        priority = os.sched_param(os.sched_getparam(0).sched_priority + 1)
+        comm.world.call(
+            lambda: os.sched_setscheduler(threading.get_native_id(), os.SCHED_RR, priority)
+        ).result()
 
     def delayed(out: Any, to: int, into: Any, source: int) -> None:
         sent = max(0 if each is None else each.nbytes for each in (out, into))
@@ -52,6 +60,8 @@ def worker(args: argparse.Namespace) -> None:
         comm.world.sendrecv = delayed  # type: ignore[method-assign]
     name, shape, classes = CASES[args.case]
     net = getattr(fc.models, name)()
+    if args.half:
+        shape = (shape[0] // 2, *shape[1:])
     x = fc.random.normal(fc.random.key(1), shape)
     target = x if classes is None else np.arange(shape[0]) % classes
     loss = fc.mse_loss() if classes is None else fc.cross_entropy_loss()
@@ -73,13 +83,14 @@ def worker(args: argparse.Namespace) -> None:
         print(json.dumps(seconds[args.warm :]))
 
 
-def measured(ranks: int, threads: int, case: str, **options: Any) -> list[float]:
+def measured(ranks: int, threads: int, case: str, mpiexec: str | None = None, **options: Any) -> list[float]:
     """Run `worker` on so many ranks."""
     from fconv.distributed.launching import find_mpiexec
 
+    starter = shlex.split(mpiexec) if mpiexec else find_mpiexec()
     flags = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     script = ["-m", "benchmarks.distributed", "worker", "--case", case, "--threads", str(threads), *flags]
-    command = [*find_mpiexec(), "-n", str(ranks), sys.executable, *script]
+    command = [*starter, "-n", str(ranks), sys.executable, *script]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -101,19 +112,17 @@ def speed(args: argparse.Namespace) -> None:
 
 
 def overlap(args: argparse.Namespace) -> None:
-    """Print steps of two ranks with delayed exchanges: sent in buckets as they come, and all at the end."""
+    """Print steps of two ranks with slowed exchanges: sent in buckets as they come, and all at the end."""
     for case in args.cases:
         plain = statistics.median(measured(2, 1, case, steps=args.steps))
-        for milliseconds in args.delays:
-            # Each bucket takes two exchanges, and the loss with the statistics two more.
-            options = {"steps": args.steps, "latency": milliseconds / 1e3}
-            size = args.bucket
+        for megabytes in args.megabytes:
+            slowed = {"steps": args.steps, "latency": 2e-4, "bandwidth": megabytes * 1e6}
             found = {
-                name: statistics.median(measured(2, 1, case, bucket=b, **options))
-                for name, b in (("overlapped", size), ("at the end", LARGE))
+                name: statistics.median(measured(2, 1, case, bucket=size, **slowed))
+                for name, size in (("overlapped", args.bucket), ("at the end", LARGE))
             }
             both = ", ".join(f"{name} {1e3 * s:.1f} ms" for name, s in found.items())
-            print(f"{case:22} without delay {1e3 * plain:.1f} ms; {milliseconds:g} ms: {both}", flush=True)
+            print(f"{case:22} not slowed {1e3 * plain:.1f} ms; {megabytes:g} MB/s: {both}", flush=True)
 
 
 def pingpong(args: argparse.Namespace) -> None:
@@ -186,21 +195,19 @@ class Network(NamedTuple):
     seconds: float  # of a step on one rank
 
 
-def network(name: str, rate: float = RATE) -> Network:
-    """Describe one of `NETWORKS`, at so many multiply-adds a second, forward once and backward twice."""
+def network(name: str, shape: tuple[int, ...], batch: int, seconds: float | None = None) -> Network:
+    """Describe a network of so many seconds, or at `RATE`: forward once and backward twice."""
     import contextlib
     import io
 
     import fconv as fc
 
-    shape, batch = NETWORKS[name]
-    net = getattr(fc.models, name)()
     with contextlib.redirect_stdout(io.StringIO()):
-        rows = fc.summary(net, (1, *shape)).rows
+        rows = fc.summary(getattr(fc.models, name)(), (1, *shape)).rows
     inner = [row for row in rows if not row.network]
     work = sum(row.multiply_adds for row in inner)
     layers = [(row.multiply_adds / work, 4 * row.params) for row in reversed(inner)]
-    return Network(layers, 3 * batch * work / rate)
+    return Network(layers, 3 * batch * work / RATE if seconds is None else seconds)
 
 
 def all_reduce_seconds(count: int, ranks: int, link: Link) -> float:
@@ -211,13 +218,13 @@ def all_reduce_seconds(count: int, ranks: int, link: Link) -> float:
 
 
 def step_seconds(
-    net: Network, ranks: int, link: Link, bucket: int = 1 << 20, overlapped: bool = True
+    net: Network, ranks: int, link: Link, bucket: int, overlapped: bool = True, variation: float = VARIATION
 ) -> float:
     """Predict a step: buckets are sent one after the other, each when its last gradient is there.
 
     All ranks begin together, and the slowest of them, of times with a normal distribution, is waited for.
     """
-    compute = net.seconds * (1 + VARIATION * float(np.sqrt(2 * np.log(ranks))))
+    compute = net.seconds * (1 + variation * float(np.sqrt(2 * np.log(ranks))))
     now, filled, free = compute / 3, 0, 0.0
     for share, count in net.layers:
         now += 2 / 3 * compute * share
@@ -238,7 +245,7 @@ def simulate(args: argparse.Namespace) -> None:
 
     figure, grid = plt.subplots(1, len(NETWORKS), figsize=(12, 4), sharey=True, layout="constrained")
     for axes, name in zip(grid, NETWORKS, strict=True):
-        net = network(name, args.rate)
+        net = network(name, *NETWORKS[name])
         size = sum(count for _, count in net.layers)
         print(f"\n{name}: {size / 1e6:.1f} MB of gradients, {1e3 * net.seconds:.0f} ms a step alone")
         print("| ranks | " + " | ".join(link.name for link in LINKS) + " | without overlap, the same |")
@@ -255,7 +262,7 @@ def simulate(args: argparse.Namespace) -> None:
             axes.plot(RANKS, late, linestyle=":", color=line.get_color())
         if name == "resnet50":
             axes.plot([128], [90], "k*", label="ChainerMN, 128 GPUs, InfiniBand")
-            axes.plot([512], [88], "k^", label="Horovod, 512 GPUs, RDMA")
+            axes.plot([128], [88], "k^", label="Horovod, 128 GPUs, 25 Gbit/s")
         axes.set(title=f"{name}, {NETWORKS[name][1]} pictures a rank", xlabel="ranks", ylim=(0, 103))
         axes.set_xscale("log", base=2)
         axes.grid(alpha=0.3)
@@ -265,28 +272,48 @@ def simulate(args: argparse.Namespace) -> None:
         figure.savefig(args.out, dpi=110)
 
 
+def check(args: argparse.Namespace) -> None:
+    """Print what two ranks take and what the model says, from the time of one rank on half of the batch."""
+    link = Link("measured", args.latency, args.bandwidth)
+    for case in args.cases:
+        name, shape, _ = CASES[case]
+        alone = statistics.median(measured(1, 1, case, steps=args.steps, half=1))
+        net = network(name, shape[1:], shape[0] // 2, alone)
+        size = sum(count for _, count in net.layers)
+        print(f"{case}: {size / 1e6:.1f} MB of gradients, {1e3 * alone:.0f} ms a step alone")
+        for way, bucket in (("overlapped", args.bucket), ("at the end", LARGE)):
+            took = statistics.median(measured(2, 1, case, args.mpiexec, steps=args.steps, bucket=bucket))
+            said = step_seconds(net, 2, link, bucket, bucket != LARGE, variation=0.0)
+            print(f"  {way}: predicted {1e3 * said:.0f} ms, measured {1e3 * took:.0f} ms", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for function in (speed, constants, overlap, simulate, worker, pingpong):
+    for function in (speed, constants, overlap, simulate, check, worker, pingpong):
         command = commands.add_parser(function.__name__, help=(function.__doc__ or "").split("\n")[0])
         command.set_defaults(function=function)
         command.add_argument("--steps", type=int, default=20)
         command.add_argument("--bucket", type=int, default=1 << 20, help="bytes of a bucket")
-        if function in (speed, overlap):
+        if function in (speed, overlap, check):
             command.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES)
             command.add_argument("--rounds", type=int, default=2)
-            command.add_argument("--delays", type=float, nargs="+", default=[1.0, 5.0], help="milliseconds")
-        if function is constants:
+            command.add_argument("--megabytes", type=float, nargs="+", default=[50.0, 20.0], help="a second")
+        if function in (constants, check):
             command.add_argument("--mpiexec", help="such as 'mpiexec -hosts a,b'")
+        if function is check:
+            command.add_argument("--latency", type=float, required=True, help="seconds, from constants")
+            command.add_argument(
+                "--bandwidth", type=float, required=True, help="bytes a second, from constants"
+            )
         if function is simulate:
-            command.add_argument("--rate", type=float, default=RATE, help="multiply-adds a second of a rank")
             command.add_argument("--out", help="file of the plot")
         if function is worker:
             command.add_argument("--case", choices=CASES, required=True)
             command.add_argument("--threads", type=int, default=1)
             command.add_argument("--warm", type=int, default=3)
             command.add_argument("--shards", type=int)
+            command.add_argument("--half", type=int, default=0, help="take half of the batch")
             command.add_argument("--latency", type=float, default=0.0)
             command.add_argument("--bandwidth", type=float, default=float("inf"))
     args = parser.parse_args()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fconv import random, trees
-from fconv.arrays import Array, is_array, xp_of
+from fconv.arrays import Array, asnumpy, is_array, xp_of
 from fconv.distributed.agreement import check_parameters, check_start
 from fconv.distributed.buckets import Buckets, announcing, computing
 from fconv.distributed.communication import Communicator
@@ -291,7 +291,7 @@ def _changed(params: Params, refreshed: Params) -> list[tuple[trees.Path, Any]]:
     """List the floating-point arrays that a forward pass has refreshed, on the host."""
     pairs = trees.aligned(params, refreshed)
     return [
-        (path, new if isinstance(new, np.ndarray) else xp_of(new).asnumpy(new))
+        (path, asnumpy(new))
         for path, old, new in pairs
         if new is not old and is_array(new) and new.dtype.kind == "f"
     ]
