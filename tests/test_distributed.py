@@ -73,11 +73,11 @@ def test_the_functions_of_a_communicator():
 
 @pytest.mark.parametrize("kind", ["all", "sync"])
 def test_the_same_bits_on_1_2_4_and_8_ranks(kind):
-    alone = runs.digest(*runs.train(ALONE, kind, steps=4))
+    alone = runs.digest(*runs.train(ALONE, kind, steps=3))
     for size in (2, 4, 8):
-        for sharded in (False, True):
+        for sharded in (False, True) if size == 4 else (False,):
             found = on_ranks(
-                size, lambda comm, s=sharded: runs.digest(*runs.train(comm, kind, steps=4, sharded=s))
+                size, lambda comm, s=sharded: runs.digest(*runs.train(comm, kind, steps=3, sharded=s))
             )
             assert all(each == alone for each in found)
 
@@ -92,10 +92,10 @@ def test_the_same_bits_on_numbers_of_ranks_that_are_no_powers_of_two():
 @pytest.mark.parametrize(("dtype", "within"), [(np.float32, 1e-6), (np.float64, 1e-12)])
 @pytest.mark.parametrize("kind", ["plain", "sync"])
 def test_shards_give_what_the_whole_batch_gives(kind, dtype, within):
-    params, losses = runs.train_plainly(kind, dtype, steps=8)
+    params, losses = runs.train_plainly(kind, dtype, steps=4)
     for size, options in ((1, {}), (4, {}), (4, {"exact": False})):
         for found, their_losses in on_ranks(
-            size, lambda c, o=options: runs.train(c, kind, dtype, steps=8, **o)
+            size, lambda c, o=options: runs.train(c, kind, dtype, steps=4, **o)
         ):
             assert runs.furthest(params, found) < within
             assert np.abs(np.subtract(losses, their_losses)).max() < within
@@ -165,12 +165,14 @@ def test_losses_by_name_are_weighted_too():
                 np.testing.assert_allclose(b, a, rtol=1e-12, atol=1e-14)
 
 
-def test_parts_of_any_length_are_weighted_by_their_examples():
+@pytest.mark.parametrize("lengths", [(6, 1, 2), (2, 3, 4), (3, 3, 3)])
+def test_parts_of_any_length_are_weighted_by_their_examples(lengths):
     net, loss = fc.linear(2), fc.mse_loss()
     x, target = fc.random.normal(fc.random.key(5), (9, 4)).astype(np.float64), np.ones((9, 2))
     params = net.init(fc.random.key(0), x.shape, np.float64)
     value, grads, _ = fc.value_and_grad(net, loss)(params, x, target)
-    parts = [slice(0, 6), slice(6, 7), slice(7, 9)]
+    ends = np.cumsum(lengths).tolist()
+    parts = [slice(end - n, end) for n, end in zip(lengths, ends, strict=True)]
 
     def work(comm):
         f = distributed.value_and_grad(net, loss, comm, sharded=True)

@@ -69,9 +69,16 @@ def test_the_same_bits_on_1_2_4_and_8_ranks(kind, dtype, steps, options):
     assert found[1:] == found[:1] * 3
 
 
-@pytest.mark.parametrize(("dtype", "within"), [("float32", 1e-6), ("float64", 1e-12)])
-@pytest.mark.parametrize("kind", ["plain", "sync"])
-@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "dtype", "within", "exact"),
+    [
+        ("plain", "float32", 1e-6, True),
+        ("plain", "float64", 1e-12, True),
+        ("plain", "float64", 1e-12, False),
+        ("sync", "float32", 1e-6, True),
+        ("sync", "float64", 1e-12, True),
+    ],
+)
 def test_two_ranks_give_what_one_plain_process_gives(kind, dtype, within, exact, tmp_path):
     done = job(
         2, "train", kind=kind, dtype=dtype, shards=2, steps=50, exact=exact, path=str(tmp_path / "x.npz")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fconv import random, trees
+from fconv.arguments import explained
 from fconv.arrays import Array, asnumpy, is_array, xp_of
 from fconv.distributed.agreement import check_parameters, check_start
 from fconv.distributed.buckets import Buckets, announcing, computing
@@ -22,6 +23,7 @@ from fconv.loss import Loss, counts_of, shared_forward
 from fconv.losses import as_loss
 from fconv.options import whole
 from fconv.training import value_and_grad as _plain
+from fconv.unpacking import unpacked
 
 
 @dataclass
@@ -123,27 +125,26 @@ def value_and_grad(
     buckets: list[Buckets] = []
     calls = 0
 
+    def even(count: int) -> list[int]:
+        return [b - a for a, b in (bounds(count, comm.size, r) for r in range(comm.size))]
+
     def divided(x: Any, target: Any) -> list[_Part]:
         """Return this rank's shards of a batch."""
         count = _examples(title, x, target)
-        if sharded:
-            counts = [int(n[0]) for n in comm.gather(np.array([count], np.int64))]
-        else:
-            counts = [b - a for a, b in (bounds(count, comm.size, r) for r in range(comm.size))]
+        counts = [int(n) for n in comm.gather(np.array(count))] if sharded else even(count)
         examples = sum(counts)
         if examples < total or min(counts) < len(own):
             raise ValueError(
                 f"{title}: expected at least as many examples as shards, {total}, got a batch of {examples} "
                 f"({', '.join(map(str, counts))} by rank); use fewer shards, or leave such a batch out"
             )
-        first = 0 if not sharded else sum(counts[: comm.rank])
-        # Examples that came as `rows` divides them are divided on in the same way; others evenly.
-        usual = counts[comm.rank] == len(range(*bounds(examples, comm.size, comm.rank)))
+        first = sum(counts[: comm.rank]) if sharded else 0
         parts = []
         for s in own:
-            begin, end = bounds(examples, total, s) if usual else bounds(count, len(own), s - own.start)
-            shift = first if sharded and usual else 0
-            cut = slice(begin - shift, end - shift)
+            begin, end = bounds(examples, total, s)
+            if counts != even(examples):  # otherwise they came as `rows` divides them
+                begin, end = (first + at for at in bounds(count, len(own), s - own.start))
+            cut = slice(begin - first, end - first)
             own_x, own_target = trees.map(lambda a, cut=cut: a[cut], (x, target))
             parts.append(_Part(s, own_x, own_target, end - begin))
         if sharded:
@@ -232,7 +233,7 @@ def value_and_grad(
         outcome = (_like(value, sums[1]), whole_grads, merged)
         return (*outcome, {name: float(v) for name, v in means.items()}) if metrics is not None else outcome
 
-    return function
+    return function if metrics is not None else unpacked(explained(title, function))
 
 
 class _SharedLoss:
