@@ -167,8 +167,8 @@ def test_an_example_takes_part(tmp_path):
         command = [MPIEXEC, "-n", str(size), sys.executable, "examples/digits.py", "--epochs", "1"]
         done = subprocess.run(
             [*command, "--shards", "2", "--out", str(tmp_path / str(size))],
-            cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=90,
-            check=False,
+            cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+            timeout=200, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("test accuracy 0.") == 1
