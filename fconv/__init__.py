@@ -39,7 +39,7 @@ from fconv.training import TrainState, train_state, train_step, value_and_grad
 from fconv.version import __version__
 
 if TYPE_CHECKING:
-    from fconv import data, models
+    from fconv import data, distributed, models
     from fconv.cli.doctor import report as doctor
     from fconv.fitting import fit, plot_history
     from fconv.onnx import from_onnx, to_onnx
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     # What few programs need is imported when it is first asked for.
-    if name in ("data", "models"):
+    if name in ("data", "distributed", "models"):
         return import_module(f"fconv.{name}")
     if name in ("fit", "plot_history"):
         return getattr(import_module("fconv.fitting"), name)
@@ -69,6 +69,7 @@ __all__ = [
     "data",
     "depthwise_separable_conv2d",
     "describe",
+    "distributed",
     "doctor",
     "einsum",
     "find_state_dict",

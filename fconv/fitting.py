@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from fconv.metrics import RunningMean
 from fconv.optimizers import Optimizer
 from fconv.options import whole
 from fconv.training import TrainState, check_optimizer, train_state, train_step
+
+if TYPE_CHECKING:
+    from fconv.distributed import Communicator
 
 History: TypeAlias = dict[str, list[Any]]
 Metrics: TypeAlias = Mapping[str, Callable[[Any, Any], Any]] | Sequence[Callable[[Any, Any], Any]]
@@ -49,6 +52,8 @@ def fit(
     checkpoint: str | os.PathLike[str] | Checkpointer | None = None,
     stop_early: int | None = None,
     progress: bool = True,
+    comm: Communicator | None = None,
+    shards: int | None = None,
 ) -> tuple[TrainState, History]:
     """Train a network for some epochs.
 
@@ -77,6 +82,13 @@ def fit(
         End the run when the validation loss has not become lower for this many epochs.
     progress : bool
         Report on standard error: a bar on a terminal, a line an epoch elsewhere.
+    comm : Communicator, optional
+        The ranks that train together, such as `fconv.distributed.communicator` returns: each calls `fit` with
+        all examples and computes its part of every batch, and all return the same. The first one reports,
+        and alone reads and writes the checkpoints.
+    shards : int, optional
+        With `comm`: what each batch is divided into, by default as many as there are ranks. With the same
+        shards the result is the same, bit for bit, on any number of ranks.
 
     Returns
     -------
@@ -122,6 +134,13 @@ def fit(
     saved = checkpoint
     if checkpoint is not None and not isinstance(checkpoint, Checkpointer):
         saved = Checkpointer(checkpoint)
+    first_rank = comm is None or comm.rank == 0
+    if comm is not None:
+        from fconv.distributed.sampling import check_batches
+        from fconv.distributed.saving import SharedCheckpointer
+
+        check_batches("fit", count, batch_size, shards or comm.size, "shards" if shards else "ranks")
+        saved = SharedCheckpointer(saved, comm) if isinstance(saved, Checkpointer) else None
     data = {"examples": count, "batch_size": batch_size}
     run = _resumed(saved, data, x) if isinstance(saved, Checkpointer) else None
     if run is None:
@@ -130,8 +149,8 @@ def fit(
         shape = trees.map(lambda a: tuple(a.shape), first)
         state = train_state(net, opt, run_key, shape, kinds[0] if kinds else np.float32)
         run = _Run(to_device(state, "cuda") if _on_gpu(x) else state, {}, {})
-    step, steps = train_step(net, loss, opt, metrics=named), -(-count // batch_size)
-    report = _Report(epochs, steps) if progress else None
+    step, steps = train_step(net, loss, opt, metrics=named, comm=comm, shards=shards), -(-count // batch_size)
+    report = _Report(epochs, steps) if progress and first_rank else None
     try:
         while (epoch := _epochs(run)) < epochs and not _stale(run.history, patience):
             shuffle = random.fold_in(order_key, epoch)
@@ -143,9 +162,9 @@ def fit(
                     report.step(epoch, run.state.step - epoch * steps, run.means)
             figures = {n: m.value if isinstance(m, RunningMean) else m for n, m in run.means.items()}
             if valid is not None:
-                figures |= _measured(net, loss, named, run.state.params, valid, batch_size)
+                figures |= _measured(net, loss, named, run.state.params, valid, batch_size, comm)
             best = _lowest(run.history)
-            if isinstance(saved, Checkpointer) and figures.get("valid_loss", np.nan) < best:
+            if first_rank and isinstance(saved, Checkpointer) and figures.get("valid_loss", np.nan) < best:
                 folder = os.path.dirname(saved.path(0))
                 make_folder(folder)
                 save(os.path.join(folder, "best.safetensors"), run.state.params)
@@ -250,18 +269,32 @@ def _advanced(run: _Run, state: TrainState, found: dict[str, Any], count: int) -
 
 
 def _measured(
-    net: Layer, loss: Any, metrics: Mapping[str, Any], params: Any, valid: tuple[Any, Any], batch_size: int
+    net: Layer,
+    loss: Any,
+    metrics: Mapping[str, Any],
+    params: Any,
+    valid: tuple[Any, Any],
+    batch_size: int,
+    comm: Communicator | None = None,
 ) -> dict[str, float]:
-    """Measure loss and metrics on validation data."""
-    means: dict[str, RunningMean] = {}
-    count = len(trees.leaves(tuple(valid))[0])
-    for (rows,) in batches(np.arange(count), batch_size=batch_size):
-        x, target = trees.map(lambda a, rows=rows: a[rows], tuple(valid))
+    """Measure loss and metrics on validation data; the ranks take turns with the batches."""
+    count, names = len(trees.leaves(tuple(valid))[0]), ["loss", *metrics]
+    sizes = [len(rows) for (rows,) in batches(np.arange(count), batch_size=batch_size)]
+    rank, size = (0, 1) if comm is None else (comm.rank, comm.size)
+    found = np.zeros((len(sizes), len(names)))
+    for i in range(rank, len(sizes), size):
+        part = slice(i * batch_size, i * batch_size + sizes[i])
+        x, target = trees.map(lambda a, part=part: a[part], tuple(valid))
         y = net.apply(params, x)
-        figures = {"loss": loss_forward(loss, y, target)[0]}
-        figures |= {name: metric(y, target) for name, metric in metrics.items()}
-        for name, value in figures.items():
-            means[name] = means.get(name, RunningMean()).add(value, len(rows))
+        figures = [loss_forward(loss, y, target)[0], *(metric(y, target) for metric in metrics.values())]
+        found[i] = [float(value) for value in figures]
+    if comm is not None and size > 1:
+        for other, theirs in enumerate(comm.gather(found)):
+            found[other::size] = theirs[other::size]
+    means = {name: RunningMean() for name in names}
+    for row, weight in zip(found.tolist(), sizes, strict=True):
+        for name, value in zip(names, row, strict=True):
+            means[name] = means[name].add(value, weight)
     return {f"valid_{name}": mean.value for name, mean in means.items()}
 
 

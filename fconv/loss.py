@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, ClassVar, NoReturn
@@ -39,6 +39,9 @@ class Loss(Constructed):
     each : callable, optional
         ``each(y, target) -> dy``: for every example, the gradient of the loss that it has as a batch of
         one. Without it `each_gradient` goes over the examples.
+    count : callable, optional
+        ``count(target) -> number``: what the mean is divided by, in a measure of its own, and 0 for a sum.
+        By default it is the number of examples. Distributed training weighs the parts of a batch by it.
 
     Examples
     --------
@@ -59,6 +62,9 @@ class Loss(Constructed):
     terms: tuple[tuple[float, Any], ...] = ()
     curvature: Callable[[Any, Any, Any], Any] | None = None
     each: Callable[[Any, Any], Any] | None = None
+    count: Callable[[Any], float] | None = None
+    parts: Callable[[Any, Any], list[Any]] | None = None
+    gather: Callable[..., Any] | None = None
     _instead: ClassVar[Mapping[str, str]] = {
         "backward": "write loss, grads, params = fconv.value_and_grad(net, loss)(params, x, target)",
         "item": "write float(loss.apply(y, target))",
@@ -150,12 +156,7 @@ def _summed(
     """Make the loss that adds parts ``(weight, loss, y, target)``; `gather` puts their gradients together."""
 
     def forward(y: Any, target: Any) -> tuple[Any, Callable[..., Any]]:
-        total, pulls = None, []
-        for weight, loss, own, truth in parts(y, target):
-            value, pull = loss_forward(loss, own, truth)
-            total = weight * value if total is None else total + weight * value
-            pulls.append((weight, pull))
-        return total, lambda g=1.0: gather(y, [pull(weight * g) for weight, pull in pulls])
+        return _added(parts(y, target), y, gather, loss_forward)
 
     def apply(y: Any, target: Any) -> Any:
         values = [weight * loss.apply(own, truth) for weight, loss, own, truth in parts(y, target)]
@@ -168,7 +169,60 @@ def _summed(
         found = [(weight, each_gradient(loss, own, truth)) for weight, loss, own, truth in parts(y, target)]
         return gather(y, [trees.map(lambda d, w=weight: w * d, grads) for weight, grads in found])
 
-    return Loss(apply, vjp, forward, name, each=each, **given)
+    return Loss(apply, vjp, forward, name, each=each, parts=parts, gather=gather, **given)
+
+
+def _added(
+    parts: list[Any], y: Any, gather: Callable[..., Any], forward: Callable[..., Any]
+) -> tuple[Any, Callable[..., Any]]:
+    """Add the weighted losses of ``(weight, loss, y, target)``, and gather their gradients."""
+    total, pulls = None, []
+    for weight, loss, own, truth in parts:
+        value, pull = forward(loss, own, truth)
+        total = weight * value if total is None else total + weight * value
+        pulls.append((weight, pull))
+    return total, lambda g=1.0: gather(y, [pull(weight * g) for weight, pull in pulls])
+
+
+def counts_of(loss: Any, target: Any, examples: int) -> list[float]:
+    """List what each mean in a loss is divided by; 0 for a sum.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fconv.losses import l2_penalty, nll_loss
+    >>> counts_of(nll_loss(ignore_index=1) + l2_penalty(), np.array([0, 1, 2]), 3)
+    [2.0, 0.0]
+    """
+    parts = getattr(loss, "parts", None)
+    if parts is not None:
+        each = (counts_of(term, truth, examples) for _, term, _, truth in parts(None, target))
+        return [count for found in each for count in found]
+    count = getattr(loss, "count", None)
+    return [float(examples if count is None else count(target))]
+
+
+def shared_forward(
+    loss: Any, y: Any, target: Any, shares: Iterator[float | None]
+) -> tuple[Any, Callable[..., Any]]:
+    """Return a loss and its pullback, each mean in it multiplied by its share; None for a part without any.
+
+    With the parts' counts divided by the batch's for shares, the losses of the parts of a batch add up to
+    that of the batch, and so do their gradients.
+    """
+    parts = getattr(loss, "parts", None)
+    if parts is not None:
+        return _added(
+            parts(y, target),
+            y,
+            loss.gather,
+            lambda term, own, truth: shared_forward(term, own, truth, shares),
+        )
+    share = next(shares)
+    if share is None:
+        return 0.0, lambda g=1.0: trees.map(lambda each: xp_of(each).zeros_like(each), y)
+    value, pull = loss_forward(loss, y, target)
+    return share * value, lambda g=1.0: pull(share * g)
 
 
 def _placed(place: str, loss: Any) -> Loss:
@@ -185,10 +239,16 @@ def _placed(place: str, loss: Any) -> Loss:
 
         return call
 
-    forward = explained(lambda y, target: loss_forward(loss, y, target))
-    each = explained(lambda y, target: each_gradient(loss, y, target))
-    name = getattr(loss, "name", "loss")
-    return Loss(explained(loss.apply), explained(loss.vjp), forward, name, each=each)
+    return Loss(
+        explained(loss.apply),
+        explained(loss.vjp),
+        explained(lambda y, target: loss_forward(loss, y, target)),
+        getattr(loss, "name", "loss"),
+        each=explained(lambda y, target: each_gradient(loss, y, target)),
+        count=getattr(loss, "count", None),
+        parts=getattr(loss, "parts", None),
+        gather=getattr(loss, "gather", None),
+    )
 
 
 @constructor
@@ -270,6 +330,8 @@ def losses_by_name(losses: Mapping[str, tuple[float, Any]]) -> Loss:
         )
 
     def parts(y: Any, target: Any) -> list[tuple[float, Any, Any, Any]]:
+        if y is None:  # where only the targets are asked for
+            y = dict.fromkeys(known)
         if not isinstance(y, Mapping):
             raise TypeError(f"{title}: expected a dict of the outputs {', '.join(known)}, got {describe(y)}")
         truths = {} if target is None else target

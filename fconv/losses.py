@@ -7,10 +7,12 @@ them as `y`, and its gradient is a tuple too; its docstring names them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import prod
 from typing import Any
+
+import numpy as np
 
 from fconv import functional as F
 from fconv.arrays import Array, xp_of
@@ -135,7 +137,25 @@ def _from_function(function: Differentiable[...], *inputs: str, **options: Any) 
         forward=forward,
         name=name,
         each=each,
+        count=_counting(name, options),
     )
+
+
+def _counting(name: str, options: Mapping[str, Any]) -> Callable[[Any], float] | None:
+    """Return what counts the targets that a mean is divided by; None where that is the number of examples."""
+    if options.get("reduction") == "sum":
+        return lambda target: 0.0
+    if "ignore_index" not in options:
+        return None
+    weight, ignored = options["weight"], options["ignore_index"]
+
+    def count(target: Any) -> float:
+        if target.dtype.kind == "f":  # probabilities
+            return float(len(target) if target.ndim > 1 else 1)
+        kept = target[target != ignored]
+        return float(kept.size if weight is None else weight[kept].astype(np.float64).sum())
+
+    return count
 
 
 @constructor
@@ -216,6 +236,7 @@ def _penalty(function: Differentiable[...]) -> Loss:
         forward=lambda y, target: loss_forward(distance, y, zeros(y)),
         name="penalty",
         each=lambda y, target: each_gradient(distance, y, zeros(y)),
+        count=distance.count,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from fconv.optimizers import Optimizer
 from fconv.optimizers.base import as_optimizer
 from fconv.patterns import as_patterns, matched, names_of
 from fconv.unpacking import note_gradient, unpacked
+
+if TYPE_CHECKING:
+    from fconv.distributed import Communicator
 
 
 def value_and_grad(
@@ -264,6 +267,8 @@ def train_step(
     *,
     trainable: str | Sequence[str] | None = None,
     metrics: Mapping[str, Callable[[Any, Any], Any]] | None = None,
+    comm: Communicator | None = None,
+    shards: int | None = None,
 ) -> Callable[[TrainState, Any, Any], tuple[TrainState, dict[str, Any]]]:
     """Make the pure function that takes one step of training.
 
@@ -276,6 +281,11 @@ def train_step(
     metrics : mapping, optional
         Functions ``(y, target) -> number`` by name, such as those of `fconv.metrics`, of the output
         of the step's forward pass.
+    comm : Communicator, optional
+        The ranks that compute the step together, each called with the whole batch, as
+        `fconv.distributed.value_and_grad` has it; metrics are then means over the shards.
+    shards : int, optional
+        With `comm`: what the batch is divided into.
 
     Returns
     -------
@@ -305,8 +315,20 @@ def train_step(
     """
     loss = as_loss("train_step", loss)
     check_optimizer("train_step", opt)
-    loss_and_grad = value_and_grad(net, loss, trainable=trainable, outputs=True)
     measures = dict(metrics or {})
+    if comm is None:
+        of_one = value_and_grad(net, loss, trainable=trainable, outputs=True)
+    else:
+        from fconv import distributed
+
+        of_all = distributed.value_and_grad(net, loss, comm, shards, trainable=trainable, metrics=measures)
+
+    def loss_and_grad(params: Params, x: Any, target: Any, **options: Any) -> tuple[Any, ...]:
+        if comm is not None:
+            return of_all(params, x, target, **options)
+        value, grads, params, y = of_one(params, x, target, **options)
+        return value, grads, params, {name: measure(y, target) for name, measure in measures.items()}
+
     scale_of, rate_of = getattr(opt, "loss_scale", None), getattr(opt, "lr", None)
 
     def step(state: TrainState, x: Any, target: Any) -> tuple[TrainState, dict[str, Any]]:
@@ -317,14 +339,14 @@ def train_step(
             )
         key = random.fold_in(state.key, state.step)
         scale = scale_of(state.opt_state) if scale_of is not None else None
-        value, grads, params, y = loss_and_grad(state.params, x, target, key=key, scale=scale)
+        value, grads, params, measured = loss_and_grad(state.params, x, target, key=key, scale=scale)
         params, opt_state = opt.step(params, grads, state.opt_state)
         found = {"loss": value}
         if rate_of is not None:
             found["lr"] = rate_of(state.opt_state)
         if scale is not None:
             found |= {"loss_scale": scale, "skipped": opt_state["skipped"]}
-        found |= {name: measure(y, target) for name, measure in measures.items()}
+        found |= measured
         return TrainState(params, opt_state, state.key, state.step + 1), found
 
     return explained("train_step(net, loss, opt)", step)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import tempfile
 from pathlib import Path
+from typing import Any
+
+from fconv.distributed import communicator
 
 
 def parser(doc: str | None, name: str, *, data: str, steps: int, batch_size: int, lr: float, samples: str,
            epochs: bool = False, rate: str = "highest learning rate; it rises to this and falls to 0",
            ) -> argparse.ArgumentParser:  # fmt: skip
     """Make the parser of an example: `doc` is its docstring, the rest are defaults and what they count."""
-    made = argparse.ArgumentParser(
-        prog=name, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = _Parser(prog=name, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = made.add_argument
     add("--data", metavar="DIR", help=data)
     unit = "epochs" if epochs else "steps"
@@ -32,7 +35,24 @@ def parser(doc: str | None, name: str, *, data: str, steps: int, batch_size: int
         "--checkpoint-every", type=at_least_one, default=100, metavar="N",
         help="steps between checkpoints; the last one is saved in any case (default: 100)",
     )  # fmt: skip
+    add(
+        "--shards", type=at_least_one, metavar="N",
+        help="under mpiexec: parts of a batch, a multiple of the ranks, which are the default; with the same "
+        "parts the result is the same on any number of ranks",
+    )  # fmt: skip
     return made
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that lets the first rank alone write to the folder for results."""
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        found = super().parse_args(*args, **kwargs)
+        if communicator().rank > 0:
+            own = tempfile.TemporaryDirectory()
+            atexit.register(own.cleanup)
+            found.out = Path(own.name)
+        return found
 
 
 def at_least_one(text: str) -> int:

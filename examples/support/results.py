@@ -9,22 +9,27 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import fconv as fc
+from fconv.distributed import communicator
 from fconv.files import atomic_write
 from support import plots
 
 
 @contextmanager
 def in_one_line(name: str) -> Iterator[None]:
-    """End with one line where the user's input is at fault, and after Ctrl-C."""
+    """End with one line where the input is at fault, and after Ctrl-C; of several ranks the first prints."""
     try:
-        yield
+        with (
+            open(os.devnull, "w") as nowhere,
+            redirect_stdout(nowhere if communicator().rank else sys.stdout),
+        ):
+            yield
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         sys.exit(130)  # 128 and the number of the signal, as shells count

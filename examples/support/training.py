@@ -25,6 +25,7 @@ import numpy as np
 from tqdm import tqdm
 
 import fconv as fc
+from fconv import distributed
 from support.stopping import Stop
 
 Stream = Callable[[int], Iterator[tuple[Any, ...]]]
@@ -85,7 +86,12 @@ def train(
     `data` are the arrays that are trained on: a run goes on with no others. `samples` is the number
     that all steps take together, if not all batches are of one size.
     """
-    saver = fc.Checkpointer(args.out / "checkpoints", keep=2, every=args.checkpoint_every)
+    comm = distributed.communicator()  # of the ranks under mpiexec, otherwise of this process alone
+    if args.shards is None and comm.size > 1:
+        args.shards = comm.size
+    saver = distributed.SharedCheckpointer(
+        fc.Checkpointer(args.out / "checkpoints", keep=2, every=args.checkpoint_every), comm
+    )
     run = Run(fc.train_state(net, opt, fc.random.key(args.seed), shape), [], {})
     flags = {k: v for k, v in vars(args).items() if k not in _MAY_CHANGE}
     about = {
@@ -93,13 +99,19 @@ def train(
         "data": " ".join(f"{zlib.crc32(np.ascontiguousarray(x).data):08x}" for x in data),
     }  # fmt: skip
     replaced: list[int] = []
-    if args.resume:
-        resume(run, saver, about, steps, args.out)
-    else:
+    goes_on = args.resume or (distributed.restarts() > 0 and saver.steps())  # `fconv launch` starts it again
+    if comm.broadcast(np.array(bool(goes_on))):
+        resume(run, saver, about, steps, args.out, comm.rank == 0)
+    elif comm.rank == 0:
         replaced = finished_steps(saver, args)
     run.state = fc.to_device(run.state, args.device)
-    step = fc.train_step(net, loss, opt)
+    step = fc.train_step(net, loss, opt, comm=comm if args.shards else None, shards=args.shards)
     begun = run.state.step
+
+    def asked_to_stop() -> bool:
+        if comm.size > 1:  # all stop after the same step
+            stop.asked = int(comm.all_reduce(np.array([stop.asked]))[0])
+        return stop.asked > 0
 
     def due() -> bool:
         return run.state.step % measure_every == 0 or run.state.step == steps
@@ -123,7 +135,7 @@ def train(
     total = samples or steps * shape[0]
     bar = tqdm(
         total=total, initial=begun * total // steps, unit=" images", unit_scale=True,
-        dynamic_ncols=True, mininterval=0.2,
+        dynamic_ncols=True, mininterval=0.2, disable=comm.rank > 0,
     )  # fmt: skip
     with Stop() as stop:
         sound, unsaved = True, False
@@ -131,7 +143,7 @@ def train(
             if due() and not run.measured():
                 note()
                 unsaved = run.state.step > 0
-            while run.state.step < steps and not stop.asked:
+            while run.state.step < steps and not asked_to_stop():
                 stop.patience = 1  # who asks twice does not wait for the step's end
                 x, target = fc.to_device(next(batches), args.device)
                 start = time.perf_counter()
@@ -188,13 +200,15 @@ def finished_steps(saver: fc.Checkpointer, args: argparse.Namespace) -> list[int
     return steps
 
 
-def resume(run: Run, saver: fc.Checkpointer, about: dict[str, str], steps: int, folder: Path) -> None:
+def resume(
+    run: Run, saver: fc.Checkpointer, about: dict[str, str], steps: int, folder: Path, reads: bool = True
+) -> None:
     """Take over the newest checkpoint, or refuse one of another network, other data or other flags."""
     found = saver.latest()
     if found is None:
         raise ValueError(f"{folder} holds no checkpoint to go on from; without --resume a run begins there")
     step, kept = found
-    said = fc.load_metadata(saver.path(step))
+    said = fc.load_metadata(saver.path(step)) if reads else about
     if not isinstance(kept, dict) or not {"state", "losses", "scores"} <= kept.keys():
         raise ValueError(f"{saver.path(step)} is no checkpoint of this script")
     # An error that lists the names that differ, where the network is another one.

@@ -19,6 +19,7 @@ from fconv.cli.convert import convert
 from fconv.cli.diff import diff
 from fconv.cli.doctor import doctor
 from fconv.cli.inspect import inspect
+from fconv.cli.launch import launch
 from fconv.cli.predict import predict
 from fconv.cli.printing import echo
 from fconv.cli.restore import denoise, upscale
@@ -133,5 +134,6 @@ def main(traceback: bool) -> None:
     """
 
 
-for command in (inspect, convert, diff, summary, models, predict, denoise, upscale, doctor, completion):
+_COMMANDS = (inspect, convert, diff, summary, models, predict, denoise, upscale, launch, doctor, completion)
+for command in _COMMANDS:
     main.add_command(command)

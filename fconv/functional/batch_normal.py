@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,6 +41,7 @@ def batch_normal(
     given: Statistics | None,
     fixed: bool,
     within: SamplePasses | None = None,
+    average: Callable[[tuple[Array, Array]], Iterable[Array]] | None = None,
 ) -> Definition:
     """Define what `moments.normalised` defines, for statistics of channels over all other axes.
 
@@ -59,6 +61,8 @@ def batch_normal(
         They do not depend on `x`.
     within : SamplePasses, optional
         `passes`, where the statistics are of groups of channels of each sample.
+    average : callable, optional
+        Where others share the statistics: takes sums over `x` to the means over all that they were taken of.
 
     Returns
     -------
@@ -101,9 +105,11 @@ def batch_normal(
         """Return the gradient of `x` for that of the output, where the scale is `own`."""
         near, lacking, spread = statistics()
         with np.errstate(invalid="ignore", over="ignore"):
-            summed, weighted = (
-                own * each / entries if within is None else within.averaged(own * each) for each in sums
-            )
+            if within is not None:
+                summed, weighted = (within.averaged(own * each) for each in sums)
+            else:
+                means = average(sums) if average else (each / entries for each in sums)
+                summed, weighted = (own * each for each in means)
             slope = -spread * spread * weighted
             shift = -lacking * slope - spread * summed
         return passes.combined(near, slope, shift, g, spread * own)

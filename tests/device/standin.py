@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import types
 from contextlib import contextmanager
 from pathlib import Path
@@ -246,6 +247,9 @@ _CTYPES = {"int": ctypes.c_int, "long long": ctypes.c_longlong, "float": ctypes.
            "double": ctypes.c_double}  # fmt: skip
 
 
+_RUNNING = threading.Lock()  # where a kernel's thread stands is the library's own
+
+
 def compiler():
     """Name a C++ compiler of this machine, if it has one."""
     return shutil.which("g++") or shutil.which("clang++")
@@ -291,9 +295,10 @@ class RawModule:
                 else:
                     assert _C_TYPES[np.dtype(type(arg))] == kind, parameter
                     given.append(_CTYPES[kind](arg))
-            for at in range(6):
-                self._library.place(at // 3, at % 3, 2, 3)
-                self._library[name](*given)
+            with _RUNNING:
+                for at in range(6):
+                    self._library.place(at // 3, at % 3, 2, 3)
+                    self._library[name](*given)
 
         return run
 
