@@ -72,20 +72,13 @@ def _two(c: Call) -> tuple[Any, Any, float]:
     return a, b, alpha
 
 
-@aten("add", stretches=True)
+@aten("add", "sub", "subtract", stretches=True)
 def _add(c: Call) -> Any:
     a, b, alpha = _two(c)
+    name, sign = ("add", 1.0) if c.operator.name == "add" else ("subtract", -1.0)
     if is_tensor(a) and is_tensor(b):
-        return make("add"), a, b if alpha == 1 else scaled(b, alpha)
-    return scaled(a, shift=b) if is_tensor(a) else scaled(b, alpha, a)
-
-
-@aten("sub", "subtract", stretches=True)
-def _sub(c: Call) -> Any:
-    a, b, alpha = _two(c)
-    if is_tensor(a) and is_tensor(b):
-        return make("subtract"), a, b if alpha == 1 else scaled(b, alpha)
-    return scaled(a, shift=-b) if is_tensor(a) else scaled(b, -alpha, a)
+        return make(name), a, b if alpha == 1 else scaled(b, alpha)
+    return scaled(a, shift=sign * b) if is_tensor(a) else scaled(b, sign * alpha, a)
 
 
 @aten("rsub")
