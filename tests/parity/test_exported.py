@@ -361,7 +361,7 @@ class Obstinate(nn.Module):
         self.inner = Sorted()
 
     def forward(self, x):
-        return self.inner(x) + torch.fft.fft(x).real + torch.sort(x, -1)[0]
+        return self.inner(x) + torch.special.erfcx(x) + torch.sort(x, -1)[0]
 
 
 class Sorted(nn.Module):
@@ -375,7 +375,7 @@ def test_all_obstacles_are_told_at_once():
     text = str(caught.value)
     assert "aten.sort in inner (Sorted), test_exported.py, line" in text
     assert "(return torch.sort(x, -1)[0]) and 1 more: it has no layer" in text
-    assert "aten.fft_fft in Obstinate, test_exported.py, line" in text
+    assert "aten.special_erfcx in Obstinate, test_exported.py, line" in text
     assert text.endswith("a layer of your own takes the place of an operator: layers={'aten.sort': my_layer}")
 
 
