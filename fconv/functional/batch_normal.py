@@ -13,7 +13,7 @@ from fconv.functional import channel_passes_gpu
 from fconv.functional.channel_passes import CpuPasses
 from fconv.functional.channel_passes_gpu import GpuPasses
 from fconv.functional.channels import compiled_passes, layout_of, sum_by_sample
-from fconv.functional.core import Definition, Thunks, once
+from fconv.functional.core import Pushed, Thunks, once
 from fconv.functional.moments import Statistics
 from fconv.functional.one_pass import in_one_pass
 
@@ -42,7 +42,7 @@ def batch_normal(
     fixed: bool,
     within: SamplePasses | None = None,
     average: Callable[[tuple[Array, Array]], Iterable[Array]] | None = None,
-) -> Definition:
+) -> Pushed:
     """Define what `moments.normalised` defines, for statistics of channels over all other axes.
 
     Parameters
@@ -66,7 +66,7 @@ def batch_normal(
 
     Returns
     -------
-    Definition
+    Pushed
         Its pullback has the gradients of ``x``, ``weight`` and ``bias``.
     """
     dtype, entries = x.dtype, x.size // x.shape[1]

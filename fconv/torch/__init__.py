@@ -1,6 +1,5 @@
 """PyTorch: tensors of ours for its modules. PyTorch is imported only when one is asked for."""
 
-from fconv.torch.networks import from_torch, to_torch_module
-from fconv.torch.tensors import to_torch
+from fconv.torch.networks import from_torch, to_torch, to_torch_module
 
 __all__ = ["from_torch", "to_torch", "to_torch_module"]

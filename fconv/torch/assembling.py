@@ -13,7 +13,7 @@ from fconv.torch.exporting import export, signature_of
 from fconv.torch.fixed import for_shape
 from fconv.torch.modes import DROPOUTS, compare
 from fconv.torch.modules import is_chain, is_leaf, layer_of
-from fconv.torch.program import Program, program_of
+from fconv.torch.program import Program, named, program_of
 from fconv.torch.reading import Reader, reached
 from fconv.torch.values import Own, Size, UnfitError, described
 from fconv.torch.weights import own, params_of
@@ -30,14 +30,11 @@ def read(module: Any, shape: Any, strict: bool, layers: Mapping[str, Any] | None
     module = _unwrapped(module)
     _refuse_additions(module)
     title = type(module).__name__
-    if is_leaf(module) or is_chain(module):
-        try:
-            layer = layer_of(module)
-        except (ValueError, TypeError) as error:
-            raise type(error)(f"from_torch: {title}: {error}") from error
-        if layer is not None and layer.name != "bilinear" and not _tied(module):
-            return layer, params_of(module, "")
     try:
+        if is_leaf(module) or is_chain(module):
+            layer = layer_of(module)
+            if layer.name != "bilinear" and not _tied(module):
+                return layer, params_of(module, "")
         return _read(module, shape, strict, layers or {})
     except UnfitError as error:
         raise ValueError(f"from_torch: {title}: {error}") from error
@@ -189,13 +186,13 @@ def _refuse_additions(module: Any) -> None:
                 f"torch.nn.utils.parametrize.remove_parametrizations"
             )
         for kind in ("_forward_pre_hooks", "_forward_hooks", "_backward_hooks", "_backward_pre_hooks"):
-            hooks = getattr(m, kind, None)
-            if hooks:
-                hook = next(iter(hooks.values()))
+            for hook in getattr(m, kind, {}).values():
                 name = getattr(hook, "__qualname__", type(hook).__name__)
-                raise ValueError(f"{where}: it has a hook, {name}, which no layer runs; remove it first")
-    for name, tensor in module.state_dict().items():
-        if isinstance(tensor, torch.Tensor) and tensor.is_meta:
+                way = {"WeightNorm": "weight_norm", "SpectralNorm": "spectral_norm"}.get(name)
+                remove = f"torch.nn.utils.remove_{way} makes its weight plain" if way else "remove it first"
+                raise ValueError(f"{where}: it has a hook, {name}, which no layer runs; {remove}")
+    for name, tensor in named(module):
+        if tensor.is_meta:
             raise ValueError(f"from_torch: {name} is on the meta device and holds no numbers")
 
 

@@ -13,8 +13,8 @@ from fconv.layer import Layer, Params, Step, as_layer, located, params_at
 from fconv.networks.wiring import flat
 from fconv.torch.expressions import expression_of
 from fconv.torch.modules import has_module, module_of
+from fconv.torch.networks import to_torch
 from fconv.torch.ranks import rank_after
-from fconv.torch.tensors import to_torch
 
 
 class _Known(NamedTuple):

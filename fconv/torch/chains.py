@@ -9,6 +9,7 @@ from typing import Any
 from fconv.layer import Layer
 from fconv.torch.modules import is_chain, layer_of
 from fconv.torch.nodes import Nodes
+from fconv.torch.values import UnfitError
 from fconv.torch.weights import params_of
 
 
@@ -36,9 +37,12 @@ def gathered(nodes: Nodes, modules: dict[str, Any], outputs: list[str], lone: bo
     for path, module in modules.items():
         if path and is_chain(module) and not any(path.startswith(f"{other}.") for other in done):
             inside = [name for name, at in nodes.paths.items() if at == path or at.startswith(f"{path}.")]
-            layer = _layer(module)
             fixed = set(outputs) & set(inside[:-1] if lone else inside)
-            if layer is None or fixed or not _is_line(nodes, inside) or not _agree(nodes, inside, layer):
+            try:
+                layer = layer_of(module)
+            except UnfitError:
+                continue
+            if fixed or not _is_line(nodes, inside) or not _agree(nodes, inside, layer):
                 continue
             done.append(path)
             first, last = inside[0], inside[-1]
@@ -51,13 +55,6 @@ def gathered(nodes: Nodes, modules: dict[str, Any], outputs: list[str], lone: bo
                     *(path if source == last else source for source in entry[1:]),
                 )
     return renamed
-
-
-def _layer(module: Any) -> Layer | None:
-    try:
-        return layer_of(module)
-    except (ValueError, TypeError):
-        return None
 
 
 def _is_line(nodes: Nodes, inside: list[str]) -> bool:

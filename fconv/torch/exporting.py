@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from fconv.torch.values import UnfitError
@@ -40,13 +41,16 @@ def signature_of(module: Any, shape: Any) -> Signature:
         if p.kind is p.VAR_POSITIONAL and not needed:
             raise UnfitError(f"an argument *{p.name} has no name for its tensors")
     if isinstance(shape, Mapping):
-        known = {p.name for p in named}
-        if set(shape) <= known and set(needed) <= set(shape):
+        known = dict.fromkeys(p.name for p in named)
+        if shape.keys() <= known.keys() and set(needed) <= set(shape):
             return Signature(tuple(p.name for p in named if p.name in shape))
-        if len(needed) == 1 and not set(shape) & known:
+        if len(needed) == 1 and not shape.keys() & known.keys():
             return Signature(needed, tuple(map(str, shape)))
         missing = [name for name in needed if name not in shape]
-        raise UnfitError(f"shape= says nothing of the input {', '.join(missing) or sorted(shape)}")
+        if missing:
+            raise UnfitError(f"shape= says nothing of the input {', '.join(missing)}")
+        unknown = ", ".join(sorted(map(str, set(shape) - set(known))))
+        raise UnfitError(f"shape= names {unknown}, which its forward does not take: {', '.join(known)}")
     if not needed:
         needed = tuple(p.name for p in named[:1])
     if not needed:
@@ -142,14 +146,17 @@ def _raised_in(error: BaseException) -> str:
     import traceback
 
     frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if not _of_torch(f.filename) and "fconv/torch/" not in f.filename]
+    here = str(Path(__file__).parent)
+    own = [f for f in frames if not _of_torch(f.filename) and not f.filename.startswith(here)]
     own = [f for f in own if f.name == "forward" or f is own[-1]]
     return f"{_base(own[-1].filename)}, line {own[-1].lineno} ({own[-1].line})" if own else ""
 
 
 def _of_torch(path: str) -> bool:
-    path = path.replace("\\", "/")
-    return "/torch/" in path or path.startswith("torch/")
+    """Tell a file of PyTorch, and what is none."""
+    import torch
+
+    return path.startswith((str(Path(torch.__file__).parent), "<"))
 
 
 def _base(path: str) -> str:

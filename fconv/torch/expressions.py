@@ -26,10 +26,6 @@ def _slices(dim: int, start: Any, end: Any, step: Any) -> Any:
     return (..., part, *(slice(None),) * (-dim - 1))
 
 
-def _clamped(x: Any, low: Any, high: Any) -> Any:
-    return _torch().clamp(x, low, high)
-
-
 def _scaled(x: Any, scale: float, shift: float) -> Any:
     y = x if scale == 1 else x * scale
     return y if shift == 0 else y + shift
@@ -80,17 +76,24 @@ def _attended(o: Mapping[str, Any], xs: tuple[Any, ...]) -> Any:
     return _torch().nn.functional.scaled_dot_product_attention(*xs, **options)
 
 
-EACH = ("sin", "cos", "erf", "reciprocal", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh",
-        "atanh", "floor", "ceil", "round", "sign")  # fmt: skip
-"""Functions of each element that PyTorch has under the same name."""
-
+SAME_NAME = {
+    "sin": "", "cos": "", "erf": "", "reciprocal": "", "tan": "", "asin": "", "acos": "", "atan": "",
+    "sinh": "", "cosh": "", "asinh": "", "acosh": "", "atanh": "", "floor": "", "ceil": "", "round": "",
+    "sign": "", "exp": "", "log": "", "sqrt": "", "abs": "", "clamp": "min max",
+    "cumsum": "dim", "cumprod": "dim", "mean": "dim keepdim", "sum": "dim keepdim",
+    "amax": "dim keepdim", "amin": "dim keepdim",
+    "logsumexp": "dim keepdim", "var": "dim correction keepdim", "std": "dim correction keepdim",
+    "transpose": "dim0 dim1", "permute": "dims", "squeeze": "dim", "unsqueeze": "dim", "flip": "dims",
+    "roll": "shifts dims", "movedim": "source destination", "narrow": "dim start length", "tile": "dims",
+    "select": "dim index", "index_select": "dim index", "gather": "dim index", "masked_fill": "mask value",
+}  # fmt: skip
+"""Functions of one tensor that PyTorch has under the layer's name, with its options under their names."""
 
 COMPARED = {"equal": "eq"}  # torch.equal is of whole tensors
 
 
-def _same_name(name: str, *options: str) -> Callable[[Mapping[str, Any]], Expression]:
-    """Return the entry of a function that PyTorch has under the same name with the same options."""
-    return lambda o: lambda x: getattr(_torch(), name)(x, **{option: o[option] for option in options})
+def _same_name(name: str, options: str) -> Callable[[Mapping[str, Any]], Expression]:
+    return lambda o: lambda x: getattr(_torch(), name)(x, **{option: o[option] for option in options.split()})
 
 
 EXPRESSIONS: dict[str, Callable[[Mapping[str, Any]], Expression]] = {
@@ -103,43 +106,23 @@ EXPRESSIONS: dict[str, Callable[[Mapping[str, Any]], Expression]] = {
     "minimum": lambda o: lambda *xs: reduce(_torch().minimum, xs),
     "concat": lambda o: lambda *xs: _torch().cat(xs, o["dim"]),
     "stack": lambda o: lambda *xs: _torch().stack(xs, o["dim"]),
-    "permute": lambda o: lambda x: x.permute(o["dims"]),
-    "transpose": lambda o: lambda x: x.transpose(o["dim0"], o["dim1"]),
-    "squeeze": lambda o: lambda x: x.squeeze(o["dim"]),
-    "unsqueeze": lambda o: lambda x: x.unsqueeze(o["dim"]),
-    "narrow": lambda o: lambda x: x.narrow(o["dim"], o["start"], o["length"]),
     "slice_along": lambda o: lambda x: x[_slices(o["dim"], o["start"], o["end"], o["step"])],
     "chunk": lambda o: lambda x: x.chunk(o["chunks"], o["dim"])[o["index"]],
     "split": lambda o: lambda x: x.split(list(o["sizes"]), o["dim"])[o["index"]],
-    "mean": lambda o: lambda x: x.mean(o["dim"], o["keepdim"]),
-    "sum": lambda o: lambda x: x.sum(o["dim"], o["keepdim"]),
-    "amax": lambda o: lambda x: x.amax(o["dim"], o["keepdim"]),
     "view": lambda o: lambda x: x.reshape(o["shape"]),
     "reshape": lambda o: lambda x: x.reshape(x.size(0), *o["shape"]),
     "scale_shift": lambda o: lambda x: _scaled(x, o["scale"], o["shift"]),
     "power": lambda o: lambda x: x ** o["exponent"],
-    **{name: _same_name(name) for name in EACH},
-    **{name: _same_name(name, "dim", "keepdim") for name in ("amin", "logsumexp")},
-    **{name: _same_name(name, "dim", "correction", "keepdim") for name in ("var", "std")},
+    **{name: _same_name(name, options) for name, options in SAME_NAME.items()},
     "max": lambda o: lambda x: x.max(o["dim"], o["keepdim"])[0],
     "min": lambda o: lambda x: x.min(o["dim"], o["keepdim"])[0],
     "prod": lambda o: lambda x: _product(x, o["dim"], o["keepdim"]),
     "vector_norm": lambda o: lambda x: _torch().linalg.vector_norm(x, o["ord"], o["dim"], o["keepdim"]),
-    "cumsum": lambda o: lambda x: x.cumsum(o["dim"]),
-    "cumprod": lambda o: lambda x: x.cumprod(o["dim"]),
     "power_of": lambda o: lambda x: o["base"] ** x,
     "pow": lambda o: lambda x, y: x**y,
     "expand": lambda o: lambda x: x.expand(o["sizes"]),
     "expand_like": lambda o: lambda x, like: x.expand(_sizes(o["sizes"], like)),
-    "tile": lambda o: lambda x: x.tile(o["dims"]),
-    "flip": lambda o: lambda x: x.flip(o["dims"]),
-    "roll": lambda o: lambda x: x.roll(o["shifts"], o["dims"]),
-    "movedim": lambda o: lambda x: x.movedim(o["source"], o["destination"]),
-    "select": lambda o: lambda x: x.select(o["dim"], o["index"]),
-    "index_select": lambda o: lambda x: x.index_select(o["dim"], o["index"]),
-    "gather": lambda o: lambda x: x.gather(o["dim"], o["index"]),
     "index": lambda o: lambda x: x[tuple(slice(None) if i is None else i for i in o["indices"])],
-    "masked_fill": lambda o: lambda x: x.masked_fill(o["mask"], o["value"]),
     "where": lambda o: lambda x, y: _torch().where(o["condition"], x, y),
     "compare": lambda o: (
         lambda x, y: getattr(_torch(), COMPARED.get(o["comparison"], o["comparison"]))(x, y).type_as(x)
@@ -148,11 +131,6 @@ EXPRESSIONS: dict[str, Callable[[Mapping[str, Any]], Expression]] = {
     "constant": lambda o: lambda x: o["value"],
     "einsum": lambda o: lambda *xs: _torch().einsum(o["equation"], *xs),
     "scaled_dot_product_attention": lambda o: lambda *xs: _attended(o, xs),
-    "exp": lambda o: lambda x: x.exp(),
-    "log": lambda o: lambda x: x.log(),
-    "sqrt": lambda o: lambda x: x.sqrt(),
-    "abs": lambda o: lambda x: x.abs(),
-    "clamp": lambda o: lambda x: _clamped(x, o["min"], o["max"]),
     "pad": lambda o: lambda x: _padded(x, o),
     "call": lambda o: lambda *xs: _called(o, xs),
 }

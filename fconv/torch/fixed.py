@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from fconv.constructors import constructor
 from fconv.layer import Layer, Rebuilding
 from fconv.tangents import layer_jvp
@@ -27,12 +25,10 @@ def for_shape(net: Layer, shape: Any) -> Layer:
         Shape of the input that it was read for, None for an axis of any size.
     """
 
-    read_with = shape
-
     def check(found: Any) -> None:
-        pairs = [(read_with, found)]
-        if isinstance(read_with, Mapping):
-            pairs = [(read_with[name], found[name]) for name in found] if isinstance(found, Mapping) else []
+        pairs = [(shape, found)]
+        if isinstance(shape, Mapping):
+            pairs = [(shape[name], found[name]) for name in found] if isinstance(found, Mapping) else []
         for expected, got in pairs:
             fits = len(expected) == len(got) and all(
                 n in (None, m) for n, m in zip(expected, got, strict=True)
@@ -44,36 +40,26 @@ def for_shape(net: Layer, shape: Any) -> Layer:
                     f"a size that stays open"
                 )
 
-    def of(x: Any) -> Any:
+    def sizes(x: Any) -> Any:
         return {name: part.shape for name, part in x.items()} if isinstance(x, Mapping) else x.shape
 
-    def init(key: Any, shape: Any, dtype: Any = np.float32) -> Any:
-        check(shape)
-        return net.init(key, shape, dtype)
+    def checked(function: Any, name: str, at: int, of: Any = lambda found: found) -> Any:
+        def run(*args: Any, **options: Any) -> Any:
+            check(of(args[at] if at < len(args) else options[name]))
+            return function(*args, **options)
 
-    def out_shape(size: Any) -> Any:
-        check(size)
-        return net.out_shape(size)
-
-    def apply(params: Any, x: Any, **options: Any) -> Any:
-        check(of(x))
-        return net.apply(params, x, **options)
-
-    def vjp(params: Any, x: Any, g: Any, **options: Any) -> Any:
-        check(of(x))
-        return net.vjp(params, x, g, **options)
-
-    def forward(params: Any, x: Any, **options: Any) -> Any:
-        check(of(x))
-        return net.forward(params, x, **options)
+        return run
 
     def jvp(params: Any, x: Any, dparams: Any, dx: Any, *, train: bool = False, key: Any = None) -> Any:
-        check(of(x))
+        check(sizes(x))
         return layer_jvp(net, params, x, dparams, dx, train, key)
 
+    forward = checked(net.forward, "x", 1, sizes)
     inner = net.rebuilding
     rebuilding = None if inner is None else Rebuilding(forward, lambda f: for_shape(inner.of(f), shape))
     return replace(
-        net, init=init, out_shape=out_shape, apply=apply, vjp=vjp, jvp=jvp, forward=forward,
+        net, init=checked(net.init, "shape", 1), out_shape=checked(net.out_shape, "shape", 0),
+        apply=checked(net.apply, "x", 1, sizes), vjp=checked(net.vjp, "x", 1, sizes), jvp=jvp,
+        forward=forward,
         rebuilding=rebuilding,
     )  # fmt: skip

@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from fconv.torch.values import Const, Operator, Own, Rows, Size, Tensor, example
+from fconv.torch.values import Const, Expanded, Operator, Own, Size, Tensor, example
 
 ALWAYS_NEW = {"empty", "new_empty", "empty_like", "empty_permuted", "new_empty_strided", "empty_strided"}
 """Operators whose results hold no numbers yet."""
@@ -31,31 +31,42 @@ def folded(operator: Operator) -> Any:
             number = operator.args.get("value", operator.args.get("src", FILLED.get(operator.name)))
             number = torch.as_tensor(_plain(number), dtype=out.dtype)
             return const(operator.name, number.expand(out.shape).clone())
-        symbols = _symbols([out.shape if isinstance(out, Tensor) else (), list(operator.args.values())])
+        symbols = _symbols([*(t.shape for t in operator.outs if t), *operator.args.values()])
         if not symbols:
             return _made(operator.name, _computed(operator, {}))
-        if len(symbols) > 1 or not isinstance(out, Tensor):
+        if len(symbols) > 1:
             return None
         # Compute it for two sizes: what does not tell them apart holds for all.
         (symbol,) = symbols
         few, more = (_computed(operator, {symbol: n}) for n in (2, 3))
     except LookupError:
         return None
+    if isinstance(out, Tensor):
+        return _of_all_sizes(operator.name, out, few, more)
+    each = tuple(_of_all_sizes(operator.name, *pieces) for pieces in zip(out, few, more, strict=True))
+    return None if None in each else each
+
+
+def _of_all_sizes(name: str, out: Tensor, few: Any, more: Any) -> Tensor | None:
+    """Return what was computed for two sizes as one constant, stretched along the first axis if need be."""
+    import torch
+
     if few.shape == more.shape:
-        return const(operator.name, few) if torch.equal(few, more) else None
+        return const(name, few) if torch.equal(few, more) else None
     if not isinstance(out.shape[0], Size) or any(isinstance(n, Size) for n in out.shape[1:]):
         return None
     row = few[:1]
     same = len(few) == 2 and len(more) == 3 and torch.equal(more, row.expand(more.shape))
-    return Rows(operator.name, out.shape, out.dtype, row) if same and torch.equal(few[1:], row) else None
+    same = same and torch.equal(few[1:], row)
+    return Expanded(name, out.shape, out.dtype, const(name, row.clone())) if same else None
 
 
 def _symbols(value: Any) -> set[Any]:
     """Find the sizes of the input that an argument depends on."""
     if isinstance(value, Size):
         return set(value.expression.free_symbols)
-    if isinstance(value, Rows):
-        return _symbols(value.shape[0])
+    if isinstance(value, Expanded):
+        return _symbols(value.shape)
     return set().union(*map(_symbols, value)) if isinstance(value, (tuple, list)) else set()
 
 
@@ -78,7 +89,7 @@ def _made(name: str, made: Any) -> Any:
     return const(name, made)
 
 
-def constant_of(operator: Operator, twins: Mapping[Any, Any]) -> Const | None:
+def constant_of(operator: Operator, twins: Mapping[Any, Any]) -> tuple[Const, ...] | None:
     """Compute what an operator gives for the example's sizes, where `twins` of its inputs are constants."""
 
     def settled(value: Any) -> Any:
@@ -88,12 +99,13 @@ def constant_of(operator: Operator, twins: Mapping[Any, Any]) -> Const | None:
             return [settled(v) for v in value]
         return twins.get(value, value) if isinstance(value, Tensor) else value
 
-    if not isinstance(operator.out, Tensor):
-        return None
+    def sized(out: Any) -> Any:
+        return out and replace(out, shape=tuple(map(example, out.shape)))
+
+    out = tuple(map(sized, operator.out)) if isinstance(operator.out, tuple) else sized(operator.out)
     args = {name: settled(value) for name, value in operator.args.items()}
-    out = replace(operator.out, shape=tuple(map(example, operator.out.shape)))
-    found = folded(replace(operator, args=args, out=out))
-    return found if isinstance(found, Const) else None
+    found = replace(operator, out=folded(replace(operator, args=args, out=out))).outs
+    return found if all(isinstance(each, Const) for each in found) else None
 
 
 def _plain(argument: Any, sizes: Mapping[Any, int] = MappingProxyType({})) -> Any:
@@ -101,8 +113,8 @@ def _plain(argument: Any, sizes: Mapping[Any, int] = MappingProxyType({})) -> An
         return argument.tensor
     if isinstance(argument, Size) and argument.expression.free_symbols <= sizes.keys():
         return int(argument.expression.subs(sizes))
-    if isinstance(argument, Rows) and _symbols(argument) <= sizes.keys():
-        return argument.tensor.expand(_plain(argument.shape[0], sizes), *argument.tensor.shape[1:])
+    if isinstance(argument, Expanded) and _symbols(argument) <= sizes.keys():
+        return argument.source.tensor.expand(_plain(argument.shape, sizes))
     if isinstance(argument, (Tensor, Size)):
         raise LookupError
     return [_plain(a, sizes) for a in argument] if isinstance(argument, (tuple, list)) else argument

@@ -58,24 +58,14 @@ def _repeat_interleave(c: Call) -> Any:
     return make("flatten", dim, dim + 1), (make("expand", *sizes), beside)
 
 
-@aten("flip")
-def _flip(c: Call) -> Any:
-    return make("flip", *c["dims"]), c.x
-
-
 @aten("roll")
 def _roll(c: Call) -> Any:
     return make("roll", tuple(fixed(c["shifts"])), tuple(c["dims"]) or None), c.x
 
 
-@aten("index_select")
-def _index_select(c: Call) -> Any:
-    return make("index_select", c["dim"], array(c["index"])), c.x
-
-
-@aten("gather")
-def _gather(c: Call) -> Any:
-    return make("gather", c["dim"], array(c["index"])), c.x
+@aten("index_select", "gather")
+def _select(c: Call) -> Any:
+    return make(c.operator.name, c["dim"], array(c["index"])), c.x
 
 
 @aten("index")

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from fconv.torch.folding import constant_of
 from fconv.torch.program import Program
-from fconv.torch.values import Const, Operator, Own, Rows, Size, Tensor, UnfitError, described, example
+from fconv.torch.values import (
+    Const,
+    Expanded,
+    Operator,
+    Own,
+    Size,
+    Tensor,
+    UnfitError,
+    described,
+    example,
+    tensors,
+)
 
 DROPOUTS = {"dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"}
 
@@ -17,6 +27,8 @@ SWITCHES = {"train", "training", "dropout_p", "use_input_stats"}
 RANDOM = {"bernoulli", "rand", "rand_like", "uniform"}
 
 DEPTH = "stochastic_depth"
+
+FIXED = (Own, Const, Expanded)
 
 
 def _random_factor(tensor: Any, made_by: dict[Any, Operator]) -> tuple[float, float, Any] | None:
@@ -52,7 +64,7 @@ def _random_factor(tensor: Any, made_by: dict[Any, Operator]) -> tuple[float, fl
 
 def with_stochastic_depth(program: Program) -> None:
     """Put one operator in the place of those that multiply by numbers drawn for each example."""
-    made_by = {out: o for o in program.operators for out in _outs(o)}
+    made_by = {out: o for o in program.operators for out in o.outs}
     for operator in program.operators:
         if operator.name != "mul":
             continue
@@ -101,7 +113,7 @@ def compare(train: Program, infer: Program) -> tuple[Any, list[Any]]:
     for operator in train.operators:
         found = _twin(operator, twins, waiting)
         if found is None:
-            known = all(t in twins for t in _tensors(operator.args) if not isinstance(t, (Own, Const, Rows)))
+            known = all(t in twins for t in tensors(operator.args) if not isinstance(t, FIXED))
             if first is None and known and not _draws(operator):
                 first = operator
             continue
@@ -129,10 +141,10 @@ def _twin(
     if group:
         other = group.pop(0) if len(group) > 1 else group[0]
         _require_switched(operator, other)
-        return dict(zip(_outs(operator), _outs(other), strict=True))
+        return dict(zip(operator.outs, other.outs, strict=True))
     constant = constant_of(operator, twins)  # of sizes that are open in one of the programs alone
     if constant is not None:
-        return {operator.out: constant}
+        return dict(zip(operator.outs, constant, strict=True))
     if operator.name in DROPOUTS or operator.name == DEPTH:
         first = next(iter(operator.args.values()))
         return {operator.out: twins.get(first, first)}
@@ -153,18 +165,6 @@ def _require_switched(train: Operator, infer: Operator) -> None:
             raise UnfitError(f"{where}: it takes the statistics of the batch in inference too")
 
 
-def _outs(operator: Operator) -> tuple[Any, ...]:
-    return operator.out if isinstance(operator.out, tuple) else (operator.out,)
-
-
-def _tensors(args: Any) -> Iterator[Tensor]:
-    for value in args.values() if isinstance(args, dict) else args:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, (tuple, list)):
-            yield from _tensors(value)
-
-
 def _key(operator: Operator, twins: dict[Any, Any]) -> Any:
     return operator.name, tuple(
         (name, _frozen(value, twins)) for name, value in operator.args.items() if name not in SWITCHES
@@ -174,13 +174,14 @@ def _key(operator: Operator, twins: dict[Any, Any]) -> Any:
 def _frozen(value: Any, twins: dict[Any, Any]) -> Any:
     if isinstance(value, Own):
         return value.name
-    if isinstance(value, (Const, Rows)):
-        tensor = value.tensor.expand(tuple(map(example, value.shape)))
+    if isinstance(value, (Const, Expanded)):
+        source = value.source if isinstance(value, Expanded) else value
+        tensor = source.tensor.expand(tuple(map(example, value.shape)))
         held = tensor.detach().cpu().contiguous().reshape(-1)
         return str(tensor.dtype), tuple(tensor.shape), held.view(_bytes()).numpy().tobytes()
     if isinstance(value, Tensor):
         twin = twins.get(value, value)
-        return _frozen(twin, {}) if isinstance(twin, (Const, Rows)) else twin
+        return _frozen(twin, {}) if isinstance(twin, FIXED) else twin
     if isinstance(value, Size):
         return value.example
     return tuple(_frozen(v, twins) for v in value) if isinstance(value, (tuple, list)) else value

@@ -10,6 +10,7 @@ from fconv import layers
 from fconv.arrays import Shape
 from fconv.layer import Layer, Params
 from fconv.networks import compose
+from fconv.torch.values import UnfitError
 from fconv.torch.weights import numbered
 
 Sizes = Callable[[Mapping[str, Any], Params, "Shape | None"], "dict[str, Any] | None"]
@@ -47,26 +48,20 @@ class Twin:
     only: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _named(options: str) -> dict[str, str]:
+def _named(options: str = "") -> dict[str, str]:
     """Read ``"kernel_size pad=padding"``: options of a layer, and the module's name where it differs."""
     pairs = (option.partition("=") for option in options.split())
     return {ours: theirs or ours for ours, _, theirs in pairs}
 
 
+def _of_weight(axes: str) -> Sizes:
+    """Take arguments from the sizes of the weight, for ``"in_features=1"``."""
+    pairs = [name.split("=") for name in axes.split()]
+    return lambda options, params, shape: {name: params["weight"].shape[int(axis)] for name, axis in pairs}
+
+
 def _of_conv(options: Mapping[str, Any], params: Params, shape: Shape | None) -> dict[str, Any]:
     return {"in_channels": params["weight"].shape[1] * options["groups"]}
-
-
-def _of_conv_transpose(options: Mapping[str, Any], params: Params, shape: Shape | None) -> dict[str, Any]:
-    return {"in_channels": params["weight"].shape[0]}
-
-
-def _of_linear(options: Mapping[str, Any], params: Params, shape: Shape | None) -> dict[str, Any]:
-    return {"in_features": params["weight"].shape[1]}
-
-
-def _of_bilinear(options: Mapping[str, Any], params: Params, shape: Shape | None) -> dict[str, Any]:
-    return {"in1_features": params["weight"].shape[1], "in2_features": params["weight"].shape[2]}
 
 
 def _of_group_norm(options: Mapping[str, Any], params: Params, shape: Shape | None) -> dict[str, Any]:
@@ -96,7 +91,7 @@ def _twins() -> Iterator[Twin]:
         yield Twin(f"Conv{nd}", f"conv{nd}", _named(conv), rank=rank, sizes=_of_conv)
         back = "out_channels kernel_size stride padding output_padding groups bias dilation"
         yield Twin(f"ConvTranspose{nd}", f"conv_transpose{nd}", _named(back), rank=rank,
-                   sizes=_of_conv_transpose, only={"padding_mode": "zeros"})  # fmt: skip
+                   sizes=_of_weight("in_channels=0"), only={"padding_mode": "zeros"})  # fmt: skip
         yield Twin(f"MaxPool{nd}", f"max_pool{nd}", _named("kernel_size stride padding dilation ceil_mode"),
                    rank=rank, only={"return_indices": False})  # fmt: skip
         means = "kernel_size stride padding ceil_mode count_include_pad" + " divisor_override" * (d > 1)
@@ -114,35 +109,17 @@ def _twins() -> Iterator[Twin]:
             fixed = {"mode": mode, "value": None}
             yield Twin(f"{name}Pad{nd}", "pad", _named("pad=padding"), fixed, rank)
         yield Twin(f"ConstantPad{nd}", "pad", _named("pad=padding value"), {"mode": "constant"}, rank)
-    for name, layer, options in (
-        ("Identity", "identity", ""),
-        ("ReLU", "relu", ""),
-        ("ReLU6", "relu6", ""),
-        ("LeakyReLU", "leaky_relu", "negative_slope"),
-        ("PReLU", "prelu", "num_parameters init"),
-        ("ELU", "elu", "alpha"),
-        ("SELU", "selu", ""),
-        ("CELU", "celu", "alpha"),
-        ("GELU", "gelu", "approximate"),
-        ("SiLU", "silu", ""),
-        ("Mish", "mish", ""),
-        ("Softplus", "softplus", "beta threshold"),
-        ("Softsign", "softsign", ""),
-        ("Tanh", "tanh", ""),
-        ("Sigmoid", "sigmoid", ""),
-        ("LogSigmoid", "log_sigmoid", ""),
-        ("Hardtanh", "hardtanh", "min_val max_val"),
-        ("Hardsigmoid", "hardsigmoid", ""),
-        ("Hardswish", "hardswish", ""),
-        ("Threshold", "threshold", "threshold value"),
-        ("Tanhshrink", "tanhshrink", ""),
-        ("Softshrink", "softshrink", "lambd"),
-        ("Hardshrink", "hardshrink", "lambd"),
-        ("Softmax", "softmax", "dim"),
-        ("Softmin", "softmin", "dim"),
-        ("LogSoftmax", "log_softmax", "dim"),
-        ("GLU", "glu", "dim"),
-        ("Dropout", "dropout", "p"),
+    for name, layer, *options in (
+        ("Identity", "identity"), ("ReLU", "relu"), ("ReLU6", "relu6"),
+        ("PReLU", "prelu", "num_parameters init"), ("LeakyReLU", "leaky_relu", "negative_slope"),
+        ("ELU", "elu", "alpha"), ("SELU", "selu"),
+        ("CELU", "celu", "alpha"), ("GELU", "gelu", "approximate"), ("SiLU", "silu"), ("Mish", "mish"),
+        ("Softplus", "softplus", "beta threshold"), ("Softsign", "softsign"), ("Tanh", "tanh"),
+        ("Sigmoid", "sigmoid"), ("LogSigmoid", "log_sigmoid"), ("Hardtanh", "hardtanh", "min_val max_val"),
+        ("Hardsigmoid", "hardsigmoid"), ("Hardswish", "hardswish"), ("Tanhshrink", "tanhshrink"),
+        ("Threshold", "threshold", "threshold value"), ("Softshrink", "softshrink", "lambd"),
+        ("Hardshrink", "hardshrink", "lambd"), ("Softmax", "softmax", "dim"), ("Softmin", "softmin", "dim"),
+        ("LogSoftmax", "log_softmax", "dim"), ("GLU", "glu", "dim"), ("Dropout", "dropout", "p"),
         ("AlphaDropout", "alpha_dropout", "p"),
         ("LocalResponseNorm", "local_response_norm", "size alpha beta k"),
         ("Upsample", "upsample", "size scale_factor mode align_corners recompute_scale_factor"),
@@ -151,13 +128,14 @@ def _twins() -> Iterator[Twin]:
         ("ChannelShuffle", "channel_shuffle", "groups"),
         ("Unfold", "unfold", "kernel_size dilation padding stride"),
         ("Fold", "fold", "output_size kernel_size dilation padding stride"),
-        ("Flatten", "flatten", "start_dim end_dim"),
-        ("Unflatten", "unflatten", "dim unflattened_size"),
-    ):
-        yield Twin(name, layer, _named(options))
+        ("Flatten", "flatten", "start_dim end_dim"), ("Unflatten", "unflatten", "dim unflattened_size"),
+    ):  # fmt: skip
+        yield Twin(name, layer, _named(*options))
     yield Twin("Softmax2d", "softmax", {}, {"dim": -3})
-    yield Twin("Linear", "linear", _named("out_features bias"), sizes=_of_linear)
-    yield Twin("Bilinear", "bilinear", _named("out_features bias"), sizes=_of_bilinear)
+    yield Twin("Linear", "linear", _named("out_features bias"), sizes=_of_weight("in_features=1"))
+    yield Twin(
+        "Bilinear", "bilinear", _named("out_features bias"), sizes=_of_weight("in1_features=1 in2_features=2")
+    )
     table = _named("num_embeddings embedding_dim padding_idx scale_grad_by_freq")
     yield Twin("Embedding", "embedding", table, only={"max_norm": None})
     yield Twin("GroupNorm", "group_norm", _named("num_groups eps affine"), sizes=_of_group_norm)
@@ -200,50 +178,36 @@ def is_chain(module: Any) -> bool:
     return links and len({id(m) for m in inside}) == len(inside)
 
 
-def layer_of(module: Any) -> Layer | None:
-    """Give the layer that computes what a module does, None where there is none.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        A leaf or a chain.
-
-    Returns
-    -------
-    Layer or None
-        The layer with the module's options.
+def layer_of(module: Any) -> Layer:
+    """Return the layer that computes what a leaf or a chain does.
 
     Raises
     ------
-    ValueError, TypeError
+    UnfitError
         The class has a layer, but an option has none.
     """
     if is_chain(module):
-        return _chain(module)
+        links = {}
+        for link, m in module._modules.items():
+            try:
+                links[link] = layer_of(m)
+            except UnfitError as error:
+                raise UnfitError(f"{link}: {error}") from error
+        return compose(*links.values()) if numbered(links) else compose(**links)
     name = plain_class(module, _BY_MODULE)
-    if name is None:
-        return None
-    twin = _BY_MODULE[name]
+    twin = _BY_MODULE[name or ""]
     for attribute, value in twin.only.items():
         found = getattr(module, attribute, value)
         if found != value:
-            raise ValueError(f"{name} with {attribute}={found!r} has no layer")
+            raise UnfitError(f"{name} with {attribute}={found!r} has no layer")
     if getattr(module, "affine", False) and (module.weight is None or module.bias is None):
-        raise ValueError(f"{name} with a weight or a bias alone has no layer")
+        raise UnfitError(f"{name} with a weight or a bias alone has no layer")
     options = {ours: _read(module, theirs) for ours, theirs in twin.options.items()}
-    made: Layer = getattr(layers, twin.layer)(**options, **twin.fixed)
+    try:
+        made: Layer = getattr(layers, twin.layer)(**options, **twin.fixed)
+    except (ValueError, TypeError) as error:
+        raise UnfitError(str(error)) from error
     return made
-
-
-def _chain(module: Any) -> Layer:
-    links = {}
-    for name, m in module._modules.items():
-        try:
-            links[name] = layer_of(m)
-        except (ValueError, TypeError) as error:
-            error.args = (f"{name}: {error}",)
-            raise
-    return compose(*links.values()) if numbered(links) else compose(**links)
 
 
 def _read(module: Any, attribute: str) -> Any:
@@ -259,7 +223,7 @@ def has_module(layer: Layer) -> bool:
 
 
 def module_of(layer: Layer, params: Params, shape: Shape | None, rank: int | None) -> Any:
-    """Give the torch.nn module that computes what a layer does.
+    """Return the torch.nn module that computes what a layer does.
 
     Parameters
     ----------

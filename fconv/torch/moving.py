@@ -4,36 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
-from fconv.torch.table import Call, aten, fixed, make
+from fconv.torch.table import Call, aten, fixed, make, plain
 from fconv.torch.values import Size, UnfitError, example, product
 
 FAR = 2**62
 
 
-@aten("view", "reshape", "flatten", "unflatten", "view_as", "reshape_as", "_unsafe_view", "ravel", "squeeze",
-      "unsqueeze")  # fmt: skip
+for _row in (
+    ("narrow", "dim start length"), ("select", "dim index"), ("unsqueeze", "dim"), ("flip", "*dims"),
+    ("pixel_shuffle", "upscale_factor"), ("pixel_unshuffle", "downscale_factor"),
+    ("channel_shuffle native_channel_shuffle", "groups"),
+    ("im2col", "kernel_size dilation padding stride", "unfold"),
+    ("col2im", "output_size kernel_size dilation padding stride", "fold"),
+):  # fmt: skip
+    plain(*_row)
+
+
+@aten("view", "reshape", "flatten", "unflatten", "view_as", "reshape_as", "_unsafe_view", "ravel", "squeeze")
 def _reshape(c: Call) -> Any:
     """Lay out in another shape, as the layers that leave most sizes open."""
-    if c.operator.name == "unsqueeze":
-        return make("unsqueeze", c["dim"]), c.x
+    value, before, after = c.x, tuple(c.x.shape), tuple(c.shape)
     if c.operator.name == "squeeze" and c.args.get("dim") is not None:
         dims = c["dim"] if isinstance(c["dim"], list) else [c["dim"]]
-        return squeezed(c.x, [d % len(c.x.shape) for d in dims])
-    if c.operator.name == "flatten" and len(c.x.shape):
-        return make("flatten", c["start_dim"], c["end_dim"]), c.x
-    return reshaped(c.x, tuple(c.x.shape), tuple(c.shape))
-
-
-def squeezed(value: Any, dims: list[int]) -> Any:
-    """Leave out axes of one element; others stay."""
-    shape = value.shape
-    for axis in sorted((d for d in dims if shape[d] == 1), reverse=True):
-        value = (make("squeeze", axis), value)
-    return value
-
-
-def reshaped(value: Any, before: tuple[Any, ...], after: tuple[Any, ...]) -> Any:
-    """Return the layers that lay a tensor of one shape out in another."""
+        for axis in sorted({d % len(before) for d in dims}, reverse=True):
+            value = (make("squeeze", axis), value) if before[axis] == 1 else value
+        return value
+    if c.operator.name == "flatten" and before:
+        return make("flatten", c["start_dim"], c["end_dim"]), value
     if before == after:
         return make("identity"), value
     if before and after and before[0] == after[0]:
@@ -96,35 +93,15 @@ def _groups(before: tuple[Any, ...], after: tuple[Any, ...]) -> list[tuple[int, 
     return found
 
 
-@aten("permute")
+@aten("permute", "transpose", "swapaxes", "swapdims", "t", "numpy_T", "mT", "adjoint", "movedim", "moveaxis")
 def _permute(c: Call) -> Any:
-    return make("permute", *(d % len(c.shape) for d in c["dims"])), c.x
+    """Order the axes as the operator orders those of a tensor without numbers, whose sizes all differ."""
+    import torch
 
-
-@aten("transpose", "swapaxes", "swapdims")
-def _transpose(c: Call) -> Any:
-    return make("transpose", *list(c.args.values())[1:3]), c.x
-
-
-@aten("t", "numpy_T", "mT", "adjoint")
-def _turned(c: Call) -> Any:
     rank = len(c.shape)
-    if c.operator.name == "numpy_T":
-        return make("permute", *reversed(range(rank))), c.x
-    return (make("transpose", rank - 2, rank - 1), c.x) if rank > 1 else (make("identity"), c.x)
-
-
-@aten("movedim", "moveaxis")
-def _movedim(c: Call) -> Any:
-    rank = len(c.shape)
-    source, target = ([d % rank for d in _listed(c[n])] for n in ("source", "destination"))
-    rest = iter(d for d in range(rank) if d not in source)
-    at = dict(zip(target, source, strict=True))
-    return make("permute", *(at[d] if d in at else next(rest) for d in range(rank))), c.x
-
-
-def _listed(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, (tuple, list)) else [value]
+    turned = c.operator.target(torch.empty(*range(1, rank + 1), device="meta"), *list(c.args.values())[1:])
+    order = [size - 1 for size in turned.shape]
+    return (make("identity") if order == sorted(order) else make("permute", *order)), c.x
 
 
 # Parts.
@@ -132,34 +109,12 @@ def _listed(value: Any) -> list[Any]:
 
 @aten("slice")
 def _slice(c: Call) -> Any:
-    return sliced(c.x, c["dim"], c["start"], c["end"], c["step"])
-
-
-def sliced(value: Any, dim: int, start: Any, end: Any, step: Any = 1) -> Any:
-    """Return every `step`-th element of a part of an axis."""
-    size = value.shape[dim]
-    end = None if end is None or end == size or (isinstance(end, int) and end >= FAR) else end
-    start = None if start in (None, 0) else start
-    if isinstance(size, int):
-        end = None if isinstance(end, int) and end >= size else end
-    if start is None and end is None and step == 1:
-        return make("identity"), value
-    return make("slice_along", dim, fixed(start), fixed(end), step), value
-
-
-@aten("narrow")
-def _narrow(c: Call) -> Any:
-    return make("narrow", c["dim"], fixed(c["start"]), fixed(c["length"])), c.x
-
-
-@aten("select")
-def _select(c: Call) -> Any:
-    return selected(c.x, c["dim"], fixed(c["index"]))
-
-
-def selected(value: Any, dim: int, index: int) -> Any:
-    """Return one element of an axis, without the axis."""
-    return make("select", dim, index), value
+    start, end, size = c["start"] or None, c["end"], c.x.shape[c["dim"]]
+    past = isinstance(end, int) and (end >= FAR or (isinstance(size, int) and end >= size))
+    end = None if past or end == size else end
+    if start is None and end is None and c["step"] == 1:
+        return make("identity"), c.x
+    return make("slice_along", c["dim"], fixed(start), fixed(end), c["step"]), c.x
 
 
 @aten("select_scatter")
@@ -212,7 +167,7 @@ def _split(c: Call) -> Any:
 
 @aten("unbind")
 def _unbind(c: Call) -> Any:
-    return tuple(selected(c.x, c["dim"], i) for i in range(len(c.operator.out)))
+    return tuple((make("select", c["dim"], i), c.x) for i in range(len(c.operator.out)))
 
 
 @aten("cat", "concat", "concatenate")
@@ -257,32 +212,3 @@ def _sliding(c: Call) -> Any:
     ends = [k - size + 1 or None for k in range(size)]
     parts = [(make("slice_along", dim, k, ends[k], step), c.x) for k in range(size)]
     return (make("stack", -1), *parts) if size > 1 else (make("unsqueeze", -1), *parts)
-
-
-@aten("im2col")
-def _im2col(c: Call) -> Any:
-    return make("unfold", **_folding(c)), c.x
-
-
-@aten("col2im")
-def _col2im(c: Call) -> Any:
-    return make("fold", tuple(fixed(c["output_size"])), **_folding(c)), c.x
-
-
-def _folding(c: Call) -> dict[str, Any]:
-    return {n: tuple(c[n]) for n in ("kernel_size", "dilation", "padding", "stride")}
-
-
-@aten("pixel_shuffle")
-def _pixel_shuffle(c: Call) -> Any:
-    return make("pixel_shuffle", c["upscale_factor"]), c.x
-
-
-@aten("pixel_unshuffle")
-def _pixel_unshuffle(c: Call) -> Any:
-    return make("pixel_unshuffle", c["downscale_factor"]), c.x
-
-
-@aten("channel_shuffle", "native_channel_shuffle")
-def _channel_shuffle(c: Call) -> Any:
-    return make("channel_shuffle", c["groups"]), c.x

@@ -1,11 +1,46 @@
-"""Networks from torch.nn modules, and torch.nn modules from networks."""
+"""Networks from torch.nn modules, and torch.nn modules and tensors from networks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from fconv.arrays import asnumpy
 from fconv.layer import Layer, Params
+from fconv.state_dict import to_state_dict
+
+OLDEST = (2, 6)
+"""Of PyTorch's versions."""
+
+
+def to_torch(params: Any) -> dict[str, Any]:
+    """Return parameters as a state dict of torch tensors.
+
+    Parameters
+    ----------
+    params : pytree of arrays
+        Parameters of a layer or network.
+
+    Returns
+    -------
+    dict of str to torch.Tensor
+        Copies on the CPU, under the names that `to_state_dict` gives, for
+        ``module.load_state_dict``.
+
+    Raises
+    ------
+    ValueError
+        PyTorch is not installed, or older than 2.6.
+    TypeError
+        A leaf is no array.
+    """
+    flat = to_state_dict(params)
+    _require("to_torch")
+    import torch
+
+    return {name: torch.from_numpy(np.array(asnumpy(leaf), order="C")) for name, leaf in flat.items()}
 
 
 def from_torch(
@@ -49,7 +84,7 @@ def from_torch(
     ------
     ValueError
         Some operators have no layer: the message lists them with the module in whose forward each
-        stands and the line. torch.export refuses the module. PyTorch is not installed.
+        stands and the line. torch.export refuses the module. PyTorch is not installed, or older than 2.6.
     TypeError
         `module` is no torch.nn.Module, or an entry of `layers` no layer or function.
 
@@ -70,7 +105,7 @@ def from_torch(
 
 
 def to_torch_module(net: Layer, params: Params, shape: Any = None) -> Any:
-    """Give a network and its parameters as a torch.nn.Module.
+    """Return a network and its parameters as a torch.nn.Module.
 
     Parameters
     ----------
@@ -115,6 +150,11 @@ def to_torch_module(net: Layer, params: Params, shape: Any = None) -> Any:
 
 def _require(name: str) -> None:
     try:
-        import torch  # noqa: F401
+        import torch
     except ImportError as error:
         raise ValueError(f"{name}: PyTorch is not installed: pip install 'fconv-nn[torch]'") from error
+    if torch.__version__ < OLDEST:
+        raise ValueError(
+            f"{name}: expected PyTorch {'.'.join(map(str, OLDEST))} or newer, got {torch.__version__}: "
+            f"pip install --upgrade 'fconv-nn[torch]'"
+        )

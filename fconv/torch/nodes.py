@@ -73,10 +73,10 @@ class Nodes:
         sources = self._sources(given, at)
         shape, dtype = (out.shape, out.dtype) if out is not None else ((), sources[0].dtype)
         if layer.name == "identity":
-            return Value(sources[0].node, shape or sources[0].shape, dtype)
+            return Value(sources[0].name, shape or sources[0].shape, dtype)
         base = layer.options["function"] if layer.name == "call" else layer.name
         name = self.name(at[0], at[1] if out is not None and at[1] is not None else base)
-        return self.add(name, (layer, *(source.node for source in sources)), shape, dtype, at[0])
+        return self.add(name, (layer, *(source.name for source in sources)), shape, dtype, at[0])
 
     def add(self, name: str, entry: tuple[Any, ...], shape: Any, dtype: Any, path: str = "") -> Value:
         """Add a node of a name that was found free."""
@@ -114,7 +114,7 @@ class Nodes:
     def _constant(self, const: Const, like: Any, at: tuple[str, str | None]) -> Value:
         name = self.name(at[0], "constant")
         layer = constant(array_of("a constant", const.tensor))
-        return self.add(name, (layer, like.node), const.shape, const.dtype, at[0])
+        return self.add(name, (layer, like.name), const.shape, const.dtype, at[0])
 
     def _weighted(self, made: Weighted, at: tuple[str, str | None], out: Any) -> Value:
         home = self._home(made)
@@ -131,7 +131,7 @@ class Nodes:
                 )
             return self.emit((made.function, *made.sources, *order), at, out)
         sources = self._sources(list(made.sources), at)
-        names = (source.node for source in sources)
+        names = (source.name for source in sources)
         shape, dtype = (out.shape, out.dtype) if out is not None else ((), sources[0].dtype)
         if home in self._layers:
             if self._layers[home] != made.layer:

@@ -5,32 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from fconv.torch.table import Call, aten, is_number, is_tensor, make, number, plain_number
+from fconv.torch.table import Call, aten, is_number, is_tensor, make, number, plain, plain_number
 from fconv.torch.values import Const, Own, UnfitError, Value
 
-
-def _plain(names: str, layer: str = "", **options: str) -> None:
-    """Enter operators of one tensor; `options` are the layer's, by the operator's names."""
-
-    def entry(c: Call) -> Any:
-        return make(layer or names.split()[0], **c.given(**options)), c.x
-
-    aten(*names.split())(entry)
-
-
-for _names, _options in (
-    ("relu", ""), ("relu6", ""), ("leaky_relu", "negative_slope"), ("selu", ""), ("celu", "alpha"),
-    ("gelu", "approximate"), ("silu", ""), ("mish", ""), ("softplus", "beta threshold"), ("tanh", ""),
-    ("sigmoid", ""), ("hardtanh", "min_val max_val"), ("hardsigmoid", ""), ("hardswish", ""),
+for _row in (
+    ("relu",), ("relu6",), ("leaky_relu", "negative_slope"), ("selu",), ("celu", "alpha"), ("mish",),
+    ("gelu", "approximate"), ("silu",), ("softplus", "beta threshold"), ("tanh",), ("sigmoid",),
+    ("log_sigmoid",), ("hardtanh", "min_val max_val"), ("hardsigmoid",), ("hardswish",),
     ("threshold", "threshold value"), ("softshrink", "lambd"), ("hardshrink", "lambd"), ("glu", "dim"),
-    ("exp", ""), ("log", ""), ("sqrt", ""), ("abs absolute", ""), ("sin", ""), ("cos", ""), ("erf", ""),
-    ("reciprocal", ""), ("tan", ""), ("asin arcsin", ""), ("acos arccos", ""), ("atan arctan", ""),
-    ("sinh", ""), ("cosh", ""), ("asinh", ""), ("acosh", ""), ("atanh", ""), ("floor", ""), ("ceil", ""),
-    ("round", ""),
-    ("sign sgn", ""), ("cumsum", "dim"), ("cumprod", "dim"),
+    ("exp",), ("log",), ("sqrt",), ("abs absolute",), ("sin",), ("cos",), ("erf",), ("reciprocal",), ("tan",),
+    ("asin arcsin",), ("acos arccos",), ("atan arctan",), ("sinh",), ("cosh",), ("asinh",), ("acosh",),
+    ("atanh",), ("floor",), ("ceil",), ("round",), ("sign sgn",), ("cumsum", "dim"), ("cumprod", "dim"),
+    ("identity contiguous clone alias lift_fresh_copy lift_fresh",),
 ):  # fmt: skip
-    _plain(_names, **{name: name for name in _options.split()})
-_plain("log_sigmoid", layer="log_sigmoid")
+    plain(*_row)
 
 
 @aten("elu")
@@ -84,20 +72,13 @@ def _two(c: Call) -> tuple[Any, Any, float]:
     return a, b, alpha
 
 
-@aten("add", stretches=True)
+@aten("add", "sub", "subtract", stretches=True)
 def _add(c: Call) -> Any:
     a, b, alpha = _two(c)
+    name, sign = ("add", 1.0) if c.operator.name == "add" else ("subtract", -1.0)
     if is_tensor(a) and is_tensor(b):
-        return make("add"), a, b if alpha == 1 else scaled(b, alpha)
-    return scaled(a, shift=b) if is_tensor(a) else scaled(b, alpha, a)
-
-
-@aten("sub", "subtract", stretches=True)
-def _sub(c: Call) -> Any:
-    a, b, alpha = _two(c)
-    if is_tensor(a) and is_tensor(b):
-        return make("subtract"), a, b if alpha == 1 else scaled(b, alpha)
-    return scaled(a, shift=-b) if is_tensor(a) else scaled(b, -alpha, a)
+        return make(name), a, b if alpha == 1 else scaled(b, alpha)
+    return scaled(a, shift=sign * b) if is_tensor(a) else scaled(b, sign * alpha, a)
 
 
 @aten("rsub")
@@ -271,11 +252,6 @@ def _lerp(c: Call) -> Any:
 
 
 # What only the network's mode or the layout in memory changes.
-
-
-@aten("contiguous", "clone", "alias", "lift_fresh_copy", "lift_fresh")
-def _same(c: Call) -> Any:
-    return make("identity"), c.x
 
 
 @aten("to", "_to_copy", "type_as")

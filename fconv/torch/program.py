@@ -10,19 +10,13 @@ from fconv.torch.exporting import place_in
 from fconv.torch.folding import const, counts, folded
 from fconv.torch.values import Operator, Own, Tensor, UnfitError, described, size_of
 
-SHOWS = {"view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze", "_unsafe_view", "view_as",
-         "transpose", "permute", "t", "alias", "detach", "contiguous", "to", "select", "slice", "narrow",
-         "expand", "chunk", "split", "split_with_sizes", "unbind", "diagonal", "unfold", "lift_fresh",
-         "swapaxes", "swapdims", "movedim", "expand_as", "numpy_T", "mT", "ravel", "_to_copy"}  # fmt: skip
-"""Operators whose results may lie in the memory of their first input."""
-
 RESHAPED = {"view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze", "contiguous", "detach", "to",
             "view_as", "_unsafe_view"}  # fmt: skip
-"""Of those, the ones that keep the order of the elements."""
+"""Operators whose results may show their input, its elements in the same order."""
 
 SAME = {"slice", "expand", "view", "reshape", "contiguous", "alias", "expand_as", "_unsafe_view", "to",
         "squeeze", "flatten", "view_as"}  # fmt: skip
-"""Of those, the ones that give their input itself where its shape and type stay."""
+"""Operators that give their input itself where its shape and type stay."""
 
 
 @dataclass
@@ -198,29 +192,25 @@ def _copy(tensor: Tensor) -> Tensor:
 def _call(inside: Any, changes: _Changes, node: Any) -> None:
     value = node.meta.get("val")
     picks = getattr(node.target, "__name__", "") == "getitem"
+    where, kind = _standing(node)
+    place = place_in(node.meta.get("stack_trace", ""))
     if _is_higher(node):
-        _inlined(inside, changes, node)
+        _inlined(inside, changes, node, Operator(str(node.target), node.target, {}, None, where, kind, place))
         return
     if _is_size(value) or (value is None and not picks):
         changes.put(node, None if value is None else size_of(value))
         return
     if picks:
         source, index = node.args
-        changes.shows[node] = (
-            source,
-            Operator("getitem", node.target, {"input": source, "index": index}, None),
-        )
+        changes.shows[node] = source, Operator("getitem", node.target, {"index": index}, None)
         changes.put(node, changes.get(source)[index])
         return
     schema = node.target._schema
     given = dict(zip((a.name for a in schema.arguments), node.args, strict=False)) | dict(node.kwargs)
     nodes = {a.name: given.get(a.name, a.default_value) for a in schema.arguments}
     args = {name: _resolved(changes, value) for name, value in nodes.items()}
-    where, kind = _standing(node)
     name = schema.name.partition("::")[2]
-    operator = Operator(
-        name, node.target, args, None, where, kind, place_in(node.meta.get("stack_trace", ""))
-    )
+    operator = Operator(name, node.target, args, None, where, kind, place)
     written = [a.name for a in schema.arguments if a.alias_info is not None and a.alias_info.is_write]
     try:
         if written:
@@ -232,7 +222,8 @@ def _call(inside: Any, changes: _Changes, node: Any) -> None:
                 changes.shows[node] = (first, Operator("alias", node.target, {"self": None}, None))
                 changes.put(node, changes.get(first))
                 return
-            if name in SHOWS and hasattr(first, "op") and _is_view(node, first):
+            shows = any(r.alias_info is not None for r in schema.returns)
+            if shows and hasattr(first, "op") and _is_view(node, first):
                 changes.shows[node] = (first, operator)
             changes.put(node, changes.emit(operator))
     except UnfitError as error:
@@ -279,9 +270,7 @@ def _is_view(node: Any, first: Any) -> bool:
     value = first.meta.get("val")
     if name in ("reshape", "contiguous", "flatten") and hasattr(value, "is_contiguous"):
         return bool(value.is_contiguous())
-    if name in ("to", "_to_copy"):
-        return bool(getattr(value, "dtype", None) == node.meta["val"].dtype) and name == "to"
-    return True
+    return name != "to" or bool(getattr(value, "dtype", None) == node.meta["val"].dtype)
 
 
 def _in_place(changes: _Changes, operator: Operator, node: Any, nodes: Any, written: list[str]) -> None:
@@ -311,14 +300,15 @@ def _standing(node: Any) -> tuple[str, str]:
     return ".".join(part.partition("@")[0] for part in path.split(".")), kind
 
 
-def _inlined(inside: Any, changes: _Changes, node: Any) -> None:
+def _inlined(inside: Any, changes: _Changes, node: Any, operator: Operator) -> None:
     """Read the graph that a part of the forward was put into."""
-    name = str(node.target)
+    name = operator.name
     if "set_grad_enabled" not in name and "autocast" not in name:
-        raise UnfitError(f"{name} has no layer")
+        raise UnfitError(f"{name} in {described(operator)}: it has no layer")
     at = next(i for i, a in enumerate(node.args) if hasattr(a, "op") and a.op == "get_attr")
     if "autocast" in name and node.args[2]:
-        raise UnfitError("a part of it runs under torch.autocast in another dtype")
+        where = described(operator)
+        raise UnfitError(f"a part of it runs under torch.autocast in another dtype: {where}")
     body = getattr(inside, node.args[at].target)
     given = iter(node.args[at + 1 :])
     returned: Any = ()

@@ -17,12 +17,12 @@ from fconv.torch.values import (
     Expanded,
     Operator,
     Own,
-    Rows,
     Size,
     Tensor,
     UnfitError,
     Value,
     described,
+    tensors,
 )
 from fconv.torch.weights import own
 
@@ -54,11 +54,11 @@ class Reader:
         self.inputs: dict[str, Value] = {}
         self.outputs: str | list[str] = []
         used = set(reached(program, program.outputs))
-        self.operators = [o for o in program.operators if used & set(_outs(o))]
+        self.operators = [o for o in program.operators if used & set(o.outs)]
         self.used = used
-        tensors = {o.name for o in used if isinstance(o, Own)}
-        self.homes = {name.rpartition(".")[0] for name in tensors}
-        self.nodes = Nodes(tensors | self.homes, self._whole())
+        owned = {o.name for o in used if isinstance(o, Own)}
+        self.homes = {name.rpartition(".")[0] for name in owned}
+        self.nodes = Nodes(owned | self.homes, self._whole())
         for name, tensor in zip(names, program.inputs, strict=True):
             node = name if name not in self.nodes.taken else f"{name}_input"
             self.nodes.taken.add(node)
@@ -90,7 +90,7 @@ class Reader:
             except (ValueError, TypeError, IndexError, ZeroDivisionError) as error:
                 self._note(operator, error)
                 continue
-            for out, result in zip(_outs(operator), results, strict=True):
+            for out, result in zip(operator.outs, results, strict=True):
                 if out not in self.used:
                     continue
                 try:
@@ -117,7 +117,7 @@ class Reader:
         args: Mapping[str, Any] = {name: self._resolved(value) for name, value in operator.args.items()}
         title = operator.title
         if operator.name in STRETCHING:
-            args = unexpanded(args, _outs(operator)[0].shape)
+            args = unexpanded(args, operator.outs[0].shape)
         args = {name: self._stretched(value) for name, value in args.items()}
         call = Call(operator, args)
         brought = self.layers.get(title)
@@ -135,7 +135,7 @@ class Reader:
         return made if isinstance(operator.out, tuple) else (made,)
 
     def _emitted(self, operator: Operator, result: Any, out: Any) -> Any:
-        if isinstance(result, (Value, Own, Const, Expanded)):
+        if isinstance(result, Tensor):
             return result
         if result is None:
             raise UnfitError("this result of it has no layer")
@@ -150,16 +150,11 @@ class Reader:
         return [self._stretched(a) for a in argument] if isinstance(argument, list) else argument
 
     def _resolved(self, argument: Any) -> Any:
-        if isinstance(argument, (Own, Const)):
-            return argument
-        if isinstance(argument, Rows):
-            row = Const(argument.name, tuple(argument.tensor.shape), argument.dtype, argument.tensor)
-            return Expanded(argument.name, argument.shape, argument.dtype, row)
-        if isinstance(argument, Tensor):
+        if isinstance(argument, Tensor) and not isinstance(argument, (Own, Const, Expanded)):
             if argument not in self.known:
                 raise MissingError
             return self.known[argument]
-        if isinstance(argument, Size):
+        if isinstance(argument, Size):  # which is a tuple
             return argument
         return [self._resolved(a) for a in argument] if isinstance(argument, (tuple, list)) else argument
 
@@ -167,7 +162,7 @@ class Reader:
 
     def _output(self, result: Any) -> None:
         if isinstance(result, Tensor):
-            self.outputs = self._leaf(result, "output").node
+            self.outputs = self._leaf(result, "output").name
             return
         if isinstance(result, Mapping):
             named = {str(key): value for key, value in result.items()}
@@ -176,7 +171,7 @@ class Reader:
         else:
             raise UnfitError(f"expected tensors, or a tuple or dict of them, got {type(result).__name__}")
         named = {name: value for name, value in named.items() if value is not None}
-        self.outputs = [self._leaf(value, name, exactly=True).node for name, value in named.items()]
+        self.outputs = [self._leaf(value, name, exactly=True).name for name, value in named.items()]
 
     def _leaf(self, tensor: Any, name: str, exactly: bool = False) -> Value:
         """Return the node of an output, under its name where it has one."""
@@ -187,35 +182,31 @@ class Reader:
         if isinstance(value, Const):
             raise UnfitError("its output depends on no input")
         value = self.nodes.emit(value, ("", None))
-        if value.node == name or not (exactly or value.node in self.inputs):
+        if value.name == name or not (exactly or value.name in self.inputs):
             return value
         if exactly and name in self.nodes.taken:
             raise UnfitError(f"the output {name!r} is called as an input, a module or a parameter is")
         node = self.nodes.name("", name)
-        return self.nodes.add(node, (identity(), value.node), value.shape, value.dtype)
+        return self.nodes.add(node, (identity(), value.name), value.shape, value.dtype)
 
 
 def _brought(title: str, brought: Any, args: Mapping[str, Any]) -> Any:
     """Put a layer of the user's in the place of an operator."""
     flat = [a for value in args.values() for a in (value if isinstance(value, list) else [value])]
-    sources = [a for a in flat if isinstance(a, (Value, Own, Const))]
+    sources = [a for a in flat if isinstance(a, Tensor)]
     if not isinstance(brought, Layer):
-        options = {n: v for n, v in args.items() if not isinstance(v, (Value, Own, Const, list))}
+        options = {n: v for n, v in args.items() if not isinstance(v, (Tensor, list))}
         brought = brought(**options)
     if not isinstance(brought, Layer):
         raise UnfitError(f"layers[{title!r}]: expected a layer, or a function that makes one of its options")
     return brought, *sources
 
 
-def _outs(operator: Operator) -> tuple[Any, ...]:
-    return operator.out if isinstance(operator.out, tuple) else (operator.out,)
-
-
 def reached(program: Program, outputs: Any) -> list[Any]:
     """List the tensors that outputs depend on."""
     from torch.utils import _pytree
 
-    made_by = {out: o for o in program.operators for out in _outs(o)}
+    made_by = {out: o for o in program.operators for out in o.outs}
     waiting = [t for t in _pytree.tree_leaves(outputs) if isinstance(t, Tensor)]
     seen: dict[Any, None] = {}
     while waiting:
@@ -224,23 +215,12 @@ def reached(program: Program, outputs: Any) -> list[Any]:
             continue
         seen[tensor] = None
         if tensor in made_by:
-            waiting.extend(_tensors(made_by[tensor].args))
+            waiting.extend(tensors(made_by[tensor].args))
     return list(seen)
 
 
-def _tensors(args: Any) -> list[Any]:
-    values = args.values() if isinstance(args, Mapping) else args
-    found = []
-    for value in values:
-        if isinstance(value, Tensor):
-            found.append(value)
-        elif isinstance(value, (tuple, list)):
-            found.extend(_tensors(value))
-    return found
-
-
 def _own_tensors(args: Any) -> list[Own]:
-    return [t for t in _tensors(args) if isinstance(t, Own)]
+    return [t for t in tensors(args) if isinstance(t, Own)]
 
 
 def _frozen(value: Any) -> Any:

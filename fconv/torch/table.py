@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from fconv import calls, layers, networks
 from fconv.calls import call
 from fconv.layer import Layer
-from fconv.torch.values import Const, Expanded, Operator, Own, Size, UnfitError, Value, example
+from fconv.torch.values import Const, Expanded, Operator, Size, Tensor, UnfitError, example
 
 Entry = Callable[["Call"], Any]
 STRETCHING: set[str] = set()
@@ -30,6 +30,22 @@ def aten(*names: str, stretches: bool = False) -> Callable[[Entry], Entry]:
         return entry
 
     return enter
+
+
+def plain(names: str, options: str = "", layer: str = "") -> None:
+    """Enter operators of one tensor, whose layer has the name of the first, and options of their names.
+
+    ``*dims`` in `options` are the layer's arguments one by one.
+    """
+    several = options.startswith("*")
+    listed = options.removeprefix("*").split()
+
+    def entry(c: Call) -> Any:
+        given = c.given(**{name: name for name in listed})
+        args = given.pop(listed[0]) if several else ()
+        return make(layer or names.split()[0], *args, **given), c.x
+
+    aten(*names.split())(entry)
 
 
 def make(name: str, *args: Any, **options: Any) -> Layer:
@@ -96,7 +112,7 @@ class Call:
 
 def is_tensor(value: object) -> bool:
     """Tell a tensor from a number."""
-    return isinstance(value, (Value, Own, Const, Expanded)) or (
+    return isinstance(value, Tensor) or (
         isinstance(value, tuple) and bool(value) and isinstance(value[0], (Layer, Weighted))
     )
 
@@ -141,7 +157,7 @@ def function(name: str, arrays: tuple[str, ...], **options: Any) -> Layer:
 def unexpanded(args: Mapping[str, Any], shape: tuple[Any, ...]) -> Mapping[str, Any]:
     """Take tensors before they were stretched, where their layer stretches them to the same shape anyhow."""
     plain = {name: a.source if isinstance(a, Expanded) else a for name, a in args.items()}
-    shapes = [a.shape for a in plain.values() if isinstance(a, (Value, Own, Const))]
+    shapes = [a.shape for a in plain.values() if isinstance(a, Tensor)]
     reached = [1] * len(shape)
     for each in shapes:
         for axis, size in enumerate(each, len(shape) - len(each)):

@@ -38,7 +38,7 @@ def given(module: Any, signature: Signature, shape: Any) -> tuple[dict[str, Any]
     }
     batch = {name: (max(sizes[0] or 2, 2), *sizes[1:]) for name, sizes in checked.items()}
     if not any(None in sizes for sizes in batch.values()):
-        dtypes = _dtypes(module, batch)
+        dtypes = _dtypes(module, signature, batch)
         return {name: _zeros(module, batch[name], dtypes[name]) for name in batch}, open_axes
 
     def tried() -> Iterator[dict[str, tuple[int, ...]]]:
@@ -57,7 +57,8 @@ def _checked(name: str, sizes: Any) -> tuple[Any, ...]:
         n is None or (isinstance(n, int) and not isinstance(n, bool) and n > 0) for n in sizes
     ):
         raise UnfitError(
-            f"expected shape= of {name} to be a tuple of sizes, None for an open one, got {sizes!r}"
+            f"expected shape= of {name} to be a tuple of sizes, None for an open one, got {sizes!r}; several "
+            f"inputs are a dict by the names of forward's arguments"
         )
     return tuple(sizes)
 
@@ -143,25 +144,26 @@ def _first(module: Any, signature: Signature, shapes: Iterator[Mapping[str, Any]
 
 
 def _kinds(module: Any, each: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """List types of inputs: integers too where an embedding may take them."""
     import torch
 
-    yield dict.fromkeys(each, floating(module))
-    if any(isinstance(m, torch.nn.Embedding) for m in module.modules()):
-        yield dict.fromkeys(each, torch.int64)
-
-
-def _dtypes(module: Any, each: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the types of inputs of given shapes: integers where an embedding alone takes them."""
-    import torch
-
+    types = [floating(module)]
     if any(isinstance(m, (torch.nn.Embedding, torch.nn.EmbeddingBag)) for m in module.modules()):
-        for dtypes in itertools.product((floating(module), torch.int64), repeat=min(len(each), 4)):
-            kinds = dict(zip(each, dtypes, strict=False))
-            tensors = {name: _zeros(module, shape, kinds[name]) for name, shape in each.items()}
-            with _trial(module, Signature(tuple(each))) as trial:
+        types.append(torch.int64)
+    for dtypes in itertools.product(types, repeat=min(len(each), 4)):
+        yield dict(itertools.zip_longest(each, dtypes, fillvalue=types[0]))
+
+
+def _dtypes(module: Any, signature: Signature, each: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the first types that the forward takes for inputs of given shapes."""
+    kinds = list(_kinds(module, each))
+    if len(kinds) > 1:
+        with _trial(module, signature) as trial:
+            for dtypes in kinds:
+                tensors = {name: _zeros(module, shape, dtypes[name]) for name, shape in each.items()}
                 if trial.fails(tensors) is None:
-                    return kinds
-    return dict.fromkeys(each, floating(module))
+                    return dtypes
+    return kinds[0]
 
 
 class _Trial:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
@@ -89,34 +89,16 @@ class Const(Tensor):
 
 
 @dataclass(frozen=True, eq=False)
-class Rows(Tensor):
-    """A tensor that depends on no input but the size of its first axis, and is the same all along it."""
-
-    tensor: Any = None  # of one row
-
-
-@dataclass(frozen=True, eq=False)
-class Value:
-    """A tensor that a node or an input of our graph gives.
-
-    Attributes
-    ----------
-    node : str
-        Name of the node or input.
-    shape : tuple of int or Size
-        Its shape.
-    dtype : torch.dtype
-        Type of its elements.
-    """
-
-    node: str
-    shape: tuple[Any, ...]
-    dtype: Any
+class Value(Tensor):
+    """What a node or an input of our graph gives, by its name there."""
 
 
 @dataclass(frozen=True, eq=False)
 class Expanded(Tensor):
-    """A tensor stretched to another shape, for which no layer was made yet."""
+    """A tensor stretched to another shape, for which no layer was made yet.
+
+    One of a constant depends on no input but its sizes.
+    """
 
     source: Any = None
 
@@ -153,6 +135,20 @@ class Operator:
     def title(self) -> str:
         """Name the operator with its namespace: ``aten.conv2d``."""
         return f"{self.target.namespace}.{self.name}" if hasattr(self.target, "namespace") else self.name
+
+    @property
+    def outs(self) -> tuple[Any, ...]:
+        """What it gives, as a tuple."""
+        return self.out if isinstance(self.out, tuple) else (self.out,)
+
+
+def tensors(args: Any) -> Iterator[Tensor]:
+    """List the tensors among the arguments of an operator, those in lists too."""
+    for value in args.values() if isinstance(args, Mapping) else args:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (tuple, list)):
+            yield from tensors(value)
 
 
 def described(operator: Operator) -> str:

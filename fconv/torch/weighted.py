@@ -56,18 +56,12 @@ def _linear(c: Call) -> Any:
     return _weighted(layer, "linear", {"x": c["input"]}, _affine(c))
 
 
-@aten("addmm")
+@aten("addmm", "baddbmm")
 def _addmm(c: Call) -> Any:
     if c["beta"] != 1 or c["alpha"] != 1:
         raise UnfitError(f"beta={c['beta']} and alpha={c['alpha']} have no layer")
-    return make("add"), (make("matmul"), c["mat1"], c["mat2"]), c.x
-
-
-@aten("baddbmm")
-def _baddbmm(c: Call) -> Any:
-    if c["beta"] != 1 or c["alpha"] != 1:
-        raise UnfitError(f"beta={c['beta']} and alpha={c['alpha']} have no layer")
-    return make("add"), (make("matmul"), c["batch1"], c["batch2"]), c.x
+    a, b = list(c.args.values())[1:3]
+    return make("add"), (make("matmul"), a, b), c.x
 
 
 @aten("bilinear")

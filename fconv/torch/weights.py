@@ -8,6 +8,7 @@ import numpy as np
 
 from fconv.arrays import Array
 from fconv.layer import Params
+from fconv.torch.values import UnfitError
 
 
 def array_of(name: str, tensor: Any) -> Array:
@@ -15,15 +16,16 @@ def array_of(name: str, tensor: Any) -> Array:
 
     Raises
     ------
-    ValueError
+    UnfitError
         It holds no numbers, or is of a layout or dtype that an array cannot have.
     """
     import torch
 
     if tensor.is_meta:
-        raise ValueError(f"from_torch: {name} is on the meta device and holds no numbers")
+        raise UnfitError(f"{name} is on the meta device and holds no numbers")
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_complex():
-        raise ValueError(f"from_torch: {name}: expected a dense tensor of real numbers, got {tensor.dtype}")
+        kind = f"{tensor.dtype}, {tensor.layout}"
+        raise UnfitError(f"{name}: expected a dense tensor of real numbers, got one of {kind}")
     held = tensor.detach().cpu()
     if held.dtype == torch.bfloat16:
         held = held.float()

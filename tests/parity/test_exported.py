@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import runpy
 import time
 import warnings
 
@@ -151,6 +152,23 @@ class Places(nn.Module):
         return torch.cat([x, waves.to(x.dtype)], 1)
 
 
+class Rotary(nn.Module):
+    """Places of every example, which operators of several results cut up before they meet the input."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        x = self.gain * x
+        places = torch.arange(16).view(8, 2).expand(x.shape[0], -1, -1).flip((-1,)).to(x.dtype)
+        cos, sin = torch.cat((places.cos(), places.sin()), -1).split([2, 2], -1)
+        high, _ = torch.stack((cos, sin), -1).max(-1)
+        a, b = x.chunk(2, 1)
+        turned = torch.cat((a * cos[:, None, :, :1] - b * sin[:, None, :, 1:], b * cos[:, None, :, 1:]), 1)
+        return turned + high[:, None, :, :1]
+
+
 class Biases(nn.Module):
     """Weights that a small network makes of constant coordinates, as in Swin V2."""
 
@@ -215,6 +233,8 @@ KINDS = {
     "constants": (Masked(), PICTURE),
     "biases of coordinates": (Biases(), PICTURE),
     "places": (Places(), PICTURE),
+    "places in pieces": (Rotary(), PICTURE),
+    "axes in another order": (Of(lambda m, x: x.movedim(1, -1).swapaxes(1, 2).mT.permute(0, 3, 1, 2)), None),
     "norms with one parameter": (OneSided(), PICTURE),
     "standardized weights": (nn.Sequential(Standardized(4, 6, 3)), None),
     "squeeze": (Of(lambda m, x: x.mean((2, 3), keepdim=True).squeeze() * 2), PICTURE),
@@ -341,7 +361,7 @@ class Obstinate(nn.Module):
         self.inner = Sorted()
 
     def forward(self, x):
-        return self.inner(x) + torch.fft.fft(x).real + torch.sort(x, -1)[0]
+        return self.inner(x) + torch.special.erfcx(x) + torch.sort(x, -1)[0]
 
 
 class Sorted(nn.Module):
@@ -355,8 +375,25 @@ def test_all_obstacles_are_told_at_once():
     text = str(caught.value)
     assert "aten.sort in inner (Sorted), test_exported.py, line" in text
     assert "(return torch.sort(x, -1)[0]) and 1 more: it has no layer" in text
-    assert "aten.fft_fft in Obstinate, test_exported.py, line" in text
+    assert "aten.special_erfcx in Obstinate, test_exported.py, line" in text
     assert text.endswith("a layer of your own takes the place of an operator: layers={'aten.sort': my_layer}")
+
+
+def test_lines_of_a_folder_called_torch_are_told(tmp_path):
+    path = tmp_path / "torch" / "parts.py"
+    path.parent.mkdir()
+    lines = (
+        "import torch",
+        "class Sort(torch.nn.Module):",
+        "    def forward(self, x):",
+        "        return x.sort(1)[0]",
+    )
+    path.write_text("\n".join(lines) + "\n")
+    found = runpy.run_path(str(path))["Sort"]()
+    with pytest.raises(
+        ValueError, match=r"aten\.sort in Sort, parts\.py, line 4 \(return x\.sort\(1\)\[0\]\)"
+    ):
+        fc.from_torch(found, (2, 4))
 
 
 def test_a_layer_of_ones_own_takes_the_place_of_an_operator():
@@ -461,6 +498,7 @@ def test_shapes_that_do_not_fit_are_refused():
     for shape, text in (
         ((2, -3), r"expected shape= of x to be a tuple of sizes, None for an open one, got \(2, -3\)"),
         ("abc", r"expected shape= of x to be a tuple of sizes"),
+        ([(2, 3), (2, 3)], r"several inputs are a dict by the names of forward's arguments"),
         ({"y": (2, 3)}, r"its output depends on no input"),
     ):
         with pytest.raises(ValueError, match=text):
@@ -470,6 +508,35 @@ def test_shapes_that_do_not_fit_are_refused():
         match=r"torch\.export refuses it at test_exported.py, line .*: a and b must have same reduction dim",
     ):
         fc.from_torch(Of(lambda m, x: m.fc(x), fc=nn.Linear(3, 2)), (2, 4))
+
+
+class Image(nn.Module):
+    def forward(self, image, mask):
+        return image * mask
+
+
+@pytest.mark.parametrize(
+    ("shape", "text"),
+    [
+        ((2, 3), r"its forward takes image, mask: give shape= as a dict of their shapes"),
+        ({"image": (2, 3)}, r"shape= says nothing of the input mask"),
+        (
+            {"image": (2, 3), "mask": (2, 3), "z": (2,)},
+            r"shape= names z, which its forward does not take: image, mask",
+        ),
+    ],
+)
+def test_shapes_of_several_inputs_that_do_not_fit_are_refused(shape, text):
+    with pytest.raises(ValueError, match=f"^from_torch: Image: {text}$"):
+        fc.from_torch(Image(), shape)
+
+
+def test_an_older_torch_is_refused(monkeypatch):
+    monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion("2.5.1"))
+    with pytest.raises(
+        ValueError, match=r"^from_torch: expected PyTorch 2\.6 or newer, got 2\.5\.1: pip install"
+    ):
+        fc.from_torch(nn.Linear(3, 2))
 
 
 class Bottleneck(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -256,6 +257,12 @@ def squared(m, x):
     return z + y
 
 
+def normed(norm):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # both are deprecated, and in many modules
+        return norm(nn.Linear(3, 2))
+
+
 OF = "from_torch: Of: "
 
 REFUSED = [
@@ -276,12 +283,19 @@ REFUSED = [
     (Of(lambda m, x: x.unfold(2, 0, 1)), "windows of 0 elements have no layer"),
     (hooked(), "from_torch: 0 (Linear): it has a hook, print, which no layer runs; remove it first"),
     (parametrizations.weight_norm(nn.Linear(3, 2)), "from_torch: the module itself (ParametrizedLinear): its weight is parametrized, as by weight_norm; make it plain with torch.nn.utils.parametrize.remove_parametrizations"),
+    (normed(nn.utils.weight_norm), "it has a hook, WeightNorm, which no layer runs; torch.nn.utils.remove_weight_norm makes its weight plain"),
+    (normed(nn.utils.spectral_norm), "it has a hook, SpectralNorm, which no layer runs; torch.nn.utils.remove_spectral_norm makes its weight plain"),
+    (Of(lambda m, x: x * m.b, b=nn.Buffer(torch.ones(3, device="meta"), persistent=False)), "from_torch: b is on the meta device and holds no numbers"),
+    (nn.Sequential(nn.Linear(3, 2, dtype=torch.complex64)), "from_torch: Sequential: 0.weight: expected a dense tensor of real numbers, got one of torch.complex64"),
+    (Of(lambda m, x: m.fc(x), fc=nn.Linear(3, 2, dtype=torch.complex64)), "fc.weight: expected a dense tensor of real numbers, got one of torch.complex64"),
+    (Of(lambda m, x: torch.cond(x.sum() > 0, torch.sin, torch.cos, (x,))), "from_torch: Of: cond in Of, test_traced_edges.py, line"),
+    (Of(lambda m, x: x.argmax(1)), "aten.argmax in Of"),
     (nn.Sequential(nn.LazyLinear(2)), "from_torch: 0 (LazyLinear): it has no shape yet; run the module once, so that it gets one"),
     (nn.Linear(3, 2, device="meta"), "from_torch: weight is on the meta device and holds no numbers"),
     (Of(lambda m, x: F.dropout(x, 0.5)), "it drops outside training too: training=True, where self.training is meant"),
     (Of(lambda m, x: x.to(torch.float16)), "torch.float32 becoming torch.float16 has no layer"),
     (Of(lambda m, x: x.detach()), "aten.detach in Of"),
-    (Of(lambda m, x: x[x > 0]), "aten.index in Of, test_traced_edges.py, line 31 (return self.function(self, x)): a size depends on the values of a tensor"),
+    (Of(lambda m, x: x[x > 0]), "aten.index in Of, test_traced_edges.py, line 32 (return self.function(self, x)): a size depends on the values of a tensor"),
     (Of(lambda m, x: torch.fft.fft(x).real), "aten.fft_fft in Of"),
     (Of(lambda m, x: F.softmax(x, 1, dtype=torch.float64)), "dtype=torch.float64 of an input of torch.float32 has no layer"),
     (Of(lambda m, x: (x, (x, x))), "from_torch: Of: expected tensors, or a tuple or dict of them, got tuple as output1"),
@@ -326,7 +340,8 @@ def test_methods_that_mean_something_else_than_functions(case):
 def test_what_is_no_module():
     with pytest.raises(TypeError, match=r"from_torch: expected a torch\.nn\.Module, got function"):
         fc.from_torch(F.relu)
-    with pytest.warns(DeprecationWarning, match="script"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit, in newer versions
         scripted = torch.jit.script(nn.Linear(2, 2))
     with pytest.raises(ValueError, match="from_torch: a scripted module cannot be followed"):
         fc.from_torch(scripted)
