@@ -6,6 +6,7 @@ from fconv.optimizers.groups import by_name, frozen, masked
 from fconv.optimizers.mixed_precision import mixed_precision
 from fconv.optimizers.moments import adam, adamw, nadam
 from fconv.optimizers.momentum import lion, sgd
+from fconv.optimizers.torch_states import from_optimizer_state_dict, to_optimizer_state_dict
 from fconv.optimizers.wrappers import (
     accumulate_gradients,
     clip_by_global_norm,
@@ -26,6 +27,7 @@ __all__ = [
     "clip_by_value",
     "ema",
     "ema_params",
+    "from_optimizer_state_dict",
     "frozen",
     "lion",
     "masked",
@@ -33,4 +35,5 @@ __all__ = [
     "nadam",
     "rmsprop",
     "sgd",
+    "to_optimizer_state_dict",
 ]
