@@ -98,7 +98,7 @@ def test_a_parameter_without_a_number_is_missing():
     [
         ({"names": None}, r"numbers for the parameters: write names=\[name for name, _ in module"),
         ({"names": ["b.weight"]}, r"param_groups\[0\] has 2 parameters, and 1 names are given"),
-        ({"names": ["b.weight", "a.weigh"]}, "no parameter is named 'a.weigh'; the nearest names are 'a.weight'"),
+        ({"names": ["b.weight", "a.weigh"]}, "no parameter is named 'a.weigh'; the nearest names"),
         ({"names": ["b.weight", "b.weight"]}, "'b.weight' is named twice"),
         ({"names": [NAMES, []]}, "names for each of the 1 parameter groups, got 2 lists"),
         ({"opt": fc.lion()}, "lion: torch.optim has no such optimizer"),

@@ -18,7 +18,7 @@ def head(path: str | os.PathLike[str]) -> bytes:
 
 
 def format_in(start: bytes) -> str | None:
-    r"""Name the format of arrays that begins so: ``"pt"``, ``"zip"``, ``"safetensors"`` or None.
+    r"""Name the format of arrays that begins so: ``"pt"``, ``"zip"``, ``"npy"``, ``"safetensors"`` or None.
 
     A zip archive may be a file of PyTorch's or of NumPy's.
 
@@ -31,6 +31,8 @@ def format_in(start: bytes) -> str | None:
         return "zip"
     if start[:1] == b"\x80" or start[257:262] == b"ustar":
         return "pt"
+    if start.startswith(b"\x93NUMPY"):
+        return "npy"
     return "safetensors" if start[8:9] == b"{" else None
 
 
