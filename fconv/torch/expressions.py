@@ -93,7 +93,7 @@ def _same_name(name: str, *options: str) -> Callable[[Mapping[str, Any]], Expres
     return lambda o: lambda x: getattr(_torch(), name)(x, **{option: o[option] for option in options})
 
 
-EXPRESSIONS: dict[str, Callable[[Mapping[str, Any]], Expression]] = {
+EXPRESSIONS: dict[str, Callable[[Mapping[str, Any]], Expression | None]] = {
     "add": lambda o: lambda *xs: reduce(operator.add, xs),
     "subtract": lambda o: operator.sub,
     "multiply": lambda o: lambda *xs: reduce(operator.mul, xs),
@@ -154,7 +154,9 @@ EXPRESSIONS: dict[str, Callable[[Mapping[str, Any]], Expression]] = {
     "abs": lambda o: lambda x: x.abs(),
     "clamp": lambda o: lambda x: _clamped(x, o["min"], o["max"]),
     "pad": lambda o: lambda x: _padded(x, o),
-    "call": lambda o: lambda *xs: _called(o, xs),
+    "call": lambda o: (
+        (lambda *xs: _called(o, xs)) if hasattr(_torch().nn.functional, o["function"]) else None
+    ),
 }
 """By the layer's name: the function, from the layer's options."""
 
