@@ -11,7 +11,7 @@ import numpy as np
 from fconv.arrays import Array
 from fconv.formats.claims import array_bytes
 from fconv.onnx.nodes import Node
-from fconv.onnx.tensors import dtype_of
+from fconv.onnx.tensors import dtype_of, is_bfloat16, rounded
 from fconv.onnx.values import UnfitError
 
 
@@ -44,10 +44,10 @@ def _divide(a: Array, b: Array) -> Array:
 
 
 def _cast(node: Node, x: Array, like: Array | None = None) -> Array:
-    dtype = dtype_of(node.integer("to", 0)) if like is None else like.dtype
-    room(node, x.shape, dtype)
+    dtype = dtype_of(node.integer("to", 0)) if like is None else node.value(1).dtype
+    room(node, x.shape, dtype, 6 if is_bfloat16(dtype) else 1)
     with np.errstate(all="ignore"):
-        return x.astype(dtype)
+        return rounded(x) if is_bfloat16(dtype) else x.astype(dtype)
 
 
 def axes_of(node: Node, since: int, given: tuple[Array, ...]) -> tuple[int, ...] | None:
