@@ -31,6 +31,8 @@ class Building:
         Values by the file's names.
     budget : Budget
         Memory that the file may take.
+    ours : bool
+        Whether `to_onnx` wrote the file, so that its initializers are the parameters, and no others.
     bfloat16 : bool
         Whether the file's inputs are bfloat16.
     dtypes : dict
@@ -39,7 +41,7 @@ class Building:
 
     def __init__(self, tensors: dict[str, Any], inputs: Sequence[str], folder: str, budget: Budget) -> None:
         self.tensors, self.folder, self.budget = tensors, folder, budget
-        self.bfloat16 = False
+        self.ours = self.bfloat16 = False
         self.values: dict[str, Value] = {}
         self.counts: dict[str, int] = {}
         self.taking: dict[str, list[Any]] = {}

@@ -87,7 +87,6 @@ class _Reader(Building):
 
     def __init__(self, model: Any, folder: str, budget: Budget) -> None:
         self.source = model.graph
-        self.ours = model.producer_name == "fconv"
         versions = {entry.domain: entry.version for entry in model.opset_import}
         self.opset = versions.get("", versions.get("ai.onnx", 0))
         newest = library("from_onnx").defs.onnx_opset_version()
@@ -98,6 +97,7 @@ class _Reader(Building):
         tensors = initializers_of(self.source)
         self.inputs = [entry.name for entry in self.source.input if entry.name not in tensors]
         super().__init__(tensors, self.inputs, folder, budget)
+        self.ours = model.producer_name == "fconv"
         self.counts = {
             entry.key: int(entry.value) for entry in model.metadata_props
             if entry.key.endswith(".num_batches_tracked") and entry.value.isdigit() and len(entry.value) < 19
