@@ -50,12 +50,12 @@ def stranger(start: bytes) -> str | None:
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
         return "an HTML page: the address that it was downloaded from led to a page about the file"
     if start.startswith(b"\x89HDF\r\n\x1a\n"):
-        return "an HDF5 file, which Keras and PyTables write and which is not read"
+        return "an HDF5 file, which Keras and PyTables write and which is not read: h5py gives its arrays"
     if start.startswith(b"7z\xbc\xaf\x27\x1c"):
         return "a 7z archive, which is not read"
     if start.startswith(b"\x1f\x8b"):
         return "compressed by gzip: run gunzip"
     if start.startswith(b"GGUF"):
-        return "a GGUF file, which is not read"
+        return "a GGUF file, which is not read: the package gguf gives its arrays"
     kind = next((kind for magic, kind in _PICTURES.items() if start.startswith(magic)), None)
     return f"a {kind} picture" if kind else None
