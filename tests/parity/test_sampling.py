@@ -126,21 +126,23 @@ def test_what_does_not_fit_is_refused(call, text):
         call(fc.functional)
 
 
-def test_grids_that_a_file_makes_of_maps_are_read(tmp_path):
-    """AffineGrid's definition casts sizes like the map, and counts between vectors of one element."""
+@pytest.mark.filterwarnings("ignore:Since version 1.3.0")
+@pytest.mark.parametrize("size", [(2, 4, 3, 5), (1, 4, 1, 5), (2, 1, 2, 3, 4)])
+@pytest.mark.parametrize("align", [False, True])
+def test_grids_that_a_file_makes_of_maps_are_read(size, align, tmp_path):
     from onnx import TensorProto, helper, numpy_helper, save
 
-    theta = fc.random.normal(fc.random.key(5), (2, 2, 3))
-    size = numpy_helper.from_array(np.array([2, 4, 3, 5]), "size")
-    node = helper.make_node("AffineGrid", ["theta", "size"], ["y"], align_corners=1)
+    n = len(size) - 2
+    theta = fc.random.normal(fc.random.key(5), (size[0], n, n + 1))
+    node = helper.make_node("AffineGrid", ["theta", "size"], ["y"], align_corners=int(align))
     entry = helper.make_tensor_value_info("theta", TensorProto.FLOAT, theta.shape)
-    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, (2, 3, 5, 2))
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
     made = helper.make_model(
-        helper.make_graph([node], "g", [entry], [out], [size]),
+        helper.make_graph([node], "g", [entry], [out], [numpy_helper.from_array(np.array(size), "size")]),
         opset_imports=[helper.make_opsetid("", 20)],
         ir_version=9,
     )
     save(made, tmp_path / "g.onnx")
     net, params = fc.from_onnx(tmp_path / "g.onnx")
-    expected = nn.functional.affine_grid(torch.tensor(theta), [2, 4, 3, 5], align_corners=True)
+    expected = nn.functional.affine_grid(torch.tensor(theta), list(size), align_corners=align)
     np.testing.assert_allclose(net.apply(params, theta), expected, 1e-5, 1e-6)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from fconv.geometry import whole_tuple
+from fconv.onnx.folds import room
 from fconv.onnx.nodes import Node, make
 from fconv.onnx.operators.convolution import convolution_node
 from fconv.onnx.operators.table import reads, writes
 from fconv.onnx.operators.windows import widened, window
 from fconv.onnx.sites import Site
-from fconv.onnx.values import UnfitError, Value
+from fconv.onnx.values import UnfitError, Value, common
 
 MODES = {"bilinear": "linear", "nearest": "nearest", "bicubic": "cubic"}
 """PyTorch's modes of grid_sample by ONNX's names, which before opset 20 were PyTorch's."""
@@ -26,6 +29,31 @@ def grid_sample(node: Node) -> Value:
         "align_corners": node.flag("align_corners"),
     }
     return node.layer(make("call", "grid_sample", ("x", "grid"), **options), node.value(0), node.value(1))
+
+
+@reads(
+    "AffineGrid",
+    becomes="einsum of the maps with constant positions",
+    refused="sizes that the file leaves open",
+)
+def affine_grid(node: Node) -> Value:
+    """Map positions in a picture: ONNX has PyTorch's affine_grid.
+
+    The nodes by which the standard defines it take the batch axis away from a batch of one.
+    """
+    theta, held = node.value(0), node.value(1)
+    if held.data is None or not 4 <= held.data[0].size <= 5:
+        raise UnfitError("expected a known size (N, C, H, W) or (N, C, D, H, W)")
+    sizes = common("the size of its grid", [tuple(map(int, data.reshape(-1)[2:])) for data in held.data])
+    n, align = len(sizes), node.flag("align_corners")
+    room(node, (*sizes, n + 1), theta.dtype)
+    base = np.ones((*sizes, n + 1), theta.dtype)
+    for axis, size in enumerate(sizes):
+        whole = size - 1 if align else size  # of the two that positions go through
+        at = (2 * np.arange(size) + 1 - size) / max(whole, 1)
+        base[..., n - 1 - axis] = at.reshape(-1, *(1,) * (n - 1 - axis))
+    axes = "dhw"[-n:]
+    return node.layer(make("einsum", f"nij,{axes}j->n{axes}i"), theta, node.literal(base))
 
 
 @reads(
