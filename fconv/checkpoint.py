@@ -43,8 +43,8 @@ def save(path: str | os.PathLike[str], tree: Any, metadata: Mapping[str, str] | 
     Parameters
     ----------
     path : str or path-like
-        A name ending in ``.safetensors``, ``.npz``, or, for PyTorch, ``.pt``, ``.pth``,
-        ``.th`` or ``.tar``. The file appears under its name when it is complete.
+        A name with the extension ``.safetensors``, ``.npz``, or, for PyTorch, ``.pt``, ``.pth``,
+        ``.th`` or ``.tar``; ``.npy`` for a single array. The file appears under its name when it is complete.
     tree : pytree
         Parameters, or a whole training state. Arrays are stored under their dotted names, so
         that other programs read them as a state dict; numbers, strings and None, and the
@@ -105,8 +105,8 @@ def load(path: str | os.PathLike[str], *, mmap: bool = True, strict: bool = Fals
     Parameters
     ----------
     path : str or path-like
-        A ``.safetensors`` or ``.npz`` file, or PyTorch's ``.pt``, ``.pth``, ``.th``, ``.tar``. Under
-        any other name, such as ``last.ckpt`` or ``pytorch_model.bin``, it is recognised by its
+        A ``.safetensors``, ``.npz`` or ``.npy`` file, or PyTorch's ``.pt``, ``.pth``, ``.th``, ``.tar``.
+        Under any other name, such as ``last.ckpt`` or ``pytorch_model.bin``, it is recognised by its
         contents. Or the index of shards, ``model.safetensors.index.json``, or a folder with one
         such model in it, as Hugging Face's libraries save them.
     mmap : bool
@@ -126,8 +126,8 @@ def load(path: str | os.PathLike[str], *, mmap: bool = True, strict: bool = Fals
     -------
     pytree
         The tree that was saved. Where `save` did not write the file: a flat dict of arrays by
-        name, or the object in PyTorch's file. bfloat16 and eight-bit floats are widened to
-        float32.
+        name, the array of a .npy file, or the object in PyTorch's file. bfloat16 and eight-bit
+        floats are widened to float32.
 
     Raises
     ------

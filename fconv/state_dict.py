@@ -118,6 +118,17 @@ def from_state_dict(params: Any, state_dict: Mapping[str, Any], *, strict: bool 
             f"fconv.find_state_dict finds the one inside a checkpoint"
         )
     theirs = flattened("from_state_dict", dict(state_dict) if isinstance(state_dict, Mapping) else state_dict)
+    check_fit("from_state_dict", ours, theirs, strict=strict)
+
+    def value(path: trees.Path, leaf: Array) -> Array:
+        name = ".".join(path)
+        return copied_like(theirs[name], leaf) if name in theirs else leaf
+
+    return trees.map_with_path(value, params)
+
+
+def check_fit(who: str, ours: Mapping[str, Array], theirs: Mapping[str, Any], *, strict: bool) -> None:
+    """Require that the entries of a state dict fit those in whose place they are put, in all of them."""
     missing, missing_parts = _folded(
         [name for name in ours if name not in theirs and name.rpartition(".")[2] != _SINCE_0_4_1], ours
     )
@@ -142,13 +153,7 @@ def from_state_dict(params: Any, state_dict: Mapping[str, Any], *, strict: bool 
             lines += [f"  {part}.*: {count} unexpected" for part, count in unexpected_parts.items()]
         if theirs and all(name.startswith("module.") for name in theirs):
             lines.append('  every name begins with "module.", which fconv.rename can take away')
-        raise ValueError("\n".join(["from_state_dict: the state dict does not fit:", *lines]))
-
-    def value(path: trees.Path, leaf: Array) -> Array:
-        name = ".".join(path)
-        return _like(theirs[name], leaf) if name in theirs else leaf
-
-    return trees.map_with_path(value, params)
+        raise ValueError("\n".join([f"{who}: the state dict does not fit:", *lines]))
 
 
 def _folded(names: list[str], every: Mapping[str, Any]) -> tuple[list[str], dict[str, int]]:
@@ -193,11 +198,11 @@ def _unfit(value: Any, leaf: Array) -> str | None:
     if found.dtype.kind not in "fiub":
         return f"expected numbers for {leaf.dtype}, got {found.dtype}"
     if found.dtype.kind == "f" and leaf.dtype.kind != "f" and (found != np.floor(found)).any():
-        return f"expected whole numbers for {leaf.dtype}, got {found.dtype} with fractions or NaN"
+        return f"expected integers for {leaf.dtype}, got {found.dtype} with fractions or NaN"
     return None
 
 
-def _like(value: Any, leaf: Array) -> Array:
+def copied_like(value: Any, leaf: Array) -> Array:
     """Copy a value into the dtype, the memory order and onto the device of `leaf`."""
     if library_of(leaf) == "numpy":
         copy = np.empty_like(leaf, leaf.dtype.newbyteorder("="), subok=False)

@@ -198,3 +198,9 @@ def test_no_argument_is_written_to_before_an_error():
     with pytest.raises(ValueError, match="conv2d"):
         F.conv2d(x, W, stride=0)
     np.testing.assert_array_equal(x, X)
+
+
+@pytest.mark.parametrize("make", [fc.cumsum, fc.cumprod, fc.softmax, fc.log_softmax, fc.glu])
+def test_layers_along_an_axis_refuse_a_shape_without_it(make):
+    with pytest.raises(ValueError, match=r"shape \(2, 3\)|of 2 axes"):
+        make(3).init(fc.random.key(0), (2, 3))

@@ -107,6 +107,8 @@ FUNCTIONS = {
     "interpolate, bilinear": ([SMALL], {"size": 151, "mode": "bilinear"}),
     "interpolate, bicubic": ([SMALL], {"size": 151, "mode": "bicubic"}),
     "interpolate, area": ([PICTURE], {"size": 1, "mode": "area"}),
+    "grid_sample": ([SMALL, noise(1, 151, 151, 2, mean=0)], {}),
+    "deform_conv2d": ([noise(1, 6000, 1, 1), noise(1, 2, 1, 1, mean=0), noise(1, 6000, 1, 1)], {}),
     "pad, replicate": ([SMALL], {"pad": (70, 70, 70, 70), "mode": "replicate"}),
     "pad, circular": ([noise(1, 1, 60, 60)], {"pad": (60, 60, 60, 60), "mode": "circular"}),
     "linear": ([ROWS, noise(3, 6000), noise(3)], {}),

@@ -16,7 +16,8 @@ from fconv.formats.contents import format_in, head, stranger
 from fconv.formats.zips import members
 
 ROOMS = {
-    ".safetensors": "safetensors", ".npz": "npz", ".pt": "pt", ".pth": "pt", ".th": "pt", ".tar": "pt",
+    ".safetensors": "safetensors", ".npz": "npz", ".npy": "npy",
+    ".pt": "pt", ".pth": "pt", ".th": "pt", ".tar": "pt",
 }  # fmt: skip
 
 
@@ -83,7 +84,8 @@ def format_read(who: str, path: str | os.PathLike[str]) -> tuple[str, Format]:
     if kind is None:
         what = stranger(start) or f"a file that begins with {start[:16]!r}"
         raise ValueError(
-            f"{who}: expected a file of PyTorch's, .safetensors or .npz, got {os.fspath(path)!r}, {what}"
+            f"{who}: expected .safetensors, .npz, .npy or a file of PyTorch's, got {os.fspath(path)!r}, "
+            f"{what}"
         )
     return f".{kind}", _room(kind)
 

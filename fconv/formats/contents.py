@@ -18,7 +18,7 @@ def head(path: str | os.PathLike[str]) -> bytes:
 
 
 def format_in(start: bytes) -> str | None:
-    r"""Name the format of arrays that begins so: ``"pt"``, ``"zip"``, ``"safetensors"`` or None.
+    r"""Name the format of arrays that begins so: ``"pt"``, ``"zip"``, ``"npy"``, ``"safetensors"`` or None.
 
     A zip archive may be a file of PyTorch's or of NumPy's.
 
@@ -31,6 +31,8 @@ def format_in(start: bytes) -> str | None:
         return "zip"
     if start[:1] == b"\x80" or start[257:262] == b"ustar":
         return "pt"
+    if start.startswith(b"\x93NUMPY"):
+        return "npy"
     return "safetensors" if start[8:9] == b"{" else None
 
 
@@ -48,12 +50,12 @@ def stranger(start: bytes) -> str | None:
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
         return "an HTML page: the address that it was downloaded from led to a page about the file"
     if start.startswith(b"\x89HDF\r\n\x1a\n"):
-        return "an HDF5 file, which Keras and PyTables write and which is not read"
+        return "an HDF5 file, which Keras and PyTables write and which is not read: h5py gives its arrays"
     if start.startswith(b"7z\xbc\xaf\x27\x1c"):
         return "a 7z archive, which is not read"
     if start.startswith(b"\x1f\x8b"):
         return "compressed by gzip: run gunzip"
     if start.startswith(b"GGUF"):
-        return "a GGUF file, which is not read"
+        return "a GGUF file, which is not read: the package gguf gives its arrays"
     kind = next((kind for magic, kind in _PICTURES.items() if start.startswith(magic)), None)
     return f"a {kind} picture" if kind else None

@@ -34,6 +34,7 @@ from fconv.functional import (
     resampling,
     response,
     sample_norm,
+    sampling,
     shape,
     slicing,
     smooth,
@@ -70,6 +71,7 @@ from fconv.functional.reductions import *
 from fconv.functional.resampling import *
 from fconv.functional.response import *
 from fconv.functional.sample_norm import *
+from fconv.functional.sampling import *
 from fconv.functional.shape import *
 from fconv.functional.slicing import *
 from fconv.functional.smooth import *
@@ -107,6 +109,7 @@ __all__ += reductions.__all__
 __all__ += resampling.__all__
 __all__ += response.__all__
 __all__ += sample_norm.__all__
+__all__ += sampling.__all__
 __all__ += shape.__all__
 __all__ += slicing.__all__
 __all__ += smooth.__all__

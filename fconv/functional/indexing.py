@@ -45,7 +45,7 @@ def positions(name: str, what: str, value: Any, size: int) -> Array:
     return np.where(found < 0, found + size, found)
 
 
-def _added(g: Array, places: Array, size: int) -> Array:
+def added_at(g: Array, places: Array, size: int) -> Array:
     """Add each row of `g` to the row it was read from, of `size` rows."""
     xp = xp_of(g)
     number, rows, _ = segment_sums(xp.asarray(places), g)
@@ -288,7 +288,7 @@ def index_select(x: Array, dim: int, index: Any) -> Definition:
     xp = xp_of(x)
 
     def pullback(g: Array) -> Array:
-        return xp.moveaxis(_added(xp.moveaxis(g, axis, 0), at, x.shape[axis]), 0, axis)
+        return xp.moveaxis(added_at(xp.moveaxis(g, axis, 0), at, x.shape[axis]), 0, axis)
 
     shape = (*x.shape[:axis], at.size, *x.shape[axis + 1 :])
     return shape, once(lambda: xp.take(x, xp.asarray(at), axis=axis)), pullback
@@ -303,7 +303,7 @@ def _read(x: Array, shape: Shape, read: Any) -> Definition:
         return np.asarray(read(np.arange(prod(x.shape)).reshape(x.shape)))
 
     def pullback(g: Array) -> Array:
-        return _added(g.reshape(-1), places().reshape(-1), prod(x.shape)).reshape(x.shape)
+        return added_at(g.reshape(-1), places().reshape(-1), prod(x.shape)).reshape(x.shape)
 
     return shape, once(lambda: x.reshape(-1)[xp.asarray(places())]), pullback
 

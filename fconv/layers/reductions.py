@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fconv import functional as F
+from fconv.arrays import Shape
 from fconv.constructors import constructor
+from fconv.functional.activation import check_axis_of
 from fconv.functional.core import Differentiable
 from fconv.functional.reductions import reduced_axes, shape_over
 from fconv.layer import Layer
@@ -133,10 +135,20 @@ def logsumexp(dim: int | Sequence[int] | None = None, *, keepdim: bool = False) 
 @constructor
 def cumsum(dim: int) -> Layer:
     """Sum the elements up to each one along an axis; see `fconv.functional.cumsum`."""
-    return from_function(F.cumsum, call={"dim": whole("cumsum", "dim", dim, -64)})
+    return _along(F.cumsum, dim)
 
 
 @constructor
 def cumprod(dim: int) -> Layer:
     """Multiply the elements up to each one along an axis; see `fconv.functional.cumprod`."""
-    return from_function(F.cumprod, call={"dim": whole("cumprod", "dim", dim, -64)})
+    return _along(F.cumprod, dim)
+
+
+def _along(function: Differentiable[...], dim: int) -> Layer:
+    name = function.__name__
+
+    def out_shape(shape: Shape) -> Shape:
+        check_axis_of(name, shape, dim)
+        return shape
+
+    return from_function(function, call={"dim": whole(name, "dim", dim, -64)}, out_shape=out_shape)

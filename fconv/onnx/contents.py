@@ -12,7 +12,7 @@ from fconv.arrays import Array
 from fconv.formats import Entry
 from fconv.formats.claims import Budget
 from fconv.onnx.library import library
-from fconv.onnx.reading import initializers_of, parsed
+from fconv.onnx.parsing import initializers_of, parsed
 from fconv.onnx.tensors import array_of
 
 

@@ -39,9 +39,10 @@ def folded(node: Node) -> dict[str, Value] | None:
     name = node.outputs[0]
     if node.op in ("Shape", "Size"):
         return {name: _sizes(node, name)}
-    if node.op not in ALL or any(value is not None and value.data is None for value in node.inputs):
+    inputs = node.inputs[:1] if node.op == "CastLike" else node.inputs  # of the other its type is enough
+    if node.op not in ALL or any(value is not None and value.data is None for value in inputs):
         return None
-    given = [None if value is None else value.data for value in node.inputs]
+    given = [None if value is None else value.data for value in inputs]
     alike = all(data is None or len({id(array) for array in data}) == 1 for data in given)
     parts: dict[str, list[Array]] = {}
     for i in range(1 if alike else TRIALS):

@@ -11,7 +11,7 @@ import numpy as np
 from fconv.arrays import Array
 from fconv.formats.claims import array_bytes
 from fconv.onnx.nodes import Node
-from fconv.onnx.tensors import dtype_of
+from fconv.onnx.tensors import dtype_of, is_bfloat16, rounded
 from fconv.onnx.values import UnfitError
 
 
@@ -43,11 +43,11 @@ def _divide(a: Array, b: Array) -> Array:
     return np.asarray(np.trunc(a / b))
 
 
-def _cast(node: Node, x: Array, like: Array | None = None) -> Array:
-    dtype = dtype_of(node.integer("to", 0)) if like is None else like.dtype
-    room(node, x.shape, dtype)
+def _cast(node: Node, x: Array) -> Array:
+    dtype = node.value(1).dtype if node.op == "CastLike" else dtype_of(node.integer("to", 0))
+    room(node, x.shape, dtype, 6 if is_bfloat16(dtype) else 1)
     with np.errstate(all="ignore"):
-        return x.astype(dtype)
+        return rounded(x) if is_bfloat16(dtype) else x.astype(dtype)
 
 
 def axes_of(node: Node, since: int, given: tuple[Array, ...]) -> tuple[int, ...] | None:
@@ -85,11 +85,14 @@ def _slice(node: Node, x: Array, *bounds: Array) -> Array:
     return x[tuple(where)]
 
 
-def _range(node: Node, start: Array, limit: Array, delta: Array) -> Array:
+def _range(node: Node, *bounds: Array) -> Array:
+    if any(bound.size != 1 for bound in bounds):  # by the definition scalars, but AffineGrid's gives vectors
+        raise UnfitError(f"a range between numbers of shapes {[bound.shape for bound in bounds]}")
+    start, limit, delta = (bound.item() for bound in bounds)
     if not delta:
         raise UnfitError("a range with step 0")
-    room(node, (max(0, int((float(limit) - float(start)) / float(delta)) + 1),), start.dtype)
-    return np.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype)
+    room(node, (max(0, int((float(limit) - float(start)) / float(delta)) + 1),), bounds[0].dtype)
+    return np.arange(start, limit, delta, dtype=bounds[0].dtype)
 
 
 def _constant_of_shape(node: Node, shape: Array) -> Array:

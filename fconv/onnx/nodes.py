@@ -3,61 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fconv import calls, layers, networks
 from fconv.arrays import Array
-from fconv.formats.claims import Budget, array_bytes
+from fconv.formats.claims import array_bytes
 from fconv.layer import Layer
 from fconv.onnx.values import UnfitError, Value, common
 
+if TYPE_CHECKING:
+    from fconv.onnx.building import Building
+
 KINDS = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints", 8: "strings"}
 """Fields of an attribute by the number of its type."""
-
-
-class Graph(Protocol):
-    """What a node needs of the graph that it stands in, and of ours that is being built."""
-
-    values: dict[str, Value]
-    budget: Budget
-    dtypes: dict[str, np.dtype[Any]]
-
-    def literal(self, array: Array) -> Value:
-        """Return a constant of ours, which is no parameter."""
-        ...
-
-    def tensor(self, proto: Any) -> Array:
-        """Read a tensor that the file holds."""
-        ...
-
-    def emit(
-        self,
-        node: Node,
-        layer: Layer,
-        values: Sequence[Value],
-        params: Mapping[str, tuple[int, Array]],
-        helper: bool,
-    ) -> Value:
-        """Append a layer."""
-        ...
-
-    def lookup(self, name: str) -> Value | None:
-        """Return a value that was read before; None for the empty name."""
-        ...
-
-    def is_literal(self, name: str) -> bool:
-        """Return whether a value is a constant that is no parameter."""
-        ...
-
-    def is_initializer(self, name: str) -> bool:
-        """Return whether a name is an initializer's."""
-        ...
-
-    def followers(self, name: str) -> list[Any]:
-        """List the nodes that take a value; None stands for the graph's output."""
-        ...
 
 
 def make(name: str, *args: Any, **options: Any) -> Layer:
@@ -95,11 +55,11 @@ class Node:
         Version of its operators.
     inputs : list of Value or None
         None where an input is left out.
-    graph : Graph
+    graph : Building
         Where it stands.
     """
 
-    def __init__(self, proto: Any, opset: int, inputs: Sequence[Value | None], graph: Graph) -> None:
+    def __init__(self, proto: Any, opset: int, inputs: Sequence[Value | None], graph: Building) -> None:
         self.proto, self.opset, self.inputs = proto, opset, list(inputs)
         self.op: str = proto.op_type
         self.outputs: list[str] = list(proto.output)

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from fconv.arrays import Array
-from fconv.calls import constant as constant_layer
-from fconv.calls import parameter
-from fconv.files import open_regular
 from fconv.formats.claims import Budget
-from fconv.formats.contents import stranger
 from fconv.layer import Layer, Params
 from fconv.layers import identity
 from fconv.networks import graph
+from fconv.onnx.building import Building
 from fconv.onnx.folding import folded
 from fconv.onnx.inlining import DEEPEST, Body, Unrolled, branch, definition, renamed
 from fconv.onnx.library import library
-from fconv.onnx.naming import Namer
 from fconv.onnx.nodes import Node, fixed
 from fconv.onnx.operators import READINGS
-from fconv.onnx.ordering import needed, taken_by
-from fconv.onnx.tensors import array_of, dtype_of
+from fconv.onnx.ordering import needed
+from fconv.onnx.parsing import initializers_of, parsed
+from fconv.onnx.tensors import dtype_of
 from fconv.onnx.values import TRIALS, UnfitError, Value, constant
 
 OLDEST = 7
@@ -34,12 +28,7 @@ BATCHES = (2, 3)
 OTHERS = (256, 384)
 """Numbers tried for sizes that a file leaves open: those of a batch axis, and others."""
 
-_LAYER = 11_000  # bytes that a layer without parameters takes, about
-
 _NODE = 2_000  # bytes that a node takes which an operator is written out as, about
-
-MOST_NODES = 100_000
-"""Nodes, and initializers, that a file may have."""
 
 Found = tuple[Layer, Params]
 
@@ -93,43 +82,11 @@ def from_onnx(path: str | os.PathLike[str]) -> Found:
         raise ValueError(f"from_onnx: {os.fspath(path)}: {error or type(error).__name__}") from error
 
 
-def parsed(path: str | os.PathLike[str]) -> Any:
-    """Read a file as onnx's ModelProto, with a graph and its opsets; ValueError where it is none."""
-    onnx = library("from_onnx")
-    from google.protobuf.message import DecodeError
-
-    with open_regular(path) as file:
-        data = file.read()
-    try:
-        model = onnx.ModelProto.FromString(data)
-    except (DecodeError, RuntimeError, RecursionError) as error:
-        what = stranger(data[:512]) or f"{len(data)} bytes that are none ({error})"
-        raise ValueError(f"expected an ONNX model, got {what}") from None
-    if not model.HasField("graph") or not model.opset_import:
-        what = stranger(data[:512]) or "one without"
-        raise ValueError(f"expected an ONNX model with a graph and its opsets, got {what}")
-    for name, held in (("nodes", model.graph.node), ("initializers", model.graph.initializer)):
-        if len(held) > MOST_NODES:
-            raise ValueError(f"expected at most {MOST_NODES:,} {name}, got {len(held):,}")
-    return model
-
-
-def initializers_of(graph: Any) -> dict[str, Any]:
-    """List the tensors of a file by name, which must be theirs alone."""
-    found = {tensor.name: tensor for tensor in graph.initializer}
-    if len(found) < len(graph.initializer):
-        seen: set[str] = set()
-        name = next(t.name for t in graph.initializer if t.name in seen or seen.add(t.name))  # type: ignore[func-returns-value]
-        raise ValueError(f"two initializers are named {name!r}")
-    return found
-
-
-class _Reader:
+class _Reader(Building):
     """Follows the nodes of a file from inputs to outputs, and builds a graph of ours."""
 
     def __init__(self, model: Any, folder: str, budget: Budget) -> None:
-        self.source, self.folder, self.budget = model.graph, folder, budget
-        self.ours = model.producer_name == "fconv"
+        self.source = model.graph
         versions = {entry.domain: entry.version for entry in model.opset_import}
         self.opset = versions.get("", versions.get("ai.onnx", 0))
         newest = library("from_onnx").defs.onnx_opset_version()
@@ -137,28 +94,20 @@ class _Reader:
             raise ValueError(f"expected operators of opset {OLDEST} to {newest}, got {self.opset}")
         if self.source.sparse_initializer or model.functions:
             raise ValueError("sparse initializers and functions of the file's own are not read")
-        self.nodes = needed(self.source.node, [output.name for output in self.source.output])
-        self.taking: dict[str, list[Any]] = {}
-        self._enter(self.nodes)
-        for output in self.source.output:
-            self.taking.setdefault(output.name, []).append(None)
-        self.values: dict[str, Value] = {}
+        tensors = initializers_of(self.source)
+        self.inputs = [entry.name for entry in self.source.input if entry.name not in tensors]
+        super().__init__(tensors, self.inputs, folder, budget)
+        self.ours = model.producer_name == "fconv"
         self.counts = {
             entry.key: int(entry.value) for entry in model.metadata_props
             if entry.key.endswith(".num_batches_tracked") and entry.value.isdigit() and len(entry.value) < 19
         }  # fmt: skip
-        tensors = initializers_of(self.source)
-        self.inputs = [entry.name for entry in self.source.input if entry.name not in tensors]
-        self.tensors = tensors
-        self.namer = Namer(self.inputs, tensors)
-        self.built: dict[str, tuple[Any, ...]] = {}
-        self.params: dict[str, Params] = {}
-        self.uses: dict[Any, str] = {}
-        self.literals: set[str] = set()
-        self.dtypes: dict[str, Any] = {}
+        # A file whose inputs are bfloat16 is computed with in float32 throughout.
+        self.bfloat16 = any(entry.type.tensor_type.elem_type == 16 for entry in self.source.input)
         self.inlined = 0
-
-    # The file.
+        outputs = [output.name for output in self.source.output]
+        self.nodes = needed(self.source.node, outputs)
+        self.enter(self.nodes, outputs)
 
     def _start(self) -> None:
         """Enter the inputs, with two numbers for each size that is left open."""
@@ -182,24 +131,6 @@ class _Reader:
             dtype = dtype_of(kind.elem_type)
             self.values[entry.name] = Value(entry.name, shapes, dtype, node=entry.name)
 
-    def tensor(self, proto: Any) -> Array:
-        """Read a tensor that the file holds."""
-        return array_of(proto, self.folder, self.budget)
-
-    def lookup(self, name: str) -> Value | None:
-        """Return a value that was read before; None for the empty name."""
-        if not name:
-            return None
-        if name not in self.values and name in self.tensors:
-            self.values[name] = constant(name, self.tensor(self.tensors[name]), origin=name)
-        if name not in self.values:
-            raise UnfitError(
-                f"its input {name!r} is given by nothing before it: it is missing, or in a cycle"
-            )
-        return self.values[name]
-
-    # Our graph.
-
     def network(self) -> Found:
         """Read all nodes, and give the network and its parameters."""
         self._start()
@@ -215,22 +146,11 @@ class _Reader:
         outputs = [self._leaving(output.name) for output in self.source.output]
         lone_in, lone_out = len(self.inputs) == 1, len(outputs) == 1
         net = graph(
-            self._tidied(outputs),
+            self.tidied(outputs),
             inputs=self.inputs[0] if lone_in else self.inputs,
             outputs=outputs[0] if lone_out else outputs,
         )
         return net, {name: self.params[name] for name in net.children}
-
-    def _tidied(self, outputs: list[str]) -> dict[str, tuple[Any, ...]]:
-        """Leave out what was appended for a value that nothing takes in the end."""
-        kept, wanted = set(), list(outputs)
-        while wanted:
-            name = wanted.pop()
-            if name in self.built and name not in kept:
-                kept.add(name)
-                layer, *sources = self.built[name]
-                wanted.extend([*sources, *([layer] if isinstance(layer, str) else [])])
-        return {name: node for name, node in self.built.items() if name in kept}
 
     def _read(self, proto: Any, opset: int, depth: int = 0) -> None:
         if proto.domain not in ("", "ai.onnx"):
@@ -273,10 +193,10 @@ class _Reader:
         made = renamed(body, given, used, f"~{self.inlined}")
         self.tensors.update((tensor.name, tensor) for tensor in made.tensors)
         nodes = needed(made.nodes, made.outputs[: len(outputs)])
-        self._enter(nodes)
+        self.enter(nodes)
         for name, inner in zip(used, made.outputs, strict=False):
             if name and name != inner:
-                self.taking.setdefault(inner, []).append(None)
+                self.enter((), (inner,))
         for proto in nodes:
             try:
                 self._read(proto, made.opset, depth + 1)
@@ -301,7 +221,7 @@ class _Reader:
             constants, nodes = loop.entering(turn, here)
             self.values.update((name, constant(name, array)) for name, array in constants.items())
             names = [f"{here}/{name}" for name in loop.body.outputs]
-            self._enter(nodes, names)
+            self.enter(nodes, names)
             for proto in nodes:
                 self._read(proto, node.opset, depth)
             self._inline(loop.body, loop.given(states, here), names, depth)
@@ -313,36 +233,9 @@ class _Reader:
         if goes and not node.has(0) and not loop.scans:
             raise UnfitError(f"it turns more than {loop.turns} times")
         nodes = list(loop.leaving(states, turns, prefix))
-        self._enter(nodes)
+        self.enter(nodes)
         for proto in nodes:
             self._read(proto, node.opset, depth)
-
-    def _enter(self, nodes: Sequence[Any], ends: Sequence[str] = ()) -> None:
-        """Note which nodes take which values, and the names `ends` as taken by something."""
-        for proto in nodes:
-            for name in taken_by(proto):
-                self.taking.setdefault(name, []).append(proto)
-        for name in ends:
-            self.taking.setdefault(name, []).append(None)
-
-    def literal(self, array: Array) -> Value:
-        """Return a constant of ours, which is no parameter."""
-        self.budget.spend(3 * array.nbytes)  # a layer keeps copies of its options
-        name = self.namer.fresh("constant")
-        self.literals.add(name)
-        return constant(name, array)
-
-    def is_literal(self, name: str) -> bool:
-        """Return whether a value is a constant that is no parameter."""
-        return name in self.literals
-
-    def is_initializer(self, name: str) -> bool:
-        """Return whether a name is an initializer's."""
-        return name in self.tensors
-
-    def followers(self, name: str) -> list[Any]:
-        """List the nodes that take a value; None stands for the graph's output."""
-        return self.taking.get(name, [])
 
     def _leaving(self, name: str) -> str:
         """Return the node of ours that an output is; with several, it is called as the output."""
@@ -355,71 +248,3 @@ class _Reader:
         wanted = self.namer.fresh(name)
         self.built[wanted], self.params[wanted] = (identity(), value.node), ()
         return wanted
-
-    def emit(
-        self,
-        node: Node,
-        layer: Layer,
-        values: Sequence[Value],
-        params: Mapping[str, tuple[int, Array]],
-        helper: bool,
-    ) -> Value:
-        """Append a layer."""
-        self.budget.spend(_LAYER)
-        beside = next((value.node for value in values if value.node and value.dtype.kind == "f"), None)
-        arriving = [self._computed(node, value, beside) for value in values]
-        numbers = [value for value in arriving if layer.name != "embedding" or value.dtype.kind not in "iu"]
-        for value in numbers:
-            if value.dtype.kind != "f":
-                raise UnfitError(
-                    f"its input {value.name!r} is {value.dtype}; layers take floating-point numbers"
-                )
-        shapes = []
-        for i in range(TRIALS):
-            each = tuple(value.shapes[i] for value in arriving)
-            shapes.append(tuple(layer.out_shape(each[0] if len(each) == 1 else each)))
-        held = {leaf: array for leaf, (_, array) in params.items()}
-        for leaf, array in held.items():
-            if numbers and array.dtype != numbers[0].dtype and leaf != "num_batches_tracked":
-                raise UnfitError(f"its {leaf} is {array.dtype} and its input {numbers[0].dtype}")
-        origins = {leaf: node.value(i).origin for leaf, (i, _) in params.items() if i >= 0}
-        sources = [value.node for value in arriving]
-        name, owner = self._placed(node, layer, origins, helper)
-        if "num_batches_tracked" in held and owner is None:
-            count = self.counts.get(f"{name}.num_batches_tracked", 0)
-            held["num_batches_tracked"] = np.asarray(count, np.int64)
-        self.built[name] = (layer if owner is None else owner, *sources)
-        if owner is None:
-            self.params[name] = held or ()
-        dtype = self.dtypes[name] = next((a.dtype for a in held.values()), arriving[0].dtype)
-        return Value(node.outputs[0], tuple(shapes), dtype, node=name)
-
-    def _placed(
-        self, node: Node, layer: Layer, origins: Mapping[str, str | None], helper: bool
-    ) -> tuple[str, str | None]:
-        """Name a node of ours, and find the one before it whose layer and parameters it uses again."""
-        name = self.namer.name(node.proto, layer.name, origins, helper)
-        if not origins or None in origins.values():
-            return name, None
-        use = (repr(layer), tuple(sorted(origins.items())))
-        owner = self.uses.setdefault(use, name)
-        return name, None if owner == name else owner
-
-    def _computed(self, node: Node, value: Value, beside: str | None) -> Value:
-        """Return a value that layers can take: an initializer becomes a parameter.
-
-        What a node Constant holds is no parameter; it comes in the type of a value `beside` it.
-        """
-        if value.node is not None:
-            return value
-        array = fixed(value, "its input")
-        if array.dtype.kind != "f":
-            raise UnfitError(f"its input {value.name!r} is {array.dtype}; layers take floating-point numbers")
-        use = ("parameter", value.name)
-        if value.name in self.literals and beside is not None and use not in self.uses:
-            name = self.uses[use] = self.namer.fresh(value.name)
-            self.built[name], self.params[name] = (constant_layer(array), beside), ()
-        if use not in self.uses:
-            name = self.uses[use] = self.namer.fresh(value.origin or value.name)
-            self.built[name], self.params[name] = (parameter(*array.shape),), array
-        return Value(value.name, value.shapes, value.dtype, node=self.uses[use])

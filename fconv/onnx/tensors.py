@@ -11,6 +11,7 @@ import numpy as np
 
 from fconv.arrays import Array
 from fconv.formats.claims import Budget
+from fconv.formats.floats import WIDENED, widen
 
 DTYPES: dict[int, np.dtype[Any]] = {
     1: np.dtype("<f4"), 2: np.dtype("u1"), 3: np.dtype("i1"), 4: np.dtype("<u2"), 5: np.dtype("<i2"),
@@ -18,6 +19,12 @@ DTYPES: dict[int, np.dtype[Any]] = {
     12: np.dtype("<u4"), 13: np.dtype("<u8"),
 }  # fmt: skip
 """Element types that NumPy has, by their number in ONNX."""
+
+BFLOAT16 = np.dtype(np.float32, metadata={"stored": "bfloat16"})
+"""bfloat16, which is computed with in float32; the note tells casts to it from those to float32."""
+
+NARROW = {16: "BF16", 17: "F8_E4M3", 18: "F8_E4M3FNUZ", 19: "F8_E5M2", 20: "F8_E5M2FNUZ", 24: "F8_E8M0"}
+"""Element types that NumPy lacks, and that tensors of are widened to float32."""
 
 FIELDS = {1: "float_data", 7: "int64_data", 11: "double_data", 12: "uint64_data", 13: "uint64_data"}
 """The field that holds the entries where they are not raw; int32_data for the others."""
@@ -31,6 +38,8 @@ def dtype_of(number: int) -> np.dtype:
     ValueError
         NumPy has no such type.
     """
+    if number == 16:
+        return BFLOAT16
     if number not in DTYPES:
         raise ValueError(f"expected an element type that NumPy has, got ONNX's type {number}")
     return DTYPES[number].newbyteorder("=")
@@ -59,7 +68,8 @@ def array_of(tensor: Any, folder: str, budget: Budget) -> Array:
         A type that NumPy lacks, negative sizes, data of another length than the sizes say, or
         external data outside the folder.
     """
-    dtype = dtype_of(tensor.data_type)
+    code = NARROW.get(tensor.data_type)
+    dtype = dtype_of(tensor.data_type) if code is None else np.dtype(f"u{WIDENED[code][1]}")
     shape = tuple(tensor.dims)
     if any(size < 0 for size in shape):
         raise ValueError(f"tensor {tensor.name!r}: expected sizes of 0 or more, got {shape}")
@@ -75,7 +85,23 @@ def array_of(tensor: Any, folder: str, budget: Budget) -> Array:
         flat = np.frombuffer(tensor.raw_data, dtype.newbyteorder("<"))
     else:
         flat = _typed(tensor, count, dtype, shape)
+    if code is not None:
+        budget.spend(4 * count)
+        return widen(flat.astype(dtype), code).reshape(shape)
     return flat.astype(dtype).reshape(shape)
+
+
+def is_bfloat16(dtype: np.dtype[Any]) -> bool:
+    """Return whether a dtype stands for bfloat16."""
+    return bool(dtype.metadata) and dtype.itemsize == 4
+
+
+def rounded(x: Array) -> Array:
+    """Round to the nearest bfloat16, to the even one of two, and return that as float32."""
+    bits = np.asarray(x, np.float32).view(np.uint32).astype(np.uint64)
+    kept = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000
+    y = kept.astype(np.uint32).view(np.float32)
+    return np.where(np.isnan(x), np.float32(np.nan), y)
 
 
 def _typed(tensor: Any, count: int, dtype: np.dtype, shape: tuple[int, ...]) -> Array:
@@ -84,11 +110,12 @@ def _typed(tensor: Any, count: int, dtype: np.dtype, shape: tuple[int, ...]) -> 
         raise ValueError(
             f"tensor {tensor.name!r}: expected {count} entries for shape {shape}, got {len(held)}"
         )
-    if tensor.data_type == 10:  # float16: its bits stand in integers
+    if tensor.data_type in (10, *NARROW):  # their bits stand in integers
         bits = np.fromiter(held, np.int64, count)
-        if ((bits < 0) | (bits > 0xFFFF)).any():
-            raise ValueError(f"tensor {tensor.name!r}: expected float16 as numbers of 16 bits")
-        return bits.astype(np.uint16).view(np.float16)
+        if ((bits < 0) | (bits >> 8 * dtype.itemsize)).any():
+            width = 8 * dtype.itemsize
+            raise ValueError(f"tensor {tensor.name!r}: expected its entries as numbers of {width} bits")
+        return bits.astype(f"u{dtype.itemsize}").view(dtype)
     return np.fromiter(held, dtype, count)
 
 

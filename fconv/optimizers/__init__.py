@@ -7,6 +7,7 @@ from fconv.optimizers.mixed_precision import mixed_precision
 from fconv.optimizers.moments import adam, adamw, nadam
 from fconv.optimizers.momentum import lion, sgd
 from fconv.optimizers.private import private_sgd
+from fconv.optimizers.torch_states import from_optimizer_state_dict, to_optimizer_state_dict
 from fconv.optimizers.wrappers import (
     accumulate_gradients,
     clip_by_global_norm,
@@ -27,6 +28,7 @@ __all__ = [
     "clip_by_value",
     "ema",
     "ema_params",
+    "from_optimizer_state_dict",
     "frozen",
     "lion",
     "masked",
@@ -35,4 +37,5 @@ __all__ = [
     "private_sgd",
     "rmsprop",
     "sgd",
+    "to_optimizer_state_dict",
 ]

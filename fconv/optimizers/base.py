@@ -20,7 +20,7 @@ from fconv.arrays import (
     widened,
     xp_of,
 )
-from fconv.constructors import Constructed, constructor
+from fconv.constructors import Constructed
 from fconv.optimizers.passes import UnusualError, advanced, gathered, placed
 from fconv.options import nonnegative
 from fconv.schedules import Schedule
@@ -59,6 +59,9 @@ class Optimizer(Constructed):
         gradients are taken to be; see `mixed_precision`.
     lr : callable, optional
         ``lr(state)`` is the learning rate of the step that follows, or a dict of several by pattern.
+    within : callable, optional
+        Of an optimizer made of others: ``within(state, f)`` is its state with ``f(opt, own)`` in the place
+        of the state of each optimizer inside that is made of no other; see `map_rules`.
     """
 
     init: Callable[[Any], State]
@@ -66,10 +69,13 @@ class Optimizer(Constructed):
     name: str = "optimizer"
     loss_scale: Callable[[State], Array] | None = None
     lr: Callable[[State], Any] | None = None
+    within: Callable[[State, Callable[[Any, State], State]], State] | None = None
     _instead: ClassVar[Mapping[str, str]] = {
         "zero_grad": "gradients are values, and nothing adds up",
-        "state_dict": "the state is a value: state = opt.init(params); fconv.save(path, state)",
-        "load_state_dict": "the state is a value: state = fconv.load(path)",
+        "state_dict": "the state is a value: state = opt.init(params); fconv.save(path, state); for "
+        "torch.optim fconv.to_optimizer_state_dict(opt, params, state, names=...)",
+        "load_state_dict": "the state is a value: state = fconv.load(path); from torch.optim "
+        "fconv.from_optimizer_state_dict(opt, params, state_dict)",
         "param_groups": "the learning rate is a number or a schedule, a function of the step count",
         "update": "write params, state = opt.step(params, grads, state)",
         "apply_gradients": "write params, state = opt.step(params, grads, state)",
@@ -86,7 +92,6 @@ class Optimizer(Constructed):
         )
 
 
-@constructor
 def as_optimizer(where: str, value: Any) -> Optimizer:
     """Require an optimizer: anything with the functions `init` and `step`.
 
@@ -257,6 +262,17 @@ def rate(name: str, lr: float | Schedule, count: int) -> float:
     if not value >= 0:
         raise ValueError(f"{name}: expected a learning rate of 0 or more, got {value} at step {count}")
     return value
+
+
+def map_rules(opt: Any, state: State, f: Callable[[Any, State], State]) -> State:
+    """Put ``f(inner, own)`` in the place of the state of each optimizer inside that is made of no other."""
+    within = getattr(opt, "within", None)
+    return f(opt, state) if within is None else within(state, f)
+
+
+def inner_state(opt: Any) -> Callable[[State, Callable[[Any, State], State]], State]:
+    """Return the `within` of an optimizer that keeps the state of `opt` under ``optimizer``."""
+    return lambda state, f: {**state, "optimizer": map_rules(opt, state["optimizer"], f)}
 
 
 def inner_rate(opt: Optimizer) -> Callable[[State], Any] | None:

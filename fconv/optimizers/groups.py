@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from fconv import trees
 from fconv.constructors import constructor
-from fconv.optimizers.base import Optimizer, State, as_optimizer, filled
+from fconv.optimizers.base import Optimizer, State, as_optimizer, filled, map_rules
 from fconv.patterns import as_patterns, matched, names_of
 
 __all__ = ["by_name", "frozen", "masked"]
@@ -192,4 +192,9 @@ def _grouped(name: str, groups: _Groups, others: Optimizer | None = None, *, res
         rates = {title: rate(inner) for title, rate, inner in found if rate is not None}
         return rates if name == "by_name" else next(iter(rates.values()), None)
 
-    return Optimizer(init, step, name, lr=lr)
+    def within(state: State, f: Any) -> State:
+        each = zip(opts, state["optimizers"], strict=True)
+        inner = tuple(own if opt is None else map_rules(opt, own, f) for opt, own in each)
+        return {**state, "step": max((own["step"] for own in inner if own), default=0), "optimizers": inner}
+
+    return Optimizer(init, step, name, lr=lr, within=within)

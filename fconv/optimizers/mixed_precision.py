@@ -9,7 +9,15 @@ import numpy as np
 from fconv import trees
 from fconv.arrays import Array, is_array, native, widened, xp_of
 from fconv.constructors import constructor
-from fconv.optimizers.base import Optimizer, State, as_optimizer, filled, inner_rate, map_gradients
+from fconv.optimizers.base import (
+    Optimizer,
+    State,
+    as_optimizer,
+    filled,
+    inner_rate,
+    inner_state,
+    map_gradients,
+)
 from fconv.options import number, whole
 
 __all__ = ["mixed_precision"]
@@ -140,4 +148,11 @@ def mixed_precision(
             "optimizer": trees.map_with_path(lambda path, new: chosen(new, before.get(path)), inner),
         }
 
-    return Optimizer(init, step, name, loss_scale=lambda state: state["scale"], lr=inner_rate(opt))
+    return Optimizer(
+        init,
+        step,
+        name,
+        loss_scale=lambda state: state["scale"],
+        lr=inner_rate(opt),
+        within=inner_state(opt),
+    )

@@ -14,7 +14,16 @@ import numpy as np
 from fconv import trees
 from fconv.arrays import Array, in_c_order, narrowed, native, widened, xp_of
 from fconv.constructors import constructor
-from fconv.optimizers.base import Optimizer, State, as_optimizer, filled, inner_rate, map_gradients
+from fconv.optimizers.base import (
+    Optimizer,
+    State,
+    as_optimizer,
+    filled,
+    inner_rate,
+    inner_state,
+    map_gradients,
+    map_rules,
+)
 from fconv.options import nonnegative, shares, whole
 
 
@@ -126,7 +135,13 @@ def _clipped(name: str, opt: Optimizer, clip: Callable[[Any, Any], Any]) -> Opti
             clipped = clip(params, grads)
         return opt.step(params, clipped, state)
 
-    return Optimizer(opt.init, step, name, lr=getattr(opt, "lr", None))
+    return Optimizer(
+        opt.init,
+        step,
+        name,
+        lr=getattr(opt, "lr", None),
+        within=lambda state, f: map_rules(opt, state, f),
+    )
 
 
 @constructor
@@ -193,7 +208,7 @@ def accumulate_gradients(opt: Optimizer, every: int) -> Optimizer:
         params, inner = opt.step(params, trees.map(averaged, params, total), state["optimizer"])
         return params, {"step": count, "sum": nothing(params), "optimizer": inner}
 
-    return Optimizer(init, step, name, lr=inner_rate(opt))
+    return Optimizer(init, step, name, lr=inner_rate(opt), within=inner_state(opt))
 
 
 @constructor
@@ -250,7 +265,7 @@ def ema(opt: Optimizer, decay: float = 0.999) -> Optimizer:
         average = trees.map(averaged, params, filled("ema", params, grads), state["average"])
         return params, {"step": state["step"] + 1, "average": average, "optimizer": inner}
 
-    return Optimizer(init, step, "ema", lr=inner_rate(opt))
+    return Optimizer(init, step, "ema", lr=inner_rate(opt), within=inner_state(opt))
 
 
 def ema_params(state: State) -> Any:

@@ -96,7 +96,7 @@ def _same_name(name: str, options: str) -> Callable[[Mapping[str, Any]], Express
     return lambda o: lambda x: getattr(_torch(), name)(x, **{option: o[option] for option in options.split()})
 
 
-EXPRESSIONS: dict[str, Callable[[Mapping[str, Any]], Expression]] = {
+EXPRESSIONS: dict[str, Callable[[Mapping[str, Any]], Expression | None]] = {
     "add": lambda o: lambda *xs: reduce(operator.add, xs),
     "subtract": lambda o: operator.sub,
     "multiply": lambda o: lambda *xs: reduce(operator.mul, xs),
@@ -132,7 +132,9 @@ EXPRESSIONS: dict[str, Callable[[Mapping[str, Any]], Expression]] = {
     "einsum": lambda o: lambda *xs: _torch().einsum(o["equation"], *xs),
     "scaled_dot_product_attention": lambda o: lambda *xs: _attended(o, xs),
     "pad": lambda o: lambda x: _padded(x, o),
-    "call": lambda o: lambda *xs: _called(o, xs),
+    "call": lambda o: (
+        (lambda *xs: _called(o, xs)) if hasattr(_torch().nn.functional, o["function"]) else None
+    ),
 }
 """By the layer's name: the function, from the layer's options."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fconv.arrays import asnumpy
+from fconv.arrays import asnumpy, is_array
 from fconv.layer import Layer, Params
 from fconv.state_dict import to_state_dict
 
@@ -21,7 +21,7 @@ def to_torch(params: Any) -> dict[str, Any]:
     Parameters
     ----------
     params : pytree of arrays
-        Parameters of a layer or network.
+        Parameters of a layer or network; or what `to_optimizer_state_dict` gives, whose nesting stays.
 
     Returns
     -------
@@ -36,11 +36,20 @@ def to_torch(params: Any) -> dict[str, Any]:
     TypeError
         A leaf is no array.
     """
-    flat = to_state_dict(params)
+    of_optimizer = isinstance(params, dict) and params.keys() == {"state", "param_groups"}
+    tree = params if of_optimizer else to_state_dict(params)
     _require("to_torch")
     import torch
 
-    return {name: torch.from_numpy(np.array(asnumpy(leaf), order="C")) for name, leaf in flat.items()}
+    def tensor(x: Any) -> Any:
+        if is_array(x):
+            return torch.from_numpy(np.array(asnumpy(x), order="C"))
+        if isinstance(x, dict):  # with numbers for keys, which are no names of a tree
+            return {key: tensor(value) for key, value in x.items()}
+        return [tensor(value) for value in x] if isinstance(x, list) else x
+
+    found: dict[str, Any] = tensor(tree)
+    return found
 
 
 def from_torch(

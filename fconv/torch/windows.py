@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fconv.torch.table import Call, aten, fixed, make
+from fconv.torch.table import Call, aten, fixed, function, make
 from fconv.torch.values import UnfitError, example
 
 for _d in (1, 2, 3):
@@ -52,6 +52,14 @@ def _upsample(c: Call) -> Any:
     if any(not isinstance(n, int) for n in size):
         return _by_ratio(c, size, spatial, options)
     return make("upsample", size=tuple(size), **options), c.x
+
+
+@aten("grid_sampler", "grid_sampler_2d", "grid_sampler_3d")
+def _grid_sampler(c: Call) -> Any:
+    mode = ("bilinear", "nearest", "bicubic")[c["interpolation_mode"]]
+    padding = ("zeros", "border", "reflection")[c["padding_mode"]]
+    options = {"mode": mode, "padding_mode": padding, "align_corners": bool(c["align_corners"])}
+    return function("grid_sample", ("x", "grid"), **options), c["input"], c["grid"]
 
 
 def _by_ratio(c: Call, size: Any, spatial: Any, options: dict[str, Any]) -> Any:

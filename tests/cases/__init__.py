@@ -17,6 +17,7 @@ from tests.cases import (
     pooling,
     rearranging,
     resampling,
+    sampling,
     shape,
 )
 from tests.cases.common import Case
@@ -33,6 +34,7 @@ FAMILIES = (
     pooling,
     rearranging,
     resampling,
+    sampling,
     shape,
     indexing,
 )

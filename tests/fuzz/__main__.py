@@ -26,6 +26,7 @@ TARGETS = {
     "pickle": ("pickles", "seeds", "read"),
     "safetensors": ("files", "safetensors_seeds", "read_safetensors"),
     "npz": ("files", "npz_seeds", "read_npz"),
+    "npy": ("files", "npy_seeds", "read_npy"),
     "any": ("files", "any_seeds", "read_any"),
     "idx": ("files", "idx_seeds", "read_idx"),
     "images": ("images", "seeds", "read"),
@@ -83,7 +84,7 @@ def fuzz(name: str, runs: int, seed: int, folder: Path) -> int:
         try:
             read(whole)
         except ValueError:
-            if name in ("pt", "safetensors", "npz", "idx"):
+            if name in ("pt", "safetensors", "npz", "npy", "idx"):
                 raise
     accepted = findings = most = 0
     slowest, last, memory = 0.0, folder / f"{name}-{seed}-last", Memory()

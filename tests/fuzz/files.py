@@ -61,6 +61,25 @@ def npz_seeds():
     return [saved(".npz", TREE), saved(".npz", ()), *(buffer.getvalue() for buffer in buffers)]
 
 
+def npy_seeds():
+    """Whole files: of all versions, orders and some dtypes."""
+    arrays = [
+        np.arange(6.0).reshape(2, 3),
+        np.asfortranarray(np.ones((2, 3), ">f4")),
+        np.array(["é"]),
+        np.ones(()),
+    ]
+    buffers = [io.BytesIO() for _ in arrays]
+    for i, (buffer, x) in enumerate(zip(buffers, arrays, strict=True)):
+        np.lib.format.write_array(buffer, x, version=(1 + i % 3, 0))
+    return [buffer.getvalue() for buffer in buffers]
+
+
+def read_npy(data):
+    """Load, mapped and read, and describe a .npy file of these bytes."""
+    return read_file(".npy", data)
+
+
 def read_safetensors(data):
     """Load, mapped and read, and describe a .safetensors file of these bytes."""
     return read_file(".safetensors", data)
@@ -88,7 +107,14 @@ def read_idx(data):
 
 def any_seeds():
     """Whole files of every format, and what people take for one."""
-    return [*safetensors_seeds(), *npz_seeds(), saved(".pt", TREE), b"version https://git-lfs", b"<html>"]
+    return [
+        *safetensors_seeds(),
+        *npz_seeds(),
+        *npy_seeds(),
+        saved(".pt", TREE),
+        b"version https://git-lfs",
+        b"<html>",
+    ]
 
 
 def read_any(data):
@@ -103,7 +129,7 @@ def read_file(extension, data):
         fc.load_metadata(path)
         describe_file(path)
         mapped = fc.load(path)
-        for x in flat(mapped).values():
+        for x in flat(mapped).values():  # an array by itself too
             x.tobytes()  # a view beyond the file would end the process here
         repr(mapped)
         return fc.load(path, mmap=False)

@@ -73,6 +73,16 @@ def seeds():
                        "z": np.array([1, 2, 3], np.uint8), "i": np.array([0, 1]), "n": np.array(2),
                        "o": weight(2), "b": np.array([0, 0, 1, 0]), "axis": np.array(0),
                        "sizes": np.array([1, 3, 4])}, opset=23),
+        _model([
+            Node("AffineGrid", ["theta", "size"], ["g"]), Node("CastLike", ["k", "x"], ["l"]),
+            Node("Mul", ["x", "l"], ["m"]), Node("GridSample", ["m", "g"], ["a"], mode="cubic"),
+            Node("DeformConv", ["a", "w", "o"], ["y"], pads=[1, 1, 1, 1]),
+        ], (1, 2, 3, 4), {"theta": weight(1, 2, 3), "size": np.array([1, 2, 3, 4]), "w": weight(2, 2, 3, 3),
+                          "o": weight(1, 18, 3, 4), "k": np.array(3)}),
+        _model([
+            Node("Cast", ["w"], ["v"], to=TensorProto.BFLOAT16),
+            Node("Cast", ["v"], ["u"], to=TensorProto.FLOAT), Node("Mul", ["x", "u"], ["y"]),
+        ], (2, 3), {"w": weight(3)}),
     ]  # fmt: skip
 
 

@@ -11,5 +11,6 @@ from tests.naive.padding import *
 from tests.naive.pooling import *
 from tests.naive.rearranging import *
 from tests.naive.resampling import *
+from tests.naive.sampling import *
 from tests.naive.shape import *
 from tests.naive.windows import *

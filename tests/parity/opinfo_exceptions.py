@@ -16,7 +16,6 @@ ABSENT = {
             "feature_alpha_dropout",
             "fractional_max_pool2d",
             "fractional_max_pool3d",
-            "grid_sample",
             "linear_cross_entropy",
             "multi_head_attention_forward",
             "multi_margin_loss",

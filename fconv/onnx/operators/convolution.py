@@ -63,20 +63,11 @@ def conv(node: Node) -> Value:
 @writes("conv1d", "conv2d", "conv3d", operators="Conv; other padding_mode than zeros: Pad before it")
 def write_conv(at: Site) -> str:
     """Write a convolution."""
-    return _convolution(at, at.options, at.options["kernel_size"], at.parameters("weight", "bias"))
+    return convolution_node(at, at.options, at.options["kernel_size"], at.parameters("weight", "bias"))
 
 
-@writes("call", operators="Conv, of a convolution", refused="other functions")
-def write_call(at: Site) -> str:
-    """Write a convolution with filters that are computed."""
-    name, arrays = at.options["function"], at.options["arrays"]
-    if name not in ("conv1d", "conv2d", "conv3d") or arrays != ("x", "weight", "bias")[: len(arrays)]:
-        raise UnfitError(f"a call of {name} has no operator")
-    defaults = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
-    return _convolution(at, {**defaults, **at.options}, at.shapes[1][2:], at.sources[1:])
-
-
-def _convolution(at: Site, options: Mapping[str, Any], kernel: Sequence[int], held: Sequence[str]) -> str:
+def convolution_node(at: Site, options: Mapping[str, Any], kernel: Sequence[int], held: Sequence[str]) -> str:
+    """Write a Conv by the values that hold its weight and bias."""
     n = len(kernel)
     at.batched(n)
     stride, dilation = (whole_tuple("conv", what, options[what], n, 1) for what in ("stride", "dilation"))

@@ -114,10 +114,15 @@ def write_identity(at: Site) -> str:
     return at.node("Identity", at.x)
 
 
-@reads("Cast", "CastLike", becomes="identity to the type that it has", refused="another type")
+@reads(
+    "Cast",
+    "CastLike",
+    becomes="identity to the type that it has, which float32 is for bfloat16",
+    refused="another type",
+)
 def cast(node: Node) -> Value:
     """Change of type, of which there is none within a network."""
-    from fconv.onnx.tensors import dtype_of
+    from fconv.onnx.tensors import dtype_of, is_bfloat16
 
     to = node.value(1).dtype if node.op == "CastLike" else dtype_of(node.integer("to", 0))
     if node.value().dtype == np.bool_ and to == node.mask_dtype(0):  # a mask is made of the numbers 1 and 0
@@ -125,6 +130,8 @@ def cast(node: Node) -> Value:
     if to == np.bool_ and node.value().dtype.kind == "f":
         zero = node.literal(np.zeros((), node.value().dtype))
         return replace(node.layer(make("compare", "not_equal"), node.value(), zero), dtype=to)
+    if is_bfloat16(to) and not is_bfloat16(node.value().dtype) and not node.graph.bfloat16:
+        raise UnfitError("it rounds to bfloat16, and there is no layer for that")
     if to != node.value().dtype:
         raise UnfitError(f"a network here is of one type throughout; this casts {node.value().dtype} to {to}")
     return node.same(node.value())
