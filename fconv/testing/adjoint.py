@@ -11,6 +11,7 @@ import numpy as np
 from fconv import random
 from fconv.arrays import Array, asnumpy, xp_of
 from fconv.options import whole
+from fconv.testing.borders import at_border
 from fconv.testing.differences import Outputs, Point, Subject, inner, worst_entry
 from fconv.testing.functions import floating, subject_of
 from fconv.testing.layouts import LAYOUTS, laid_out
@@ -26,7 +27,7 @@ _SETTLED = 1e-10  # distance to the nearest integer with exact=False, relative t
 
 def check_adjoint(
     function: Callable[..., Any],
-    vjp: Callable[..., Any],
+    vjp: Callable[..., Any] | None,
     args: Sequence[Any],
     options: Mapping[str, Any] | None = None,
     *,
@@ -92,10 +93,11 @@ def check_adjoint(
     ...
     >>> check_adjoint(np.square, lambda g, x: g * x, [np.ones(3)])
     Traceback (most recent call last):
-    AssertionError: square: not linear in args[0]: f(x + y) - f(0) and f(x) + f(y) - 2 f(0) differ: at (0,), ...
+    AssertionError: square: not linear in args[0]: f(x + y) - f(0) and f(x) + f(y) - 2 f(0) differ: at ...
     ...
     """
-    subject, point = subject_of("check_adjoint", function, vjp, args, options)
+    function, given, args, options = at_border("check_adjoint", function, vjp, args, options)
+    subject, point = subject_of("check_adjoint", function, given, args, options)
     whole("check_adjoint", "scale", scale)
     for i in linear_in or ():
         if not 0 <= i < len(args) or not floating(args[i]):
@@ -119,7 +121,7 @@ def check_adjoint(
             x = _integers(each, point[n], scale)
             values = [x if f"args[{i}]" == n else a for i, a in enumerate(args)]
             _require(subject.name, "the value and the reference", check.value(x),
-                     check.settled((reference(*values, **(options or {})),)), {n: x})  # fmt: skip
+                     check.settled((reference(*values, **options),)), {n: x})  # fmt: skip
 
 
 def _integers(key: Array, like: Array, scale: int) -> Array:

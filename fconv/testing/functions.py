@@ -10,6 +10,7 @@ import numpy as np
 
 from fconv import random, trees
 from fconv.arrays import Array, describe, is_array, xp_of
+from fconv.testing.borders import at_border
 from fconv.testing.differences import Point, Subject, refilled
 from fconv.testing.gradients import check_gradient
 from fconv.testing.purity import call_purely, check_like
@@ -19,7 +20,7 @@ __all__ = ["check_vjp"]
 
 def check_vjp(
     function: Callable[..., Any],
-    vjp: Callable[..., Any],
+    vjp: Callable[..., Any] | None,
     args: Sequence[Any],
     options: Mapping[str, Any] | None = None,
     *,
@@ -41,14 +42,16 @@ def check_vjp(
     Parameters
     ----------
     function : callable
-        ``function(*args, **options) -> array``, or a tuple or dict of arrays.
-    vjp : callable
+        ``function(*args, **options) -> array``, or a tuple or dict of arrays. A torch.autograd.Function, a
+        jax.custom_vjp and functions of PyTorch tensors or JAX arrays are called with arrays of their library.
+    vjp : callable or None
         ``vjp(g, *args, **options)`` gives the gradient of each array argument in order, None
         for an array that has none (or that was not given); of a lone array argument, the
-        gradient itself.
+        gradient itself. None takes the backward pass that a function of PyTorch or JAX brings.
     args : sequence
         The arguments. Floating-point arrays are differentiated (in float64); integer arrays
-        and None are passed on.
+        and None are passed on. NumPy or CuPy arrays; or tensors and JAX arrays, by which functions of these
+        libraries are known.
     options : mapping, optional
         Keyword arguments of both.
     key : array of uint64, shape (2,), optional
@@ -65,7 +68,7 @@ def check_vjp(
     Raises
     ------
     TypeError, ValueError
-        `args` is no tuple or list, or `constants` names no array among them.
+        `args` is no tuple or list, `constants` names no array among them, or `vjp` cannot be called so.
     AssertionError
         A check failed. For a wrong gradient the message shows the direction, the derivative
         by differences and by the gradient, and the worst entry.
@@ -84,7 +87,8 @@ def check_vjp(
     AssertionError: tanh: the gradient disagrees with differences of the value
     ...
     """
-    subject, point = subject_of("check_vjp", function, vjp, args, options, constants)
+    function, given, args, options = at_border("check_vjp", function, vjp, args, options)
+    subject, point = subject_of("check_vjp", function, given, args, options, constants)
     dtypes = [np.dtype(np.float32), *{a.dtype for a in args if floating(a) and a.dtype == np.float16}]
     start = random.key(0) if key is None else key
     check_gradient(subject, point, dtypes, key=start, directions=directions, rtol=rtol)
@@ -117,8 +121,6 @@ def subject_of(
     TypeError, ValueError, AssertionError
         As `check_vjp` says.
     """
-    if not isinstance(args, (tuple, list)):
-        raise TypeError(f"{who}: expected args to be a list of arguments, got {describe(args)}; write [x]")
     for i in constants:
         if not 0 <= i < len(args) or not floating(args[i]):
             raise ValueError(f"{who}: constants names argument {i}, which is no floating-point array of args")
