@@ -19,8 +19,10 @@ import ast
 import contextlib
 import difflib
 import gc
+import importlib
 import json
 import os
+import pkgutil
 import random
 import re
 import resource
@@ -454,7 +456,10 @@ class Runner:
     def __init__(self, given: argparse.Namespace) -> None:
         self.given, self.failed, self.killers = given, "", Counter[str]()
         self.folder = Path(tempfile.mkdtemp())
-        self.copy: Path | None = None
+        self.copy = self.folder / "copy"
+        for name in ("fconv", "tests"):
+            shutil.copytree(ROOT / name, self.copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", self.copy)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
@@ -511,11 +516,6 @@ class Runner:
 
     def _imported(self, items: list[pytest.Item], path: str, after: bytes) -> tuple[str, float]:
         """Run tests in a copy of the tree, for what a mutant changes at import."""
-        if self.copy is None:
-            self.copy = self.folder / "copy"
-            for name in ("fconv", "tests"):
-                shutil.copytree(ROOT / name, self.copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-            shutil.copy(ROOT / "pyproject.toml", self.copy)
         before = (self.copy / path).read_bytes()
         (self.copy / path).write_bytes(after)
         names = self.folder / "names.txt"
@@ -540,7 +540,9 @@ def said(status: int) -> str:
     if os.WIFSIGNALED(status):
         name = signal.Signals(os.WTERMSIG(status)).name
         return "out of time" if name in ("SIGXCPU", "SIGKILL") else f"ended by {name}"
-    return {0: "survived", 1: "failed"}.get(os.WEXITSTATUS(status), f"ended with {os.WEXITSTATUS(status)}")
+    return {0: "survived", 1: "failed", 4: "not imported"}.get(
+        os.WEXITSTATUS(status), f"ended with {os.WEXITSTATUS(status)}"
+    )
 
 
 def drawn(
@@ -575,6 +577,9 @@ def drawn(
 def campaign(runner: Runner, items: list[pytest.Item]) -> None:
     """Run mutants, and say what survived."""
     given, begun = runner.given, time.monotonic()
+    for module in pkgutil.walk_packages(importlib.import_module("fconv").__path__, "fconv."):
+        if ".cuda" not in module.name and "__main__" not in module.name:
+            importlib.import_module(module.name)
     called_at_import()
     log = Path(given.log).absolute()
     records = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []

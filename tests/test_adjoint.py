@@ -115,6 +115,8 @@ EXACT = [
     ("where", [MASK.tolist(), (3, 4), (4,)], {}, [1, 2], {}),
     ("max_unpool1d", [(1, 1, 3), np.array([[[0, 3, 5]]])], EVEN, [0], {}),
     ("max_unpool2d", [(1, 1, 2, 2), np.array([[[[0, 3], [9, 14]]]])], EVEN, [0], {}),
+    ("max_unpool2d", [(1, 1, 2, 2), np.array([[[[0, 2], [6, 8]]]])], {"kernel_size": 3, "stride": 2, "padding": 1}, [0], {}),
+    ("max_unpool1d", [(2, 1, 3), np.array([[[0, 3, 5]], [[1, 2, 6]]])], {**EVEN, "output_size": (7,)}, [0], {}),
     ("max_unpool3d", [(1, 1, 1, 2, 2), np.array([[[[[0, 3], [9, 14]]]]])], EVEN, [0], {}),
     ("dropout", [(3, 4)], {"p": 0.5, "training": True, "key": KEY}, [0], {}),
     ("dropout1d", [(3, 4, 2)], {"p": 0.75, "training": True, "key": KEY}, [0], {}),
