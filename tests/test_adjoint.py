@@ -258,7 +258,11 @@ def test_transposed_convolutions_are_adjoints_of_convolutions(x, weight, options
     )  # fmt: skip
 
 
-@by_all(ENGINE_CASES.values(), ALGORITHMS)
+SHARED = ((24, 16, 40, 40), (16, 16, 3, 3), {"padding": 1})
+"""Its weight gradient by Winograd sums 300 tiles in each of 8 shares, 256 at a time."""
+
+
+@by_all([*ENGINE_CASES.values(), SHARED], ALGORITHMS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_large_convolutions_are_the_definition(x, weight, options, algorithm, dtype, engine):
     x, weight, bias = filled([x, weight, weight[:1]], 2)
