@@ -193,6 +193,7 @@ def test_no_linear_function_is_forgotten():
 
 # x, weight, options: windows that leave rests, touch borders, lie apart; few, one and many channels.
 GEOMETRIES = [
+    ((0, 3, 9), (4, 3, 3), {}),
     ((2, 3, 9), (4, 3, 3), {}),
     ((1, 4, 12), (6, 2, 4), {"stride": 3, "padding": 2, "groups": 2}),
     ((2, 2, 11), (3, 2, 3), {"dilation": 3, "padding": 4}),
