@@ -381,3 +381,18 @@ def test_what_divides_says_what_to_write():
 @given(shape=st.lists(st.integers(0, 4), max_size=3).map(tuple), key=fst.keys())
 def test_any_shape_is_served(shape, key):
     check_adjoint(lambda x: -x, lambda g, x: -g, [np.zeros(shape)], key=key)
+
+
+def test_the_definition_serves_large_batches_in_runs():
+    """The windows of the batch take 340 MB, so that they are not computed at once."""
+    x, weight = filled([(64, 8, 40, 40), (2, 4, 32, 32)], 2)
+    g = integers(64, 2, 9, 9, most=2)
+    ways = [
+        (
+            F.conv2d(x, weight, groups=2, algorithm=each),
+            *F.conv2d_vjp(g, x, weight, groups=2, algorithm=each)[:2],
+        )
+        for each in ("reference", "direct")
+    ]
+    for a, b in zip(*ways, strict=True):
+        np.testing.assert_array_equal(a, b)
