@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -199,3 +201,13 @@ def test_bad_input_is_named():
         check_layer(fc.relu(), "x")
     with pytest.raises(TypeError, match=r"^check_layer: expected a layer"):
         check_layer(fc.relu, X)
+
+
+def test_the_blocks_of_the_documentation_run():
+    page = Path(__file__).parents[1] / "docs" / "checking.md"
+    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+    names = {}
+    for block in blocks:
+        exec(block, names)
+    names["test_scaled"]()
+    assert len(blocks) == 2

@@ -271,18 +271,19 @@ def _report(
         f"{subject.name}: the gradient disagrees with differences of the value",
         f"  <g, f'(x) u> by differences  {expected.value:.12g} (step {expected.step:g})",
         f"  <vjp(g), u>                  {found:.12g}",
-        f"  worst entry                  {_worst(subject.value, point, g, grads)}",
+        f"  worst entry                  {worst_entry(subject.value, point, g, grads)}",
     ]
     lines += [shown(f"direction u of {n}", u) for n, u in along.items()]
     lines += [shown(n, x) for n, x in point.items()]
     return "\n".join([*lines, *(shown("g", x) for x in g)])
 
 
-def _worst(
+def worst_entry(
     value: Callable[[Point], Outputs],
     point: Point,
     g: Outputs,
     grads: Mapping[str, Array],
+    size: float = 1e-5,
     limit: int = 1000,
 ) -> str:
     """Difference single entries, and name the one whose gradient is furthest off."""
@@ -292,11 +293,11 @@ def _worst(
         for flat in range(0, x.size, max(1, x.size // limit)):
             index = np.unravel_index(flat, x.shape)
             values = []
-            for step in (1e-5, -1e-5):
+            for step in (size, -size):
                 bumped = x.copy()
                 bumped[index] += step
                 values.append(inner(g, value({**point, name: bumped})))
-            numeric = (values[0] - values[1]) / 2e-5
+            numeric = (values[0] - values[1]) / (2 * size)
             off = abs(numeric - float(grad[index]))
             if not off <= worst:
                 worst = off

@@ -10,14 +10,17 @@ import numpy as np
 
 from fconv import random, trees
 from fconv.arrays import Array, describe, is_array, xp_of
+from fconv.testing.borders import at_border
 from fconv.testing.differences import Point, Subject, refilled
 from fconv.testing.gradients import check_gradient
 from fconv.testing.purity import call_purely, check_like
 
+__all__ = ["check_vjp"]
+
 
 def check_vjp(
     function: Callable[..., Any],
-    vjp: Callable[..., Any],
+    vjp: Callable[..., Any] | None,
     args: Sequence[Any],
     options: Mapping[str, Any] | None = None,
     *,
@@ -39,14 +42,16 @@ def check_vjp(
     Parameters
     ----------
     function : callable
-        ``function(*args, **options) -> array``, or a tuple or dict of arrays.
-    vjp : callable
+        ``function(*args, **options) -> array``, or a tuple or dict of arrays. A torch.autograd.Function, a
+        jax.custom_vjp and functions of PyTorch tensors or JAX arrays are called with arrays of their library.
+    vjp : callable or None
         ``vjp(g, *args, **options)`` gives the gradient of each array argument in order, None
         for an array that has none (or that was not given); of a lone array argument, the
-        gradient itself.
+        gradient itself. None takes the backward pass that a function of PyTorch or JAX brings.
     args : sequence
         The arguments. Floating-point arrays are differentiated (in float64); integer arrays
-        and None are passed on.
+        and None are passed on. NumPy or CuPy arrays; or tensors and JAX arrays, by which functions of these
+        libraries are known.
     options : mapping, optional
         Keyword arguments of both.
     key : array of uint64, shape (2,), optional
@@ -63,7 +68,7 @@ def check_vjp(
     Raises
     ------
     TypeError, ValueError
-        `args` is no tuple or list, or `constants` names no array among them.
+        `args` is no tuple or list, `constants` names no array among them, or `vjp` cannot be called so.
     AssertionError
         A check failed. For a wrong gradient the message shows the direction, the derivative
         by differences and by the gradient, and the worst entry.
@@ -82,19 +87,47 @@ def check_vjp(
     AssertionError: tanh: the gradient disagrees with differences of the value
     ...
     """
-    if not isinstance(args, (tuple, list)):
-        raise TypeError(
-            f"check_vjp: expected args to be a list of arguments, got {describe(args)}; write [x]"
-        )
+    function, given, args, options = at_border("check_vjp", function, vjp, args, options)
+    subject, point = subject_of("check_vjp", function, given, args, options, constants)
+    dtypes = [np.dtype(np.float32), *{a.dtype for a in args if floating(a) and a.dtype == np.float16}]
+    start = random.key(0) if key is None else key
+    check_gradient(subject, point, dtypes, key=start, directions=directions, rtol=rtol)
+
+
+def subject_of(
+    who: str,
+    function: Callable[..., Any],
+    vjp: Callable[..., Any],
+    args: Sequence[Any],
+    options: Mapping[str, Any] | None,
+    constants: Sequence[int] = (),
+) -> tuple[Subject, Point]:
+    """Check the arguments of a check, and one call of the function and its gradient.
+
+    Parameters
+    ----------
+    who : str
+        The check; its error messages begin with it.
+    function, vjp, args, options, constants
+        As for `check_vjp`.
+
+    Returns
+    -------
+    Subject, Point
+        What is checked, and its floating-point arguments in float64.
+
+    Raises
+    ------
+    TypeError, ValueError, AssertionError
+        As `check_vjp` says.
+    """
     for i in constants:
-        if not 0 <= i < len(args) or not _floating(args[i]):
-            raise ValueError(
-                f"check_vjp: constants names argument {i}, which is no floating-point array of args"
-            )
+        if not 0 <= i < len(args) or not floating(args[i]):
+            raise ValueError(f"{who}: constants names argument {i}, which is no floating-point array of args")
     name = getattr(function, "__name__", repr(function))
     named = dict(options or {})
-    wide = [a.astype(np.float64) if _floating(a) else a for a in args]
-    places = {f"args[{i}]": i for i, a in enumerate(wide) if _floating(a)}
+    wide = [a.astype(np.float64) if floating(a) else a for a in args]
+    places = {f"args[{i}]": i for i, a in enumerate(wide) if floating(a)}
     if not places:
         raise AssertionError(f"{name}: there is no floating-point array among the arguments")
     lone = sum(is_array(a) for a in args) == 1
@@ -103,7 +136,7 @@ def check_vjp(
 
     def options_for(values: Sequence[Any]) -> dict[str, Any]:
         dtype = values[next(iter(places.values()))].dtype
-        return {k: a.astype(dtype) if _floating(a) else a for k, a in named.items()}
+        return {k: a.astype(dtype) if floating(a) else a for k, a in named.items()}
 
     def value(*values: Any) -> Any:
         return function(*values, **options_for(values))
@@ -122,7 +155,7 @@ def check_vjp(
         return {n: each[ranks[i] if isinstance(result, tuple) else 0] for n, i in places.items()}
 
     y = call_purely(name, value, *wide)
-    if not trees.leaves(y) or not all(map(_floating, trees.leaves(y))):
+    if not trees.leaves(y) or not all(map(floating, trees.leaves(y))):
         raise AssertionError(f"{name}: expected a floating-point array for a value, got {describe(y)}")
     ones = trees.map(lambda part: xp_of(part).ones_like(part), y)
     grads = call_purely(f"{name}_vjp", lambda g, *values: gradients(g, values), ones, *wide)
@@ -144,13 +177,11 @@ def check_vjp(
         lambda point, g: gradients(refilled(y, g), placed(point)),
         frozenset(f"args[{i}]" for i in (*constants, *_known_constants(function))),
     )
-    dtypes = [np.dtype(np.float32), *{a.dtype for a in args if _floating(a) and a.dtype == np.float16}]
-    point = {n: wide[i] for n, i in places.items()}
-    start = random.key(0) if key is None else key
-    check_gradient(subject, point, dtypes, key=start, directions=directions, rtol=rtol)
+    return subject, {n: wide[i] for n, i in places.items()}
 
 
-def _floating(a: Any) -> bool:
+def floating(a: Any) -> bool:
+    """Return whether `a` is a floating-point array."""
     return is_array(a) and a.dtype.kind == "f"
 
 

@@ -12,7 +12,7 @@ from fconv import random
 from fconv.arrays import Array, Shape
 from fconv.testing.layouts import LAYOUTS, laid_out
 
-__all__ = ["arrays_like", "keys", "laid_out", "windows"]
+__all__ = ["arrays_like", "keys", "laid_out", "shapes", "windows"]
 
 _FILLS = ("normal", "normal", "tied", "constant", "zeros", "large")
 
@@ -60,6 +60,50 @@ def arrays_like(
         "large": lambda: 100 + normal,
     }
     return laid_out(makers[fill]().astype(dtype), draw(st.sampled_from(list(layouts))))
+
+
+@st.composite
+def shapes(
+    draw: st.DrawFn, /, *patterns: str, max_size: int = 5, **sizes: int | st.SearchStrategy[int]
+) -> tuple[Shape, ...]:
+    """Draw shapes that fit each other, from the names of their axes.
+
+    Parameters
+    ----------
+    *patterns : str
+        Of each shape, the axes: a name has one size in all shapes, a number stands for itself, and ``...``
+        for none to two axes, the same ones in all shapes.
+    max_size : int
+        Largest size of a name.
+    **sizes : int or strategy of int
+        Sizes of single names.
+
+    Returns
+    -------
+    strategy of tuple of tuple of int
+        A shape for each pattern.
+
+    Examples
+    --------
+    >>> from hypothesis import given
+    >>> from fconv.testing import strategies as fst
+    >>> @given(fst.shapes("n c length", "out c 3", length=7))
+    ... def test(drawn):
+    ...     (n, c, length), (out, c2, kernel) = drawn
+    ...     assert (length, kernel) == (7, 3) and c == c2
+    >>> test()
+    """
+    names = dict.fromkeys(name for pattern in patterns for name in pattern.split())
+    wanted: dict[str, Any] = {name: sizes.get(name, st.integers(1, max_size)) for name in names}
+    known: dict[str, tuple[int, ...]] = {}
+    for name, size in wanted.items():
+        if name == "...":
+            known[name] = tuple(draw(st.lists(st.integers(1, max_size), max_size=2)))
+        elif name.isdigit():
+            known[name] = (int(name),)
+        else:
+            known[name] = (size if isinstance(size, int) else draw(size),)
+    return tuple(tuple(n for name in pattern.split() for n in known[name]) for pattern in patterns)
 
 
 @st.composite
