@@ -1,4 +1,4 @@
-"""Which networks of torchvision and timm `fconv.from_torch` converts, with random weights.
+"""List the networks of torchvision and timm that `fconv.from_torch` converts, with random weights.
 
     python -m benchmarks.zoo --out out/zoo.jsonl                 # all of torchvision, timm by family
     python -m benchmarks.zoo --only resnet50 timm:convnext_atto  # some of them

@@ -233,7 +233,7 @@ def _lowest(history: History, skip: int = 0) -> float:
 
 
 def _stale(history: History, patience: int | None) -> bool:
-    """Tell whether the validation loss has not become lower for `patience` epochs."""
+    """Return whether the validation loss has not become lower for `patience` epochs."""
     if patience is None or len(history.get("valid_loss", [])) <= patience:
         return False
     return not _lowest(history) < _lowest(history, patience)

@@ -1,4 +1,4 @@
-"""What pyproject.toml says of versions is what tox tests."""
+"""The versions in pyproject.toml are those that tox tests."""
 
 from __future__ import annotations
 

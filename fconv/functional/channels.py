@@ -26,7 +26,7 @@ _LEAST_PLANE = 64  # numbers of a channel that have to be neighbours for it to b
 
 
 class _Divided:
-    """What both memory orders share."""
+    """Parts that both memory orders share."""
 
     pieces: list[slice]
 
@@ -35,11 +35,11 @@ class _Divided:
         self._shape, self._order = shape, order
 
     def shaped(self, seen: Array) -> Array:
-        """Give what `seen` gave its shape back."""
+        """Return what `seen` gave its shape back."""
         return from_order(seen.reshape([self._shape[axis] for axis in self._order]), self._order)
 
     def count(self, piece: Array) -> int:
-        """Give the number of entries of a channel."""
+        """Return the number of entries of a channel."""
         return piece.size // self.channels
 
 

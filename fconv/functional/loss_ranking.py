@@ -288,7 +288,7 @@ class _Distance:
         return accurate_sum(sizes**p, -1) ** (1 / p)
 
     def gradient(self, each: Array) -> Array:
-        """Give the gradient of u for that of the norm; 0 where the norm has none."""
+        """Return the gradient of u for that of the norm; 0 where the norm has none."""
         return quietly(lambda: each[..., None] * self._slope())
 
     def _slope(self) -> Array:

@@ -105,7 +105,7 @@ def normalised(
     Definition
         Its pullback has the gradients of ``x``, ``weight`` and ``bias``.
     """
-    if not fixed:  # the statistics are taken anew: they cost less than another pass
+    if not fixed:  # the statistics are taken again: they cost less than another pass
         definition = swept(x, axes, along, weight, bias, eps, centred)
         if definition is not None:
             return definition
@@ -118,7 +118,7 @@ def normalised(
 
     @once
     def statistics() -> tuple[Array | None, Array]:
-        """Give the mean and 1 / sqrt(var + eps)."""
+        """Return the mean and 1 / sqrt(var + eps)."""
         if not centred:
             mean, var = None, mean_square(x, axes)
         else:

@@ -19,7 +19,7 @@ __all__ = ["flatten", "identity", "reshape", "unflatten", "view"]
 
 @constructor
 def identity() -> Layer:
-    """Give the input as it is.
+    """Return the input as it is.
 
     Examples
     --------

@@ -18,7 +18,7 @@ KINDS = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints", 8: "strings"}
 
 
 class Graph(Protocol):
-    """What a node needs of the graph that it stands in, and of ours that is being built."""
+    """A node's view of its ONNX graph and of our graph under construction."""
 
     values: dict[str, Value]
     budget: Budget

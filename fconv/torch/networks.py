@@ -70,7 +70,7 @@ def from_torch(
 
 
 def to_torch_module(net: Layer, params: Params, shape: Any = None) -> Any:
-    """Give a network and its parameters as a torch.nn.Module.
+    """Return a network and its parameters as a torch.nn.Module.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ from fconv.state_dict import to_state_dict
 
 
 def to_torch(params: Any) -> dict[str, Any]:
-    """Give parameters as a state dict of torch tensors.
+    """Return parameters as a state dict of torch tensors.
 
     Parameters
     ----------

@@ -105,7 +105,7 @@ def _run(kind: str, x: Array, y: Array, dx: Array | None, windows: Windows) -> N
 
 
 class _Access:
-    """How the lanes of a vector lie in memory: one beside the other, or every other one."""
+    """Layout of a vector's lanes in memory: contiguous, or every other element."""
 
     def __init__(self, n: Maths, step: int, count: Value | None) -> None:
         self.n, self._step = n, step

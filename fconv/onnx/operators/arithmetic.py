@@ -23,7 +23,7 @@ AFFINE: dict[str, tuple[Callable[[float], tuple[float, float]], Callable[[float]
 
 
 def _number(node: Node, index: int, other: Value) -> float | None:
-    """Give an input that is one number and stretches nothing."""
+    """Return an input that is one number and stretches nothing."""
     held = node.value(index)
     if held.data is None or held.rank > other.rank or held.data[0].size != 1 or other.data is not None:
         return None
