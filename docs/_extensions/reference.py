@@ -57,21 +57,29 @@ def stub(name: str, page: str, functions: set[str]) -> str:
 
 
 class LinkNames(SphinxTransform):
-    """Turn inline code such as `fc.conv2d(...)` or `F.conv2d_vjp` into a link to the reference."""
+    """Turn inline code such as `fc.conv2d(...)` or `F.conv2d_vjp` into a link to the reference.
+
+    In the tables of functions the bare names are links too.
+    """
 
     default_priority = 400
 
     def apply(self, **kwargs: Any) -> None:
         """Wrap each such literal in a reference; what is not documented stays a literal."""
+        page = self.env.docname
+        bare = {"functions/optimizers": "fconv.", "functions/schedules": "fconv.schedules."}.get(page)
+        bare = bare or ("fconv.functional." if page.startswith("functions/") else "")
         for literal in list(self.document.findall(nodes.literal)):
-            match = re.match(r"(fc|fconv|F)\.([A-Za-z_][\w.]*)(\(.*\))?$", literal.astext(), re.S)
-            if not match or isinstance(literal.parent, (nodes.reference, pending_xref)):
+            match = re.match(r"(?:(fc|fconv|F)\.)?([A-Za-z_][\w.]*)(\(.*\))?$", literal.astext(), re.S)
+            if (
+                not match
+                or not (match[1] or bare)
+                or isinstance(literal.parent, (nodes.reference, pending_xref))
+            ):
                 continue
-            target = {"F": "fconv.functional"}.get(match[1], "fconv") + "." + match[2]
-            link = pending_xref(
-                "", refdomain="py", reftype="obj", reftarget=target, refexplicit=True, refwarn=False
-            )
-            link["refdoc"] = self.env.docname
+            prefix = {None: bare, "F": "fconv.functional."}.get(match[1], "fconv.")
+            link = pending_xref("", refdomain="py", reftype="obj", reftarget=prefix + match[2], refwarn=False)
+            link["refexplicit"], link["refdoc"] = True, page
             literal.replace_self(link)
             link += literal
 
