@@ -1,4 +1,4 @@
-"""A training loop over the public functions, for those who want one: nothing else knows it."""
+"""A training loop over the public functions, for those who want one."""
 
 from __future__ import annotations
 

@@ -191,7 +191,7 @@ def _wide(x: Any) -> Any:
 
 @trees.register
 class TrainState(NamedTuple):
-    """All that a training run needs to go on: one pytree, which `fconv.save` can hold.
+    """All that a training run needs to continue: one pytree, which `fconv.save` can write.
 
     Attributes
     ----------

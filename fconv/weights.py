@@ -271,7 +271,7 @@ def without_wrapper(arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def params_from(net: Layer, shape: Shape, weights: Mapping[str, Array], dtype: Any = np.float32) -> Params:
-    """Return a network its parameters from a state dict that must fit in full.
+    """Fill a network's parameters from a state dict that must fit in full.
 
     Raises
     ------

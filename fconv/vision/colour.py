@@ -28,7 +28,7 @@ def rgb_to_ycbcr(rgb: Array) -> Array:
 
 
 def ycbcr_to_rgb(ycbcr: Array) -> Array:
-    """Turn `rgb_to_ycbcr` round.
+    """Invert `rgb_to_ycbcr`.
 
     Examples
     --------
