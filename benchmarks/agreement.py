@@ -1,4 +1,4 @@
-"""Whether libraries computed the same thing; only then their times say anything."""
+"""Check that libraries computed the same thing; only then do their times say anything."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def disagreements(outcomes: dict[Way, Outcome]) -> dict[Way, str]:
 
 
 def difference(outcome: Outcome, other: Outcome) -> tuple[float, str]:
-    """Give the largest difference, in units of what is allowed, and the name of the array it is in.
+    """Return the largest difference, in units of what is allowed, and the name of the array it is in.
 
     Running statistics and the like, which the other does not have, are passed over. What is not
     finite gives infinity.

@@ -267,7 +267,7 @@ class Job:
         return f"{self.what} {self.axis}{' ' * bool(self.axis)}{self.case.name}"
 
     def facts(self) -> dict[str, Any]:
-        """Say what it is, for the results."""
+        """Describe it for the results."""
         facts = {"what": self.what, "case": self.case.name, "axis": self.axis}
         if isinstance(self.case, Conv):
             facts |= {"batch": self.case.batch, "side": self.case.in_size[0], "dtype": self.case.dtype}

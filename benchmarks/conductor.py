@@ -104,7 +104,7 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        """Whether it can be asked."""
+        """Return whether it can be asked."""
         return self._process.poll() is None
 
     def close(self) -> None:

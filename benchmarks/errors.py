@@ -48,7 +48,7 @@ def chosen(case: Conv) -> str:
 
 
 def error(case: Conv, kind: str, algorithm: str) -> float:
-    """Give the relative l2 error."""
+    """Return the relative l2 error."""
     x = pictures(case, kind)
     exact = convolved(case, x.astype(np.float64), "direct")
     difference = convolved(case, x, algorithm) - exact

@@ -1,4 +1,4 @@
-"""What saving and loading a large tree costs, in time and in memory.
+"""Measure saving and loading a large tree, in time and in memory.
 
 ``python benchmarks/files.py [--gigabytes 1] [--folder .]``. Each operation runs in a process of its
 own, five times in turn, and the median counts. Memory is what the process holds at most, above

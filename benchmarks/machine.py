@@ -1,4 +1,4 @@
-"""What the figures are from: processor, threads, memory, and the BLAS kernels that fit the processor."""
+"""Describe the machine: processor, threads, memory, and the BLAS kernels that fit the processor."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def facts() -> dict[str, Any]:
 
 
 def load() -> list[float]:
-    """Tell how many processes wanted to run in the last 1, 5 and 15 minutes."""
+    """Return how many processes wanted to run in the last 1, 5 and 15 minutes."""
     return [round(x, 2) for x in os.getloadavg()] if hasattr(os, "getloadavg") else []
 
 
@@ -47,7 +47,7 @@ def vectors(flags: set[str]) -> str:
 
 
 def memory() -> str:
-    """Tell the installed memory."""
+    """Return the installed memory."""
     try:
         return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB"
     except (AttributeError, ValueError, OSError):

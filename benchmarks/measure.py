@@ -1,4 +1,4 @@
-"""What is asked of the workers for each part: agreement first, then time in alternating rounds, or memory."""
+"""Measure each part: agreement first, then time in alternating rounds, or memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Record = dict[str, Any]
 
 @dataclass
 class Plan:
-    """How to measure: libraries by name, and the options of the command."""
+    """Settings of a measurement: libraries by name, and the options of the command."""
 
     libraries: list[str]
     rounds: int = 5
@@ -69,7 +69,7 @@ def measure(part: str, team: Team, plan: Plan, keep: Callable[[list[Record]], No
 
 
 def brief(record: Record) -> str:
-    """Say a record in a few words."""
+    """Describe a record in a few words."""
     way = f"{record['library']}{'*' if record['layout'] != 'contiguous' else ''}"
     if "seconds" in record:
         return f"{way} {1e3 * record['seconds']:.3g} ms"

@@ -42,7 +42,7 @@ def markdown(results: dict[str, dict[str, Any]], plots: dict[str, str] | None = 
 
 
 def header(results: dict[str, dict[str, Any]]) -> str:
-    """Say what the figures are from; parts that were run apart may say different things."""
+    """Describe the origin of the figures; parts that were run apart may differ."""
     by_words: dict[str, list[str]] = {}
     for part, content in results.items():
         by_words.setdefault(_words(content["header"]), []).append(part)
@@ -184,7 +184,7 @@ def _passes(records: list[Record]) -> list[str]:
 
 
 def _best(records: list[Record], record: Record, library: str) -> bool:
-    """Tell whether a record is the library's, in its better memory order."""
+    """Return whether a record is the library's, in its better memory order."""
     same = [
         r["seconds"]
         for r in records

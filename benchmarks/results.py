@@ -53,7 +53,7 @@ class Lines:
         self.libraries = list(dict.fromkeys(library for library, _ in self.ways))
 
     def get(self, case: str, library: str, layout: str | None = None) -> float | None:
-        """Give a number, by default the least of the memory orders."""
+        """Return a number, by default the least of the memory orders."""
         layouts = LIBRARIES[library].layouts if layout is None else (layout,)
         found = [self._values[key] for lay in layouts if (key := (case, library, lay)) in self._values]
         return min(found, default=None)
@@ -64,13 +64,13 @@ class Lines:
         return a / b if a is not None and b else None
 
     def ratios(self, ours: Way | str, theirs: Way | str) -> dict[str, float]:
-        """Give the ratio of every case that both have."""
+        """Return the ratio of every case that both have."""
         found = {case: self.ratio(case, ours, theirs) for case in self.cases}
         return {case: ratio for case, ratio in found.items() if ratio is not None}
 
 
 def summary(lines: Lines) -> list[tuple[str, dict[str, float]]]:
-    """Give fconv's ratios over each library, in words and numbers; each library with its better order."""
+    """Return fconv's ratios over each library, in words and numbers; each library with its better order."""
     pairs: list[tuple[str, Way | str, Way | str]] = []
     for library in lines.libraries:
         if library == "fconv":
@@ -88,7 +88,7 @@ def summary(lines: Lines) -> list[tuple[str, dict[str, float]]]:
 
 
 def mean(ratios: dict[str, float]) -> float:
-    """Give the geometric mean.
+    """Return the geometric mean.
 
     Examples
     --------

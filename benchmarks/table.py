@@ -1,4 +1,4 @@
-"""What is measured: every shape, network and series, and which of them a part takes."""
+"""Tables of what is measured: every shape, network and series, and which of them a part takes."""
 
 from __future__ import annotations
 
@@ -160,5 +160,5 @@ def jobs(part: str, quick: bool = False, device: str = "cpu") -> list[Job]:
 
 
 def find(part: str, name: str, quick: bool, device: str = "cpu") -> Job:
-    """Give the job of a name."""
+    """Return the job of a name."""
     return next(job for job in jobs(part, quick, device) if job.name == name)

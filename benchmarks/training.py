@@ -2,7 +2,7 @@
 
 Each run is a process of its own, the two libraries in turn. The networks of Noise2Noise learn on
 crops of 32x32 of photographs (PSNR of pictures not trained on); the notebook's four convolutions
-learn Fashion-MNIST for five epochs (share of the test pictures read rightly). Dropout's masks are
+learn Fashion-MNIST for five epochs (share of the test pictures read correctly). Dropout's masks are
 each library's own. Adam, with a rate that rises and falls. Prints a table, and writes it with all
 figures as JSON.
 """

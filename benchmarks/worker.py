@@ -25,7 +25,7 @@ DROPOUT = 0.2
 
 
 class Worker:
-    """What a library's process keeps between requests: the functions it was told to prepare."""
+    """State of a library's process between requests: the functions it was told to prepare."""
 
     def __init__(self, name: str, threads: int, quick: bool, device: str) -> None:
         self.name, self.threads, self.quick, self.device = name, threads, quick, device
@@ -64,7 +64,7 @@ class Worker:
         return answer
 
     def time(self, layout: str, seconds: float) -> dict[str, Any]:
-        """Give the median time of one call, over calls of at least `seconds` together."""
+        """Return the median time of one call, over calls of at least `seconds` together."""
         run = self.prepared[layout]
         start = time.perf_counter()
         last = run()
@@ -82,7 +82,7 @@ class Worker:
         return {"seconds": statistics.median(times), "calls": len(times), "settled": self.settle()}
 
     def memory(self, part: str, job: str, layout: str, weights: str | None = None) -> dict[str, int]:
-        """Give the resident bytes after importing, with inputs made, and at their highest in three calls."""
+        """Return resident bytes after importing, with inputs made, and the highest in three calls."""
         found = find(part, job, self.quick, self.device)
         imported = resident()[0]
         run = self._function(found, layout, weights)
@@ -141,7 +141,7 @@ def _loaded(weights: str | None) -> dict[str, np.ndarray]:
 
 
 def resident() -> tuple[int, int]:
-    """Give the resident bytes of this process, now and at their highest since `forget_peak`."""
+    """Return the resident bytes of this process, now and at their highest since `forget_peak`."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:  # no Linux: the highest alone is known
@@ -155,7 +155,7 @@ def resident() -> tuple[int, int]:
 
 
 def forget_peak() -> None:
-    """Let the highest begin anew where the system can; ru_maxrss would begin with the parent's."""
+    """Let the highest begin again where the system can; ru_maxrss would begin with the parent's."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 

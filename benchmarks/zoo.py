@@ -1,4 +1,4 @@
-"""Which networks of torchvision, timm and segmentation-models-pytorch `fconv.from_torch` converts.
+"""List the networks of torchvision, timm and segmentation-models-pytorch that `fconv.from_torch` converts.
 
     python -m benchmarks.zoo --out out/zoo.jsonl                 # all of the first and last, timm by family
     python -m benchmarks.zoo --only resnet50 timm:convnext_atto  # some of them

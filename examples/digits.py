@@ -104,7 +104,7 @@ def steps_of_epoch(data: Data, args: argparse.Namespace) -> int:
 
 
 def predict(net: fc.Layer, params: Any, x: Any, device: str) -> Any:
-    """Give the class number of each picture."""
+    """Return the class number of each picture."""
     parts = fc.data.batches(x, batch_size=500)
     return np.concatenate(
         [
@@ -136,7 +136,7 @@ def load_data(folder: str | None) -> Data:
 
 
 def in_planes(images: Any, white: float) -> Any:
-    """Give grey pictures (N, H, W) as float32 (N, 1, H, W) from 0 to 1."""
+    """Return grey pictures (N, H, W) as float32 (N, 1, H, W) from 0 to 1."""
     return (images / np.float32(white)).astype(np.float32)[:, None]
 
 
@@ -281,7 +281,7 @@ def main(argv: list[str] | None = None) -> float:
         first = next(w for name, w in fc.to_state_dict(params).items() if name.endswith("weight"))
         about = {"test_accuracy": f"{final:.4f}", "network": args.network}
         fc.save(args.out / "digits.safetensors", params, metadata=about)
-        plots.curves(args.out / "curves.png", run, "accuracy", "share read rightly", "cross-entropy")
+        plots.curves(args.out / "curves.png", run, "accuracy", "share read correctly", "cross-entropy")
         plot_answers(args.out / "digits.png", data, answers)
         plot_confusion(args.out / "confusion.png", counts, data.names)
         plot_kernels(args.out / "kernels.png", first)

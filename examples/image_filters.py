@@ -119,7 +119,7 @@ def by_torch() -> Callable[[Any, Any], Any]:
 
 
 def ways() -> dict[str, Callable[[Any, Any], Any]]:
-    """Give every way that can be gone here, ours last."""
+    """Return every way that can be gone here, ours last."""
     found: dict[str, Callable[[Any, Any], Any]] = {
         "loops": by_loops,
         "roll and add": by_rolling,
@@ -134,7 +134,7 @@ def ways() -> dict[str, Callable[[Any, Any], Any]]:
 
 
 def seconds(call: Callable[[], Any], least: float) -> float:
-    """Give the median time of a call, over as many as fill `least` seconds, after a first one."""
+    """Return the median time of a call, over as many as fill `least` seconds, after a first one."""
     call()
     times: list[float] = []
     while not times or sum(times) < least:

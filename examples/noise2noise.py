@@ -80,7 +80,7 @@ def noisy_pairs(photos: list[Any], noise: Callable[..., Any], args: argparse.Nam
 
 
 def held_out(photos: list[Any], noise: Callable[..., Any], level: float) -> list[tuple[Any, Any]]:
-    """Give clean pictures of at most 320 pixels and noisy versions, the same in every run."""
+    """Return clean pictures of at most 320 pixels and noisy versions, the same in every run."""
     clean = [pictures.from_0_to_1(pictures.middle(photo, 320, 320)) for photo in photos]
     clean = [x[:, : x.shape[1] // 4 * 4, : x.shape[2] // 4 * 4] for x in clean]
     key = fc.random.key(2018)
@@ -94,13 +94,13 @@ def denoised(net: fc.Layer, params: Any, noisy: Any, device: str) -> Any:
 
 
 def quality(picture: Any, clean: Any) -> tuple[float, float]:
-    """Give PSNR in dB and SSIM."""
+    """Return PSNR in dB and SSIM."""
     batch = (picture[None], clean[None])
     return float(fc.metrics.psnr(*batch)), float(fc.metrics.ssim(*batch))
 
 
 def mean_psnr(pairs: list[tuple[Any, Any]]) -> float:
-    """Give the mean over pairs of a picture and its clean version."""
+    """Return the mean over pairs of a picture and its clean version."""
     return float(np.mean([quality(*pair)[0] for pair in pairs]))
 
 
@@ -164,7 +164,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         targets = "clean" if args.clean_targets else "noisy"
         title = f"{args.network} after {run.state.step} steps on {targets} targets"
         plots.sheet(
-            args.out / "before_after.png", rows, f"{title}: {before:.2f} dB to {gained:.2f} dB in the mean"
+            args.out / "before_after.png", rows, f"{title}: {before:.2f} dB to {gained:.2f} dB on average"
         )
         plots.curves(args.out / "curves.png", run, "PSNR", "dB", loss, {"noisy": before})
         results.write_json(

@@ -31,7 +31,7 @@ from fconv.testing import strategies as fst
 
 
 def swish(wrong: bool = False) -> Any:
-    """Give the layer; with `wrong`, one whose gradient misses a factor, for the check to find."""
+    """Return the layer; with `wrong`, one whose gradient misses a factor, for the check to find."""
 
     def init(key: Any, shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
         return {"beta": np.ones(shape[1], dtype)}
@@ -109,7 +109,7 @@ def learn(title: str, net: fc.Layer, data: Data, args: argparse.Namespace) -> Ru
 
 
 def in_torch(params: Any, x: Any) -> Any:
-    """Apply the network in PyTorch, with the layer written anew there and the same parameters."""
+    """Apply the network in PyTorch, with the layer written again there and the same parameters."""
     import torch
     from torch import nn
 
@@ -139,7 +139,7 @@ def plot_curves(path: Path, runs: dict[str, Run]) -> None:
         values = run.scores["accuracy"]
         label = f"{title}: {values[-1]:.4f} in the end"
         axes.plot(run.scores["step"], values, marker="o", markersize=4, label=label)
-    axes.set(xlabel="step", ylabel="share of test digits read rightly", title="the same network twice")
+    axes.set(xlabel="step", ylabel="share of test digits read correctly", title="the same network twice")
     axes.legend(loc="lower right")
     axes.grid(alpha=0.3)
     plots.save(figure, path)

@@ -72,7 +72,7 @@ def read(path: str) -> Pretrained:
 
 
 def kernel(weights: Any, name: str) -> Any:
-    """Give the filters of a convolution."""
+    """Return the filters of a convolution."""
     if weights[name].ndim != 4:
         raise ValueError(f"{name}: expected filters of 4 axes, got shape {weights[name].shape}")
     return weights[name]
@@ -86,14 +86,14 @@ def given(model: Pretrained, photo: Any, sigma: float) -> Any:
 
 
 def batch_of(model: Pretrained, picture: Any) -> Any:
-    """Give a picture as the network takes it: colours one by one, or luma and colour differences."""
+    """Return a picture as the network takes it: colours one by one, or luma and colour differences."""
     if model.scale > 1:
         return rgb_to_ycbcr(picture)[None, : model.channels]
     return picture[:, None] if model.channels == 1 else picture[None]
 
 
 def picture_of(model: Pretrained, y: Any, small: Any) -> Any:
-    """Give the network's result as red, green and blue."""
+    """Return the network's result as red, green and blue."""
     if model.scale == 1:
         return np.clip(y[:, 0] if model.channels == 1 else y[0], 0, 1)
     planes = y[0]
@@ -104,7 +104,7 @@ def picture_of(model: Pretrained, y: Any, small: Any) -> Any:
 
 
 def peak_megabytes() -> float | None:
-    """Give the most memory that this process has had; None on a system that does not tell."""
+    """Return the most memory that this process has had; None on a system that does not tell."""
     try:
         import resource
     except ImportError:

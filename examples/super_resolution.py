@@ -101,7 +101,7 @@ def enlarged(net: fc.Layer, params: Any, small: Any, device: str) -> Any:
 
 
 def luma_psnr(picture: Any, original: Any, scale: int) -> float:
-    """Give PSNR in dB of the luma, without a border of `scale` pixels, as papers do."""
+    """Return PSNR in dB of the luma, without a border of `scale` pixels, as papers do."""
     inner = (slice(0, 1), slice(scale, -scale), slice(scale, -scale))
     return float(fc.metrics.psnr(picture[inner][None], original[inner][None]))
 
@@ -177,7 +177,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         plots.sheet(
             args.out / "before_after.png", rows[:5],
             f"{scale} times larger, after {run.state.step} steps: "
-            f"cubic {mean:.2f} dB, {args.network} {gained:.2f} dB in the mean",
+            f"cubic {mean:.2f} dB, {args.network} {gained:.2f} dB on average",
             zoom=True,
         )  # fmt: skip
         plots.curves(args.out / "curves.png", run, "PSNR", "dB", "mse", {"cubic": mean})

@@ -1,4 +1,4 @@
-"""Say what is wrong with a call that does not fit a signature, and what to write instead."""
+"""Messages for calls that do not fit a signature: what is wrong, and what to write instead."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def explained(name: str, function: Callable[P, T]) -> Callable[P, T]:
     name : str
         What messages call the function, such as ``"conv2d.apply"``.
     function : callable
-        A function; one that was explained before is explained anew.
+        A function; one that was explained before is explained again.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Which array library an array belongs to, dtype rules, memory order, and moves between devices."""
+"""The array library of an array, dtype rules, memory order, and moves between devices."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ def library_of(x: object) -> str | None:
 
 
 def is_array(x: object) -> bool:
-    """Tell whether `x` is an array of a supported library (NumPy scalars count)."""
+    """Return whether `x` is an array of a supported library (NumPy scalars count)."""
     return library_of(x) is not None
 
 
 def describe(x: object) -> str:
-    """Say in a few words what `x` is, for error messages."""
+    """Describe `x` in a few words, for error messages."""
     if is_array(x):
         return f"{library_of(x)} array of {x.dtype} with shape {x.shape}"  # type: ignore[attr-defined]
     return f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
 
 
 def namespace(name: str, **arrays: object) -> Any:
-    """Give the array library that all of `arrays` belong to.
+    """Return the array library that all of `arrays` belong to.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def special(x: Array) -> Any:
 
 
 def any_of(mask: Array, *, unseen: bool) -> bool:
-    """Tell whether an entry of `mask` is true, if that can be told without waiting.
+    """Return whether an element of `mask` is true, if that is known without waiting.
 
     Parameters
     ----------
@@ -256,7 +256,7 @@ def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def from_order(laid: Array, order: Shape) -> Array:
-    """Give an array that was laid out as ``x.transpose(order)`` the axes of x again: a view.
+    """Return an array that was laid out as ``x.transpose(order)`` the axes of x again: a view.
 
     Examples
     --------
@@ -368,7 +368,7 @@ def to_device(tree: Any, device: str) -> Any:
 
 
 def is_key(x: object) -> bool:
-    """Tell whether `x` has the form of a key of `fconv.random`: two uint64 on the host."""
+    """Return whether `x` has the form of a key of `fconv.random`: two uint64 on the host."""
     return isinstance(x, np.ndarray) and x.dtype == np.uint64 and x.shape == (2,)
 
 

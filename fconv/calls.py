@@ -23,7 +23,7 @@ __all__ = ["call", "constant", "einsum", "parameter", "pow", "scaled_dot_product
 
 @constructor
 def parameter(*shape: int, trained: bool = True, init: Initializer | None = None) -> Layer:
-    """Give a parameter itself: a node of a `graph` without sources.
+    """Return a parameter itself: a node of a `graph` without sources.
 
     Its parameters are the array, with no name of its own: in a state dict it is called as the
     node is.

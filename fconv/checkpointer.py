@@ -172,7 +172,7 @@ class Checkpointer:
         """Load the newest whole checkpoint.
 
         A damaged one is passed over, with a RuntimeWarning that names it and the reason, and
-        stays where it is until the run saves that step anew.
+        stays where it is until the run saves that step again.
 
         Returns
         -------
@@ -182,7 +182,7 @@ class Checkpointer:
         Raises
         ------
         ValueError
-            There are checkpoints, and none is whole: to begin anew is for you to decide.
+            There are checkpoints, and none is whole: to begin again is for you to decide.
         OSError
             One cannot be read, which does not mean that it is damaged: the system may have run out of
             handles, or its disk have failed for a moment.
@@ -202,7 +202,7 @@ class Checkpointer:
         if reasons:
             raise ValueError(
                 f"Checkpointer: none of the {len(reasons)} checkpoints in {self._folder} is whole; "
-                f"remove them to begin anew"
+                f"remove them to begin again"
             )
         return None
 

@@ -1,4 +1,4 @@
-"""Where two state dicts differ."""
+"""Differences between two state dicts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Comparison", "Difference", "compare"]
 
 @dataclass(frozen=True)
 class Difference:
-    """How far the values of two entries of one name and shape are apart.
+    """Difference between the values of two arrays of one name and shape.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` finds.
+    """Result of `compare`.
 
     Attributes
     ----------
@@ -54,11 +54,11 @@ class Comparison:
     differences: list[Difference]
 
     def beyond(self, tolerance: float) -> list[Difference]:
-        """Give the differences above `tolerance`."""
+        """Return the differences above `tolerance`."""
         return [found for found in self.differences if found.absolute > tolerance]
 
     def equal(self, tolerance: float = 0.0, *, dtypes: bool = True) -> bool:
-        """Tell whether nothing differs, values by no more than `tolerance`."""
+        """Return whether nothing differs, values by no more than `tolerance`."""
         named = self.missing or self.unexpected or self.misshapen or (dtypes and self.retyped)
         return not named and not self.beyond(tolerance)
 
@@ -108,7 +108,7 @@ def _difference(name: str, x: Array, y: Array) -> Difference:
 
 
 def _exact(x: Array, y: Array) -> type:
-    """Choose what differences are taken in: whole numbers of 64 bits are more than float64 tells apart."""
+    """Choose what differences are taken in: float64 does not distinguish all 64-bit integers."""
     if x.dtype.kind in "iu" and y.dtype.kind in "iu" and 8 in (x.dtype.itemsize, y.dtype.itemsize):
         return object
     return np.complex128 if "c" in (x.dtype.kind, y.dtype.kind) else np.float64

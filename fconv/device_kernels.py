@@ -1,4 +1,4 @@
-"""How kernels of our own are compiled and started on the GPU; their text stands beside what uses it.
+"""Compile and launch our own kernels on the GPU; their text stands beside what uses it.
 
 Every entry of a result is made by one thread, in one order, so that there are no atomic additions
 and the bits are the same on every run.

@@ -1,4 +1,4 @@
-"""What is done where a GPU's memory ends in the middle of a call."""
+"""Recovery where a GPU's memory runs out in the middle of a call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training loop over the public functions, for those who want one: nothing else knows it."""
+"""A training loop over the public functions, for those who want one."""
 
 from __future__ import annotations
 
@@ -252,7 +252,7 @@ def _lowest(history: History, skip: int = 0) -> float:
 
 
 def _stale(history: History, patience: int | None) -> bool:
-    """Tell whether the validation loss has not become lower for `patience` epochs."""
+    """Return whether the validation loss has not become lower for `patience` epochs."""
     if patience is None or len(history.get("valid_loss", [])) <= patience:
         return False
     return not _lowest(history) < _lowest(history, patience)

@@ -93,7 +93,7 @@ class ConvGeometry:
 
     @property
     def is_3x3(self) -> bool:
-        """Whether Winograd's algorithm serves: 3x3 kernels of stride and dilation 1, in one group."""
+        """Return whether Winograd's algorithm applies: 3x3 kernels of stride and dilation 1, in one group."""
         w = self.windows
         return w.kernel == (3, 3) and w.stride == w.dilation == (1, 1) and self.groups == 1
 
@@ -104,7 +104,7 @@ class ConvGeometry:
 
 
 def whole_tuple(name: str, what: str, value: object, n: int, minimum: int) -> Shape:
-    """Give one integer (a sequence of one counts, as in PyTorch), or a sequence of `n`, as a tuple of `n`.
+    """Return one integer (a sequence of one counts, as in PyTorch), or a sequence of `n`, as a tuple of `n`.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What a layer is: four pure functions in a small immutable value."""
+"""Layers: four pure functions in a small immutable value."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Apply(Protocol):
     """``apply(params, x, *, train=False, key=None) -> y``."""
 
     def __call__(self, params: Params, x: Any, *, train: bool = False, key: Array | None = None) -> Any:
-        """Give the output."""
+        """Return the output."""
         ...
 
 
@@ -62,7 +62,7 @@ class Forward(Protocol):
     def __call__(
         self, params: Params, x: Any, *, train: bool = False, key: Array | None = None
     ) -> tuple[Any, Params, LayerPullback]:
-        """Give the output, the refreshed parameters, and the pullback of this very call."""
+        """Return the output, the refreshed parameters, and the pullback of this very call."""
         ...
 
 
@@ -91,7 +91,7 @@ class Step(NamedTuple):
 
 
 class Wiring(NamedTuple):
-    """How the layers of a network hang together, in the order of its forward pass.
+    """Connections between the layers of a network, in the order of its forward pass.
 
     With `lone_input` the network takes the one value that `inputs` names, or the tuple of several;
     otherwise a dict by those names. The same holds for what it gives, but for the tuple.
@@ -112,7 +112,7 @@ class Wiring(NamedTuple):
 
 
 class Rebuilding(NamedTuple):
-    """How a network is made anew of other layers.
+    """Recipe that rebuilds a network from other layers.
 
     ``of(f)`` is the network in which ``f(path, layer)`` stands for each layer, with the path to its
     parameters within the network's. ``cut(slice)`` is the network of some of its layers, None where
@@ -176,7 +176,7 @@ class Layer(Constructed):
     multiply_adds : callable
         ``multiply_adds(shape) -> int``, what one call costs.
     rebuilding : Rebuilding, optional
-        How a network is made anew of other layers.
+        How a network is made again of other layers.
     trained : bool
         Otherwise all its parameters are frozen: their gradients are None.
 
@@ -312,7 +312,7 @@ class MissingLayerError(KeyError, ValueError):
 
 
 def as_layer(where: str, value: Any) -> Layer:
-    """Give `value` as a Layer.
+    """Return `value` as a Layer.
 
     Parameters
     ----------
@@ -399,7 +399,7 @@ def buffers_of(layer: Layer) -> frozenset[str]:
 
 
 def has_trained(layer: Layer, params: Params) -> bool:
-    """Tell whether a layer has parameters that are not frozen."""
+    """Return whether a layer has parameters that are not frozen."""
     return layer.trained and next(trees.leaves_with_path(params), None) is not None
 
 

@@ -23,7 +23,7 @@ class Lock:
         self._handle, self._path = handle, path
 
     def stands(self) -> bool:
-        """Return whether its file is still the one in the folder, which may have been made anew."""
+        """Return whether its file is still the one in the folder, which may have been made again."""
         try:
             return os.path.samestat(os.fstat(self._handle), os.lstat(self._path))
         except FileNotFoundError:

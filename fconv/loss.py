@@ -1,4 +1,4 @@
-"""What a loss is, and sums of losses."""
+"""Losses, and sums of losses."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Loss(Constructed):
 
 
 def is_loss(value: Any) -> bool:
-    """Tell whether a value has the functions of a loss."""
+    """Return whether a value has the functions of a loss."""
     return all(callable(getattr(value, f, None)) for f in ("apply", "vjp")) and not hasattr(value, "init")
 
 

@@ -275,7 +275,7 @@ def poisson_nll_loss(
 
 @constructor
 def gaussian_nll_loss(*, full: bool = False, eps: float = 1e-6, reduction: Reduction = "mean") -> Loss:
-    """Negative log-likelihood of normal numbers; see `fconv.functional.gaussian_nll_loss`.
+    """Negative log-likelihood of normal distributions; see `fconv.functional.gaussian_nll_loss`.
 
     `y` is the tuple (x, var) of means and variances, and so is its gradient.
 
@@ -373,13 +373,13 @@ def kl_div_loss(*, reduction: BatchReduction = "mean", log_target: bool = False)
 
 @constructor
 def hinge_embedding_loss(*, margin: float = 1.0, reduction: Reduction = "mean") -> Loss:
-    """Distances of like and unlike pairs; see `fconv.functional.hinge_embedding_loss`."""
+    """Hinge loss of the distances of pairs; see `fconv.functional.hinge_embedding_loss`."""
     return _with_margin(F.hinge_embedding_loss, margin, reduction)
 
 
 @constructor
 def margin_ranking_loss(*, margin: float = 0.0, reduction: Reduction = "mean") -> Loss:
-    """Order of two scores; see `fconv.functional.margin_ranking_loss`.
+    """Hinge loss of the order of two scores; see `fconv.functional.margin_ranking_loss`.
 
     `y` is the tuple (x1, x2) of scores, and so is its gradient.
 
@@ -408,7 +408,7 @@ def triplet_margin_loss(
     swap: bool = False,
     reduction: Reduction = "mean",
 ) -> Loss:
-    """Distances of like and unlike points; see `fconv.functional.triplet_margin_loss`.
+    """Hinge loss of distances to similar and dissimilar points; see `fconv.functional.triplet_margin_loss`.
 
     `y` is the tuple (anchor, positive, negative), and so is its gradient. There is no target: it
     is passed over, and may be None.
@@ -430,7 +430,7 @@ def triplet_margin_loss(
 
 @constructor
 def cosine_embedding_loss(*, margin: float = 0.0, reduction: Reduction = "mean") -> Loss:
-    """Angles of like and unlike vectors; see `fconv.functional.cosine_embedding_loss`.
+    """Cosine distance of similar and dissimilar vectors; see `fconv.functional.cosine_embedding_loss`.
 
     `y` is the tuple (x1, x2) of vectors, and so is its gradient.
     """
@@ -447,7 +447,7 @@ def _with_margin(
 
 @constructor
 def total_variation_loss(*, reduction: Reduction = "mean") -> Loss:
-    """Differences of neighbouring pixels; see `fconv.functional.total_variation`.
+    """Total variation, from differences of neighbouring pixels; see `fconv.functional.total_variation`.
 
     There is no target: it is passed over, and may be None.
 
@@ -470,7 +470,7 @@ def ssim_loss(
     k1: float = 0.01,
     k2: float = 0.03,
 ) -> Loss:
-    """One less the mean structural similarity, 0 for equal pictures; see `fconv.functional.ssim`.
+    """One minus the mean structural similarity, 0 for equal pictures; see `fconv.functional.ssim`.
 
     Examples
     --------

@@ -64,7 +64,7 @@ def decays(name: str, values: Any) -> list[float]:
 
 
 def whole(name: str, what: str, value: object, least: int = 1) -> int:
-    """Give `value` as an int of at least `least`, or raise an error that names it.
+    """Return `value` as an int of at least `least`, or raise an error that names it.
 
     Examples
     --------

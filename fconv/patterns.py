@@ -33,7 +33,7 @@ def as_patterns(where: str, patterns: Any) -> tuple[str, ...]:
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Tell whether a pattern fits a name, or the name of a layer that holds it.
+    """Return whether a pattern fits a name, or the name of a layer that holds it.
 
     ``*``, ``?`` and ``[...]`` stand for what they do in file names, and ``*`` for dots too.
 
@@ -71,7 +71,7 @@ def matched(where: str, patterns: Sequence[str], names: Sequence[str]) -> frozen
 
 
 def nearest(name: str, names: Iterable[str], count: int = 2) -> str:
-    """Say which names come nearest to one that is not among them, layers' names included."""
+    """List the names nearest to one that is not among them, layers' names included."""
     known: dict[str, None] = {}  # in order
     for full in names:
         parts = full.split(".")

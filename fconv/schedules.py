@@ -161,7 +161,7 @@ def exponential(lr: float, gamma: float) -> Schedule:
 
 @constructor
 def cosine(lr: float, T_max: int, *, eta_min: float = 0.0) -> Schedule:
-    """Go down along half a cosine, as CosineAnnealingLR.
+    """Decay the rate along half a cosine, as CosineAnnealingLR.
 
     ``eta_min + (lr - eta_min) * (1 + cos(pi * count / T_max)) / 2``.
 
@@ -200,7 +200,7 @@ def cosine(lr: float, T_max: int, *, eta_min: float = 0.0) -> Schedule:
 
 @constructor
 def polynomial(lr: float, total_iters: int = 5, power: float = 1.0) -> Schedule:
-    """Go down to 0 along a power, as PolynomialLR.
+    """Decay the rate to 0 along a power, as PolynomialLR.
 
     ``lr * (1 - min(count, total_iters) / total_iters) ** power``.
 
@@ -237,7 +237,7 @@ def polynomial(lr: float, total_iters: int = 5, power: float = 1.0) -> Schedule:
 def linear(
     lr: float, *, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5
 ) -> Schedule:
-    """Go along a straight line from one share of the rate to another, as LinearLR.
+    """Change the rate linearly from one share of it to another, as LinearLR.
 
     ``lr * (start_factor + (end_factor - start_factor) * min(count, total_iters) / total_iters)``.
 
@@ -282,7 +282,7 @@ def one_cycle(
     final_div_factor: float = 1e4,
     three_phase: bool = False,
 ) -> Schedule:
-    """Go up to a peak and down again over a whole run, as OneCycleLR.
+    """Raise the rate to a peak and lower it again over a whole run, as OneCycleLR.
 
     From ``max_lr / div_factor`` to `max_lr`, then down to ``max_lr / div_factor / final_div_factor``
     at the last step; with three phases first as far down as it began, over as many steps.
@@ -399,7 +399,7 @@ def join(schedules: Sequence[Schedule], milestones: Sequence[int]) -> Schedule:
 
 @constructor
 def warmup(schedule: float | Schedule, steps: int) -> Schedule:
-    """Rise along a straight line to the first rate of a schedule, then follow it from its beginning.
+    """Warm up linearly to the first rate of a schedule, then follow it from its beginning.
 
     ``schedule(0) * (count + 1) / (steps + 1)`` for the first `steps` steps, then ``schedule(count - steps)``:
     no step is wasted on a rate of 0.

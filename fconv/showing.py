@@ -1,4 +1,4 @@
-"""What networks and trees of arrays look like in a terminal and in a notebook."""
+"""Show networks and trees of arrays in a terminal and in a notebook."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def options_shown(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> st
 
 
 def _is(value: Any, default: Any) -> bool:
-    """Tell whether an option is its default, which may stand for each axis."""
+    """Return whether an option is its default, which may stand for each axis."""
     if isinstance(value, tuple) and value and not isinstance(default, tuple):
         return all(_is(part, default) for part in value)
     return type(value) is type(default) and repr(value) == repr(default)

@@ -186,14 +186,14 @@ def _folded(names: list[str], every: Mapping[str, Any]) -> tuple[list[str], dict
 
 
 def _is_flat(tree: Any) -> bool:
-    """Tell a state dict, which has dotted names or PyTorch's tensors, from parameters."""
+    """Return whether a tree is a state dict: it has dotted names or PyTorch's tensors."""
     if not isinstance(tree, Mapping) or not tree or not all(map(_is_tensor, tree.values())):
         return False
     return any("." in name for name in tree) or not any(map(is_array, tree.values()))
 
 
 def _unfit(value: Any, leaf: Array) -> str | None:
-    """Say why a value cannot take the place of `leaf` without losing what it says."""
+    """Explain why a value cannot replace `leaf` without loss; None where it can."""
     found = asnumpy(value)
     if found.dtype.kind not in "fiub":
         return f"expected numbers for {leaf.dtype}, got {found.dtype}"
@@ -315,7 +315,7 @@ def find_state_dict(tree: Any) -> dict[str, Any]:
 
 
 def _of_arrays(value: Any) -> bool:
-    """Tell a tree of nothing but arrays, and at least one."""
+    """Return whether a tree holds nothing but arrays, and at least one."""
     if _is_tensor(value) or not isinstance(value, (Mapping, tuple, list)):
         return False
     below = list(value.values()) if isinstance(value, Mapping) else list(value)

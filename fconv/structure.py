@@ -21,7 +21,7 @@ DIGITS = 4300
 def encode(tree: Any) -> tuple[Any, dict[str, Array]]:
     """Describe a tree in JSON, and collect its arrays by dotted name.
 
-    Dicts may have whole numbers for keys, as the state of a torch optimizer has.
+    Dicts may have integers for keys, as the state of a torch optimizer has.
 
     Examples
     --------
@@ -71,7 +71,7 @@ def _collect(x: Array, name: str, arrays: dict[str, Array]) -> str:
 def _children(node: Any) -> list[tuple[Any, Any]] | None:
     if isinstance(node, dict) and any(type(key) is int for key in node):
         if wrong := [key for key in node if type(key) is not int and not isinstance(key, str)]:
-            raise TypeError(f"save: a dict has keys of text or whole numbers, got {wrong[0]!r}")
+            raise TypeError(f"save: a dict has keys of text or integers, got {wrong[0]!r}")
         return list(node.items())
     return trees.children(node)
 

@@ -18,7 +18,7 @@ _ENVIRONMENT = "FCONV_NUM_THREADS"
 
 
 def get_num_threads() -> int:
-    """Give the number of threads that fconv computes on.
+    """Return the number of threads that fconv computes on.
 
     Examples
     --------
@@ -33,7 +33,7 @@ def set_num_threads(n: int) -> None:
 
     Results are the same bits with any number. It starts as FCONV_NUM_THREADS says, otherwise as
     the number of processors that this process may run on. More threads than processors are
-    allowed; they take turns, and cost a little. NumPy's own use of BLAS outside of fconv's
+    allowed; they share the processors, and cost a little. NumPy's own use of BLAS outside of fconv's
     convolutions is not touched.
 
     Parameters
@@ -95,7 +95,7 @@ def run(work: Callable[[int], None], tasks: int) -> None:
 
 
 def depth() -> int:
-    """Give how many tasks the calling thread is in: several where one, or a signal's handler, calls `run`."""
+    """Count the tasks that the calling thread is in: several where one, or a signal handler, calls `run`."""
     return _local.depth
 
 
@@ -135,7 +135,7 @@ class _Token:
 
 
 class _State:
-    """What is shared by the whole process, and made anew in a forked child."""
+    """State shared by the whole process, and recreated in a forked child."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads

@@ -174,7 +174,7 @@ def _warn_of_two_normalizations(net: Layer, loss: Any) -> None:
 
 
 def _origin(net: Layer, x: Any, y: Any) -> str:
-    """Say which layer a network's output came from, for the message of a loss."""
+    """Return which layer a network's output came from, for the message of a loss."""
     place, layer = net.name, net
     shape, found = (trees.map(lambda a: getattr(a, "shape", None), each) for each in (x, y))
     with suppress(Exception):  # what goes wrong here is not what went wrong
@@ -194,7 +194,7 @@ def _wide(x: Any) -> Any:
 
 @trees.register
 class TrainState(NamedTuple):
-    """All that a training run needs to go on: one pytree, which `fconv.save` can hold.
+    """All that a training run needs to continue: one pytree, which `fconv.save` can write.
 
     Attributes
     ----------

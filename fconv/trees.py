@@ -41,7 +41,7 @@ def named_tuple(name: str, fields: list[str]) -> type:
 
 
 def is_namedtuple(x: object) -> bool:
-    """Tell whether `x` is an instance of a named tuple."""
+    """Return whether `x` is an instance of a named tuple."""
     return isinstance(x, tuple) and hasattr(type(x), "_fields")
 
 
@@ -240,7 +240,7 @@ def aligned(tree: Any, *rest: Any) -> list[tuple[Any, ...]]:
 
 
 def _beside(path: Path, node: Any, ours: dict[str, Any], other: Any) -> dict[str, Any]:
-    """Give the children of another tree's node by name; it must be of our kind and have the same."""
+    """Return the children of another tree's node by name; it must be of our kind and have the same."""
     below = children(other)
     theirs = dict(below or ())
     if below is None or ours.keys() != theirs.keys() or _kind(node) != _kind(other):
@@ -265,7 +265,7 @@ def _outline(node: Any) -> str:
 
 
 def same_structure(a: Any, b: Any) -> bool:
-    """Tell whether two trees have the same nodes, whatever their leaves.
+    """Return whether two trees have the same nodes, whatever their leaves.
 
     Examples
     --------

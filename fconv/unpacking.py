@@ -1,4 +1,4 @@
-"""What `value_and_grad` returns explains itself: unpacked into too few names, or stepped along in reverse."""
+"""Explain mistaken uses of what `value_and_grad` returns: unpacked into too few names, or swapped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _GRADIENTS: dict[int, tuple[Any, Any]] = {}  # by the gradient's id: weak refere
 
 
 class Values(tuple[Any, ...]):
-    """What the function of `value_and_grad` returns: a tuple that explains itself when it is unpacked.
+    """Result of the function of `value_and_grad`: a tuple that explains itself when it is unpacked.
 
     Python's own message, "too many values to unpack (expected 2)", does not say that the parameters
     with their refreshed running statistics come third.
@@ -68,7 +68,7 @@ def note_gradient(params: Any, grads: Any) -> None:
 
 
 def changed_places(params: Any, grads: Any) -> bool:
-    """Tell whether the first argument is a gradient that was noted, and the second its parameters."""
+    """Return whether the first argument is a gradient that was noted, and the second its parameters."""
     p, g = _first(params, grads)
     gradient, parameter = _GRADIENTS.get(id(p), (None, None))
     return gradient is not None and gradient() is p and parameter() is g

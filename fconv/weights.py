@@ -135,7 +135,7 @@ def _flattened(tree: Any, kinds: dict[int, int]) -> Any:
 
 
 def _is_dotted(tree: Any) -> bool:
-    """Tell a state dict of PyTorch's, as in ``{"params": state_dict}``, from a part of nested parameters."""
+    """Return whether a part is a state dict, as in ``{"params": state_dict}``, not nested parameters."""
     return (
         isinstance(tree, dict)
         and all(map(is_array, tree.values()))
@@ -233,7 +233,7 @@ def selected(
 
 
 def cast(arrays: Mapping[str, Array], dtype: Any) -> dict[str, Array]:
-    """Convert the floating-point entries; whole numbers stay what they are.
+    """Convert the floating-point entries; integers stay what they are.
 
     Raises
     ------
@@ -271,7 +271,7 @@ def without_wrapper(arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def params_from(net: Layer, shape: Shape, weights: Mapping[str, Array], dtype: Any = np.float32) -> Params:
-    """Return a network its parameters from a state dict that must fit in full.
+    """Fill a network's parameters from a state dict that must fit in full.
 
     Raises
     ------

@@ -56,7 +56,7 @@ def crop(x: Array, padding: Pairs) -> Array:
 
 
 def window_view(padded: Array, windows: Windows) -> Array:
-    """See the windows of a padded input without copying it.
+    """Return the windows of a padded input as a view, without copying it.
 
     Parameters
     ----------

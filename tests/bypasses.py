@@ -1,4 +1,4 @@
-"""Files that slip past scanners of pickles, built anew after what was published of each kind.
+"""Files that slip past scanners of pickles, built again after what was published of each kind.
 
 Sources: M. Slaviero, "Sour Pickles" (Black Hat, 2011); E. Sultanik, "Never a dill moment" (Trail of Bits,
 2021); ReversingLabs on "nullifAI" (2025); the advisories of picklescan (CVE-2025-1716, -1889, -1944, -1945,

@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[1]
 
 
 class Progress:
-    """What the child is doing, and its last step saved, in memory that outlives it."""
+    """Activity of the child, and its last saved step, in memory that outlives it."""
 
     def __init__(self, path):
         path.touch()

@@ -1,4 +1,4 @@
-"""What the tests of the examples share."""
+"""Parts that the tests of the examples share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TRAINING = ["digits", "noise2noise", "super_resolution"]
 
 
 class Done(NamedTuple):
-    """What a run has left."""
+    """Result of a run."""
 
     returncode: int
     stdout: str

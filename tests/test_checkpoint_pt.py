@@ -1,4 +1,4 @@
-"""What a tree becomes in PyTorch's files, with the reader and writer themselves left out."""
+"""Trees in PyTorch's files, without the reader and writer themselves."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ CASES = {
         {"state": {0: {"step": B, "exp_avg": A}}, "param_groups": [{"lr": 0.1, "params": [0]}]},
         {"state": {0: {"step": B, "exp_avg": A}}, "param_groups": [{"lr": 0.1, "params": [0]}]},
     ),
-    "whole numbers over arrays": ({0: A, 1: {"w": B}}, {0: A, 1: {"w": B}}),
+    "integers over arrays": ({0: A, 1: {"w": B}}, {0: A, 1: {"w": B}}),
     "nothing": ((), ()),
     "nothing in nothing": ({"a": (), "b": [{}]}, {"a": (), "b": [{}]}),
     "names with nothing in them": ({"": {"a": A}}, {".a": A}),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("ending", [".pt", ".pth", ".th", ".tar"])
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".th", ".tar"])
 @pytest.mark.parametrize("name", CASES)
-def test_the_object_is_what_pytorch_expects_and_the_tree_comes_back(files, name, ending):
+def test_the_object_is_what_pytorch_expects_and_the_tree_comes_back(files, name, suffix):
     tree, expected = CASES[name]
-    path = f"x{ending}"
+    path = f"x{suffix}"
     fc.save(path, tree, metadata={"epoch": "3"})
     found = files[path][0]
     assert type(found) is type(expected)

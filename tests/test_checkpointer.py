@@ -142,7 +142,7 @@ def test_options_and_steps_are_checked(tmp_path):
         ({"every": 0}, ValueError, "every must be at least 1"),
         ({"keep_every": 0}, ValueError, "keep_every must be at least 1"),
         ({"keep": 1.5}, TypeError, "keep must be an integer"),
-        ({"suffix": ".txt"}, ValueError, "Checkpointer: expected a name ending in"),
+        ({"suffix": ".txt"}, ValueError, "Checkpointer: expected a file extension of"),
     ]:
         with pytest.raises(kind, match=text):
             fc.Checkpointer(tmp_path, **options)

@@ -1,4 +1,4 @@
-"""What files say is escaped before it reaches the terminal: names, texts, values, errors."""
+"""Text from files is escaped before it reaches the terminal: names, texts, values, errors."""
 
 from __future__ import annotations
 

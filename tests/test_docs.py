@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import re
 from pathlib import Path
 
@@ -31,6 +33,17 @@ def test_every_page_of_functions_is_linked():
     index = (DOCS / "functions" / "index.md").read_text(encoding="utf-8")
     for page in (DOCS / "functions").glob("*.md"):
         assert page.stem == "index" or re.search(rf"^{page.stem}$", index, re.M), page.stem
+
+
+def test_the_reference_lists_every_public_name_under_a_subject(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS / "_extensions"))
+    tables = importlib.import_module("names").tables()
+    listed = [name for page in tables.values() for _, names in page for name in names]
+    assert len(listed) == len(set(listed))
+    derivatives = {name for name in F.__all__ if name.endswith(("_vjp", "_jvp"))}
+    assert {f"fconv.functional.{name}" for name in set(F.__all__) - derivatives} <= set(listed)
+    modules = {name for name in fc.__all__ if inspect.ismodule(getattr(fc, name))}
+    assert {f"fconv.{name}" for name in set(fc.__all__) - modules - {"__version__"}} <= set(listed)
 
 
 def test_tables_of_onnx_operators_are_those_of_the_code():

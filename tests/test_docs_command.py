@@ -1,4 +1,4 @@
-"""What the page on the command shows is what the command prints."""
+"""The page on the command shows what the command prints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAGE = (Path(__file__).parents[1] / "docs" / "command.md").read_text(encoding="u
 
 
 def sessions(text):
-    """Give commands and what is shown below each."""
+    """Return commands and what is shown below each."""
     for part in re.split(r"^\$ ", text, flags=re.M)[1:]:
         command, _, shown = part.partition("\n")
         yield command, shown

@@ -225,7 +225,7 @@ def test_direct_keeps_infinity_in_its_place():
 
 @pytest.mark.parametrize(("algorithm", "least", "most"), [("direct", 0, 2e-5), ("winograd", 1e-3, 1.0)])
 def test_rounding_errors_of_a_large_entry(algorithm, least, most):
-    """What the documentation says: Winograd spreads them over outputs that do not see it, direct does not."""
+    """As documented, Winograd spreads them over outputs that do not see it, and direct does not."""
     x = fc.random.normal(fc.random.key(1), (1, 32, 16, 16))
     weight = fc.random.normal(fc.random.key(2), (32, 32, 3, 3)) / np.float32(np.sqrt(32 * 9))
     x[0, 0, 8, 8] = 1e6

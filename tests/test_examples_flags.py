@@ -1,4 +1,4 @@
-"""What the examples refuse, what they leave alone then, and what their help says."""
+"""Arguments that the examples refuse, what they leave alone then, and their help."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def test_a_run_that_diverges_keeps_its_last_sound_checkpoint(run, tmp_path, phot
     ("flags", "text"),
     [
         (["--data", "nowhere"], "nowhere is not a folder"),
-        (["--batch-size", "0"], "expected a whole number from 1 up, got 0"),
-        (["--checkpoint-every", "x"], "expected a whole number from 1 up, got x"),
+        (["--batch-size", "0"], "expected an integer of at least 1, got 0"),
+        (["--checkpoint-every", "x"], "expected an integer of at least 1, got x"),
         (["--device", "tpu"], 'to_device: expected "cpu", "cuda" or "cuda:N", got \'tpu\''),
         (["--out", "/proc/nowhere"], ": "),
         (["--lr", "-1"], "argument --lr: expected a number of 0 or more, got -1"),

@@ -48,7 +48,7 @@ def compiled_unary(name, x):
 
 
 def ulps(found, exact):
-    """How many units in the last place each of `found` is away."""
+    """Count the units in the last place by which each of `found` is off."""
     rounded = np.array([float(e) for e in exact], found.dtype)
     unit = np.spacing(np.abs(rounded)).astype(np.float64)
     apart = np.array([float(abs(Decimal(float(f)) - e)) for f, e in zip(found, exact, strict=True)])

@@ -188,7 +188,7 @@ def test_misspelt_options_are_refused(name):
 
 
 def _arrays(name, x):
-    """Give the array arguments that have no default: the first, and others that are in order."""
+    """Return the array arguments that have no default: the first, and others that are in order."""
     parameters = inspect.signature(getattr(F, name)).parameters
     needed = [a for a in getattr(F, name).arrays if parameters[a].default is inspect.Parameter.empty]
     return {a: np.ones((1, 1)) for a in needed} | {_first(name): x}

@@ -20,7 +20,7 @@ SENTINEL = "FCONV_WAS_HARMED"
 
 
 def archive(pickled, storages=None, names=(), **members):
-    """Give a zip file as torch.save would write it around a pickle."""
+    """Return a zip file as torch.save would write it around a pickle."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as zipped:
         zipped.writestr("archive/data.pkl", pickled)
@@ -45,7 +45,7 @@ def text(s):
 def tensor(
     offset=0, shape=(2,), strides=(1,), count=2, kind=b"ctorch\nFloatStorage\n", key="0", metadata=None
 ):
-    """Give the pickle of one tensor."""
+    """Return the pickle of one tensor."""
 
     def numbers(values):
         return b"(" + b"".join(b"\x8a\x09" + v.to_bytes(9, "little", signed=True) for v in values) + b"t"
@@ -78,7 +78,7 @@ PICKLES = {
     "a bomb as a class": (
         b"\x80\x02ctorch._tensor\n_rebuild_from_type_v2\n(ctorch._utils\n_rebuild_tensor_v2\n" + LONG[2:] + b")NtR.", "a tensor of class"),
     "a bomb as a persistent id": (b"\x80\x02(" + LONG[2:] + b"NNNNtQ.", "a persistent id of"),
-    "a negative truth value": (tensor(kind=b"ctorch\nBoolStorage\n", count=8, metadata=b"}" + text("neg") + b"\x88s"), "a tensor of truth values"),
+    "a negative boolean": (tensor(kind=b"ctorch\nBoolStorage\n", count=8, metadata=b"}" + text("neg") + b"\x88s"), "a tensor of booleans"),
     "calls os.system": (pickle.dumps(Harm(), 2), r"it asks for 'posix\.putenv'|it asks for 'nt\.putenv'|asks for 'os\.putenv'"),
     "protocol 4, by its stack": (pickle.dumps(Harm(), 4), "it asks for"),
     "protocol 0": (pickle.dumps(Harm(), 0), r"asks for|opcode"),

@@ -32,7 +32,7 @@ NPY = {
     "a dtype beyond all bounds": (npy(plain("'<U999999999'")), "which NumPy lacks|claims"),
     "a dtype of no size": (npy(plain("'|S0'", shape="(99999999999,)"), b""), "which has no size"),
     "a dtype in an alias": (npy(plain("'float32'")), "array of dtype"),
-    "an order that is no truth value": (npy(plain(order="1")), "not that of a plain array"),
+    "an order that is no boolean": (npy(plain(order="1")), "not that of a plain array"),
     "a missing key": (npy("{'descr': '<f4', 'shape': (4,)}\n"), "not that of a plain array"),
     "a double key": (npy("{'descr': '<f4', 'descr': '<f4', 'shape': (4,)}\n"), "not that of a plain array"),
     "another key": (npy(plain().replace("}", "'more': 1}")), "not that of a plain array"),
@@ -138,10 +138,10 @@ def test_names_that_cannot_be_read_again_are_not_written(tmp_path):
         with pytest.raises(ValueError, match="save: "):
             fc.save(tmp_path / "x.safetensors", {name: np.ones(1)})
     assert not list(tmp_path.iterdir())
-    for ending in [".npz", ".safetensors"]:
+    for suffix in [".npz", ".safetensors"]:
         tree = {"..": np.ones(1), "a/b": np.ones(2), "": np.ones(3), "é\n": np.ones(4), "array": np.zeros(1)}
-        fc.save(tmp_path / f"x{ending}", tree)
-        assert same_bits(fc.load(tmp_path / f"x{ending}"), tree)
+        fc.save(tmp_path / f"x{suffix}", tree)
+        assert same_bits(fc.load(tmp_path / f"x{suffix}"), tree)
 
 
 def bomb(path, size):

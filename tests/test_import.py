@@ -1,4 +1,4 @@
-"""What importing fconv costs."""
+"""Cost of importing fconv."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def test_numpy_options_do_not_widen_float32(maker):
 
 @pytest.mark.parametrize("opt", FULL, ids=name)
 def test_a_leaf_without_a_gradient_waits(opt):
-    """What it misses, it misses wholly: later it goes on as a fresh one would."""
+    """A step that it misses, it misses wholly: later it goes on as a fresh one would."""
     params = {"a": np.array([1.0, 2.0]), "b": np.array([3.0])}
     state = opt.init(params)
     g = np.array([0.5])
@@ -142,14 +142,14 @@ def test_a_leaf_without_a_gradient_waits(opt):
     assert same_bits((both["b"], after["leaves"]["b"]), (alone[0], alone[1]["leaves"]))
 
 
-@pytest.mark.parametrize("ending", [".safetensors", ".npz"])
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
 @pytest.mark.parametrize("opt", WRAPPED, ids=name)
-def test_a_saved_state_goes_on_bit_for_bit(tmp_path, opt, ending):
+def test_a_saved_state_goes_on_bit_for_bit(tmp_path, opt, suffix):
     params = tree_of(0)
     state = opt.init(params)
     for i in range(1, 8):
-        fc.save(tmp_path / f"run{ending}", (params, state))
-        loaded = fc.load(tmp_path / f"run{ending}")
+        fc.save(tmp_path / f"run{suffix}", (params, state))
+        loaded = fc.load(tmp_path / f"run{suffix}")
         assert same_bits(loaded, (params, state))
         params, state = opt.step(params, tree_of(i), state)
         assert same_bits(opt.step(loaded[0], tree_of(i), loaded[1]), (params, state))

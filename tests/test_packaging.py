@@ -1,4 +1,4 @@
-"""What pyproject.toml says of versions is what tox tests."""
+"""Versions and environments agree: those of pyproject.toml, tox, the workflow, citation and changelog."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import configparser
 import re
 import tomllib
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -46,3 +48,22 @@ def test_every_python_that_is_claimed_has_an_environment():
     }
     assert len(claimed) >= 3
     assert claimed <= set(TOX["tox"]["envlist"].split(", "))
+
+
+@pytest.mark.skipif(not (ROOT / ".github").exists(), reason="an sdist has no workflow")
+def test_the_workflow_calls_the_environments_of_ci_run():
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    called = re.search(r"tox -q -e ([\w,-]+)$", script, re.M)[1].split(",")
+    assert re.search(r"environment: \[(.*)\]", workflow)[1].split(", ") == called
+    pythons = re.findall(r'"(3\.\d+)"', re.search(r"python: \[(.*)\]", workflow)[0])
+    assert [f"Programming Language :: Python :: {version}" for version in pythons] == [
+        line for line in PROJECT["classifiers"] if re.fullmatch(r".*:: \d\.\d+", line)
+    ]
+    assert set(called) <= {name.removeprefix("testenv:") for name in TOX.sections()}
+
+
+def test_the_version_is_the_same_everywhere():
+    version = re.search(r'"([\d.]+)"', (ROOT / "fconv" / "version.py").read_text(encoding="utf-8"))[1]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\n## {version} " in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -203,11 +203,11 @@ def test_hints_where_a_state_dict_does_not_fit():
         fc.rename(params, "module.")
 
 
-@pytest.mark.parametrize("ending", [".pt", ".safetensors", ".npz"])
-def test_small_files_are_read_rather_than_mapped(tmp_path, monkeypatch, ending):
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".npz"])
+def test_small_files_are_read_rather_than_mapped(tmp_path, monkeypatch, suffix):
     """Another program may write into the file itself, which must not change what was loaded."""
     monkeypatch.setattr("fconv.formats.mapping.SMALL", 1 << 20)
-    path = tmp_path / f"x{ending}"
+    path = tmp_path / f"x{suffix}"
     fc.save(path, {"a": np.arange(1000.0)})
     found = fc.load(path)
     path.write_bytes(b"")

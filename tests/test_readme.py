@@ -1,4 +1,4 @@
-"""What the README shows runs as it stands there."""
+"""The README's blocks run as they stand, and its figures and links are true."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import io
 import re
 from pathlib import Path
 
-import fconv as fc
-
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_python_blocks_run_one_after_another(tmp_path, monkeypatch):
@@ -26,6 +25,21 @@ def test_the_python_blocks_run_one_after_another(tmp_path, monkeypatch):
         test()
 
 
-def test_the_table_of_layers_is_whole():
-    rows = set(re.findall(r"`([a-z_0-9]+)`", README.split("## Layers")[1].split("## ")[0]))
-    assert set(fc.layers.__all__) <= rows
+def test_it_stays_short():
+    assert len(README.splitlines()) <= 150
+
+
+def test_its_figures_are_those_of_the_benchmarks():
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| PyTorch, better order \| ([\d.]+) \| ([\d.]+) .*?\| ([\d.]+) .*?\| (\d+) of", page, re.M
+    )
+    shown = re.findall(r"^\| .*? \| ([\d.]+) \| ([\d.]+) to ([\d.]+) \|$", README, re.M)
+    assert len(shown) == 4
+    measured = {tuple(f"{float(value):.2f}" for value in row[:3]) for row in rows}
+    assert set(shown) <= measured
+
+
+def test_its_links_lead_to_files():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("http") or (ROOT / target).exists(), target

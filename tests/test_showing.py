@@ -1,4 +1,4 @@
-"""What networks, optimizers and trees of arrays look like."""
+"""Networks, optimizers and trees of arrays as they are shown."""
 
 from __future__ import annotations
 

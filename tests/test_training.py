@@ -33,11 +33,11 @@ def fresh():
     return fc.train_state(NET, OPT, fc.random.key(1), SHAPE)
 
 
-@pytest.mark.parametrize("ending", [".safetensors", ".npz"])
-def test_a_run_stopped_after_any_step_resumes_bit_for_bit(tmp_path, ending):
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
+def test_a_run_stopped_after_any_step_resumes_bit_for_bit(tmp_path, suffix):
     whole, _ = run(fresh(), 0, 8)
     for stop in range(1, 8):
-        path = tmp_path / f"state{ending}"
+        path = tmp_path / f"state{suffix}"
         fc.save(path, run(fresh(), 0, stop)[0])
         resumed = fc.load(path)
         assert type(resumed) is fc.TrainState

@@ -32,7 +32,7 @@ class Centred:
         return tuple(shape)
 
     def of(self, p, x):
-        """Give an array of the channels the shape that it is multiplied in."""
+        """Return an array of the channels the shape that it is multiplied in."""
         return p.reshape((-1,) + (1,) * (x.ndim - 2))
 
     def mean(self, params, x, train):

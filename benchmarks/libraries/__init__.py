@@ -1,4 +1,4 @@
-"""How each library computes a case: a module each, imported only in the process of that library.
+"""The libraries: a module each, imported only in the process of that library.
 
 A module has ``LAYOUTS``, the memory orders of the input that it is timed with, ``VERSIONS``, the packages
 to name, ``convolution(case, what, layout)``, which gives a function without arguments that computes the

@@ -1,4 +1,4 @@
-"""What the simple ways have in common: a convolution, its two gradients, and their roles when transposed.
+"""Parts that the simple ways share: a convolution, its two gradients, and their roles when transposed.
 
 Each of them brings ``forward(x, w, at)``, ``input_gradient(g, w, at)`` and ``weight_gradient(g, x, at)``
 of a plain convolution without bias.
@@ -14,7 +14,7 @@ from fconv.arrays import xp_of
 
 
 def geometry(case):
-    """Give the plain convolution that a case is, or that it is the transpose of."""
+    """Return the plain convolution that a case is, or that it is the transpose of."""
     sizes = (case.out_size, case.in_size) if case.transposed else (case.in_size, case.out_size)
     channels = (case.out, case.channels) if case.transposed else (case.channels, case.out)
     return SimpleNamespace(

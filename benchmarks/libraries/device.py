@@ -1,4 +1,4 @@
-"""Where what goes through NumPy computes: on the CPU, or by CuPy on the GPU."""
+"""Choice of device for what goes through NumPy: the CPU, or the GPU by CuPy."""
 
 from __future__ import annotations
 

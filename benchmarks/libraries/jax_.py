@@ -74,7 +74,7 @@ def convolution(case, what, layout):
         return jax.block_until_ready(y)
 
     def channels_first():
-        """Give the results in the order of the other libraries."""
+        """Return the results in the order of the other libraries."""
         y = [np.asarray(a) for a in run()]
         if layout != CHANNELS_LAST:
             return y

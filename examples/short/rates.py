@@ -1,4 +1,4 @@
-"""Give parts of a network learning rates, weight decay and optimizers of their own, by dotted names."""
+"""Assign learning rates, weight decay and optimizers to parts of a network by dotted names."""
 
 import numpy as np
 from sklearn.datasets import load_digits

@@ -1,4 +1,4 @@
-"""Which pixels decide? The gradient of the input, as a saliency map and to mislead a network (FGSM)."""
+"""Use the gradient of the input: a saliency map, and pictures that mislead a network (FGSM)."""
 
 import numpy as np
 from sklearn.datasets import load_digits

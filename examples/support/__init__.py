@@ -1,1 +1,1 @@
-"""What the examples share: their flags, the loop around a training step, and pictures of results."""
+"""Parts that the examples share: flags, the loop around a training step, and pictures of results."""

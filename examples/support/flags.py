@@ -56,10 +56,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def at_least_one(text: str) -> int:
-    """Read a whole number from 1 up."""
+    """Read an integer of at least 1."""
     number = int(text) if text.strip().lstrip("+-").isdecimal() else 0
     if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, got {text}")
+        raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got {text}")
     return number
 
 

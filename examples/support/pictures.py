@@ -55,7 +55,7 @@ def _from_skimage(least: int) -> Photographs:
 
 
 def from_0_to_1(pixels: Any) -> Any:
-    """Give a picture as float32 from 0 to 1."""
+    """Return a picture as float32 from 0 to 1."""
     return pixels.astype(np.float32) / np.float32(255) if pixels.dtype == np.uint8 else pixels
 
 

@@ -12,7 +12,7 @@ from support.training import Run
 
 
 def pyplot() -> Any:
-    """Give matplotlib.pyplot, drawing into files."""
+    """Return matplotlib.pyplot, drawing into files."""
     import matplotlib
 
     matplotlib.use("Agg")

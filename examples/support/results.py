@@ -1,4 +1,4 @@
-"""Where results go, and how a script ends when something is wrong."""
+"""Write results, and end a script in one line when something is wrong."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def write_json(path: Path, name: str, args: argparse.Namespace, results: dict[st
 
 
 def _plain(value: Any) -> Any:
-    """Give what JSON can hold: a number that is none, or infinite, as null."""
+    """Return what JSON can hold: a number that is none, or infinite, as null."""
     if isinstance(value, dict):
         return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):

@@ -2,7 +2,7 @@
 
 The step itself is the library's: ``fc.train_step(net, loss, opt)`` makes the pure function
 ``(state, x, target) -> (state, metrics)``. Since batches are a function of the step's number, and
-all else that is random of the state's key, a run that is stopped and resumed is bit for bit the
+everything else that is random of the state's key, a run that is stopped and resumed is bit for bit the
 run that was never stopped.
 """
 
@@ -29,14 +29,14 @@ from fconv import distributed
 from support.stopping import Stop
 
 Stream = Callable[[int], Iterator[tuple[Any, ...]]]
-"""Gives the batches from a step on."""
+"""Return the batches from a step on."""
 
 _MAY_CHANGE = ("data", "test", "device", "out", "resume", "checkpoint_every", "steps", "epochs")
 
 
 @dataclass
 class Run:
-    """What a training run has come to."""
+    """Result of a training run."""
 
     state: fc.TrainState
     losses: list[float]
@@ -51,11 +51,11 @@ class Run:
         return self.state.params
 
     def measured(self) -> bool:
-        """Tell whether the state at hand has been measured."""
+        """Return whether the state at hand has been measured."""
         return bool(self.scores) and self.scores["step"][-1] == self.state.step
 
     def summary(self) -> dict[str, Any]:
-        """Give what belongs into the results file."""
+        """Return what belongs into the results file."""
         return {
             "steps": self.state.step, "stopped": self.stopped,
             "final": {name: values[-1] for name, values in self.scores.items() if values},

@@ -27,7 +27,7 @@ _COMPILED_SHARE = "a half"
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(as_json: bool) -> None:
-    """Say what this machine offers, what fconv uses of it, and what to change.
+    """Report what this machine offers, what fconv uses of it, and what to change.
 
     A float32 matrix product is timed for half a second as things are, and again in a new process with
     each setting that could be better: the kernels of OpenBLAS where the processor has more than they

@@ -49,7 +49,7 @@ rename_option = click.option(
 
 
 def settings(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
-    """Read ``NAME=VALUE`` pairs; a value is a Python number, tuple or truth value, else text."""
+    """Read ``NAME=VALUE`` pairs; a value is a Python number, tuple or boolean, else text."""
     found: dict[str, Any] = {}
     for name, text in pairs(ctx, parameter, values).items():
         if not name.isidentifier():

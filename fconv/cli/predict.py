@@ -53,7 +53,7 @@ def predict(
     labels: str | None, top: int, shape: tuple[int, ...] | None, resize: int | None,
     mean: tuple[float, ...] | None, std: tuple[float, ...] | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Say what the pictures show, by a classifier: the likeliest classes and their probabilities.
+    """Classify pictures: print the likeliest classes and their probabilities.
 
     MODEL is as for fconv summary. The number of classes is seen in the weights. A picture is resized,
     cut and normalised as the network's input asks: ImageNet's mean and deviation for colour.

@@ -11,7 +11,7 @@ from fconv.arrays import Array
 def batches(
     *arrays: Array, batch_size: int, key: Array | None = None, drop_last: bool = False, start: int = 0
 ) -> Iterator[tuple[Array, ...]]:
-    """Go once through arrays in batches.
+    """Iterate once over arrays in batches.
 
     Parameters
     ----------

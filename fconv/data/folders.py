@@ -10,7 +10,7 @@ import numpy as np
 
 from fconv.arrays import Array
 from fconv.options import whole
-from fconv.vision.images import picture_endings, read_image
+from fconv.vision.images import picture_suffixes, read_image
 
 __all__ = ["Images", "read_images"]
 
@@ -79,7 +79,7 @@ def read_images(folder: str | os.PathLike[str], *, channels: Literal[1, 3] = 3, 
     least = whole("read_images", "least", least, 0)
     if not home.is_dir():
         raise ValueError(f"read_images: {home} is not a folder")
-    extensions = picture_endings()
+    extensions = picture_suffixes()
     files = sorted(path for path in home.iterdir() if path.suffix.lower() in extensions and path.is_file())
     if not files:
         raise ValueError(f"read_images: {home} holds no pictures (files such as .png or .jpg)")

@@ -33,7 +33,7 @@ def prefetch(items: Iterable[T], size: int = 2) -> Generator[T, None, None]:
     Raises
     ------
     ValueError, TypeError
-        `size` is no whole number of 1 or more.
+        `size` is not an integer of at least 1.
 
     Notes
     -----

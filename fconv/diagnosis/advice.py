@@ -1,4 +1,4 @@
-"""What to change, each with the figures that speak for it."""
+"""Advice on what to change, each with the figures behind it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Advice:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What `diagnose` finds.
+    """Result of `diagnose`.
 
     Attributes
     ----------

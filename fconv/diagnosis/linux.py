@@ -1,4 +1,4 @@
-"""What Linux writes of itself in files; nothing where there are no such files."""
+"""Facts that Linux publishes in files; nothing where there are no such files."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 
 
 def cpu_name(proc: Path | None = None) -> str:
-    """Give the processor's name."""
+    """Return the processor's name."""
     return _cpuinfo(proc).get("model name", "")
 
 
 def cpu_flags(proc: Path | None = None) -> tuple[str, ...]:
-    """Give the instruction sets."""
+    """Return the instruction sets."""
     info = _cpuinfo(proc)
     return tuple((info.get("flags") or info.get("Features") or "").split())
 
@@ -28,7 +28,7 @@ def _cpuinfo(proc: Path | None) -> dict[str, str]:
 
 
 def memory(proc: Path | None = None, cgroup: Path | None = None) -> tuple[int | None, int | None]:
-    """Give the memory and what is free of it, in bytes, within a container's limit."""
+    """Return the memory and what is free of it, in bytes, within a container's limit."""
     lines = dict(line.partition(":")[::2] for line in _text((proc or PROC) / "meminfo").splitlines())
     total, available = (_kilobytes(lines.get(key, "")) for key in ("MemTotal", "MemAvailable"))
     for folder in _groups(proc, cgroup):
@@ -46,7 +46,7 @@ def _kilobytes(text: str) -> int | None:
 
 
 def cpu_quota(proc: Path | None = None, cgroup: Path | None = None) -> float | None:
-    """Give how many processors' time a container allows; None without a limit."""
+    """Return how many processors' time a container allows; None without a limit."""
     quotas = []
     for folder in _groups(proc, cgroup):
         numbers = _text(folder / "cpu.max").split()

@@ -50,7 +50,7 @@ class Blas:
 
 @dataclass(frozen=True)
 class Machine:
-    """What `examine` finds.
+    """Result of `examine`.
 
     Attributes
     ----------
@@ -98,7 +98,7 @@ class Machine:
 
     @property
     def usable(self) -> int:
-        """How many threads can run at once: the processors allowed, within the quota."""
+        """Count the threads that can run at once: the processors allowed, within the quota."""
         return self.allowed if self.quota is None else max(1, min(self.allowed, ceil(self.quota)))
 
     @property
@@ -140,7 +140,7 @@ def examine() -> Machine:
 
 
 def versions() -> dict[str, str | None]:
-    """Give the versions of the packages that fconv can use, without importing them."""
+    """Return the versions of the packages that fconv can use, without importing them."""
     found: dict[str, str | None] = {}
     for name in _PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""How fast this machine multiplies matrices.
+"""Measure how fast this machine multiplies matrices.
 
 A program of its own that imports NumPy alone: BLAS reads its settings once, when it is loaded, so
 another setting has to be tried in another process.

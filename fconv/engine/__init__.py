@@ -1,1 +1,1 @@
-"""How a convolution is computed: a plan for each shape, made by the first engine that offers one."""
+"""The engine: a plan for each shape of a convolution, made by the first offer that serves it."""

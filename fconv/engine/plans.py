@@ -1,4 +1,4 @@
-"""How a convolution is computed: chosen once for a shape, from one ordered table of offers."""
+"""Plans for convolutions: chosen once for a shape, from one ordered table of offers."""
 
 from __future__ import annotations
 

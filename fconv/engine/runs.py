@@ -42,5 +42,5 @@ def runs_of_samples(geometry: ConvGeometry, x: Array) -> list[slice]:
 
 
 def part(geometry: ConvGeometry, run: slice) -> ConvGeometry:
-    """Give the geometry of a run."""
+    """Return the geometry of a run."""
     return replace(geometry, batch=run.stop - run.start)

@@ -1,4 +1,4 @@
-"""What is computed of segments of an array, and how an array is divided into them."""
+"""Sweeps over segments of an array: what is computed of a segment, and how an array is divided."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 
 class Sweep(NamedTuple):
-    """What is computed of a segment, by a function of all that is known.
+    """Computation on a segment, as a function of all that is known.
 
     The function takes an entry of each array, one of each parameter, the numbers, and what earlier sweeps
     found. What becomes of its results, or its only one:
@@ -39,7 +39,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Layout:
-    """How an array is divided into segments, and how parameters meet it.
+    """Division of an array into segments, and how parameters are broadcast to it.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Layout:
         Segments side by side: the entries of one are so many apart. 1 for contiguous segments.
     by : str
         "entry": a parameter has an entry for each of a segment's. "part": one for each part, counted through
-        all segments and beginning anew after `count`. Of segments side by side each is a part.
+        all segments and beginning again after `count`. Of segments side by side each is a part.
     count : int
         Entries of a parameter.
     """

@@ -15,7 +15,7 @@ from fconv.formats.claims import Budget, refusing
 from fconv.formats.contents import format_in, head, stranger
 from fconv.formats.zips import members
 
-ROOMS = {
+FORMATS = {
     ".safetensors": "safetensors", ".npz": "npz", ".npy": "npy",
     ".pt": "pt", ".pth": "pt", ".th": "pt", ".tar": "pt",
 }  # fmt: skip
@@ -49,7 +49,7 @@ class Format(Protocol):
 
 def format_of(who: str, path: str | os.PathLike[str]) -> Format:
     """Find the module of a name's extension, or raise a ValueError that names `who`."""
-    return _room(ROOMS[extension(who, path)])
+    return _format(FORMATS[extension(who, path)])
 
 
 def format_read(who: str, path: str | os.PathLike[str]) -> tuple[str, Format]:
@@ -71,8 +71,8 @@ def format_read(who: str, path: str | os.PathLike[str]) -> tuple[str, Format]:
         folder = import_module("fconv.formats.folder")
         if folder.is_several(path):
             return ".safetensors", cast(Format, folder)
-    if found in ROOMS:
-        return found, _room(ROOMS[found])
+    if found in FORMATS:
+        return found, _format(FORMATS[found])
     if os.path.isdir(path):
         raise ValueError(
             f"{who}: {os.fspath(path)}: expected a file, or a folder with one .safetensors model in it"
@@ -87,7 +87,7 @@ def format_read(who: str, path: str | os.PathLike[str]) -> tuple[str, Format]:
             f"{who}: expected .safetensors, .npz, .npy or a file of PyTorch's, got {os.fspath(path)!r}, "
             f"{what}"
         )
-    return f".{kind}", _room(kind)
+    return f".{kind}", _format(kind)
 
 
 def _holds_pickle(path: str | os.PathLike[str]) -> bool:
@@ -96,16 +96,16 @@ def _holds_pickle(path: str | os.PathLike[str]) -> bool:
         return any(member.name.endswith(".pkl") for member in members(file, budget))
 
 
-def _room(name: str) -> Format:
+def _format(name: str) -> Format:
     return cast(Format, import_module(f"fconv.formats.{name}"))
 
 
 def extension(who: str, path: str | os.PathLike[str]) -> str:
     """Return the extension of a name in small letters; a ValueError that names `who` for an unknown one."""
     found = os.path.splitext(path)[1].lower()
-    if found not in ROOMS:
-        *most, last = ROOMS
+    if found not in FORMATS:
+        *most, last = FORMATS
         raise ValueError(
-            f"{who}: expected a name ending in {', '.join(most)} or {last}, got {os.fspath(path)!r}"
+            f"{who}: expected a file extension of {', '.join(most)} or {last}, got {os.fspath(path)!r}"
         )
     return found

@@ -82,7 +82,7 @@ def array_bytes(shape: Sequence[Any], itemsize: int) -> int:
     ValueError: no array can have shape [4294967296, 4294967296]
     """
     if any(type(n) is not int or n < 0 for n in shape):
-        raise ValueError(f"expected a shape of whole numbers, got {shortened(shape)}")
+        raise ValueError(f"expected a shape of integers, got {shortened(shape)}")
     # Zero times a huge number is no bytes, but NumPy refuses it all the same.
     if len(shape) > _MOST_AXES or prod(max(n, 1) for n in shape) * itemsize >= 2**63:
         raise ValueError(f"no array can have shape {shortened(shape)}")

@@ -22,7 +22,7 @@ _MOST_SHARDS = 1000
 
 
 def is_several(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a path names a folder with a model in it, or the index of shards."""
+    """Return whether a path names a folder with a model in it, or the index of shards."""
     return os.fspath(path).endswith(INDEX) or (os.path.isdir(path) and _inside(path) is not None)
 
 
@@ -71,7 +71,7 @@ def _inside(folder: str | os.PathLike[str]) -> str | None:
 
 
 def _shards(path: str | os.PathLike[str]) -> Iterator[tuple[str, set[str] | None]]:
-    """Give each file with the names that the index says it holds; None for all of it."""
+    """Return each file with the names that the index says it holds; None for all of it."""
     inside = _inside(path) if os.path.isdir(path) else os.fspath(path)
     if inside is None:
         raise ValueError(f"load: {os.fspath(path)}: expected one model in the folder")

@@ -36,7 +36,7 @@ def map_private(file: BinaryIO) -> Any:
 
 
 def view(memory: Any, dtype: np.dtype[Any], shape: Shape, start: int) -> Array | None:
-    """Give an array that lies in mapped memory; None where it would not be aligned.
+    """Return an array that lies in mapped memory; None where it would not be aligned.
 
     NumPy can compute with unaligned arrays, but slowly, and code that takes their address cannot.
     """
@@ -49,12 +49,12 @@ def view(memory: Any, dtype: np.dtype[Any], shape: Shape, start: int) -> Array |
 
 
 def native(x: Array) -> Array:
-    """Give an array in the byte order of this machine."""
+    """Return an array in the byte order of this machine."""
     return x.astype(x.dtype.newbyteorder("="), copy=False)
 
 
 def as_bytes(x: Array) -> memoryview:
-    """Give the memory of a contiguous array."""
+    """Return the memory of a contiguous array."""
     return x.reshape(-1).view(np.uint8).data
 
 

@@ -28,7 +28,7 @@ _DTYPES = {
 }  # fmt: skip
 # The checksum stands at the head of the header, eight digits that are filled in last. It covers
 # the header (with zeros in its own place) and the arrays. A file that another program wrote
-# anew does not begin like this, even where it kept the texts.
+# again does not begin like this, even where it kept the texts.
 _CHECKSUM = "fconv.crc32"
 _BEGINNING = json.dumps({_METADATA: {_CHECKSUM: ""}}).encode()[:-3]
 _UNKNOWN = b"0" * 8

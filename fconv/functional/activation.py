@@ -137,7 +137,7 @@ def _shares(x: Array, dim: int, sign: int) -> Definition:
 
 
 def _lowered(x: Array, dim: int, sign: int = 1) -> Array:
-    """Give ``sign * x`` less its maximum along an axis: never above 0, so that exp cannot overflow."""
+    """Return ``sign * x`` less its maximum along an axis: never above 0, so that exp cannot overflow."""
     highest = x.max(axis=dim, keepdims=True) if sign > 0 else x.min(axis=dim, keepdims=True)
     return quietly(lambda: x - highest if sign > 0 else highest - x)  # inf - inf is NaN
 
@@ -245,7 +245,7 @@ def glu(x: Array, dim: int = -1) -> Definition:
 
 
 def halved_shape(name: str, shape: Shape, dim: int) -> Shape:
-    """Give `shape` with half the size along `dim`, counted from the front."""
+    """Return `shape` with half the size along `dim`, counted from the front."""
     if shape[dim] % 2:
         raise ValueError(f"{name}: expected an even size along dim {dim}, got input shape {shape}")
     return (*shape[:dim], shape[dim] // 2, *shape[dim + 1 :])

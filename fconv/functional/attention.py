@@ -125,7 +125,7 @@ def scaled_dot_product_attention(
 
     @once
     def weights() -> Array:
-        """Give the softmax of the scores; 0 throughout where a query sees no key."""
+        """Return the softmax of the scores; 0 throughout where a query sees no key."""
         scores = scored(query, key)
         hidden = _hidden(xp, attn_mask, is_causal, rows, columns)
         if hidden is not None:
@@ -189,7 +189,7 @@ def _transposed(x: Array) -> Array:
 
 
 def _repeated(shape: Shape, repeats: int) -> Shape:
-    """Give the shape of an array whose heads on axis -3 are repeated."""
+    """Return the shape of an array whose heads on axis -3 are repeated."""
     return shape if repeats == 1 else (*shape[:-3], shape[-3] * repeats, *shape[-2:])
 
 
@@ -233,7 +233,7 @@ def _check_mask(attn_mask: Array | None, scores: Shape, is_causal: bool) -> None
 
 
 def _hidden(xp: Any, attn_mask: Array | None, is_causal: bool, rows: int, columns: int) -> Array | None:
-    """Tell which keys are hidden from which queries, where a mask says so."""
+    """Return which keys are hidden from which queries, where a mask says so."""
     if is_causal:
         return xp.arange(rows)[:, None] < xp.arange(columns)
     return ~attn_mask if attn_mask is not None and attn_mask.dtype.kind == "b" else None

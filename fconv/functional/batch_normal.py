@@ -74,7 +74,7 @@ def batch_normal(
 
     @once
     def statistics() -> tuple[Array, Array, Array]:
-        """Give the mean as near as the dtype can say it, what that lacks, and 1 / sqrt(var + eps).
+        """Return the mean as near as the dtype can say it, what that lacks, and 1 / sqrt(var + eps).
 
         The near mean is subtracted first and the rest at the end, so that a mean far larger than
         the deviation costs no digits.

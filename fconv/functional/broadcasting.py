@@ -1,4 +1,4 @@
-"""How shapes are stretched to each other, and gradients summed back."""
+"""Broadcast shapes to each other, and sum gradients back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fconv.functional.reduction import accurate_sum
 
 
 def broadcast_shape(name: str, shapes: Sequence[Shape]) -> Shape:
-    """Give the shape that all of `shapes` are stretched to: aligned at the end, 1 fits any size.
+    """Return the shape that all of `shapes` are stretched to: aligned at the end, 1 fits any size.
 
     Examples
     --------

@@ -23,7 +23,7 @@ class CpuPasses:
         self._layout, self._x, self._seen = layout, x, layout.seen(x)
 
     def moments(self) -> tuple[Array, Array]:
-        """Give mean and biased variance of each channel."""
+        """Return mean and biased variance of each channel."""
         return channel_moments(self._layout, self._seen)
 
     def sums(self, g: Array, near: Array) -> tuple[Array, Array]:
@@ -43,7 +43,7 @@ class CpuPasses:
         return summed, weighted
 
     def mapped(self, near: Array, by: Array, to: Array) -> Array:
-        """Give ``(x - near) * by + to``."""
+        """Return ``(x - near) * by + to``."""
         layout, seen = self._layout, self._seen
         first, second, third = layout.spread(near), self._numbers(by), self._numbers(to)
         y = np.empty_like(seen)
@@ -58,7 +58,7 @@ class CpuPasses:
         return layout.shaped(y)
 
     def combined(self, near: Array, by: Array, to: Array, g: Array, factor: Array) -> Array:
-        """Give ``(x - near) * by + to + g * factor``."""
+        """Return ``(x - near) * by + to + g * factor``."""
         layout, seen, along = self._layout, self._seen, self._layout.seen(g)
         first, second = layout.spread(near), self._numbers(by)
         third, fourth = self._numbers(to), self._numbers(factor)
@@ -76,7 +76,7 @@ class CpuPasses:
         return layout.shaped(y)
 
     def scaled(self, g: Array, factor: Array) -> Array:
-        """Give ``g * factor``."""
+        """Return ``g * factor``."""
         layout, along = self._layout, self._layout.seen(g)
         y, numbers = np.empty_like(along), self._numbers(factor)
         each_piece(layout, lambda _, piece: layout.apply(np.multiply, along[piece], numbers, y[piece]))

@@ -56,7 +56,7 @@ extern "C" __global__ void by_channel_of_two(
 
 
 def serves(x: Array) -> bool:
-    """Tell whether these kernels can: float32 or float64 on the GPU, and something to do."""
+    """Return whether these kernels can: float32 or float64 on the GPU, and something to do."""
     return library_of(x) == "cupy" and x.dtype in TYPES and 0 < x.size // max(1, x.shape[1]) < _MOST_ENTRIES
 
 
@@ -68,7 +68,7 @@ class GpuPasses:
         self._sizes = (x.shape[0], x.shape[1], prod(x.shape[2:]))
 
     def moments(self) -> tuple[Array, Array]:
-        """Give mean and biased variance of each channel."""
+        """Return mean and biased variance of each channel."""
         x, (samples, _, positions) = self._x, self._sizes
         # Differences from an entry of each channel: a mean far above the deviation costs no digits.
         pivot = xp_of(x).ascontiguousarray(x.reshape(self._sizes)[0, :, 0])
@@ -82,15 +82,15 @@ class GpuPasses:
         return self._summed(g, self._x, xp_of(near).zeros_like(near), near)
 
     def mapped(self, near: Array, by: Array, to: Array) -> Array:
-        """Give ``(x - near) * by + to``."""
+        """Return ``(x - near) * by + to``."""
         return self._made("by_channel", self._x, near, by, to)
 
     def combined(self, near: Array, by: Array, to: Array, g: Array, factor: Array) -> Array:
-        """Give ``(x - near) * by + to + g * factor``."""
+        """Return ``(x - near) * by + to + g * factor``."""
         return self._made("by_channel_of_two", self._x, near, by, to, g, factor)
 
     def scaled(self, g: Array, factor: Array) -> Array:
-        """Give ``g * factor``."""
+        """Return ``g * factor``."""
         nothing = xp_of(g).zeros(factor.shape, g.dtype)
         return self._made("by_channel", g, nothing, factor, nothing)
 

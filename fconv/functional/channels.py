@@ -31,7 +31,7 @@ _TOTAL = Program((Sweep("sum", lambda x: x), Sweep("kept", lambda total: (total,
 
 
 class _Divided:
-    """What both memory orders share."""
+    """Parts that both memory orders share."""
 
     pieces: list[slice]
 
@@ -40,11 +40,11 @@ class _Divided:
         self._shape, self._order = shape, order
 
     def shaped(self, seen: Array) -> Array:
-        """Give what `seen` gave its shape back."""
+        """Return what `seen` gave its shape back."""
         return from_order(seen.reshape([self._shape[axis] for axis in self._order]), self._order)
 
     def count(self, piece: Array) -> int:
-        """Give the number of entries of a channel."""
+        """Return the number of entries of a channel."""
         return piece.size // self.channels
 
 

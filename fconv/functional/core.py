@@ -1,4 +1,4 @@
-"""How a function and its gradient are defined once, side by side.
+"""Define a function and its gradient once, side by side.
 
 A definition checks its arguments and returns two things: its value, wrapped in `once` so
 that it is computed when first asked for and at most once, and its pullback, a function of
@@ -80,7 +80,7 @@ class once(Generic[T]):  # noqa: N801 - used as a decorator
         self._compute: Callable[[], T] | None = compute
 
     def __call__(self) -> T:
-        """Give the value."""
+        """Return the value."""
         if self._compute is not None:
             self._value = self._compute()
             self._compute = None  # frees what only the computation needed
@@ -95,10 +95,10 @@ Definition: TypeAlias = tuple[Shape, Callable[[], Array], Callable[[Array], Any]
 
 
 class Pullback(Protocol):
-    """What `forward` gives beside the value: the gradient of the value to those of the arrays."""
+    """Pullback that `forward` returns: from the gradient of the value to those of the arrays."""
 
     def __call__(self, g: Any, wrt: Wrt = None, each: tuple[str, ...] = ()) -> Any:
-        """Give the gradients, as `Differentiable.vjp` does; with `EACH` or `NORMS` by each sample."""
+        """Return the gradients, as `Differentiable.vjp` does; with `EACH` or `NORMS` by each sample."""
         ...
 
 
@@ -108,7 +108,7 @@ class Differentiable(Protocol[P]):
     __name__: str
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Array:
-        """Give the value."""
+        """Return the value."""
         ...
 
     @property
@@ -122,11 +122,11 @@ class Differentiable(Protocol[P]):
         ...
 
     def forward(self, *args: P.args, **kwargs: P.kwargs) -> tuple[Array, Pullback]:
-        """Give the value and its pullback."""
+        """Return the value and its pullback."""
         ...
 
     def vjp(self, g: Any, *args: Any, wrt: Wrt = None, **kwargs: Any) -> Any:
-        """Give the gradients of the array arguments."""
+        """Return the gradients of the array arguments."""
         ...
 
     def jvp(self, tangents: Any, *args: Any, **kwargs: Any) -> Array:
@@ -384,7 +384,7 @@ def _plain(found: dict[str, Any], free: frozenset[str]) -> Array | None:
 
 
 def _of_kind(x: Any) -> bool:
-    """Tell whether an array that may be of another kind is."""
+    """Return whether an array that may be of another kind is."""
     return x is not None and x.dtype.kind != "f"
 
 

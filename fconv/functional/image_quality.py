@@ -1,4 +1,4 @@
-"""How alike two pictures are, and how restless one is."""
+"""Similarity of two images, and total variation of one."""
 
 from __future__ import annotations
 
@@ -282,7 +282,7 @@ def ssim(
 
 
 def _gaussian(size: int, sigma: float) -> Array:
-    """Give weights that sum to 1, on the host."""
+    """Return weights that sum to 1, on the host."""
     weights: Array = np.exp(-0.5 * ((np.arange(size) - size // 2) / sigma) ** 2)
     return weights / weights.sum()
 

@@ -127,7 +127,7 @@ def resampled_size(
 def _nearest(size: int, out: int, factor: float | None, shift: float, kind: str) -> Taps:
     """Read pixel ``floor((i + shift) / factor)``.
 
-    Where a product falls on a whole number, rounding decides, so it is done as PyTorch does it:
+    Where a product falls on an integer, rounding decides, so it is done as PyTorch does it:
     in float32, or in float64 and then to float32.
     """
     real = np.dtype(kind).type

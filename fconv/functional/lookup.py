@@ -109,7 +109,7 @@ def embedding(
 
 
 def check_padding(name: str, padding_idx: int | None, rows: int) -> int | None:
-    """Give the padding row counted from the front."""
+    """Return the padding row counted from the front."""
     if padding_idx is None:
         return None
     padding = whole(name, "padding_idx", padding_idx, -rows)

@@ -262,7 +262,7 @@ def _at_labels(labels: Array, class_axis: int) -> tuple[Any, ...]:
 def _of_labels(
     x: Array, target: Array, per_class: Array, class_axis: int, ignore_index: int, smoothing: float
 ) -> tuple[Callable[[], Array], Callable[[], Array], Callable[[], Array]]:
-    """Give each target's weight at its class, of which smoothing moves a share to all classes alike."""
+    """Return each target's weight at its class, of which smoothing moves a share to all classes alike."""
     xp, classes = xp_of(x), x.shape[class_axis]
     zero = xp.zeros((), x.dtype)
     kept = once(lambda: xp.expand_dims(target != ignore_index, class_axis))
@@ -294,14 +294,14 @@ def _of_labels(
 def _of_probabilities(
     x: Array, target: Array, per_class: Array, class_axis: int, smoothing: float
 ) -> tuple[Callable[[], Array], Callable[[], Array], Callable[[], float]]:
-    """Give the targets' probabilities, smoothed and weighted."""
+    """Return the targets' probabilities, smoothed and weighted."""
     classes = x.shape[class_axis]
     q = once(lambda: per_class * ((1 - smoothing) * target + smoothing / max(classes, 1)))
     return q, lambda: q() != 0, lambda: float(prod(x.shape[:class_axis]) * prod(x.shape[class_axis + 1 :]))
 
 
 def _per_class(x: Array, weight: Array | None, class_axis: int) -> Array:
-    """Give the weights of the classes, to broadcast against `x`."""
+    """Return the weights of the classes, to broadcast against `x`."""
     along = (x.shape[class_axis], *(1,) * (x.ndim - class_axis - 1))
     return xp_of(x).ones(along, x.dtype) if weight is None else weight.reshape(along)
 
@@ -313,7 +313,7 @@ def _total(q: Array, counted: Array, log_p: Array, class_axis: int) -> Array:
 
 
 def _each_class(each: Array, class_axis: int) -> Array:
-    """Give the gradient of the targets' losses as that of all classes' terms."""
+    """Return the gradient of the targets' losses as that of all classes' terms."""
     return xp_of(each).expand_dims(each, class_axis) if each.ndim else each
 
 

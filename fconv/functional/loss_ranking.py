@@ -297,7 +297,7 @@ class _Distance:
         return accurate_sum(sizes**p, -1) ** (1 / p)
 
     def gradient(self, each: Array) -> Array:
-        """Give the gradient of u for that of the norm; 0 where the norm has none."""
+        """Return the gradient of u for that of the norm; 0 where the norm has none."""
         return quietly(lambda: each[..., None] * self._slope())
 
     def push(self, t: Array) -> Array:

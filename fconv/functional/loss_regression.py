@@ -326,7 +326,7 @@ def gaussian_nll_loss(
 
 
 def _variance_shape(name: str, x: Array, var: Array) -> Shape:
-    """Give the shape, of as many axes as `x`, in which the variances broadcast."""
+    """Return the shape, of as many axes as `x`, in which the variances broadcast."""
     if var.shape == x.shape:
         return x.shape
     if var.shape == x.shape[:-1]:

@@ -193,7 +193,7 @@ def alpha_dropout(x: Array, p: float = 0.5, training: bool = False, key: Array |
 def _dropped(
     name: str, x: Array, p: float, training: bool, key: Array | None, mask_shape: Shape
 ) -> Definition:
-    """Give the definition of dropout by a mask of a shape that is broadcast to that of `x`."""
+    """Return the definition of dropout by a mask of a shape that is broadcast to that of `x`."""
     kept = _kept(name, p, training, key)
     if kept is None:
         return x.shape, lambda: x, lambda g: g
@@ -214,7 +214,7 @@ def _dropped(
 
 
 def _in_order_of(x: Array, kept: Array) -> Array:
-    """Give a mask in the library, the dtype and the memory order of `x`, so that products keep the order."""
+    """Return a mask in the library, dtype and memory order of `x`, so that products keep the order."""
     mask = full_like_order(x, kept.shape)
     mask[...] = xp_of(x).asarray(kept)
     return mask
@@ -233,7 +233,7 @@ def _kept(name: str, p: float, training: bool, key: Array | None) -> Callable[[S
 
 
 def channel_mask_shape(name: str, shape: Shape, ndim: int) -> Shape:
-    """Give the shape of a mask with one entry for each channel.
+    """Return the shape of a mask with one entry for each channel.
 
     PyTorch takes an input of three axes to dropout2d for (N, C, L), and one of an axis less
     than a batch for a single sample elsewhere.

@@ -116,7 +116,7 @@ def normalised(
 
     @once
     def statistics() -> tuple[Array | None, Array]:
-        """Give the mean and 1 / sqrt(var + eps)."""
+        """Return the mean and 1 / sqrt(var + eps)."""
         if not centred:
             mean, var = None, mean_square(x, axes)
         else:

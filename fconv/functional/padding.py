@@ -84,7 +84,7 @@ def pad_pairs(name: str, shape: Shape, pad: Sequence[int], mode: str) -> Pairs:
 
 
 def padded_shape(shape: Shape, pairs: Pairs) -> Shape:
-    """Give the shape after padding the last axes."""
+    """Return the shape after padding the last axes."""
     first = len(shape) - len(pairs)
     return (
         *shape[:first],

@@ -1,6 +1,6 @@
 """Large arrays in pieces, on all threads.
 
-The pieces are large too: the threads take turns in Python between one ufunc and the next, and
+The pieces are large too: the threads need the GIL between one ufunc and the next, and
 that costs as much as a hundred thousand additions.
 """
 
@@ -19,7 +19,7 @@ _LEAST_BYTES = 1 << 21  # below, handing pieces out costs more than it saves
 
 
 class Pieces:
-    """How an array is divided: not at all where it is small, on a GPU, or has gaps in memory.
+    """Division of an array into pieces: one where it is small, on a GPU, or not contiguous.
 
     Parameters
     ----------

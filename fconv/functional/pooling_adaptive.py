@@ -140,7 +140,7 @@ def _max_of_bins(x: Array, out_size: Shape, return_indices: bool) -> Definition:
 
     @once
     def stages() -> tuple[Any, Any, list[Array]]:
-        """Give the maxima, their places in the plane (or None), and the taps chosen along each axis."""
+        """Return the maxima, their places in the plane (or None), and the taps chosen along each axis."""
         plane, choices = x.shape[2:], []
         best: Array = x
         place: Any = xp.arange(prod(plane)).reshape(1, 1, *plane) if return_indices else None

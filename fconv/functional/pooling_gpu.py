@@ -59,7 +59,7 @@ extern "C" __global__ void max_pool_input(long long count, const T *g, const int
 
 
 def serves(x: Array, windows: Windows) -> bool:
-    """Tell whether these kernels can: float32 or float64 on the GPU, and something to do."""
+    """Return whether these kernels can: float32 or float64 on the GPU, and something to do."""
     fits = max(prod(windows.in_size), prod(windows.out_size), prod(x.shape[:2])) < _MOST_ENTRIES
     return (
         library_of(x) == "cupy" and x.dtype in TYPES and fits and prod(x.shape) * prod(windows.out_size) > 0
@@ -67,7 +67,7 @@ def serves(x: Array, windows: Windows) -> bool:
 
 
 def largest(x: Array, windows: Windows) -> tuple[Array, Array]:
-    """Give the largest entry of each window of `x` (N, C, *in_size), and its number in the window."""
+    """Return the largest entry of each window of `x` (N, C, *in_size), and its number in the window."""
     xp = xp_of(x)
     shape = (*x.shape[:2], *windows.out_size)
     y, numbers = xp.empty(shape, x.dtype), xp.empty(shape, np.int32)
@@ -79,7 +79,7 @@ def largest(x: Array, windows: Windows) -> tuple[Array, Array]:
 
 
 def spread(g: Array, numbers: Array, shape: Shape, windows: Windows) -> Array:
-    """Give each entry of the input the gradients of the windows whose largest it is."""
+    """Return each entry of the input the gradients of the windows whose largest it is."""
     xp = xp_of(g)
     dx = xp.empty(shape, g.dtype)
     start(

@@ -92,7 +92,7 @@ def _max_pool(
             return chosen
 
         def plain() -> bool:
-            """Tell that each window has a largest entry, which is no padding."""
+            """Require that each window has a largest element that is not padding."""
             y = largest()
             if xp is not np:
                 return False  # which may be, and need not be waited for
@@ -148,7 +148,7 @@ def _max_pool(
 
 
 def _shares(entries: list[Array], y: Array, g: Array) -> Iterator[Array]:
-    """Give the gradient of each entry: all of `g` for the first that is the largest."""
+    """Return the gradient of each entry: all of `g` for the first that is the largest."""
     free: Array | None = None
     for entry in entries[:-1]:
         mine = entry == y
@@ -162,7 +162,7 @@ def _shares(entries: list[Array], y: Array, g: Array) -> Iterator[Array]:
 
 
 def _chosen(numbers: Array, g: Array, count: int) -> Iterator[Array]:
-    """Give the gradient of each entry: all of `g` for the one of its window's number."""
+    """Return the gradient of each entry: all of `g` for the one of its window's number."""
     return (where(numbers == number, g, 0.0) for number in range(count))
 
 
@@ -177,7 +177,7 @@ def _first_inside(windows: Windows) -> Array:
 
 
 def _places(windows: Windows) -> tuple[Array, Array]:
-    """Give the flat place of each window's first entry, and what each kernel position adds to it."""
+    """Return the flat place of each window's first entry, and what each kernel position adds to it."""
     corners = np.zeros(windows.out_size, np.int64)
     for axis, at in enumerate(np.indices(windows.out_size, sparse=True)):
         plane = prod(windows.in_size[axis + 1 :])

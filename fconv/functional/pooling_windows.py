@@ -1,4 +1,4 @@
-"""What every pooling over windows shares: the geometry, and the loop over kernel positions."""
+"""Parts shared by all pooling over windows: the geometry, and the loop over kernel positions."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def movedim(x: Array, source: int | Sequence[int], destination: int | Sequence[i
 
 
 def squeezed_shape(name: str, shape: Shape, dim: int | Sequence[int] | None) -> Shape:
-    """Give a shape without its axes of one entry, or without those of them that `dim` names."""
+    """Return a shape without its axes of one entry, or without those of them that `dim` names."""
     dims = range(len(shape)) if dim is None else (dim,) if not isinstance(dim, (tuple, list)) else dim
     gone = {check_axis_of(name, shape, axis) for axis in dims}
     return tuple(size for axis, size in enumerate(shape) if size != 1 or axis not in gone)
@@ -150,7 +150,7 @@ def squeeze(x: Array, dim: int | Sequence[int] | None = None) -> Definition:
 
 
 def unsqueezed_shape(name: str, shape: Shape, dim: int) -> Shape:
-    """Give a shape with an axis of one entry put before axis `dim`; -1 puts it last."""
+    """Return a shape with an axis of one entry put before axis `dim`; -1 puts it last."""
     dim = whole(name, "dim", dim, -64)
     if not -len(shape) - 1 <= dim <= len(shape):
         raise ValueError(f"{name}: expected a place among the axes of shape {shape}, got dim={dim}")

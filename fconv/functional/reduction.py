@@ -43,7 +43,7 @@ def check_reduction(name: str, reduction: str, batch: bool = False) -> None:
 
 
 def reduced_shape(shape: Shape, reduction: BatchReduction) -> Shape:
-    """Give the shape of a loss of entries of `shape`."""
+    """Return the shape of a loss of entries of `shape`."""
     return shape if reduction == "none" else ()
 
 
@@ -148,12 +148,12 @@ def entrywise(
 
 
 def hinge(z: Array) -> Array:
-    """Give ``max(z, 0)``."""
+    """Return ``max(z, 0)``."""
     return xp_of(z).maximum(z, 0)
 
 
 def hinge_slope(z: Array) -> Array:
-    """Give the derivative of `hinge`, 1 at the kink as PyTorch's clamp has it."""
+    """Return the derivative of `hinge`, 1 at the kink as PyTorch's clamp has it."""
     xp = xp_of(z)
     return xp.where(z < 0, xp.zeros((), z.dtype), xp.ones((), z.dtype))
 

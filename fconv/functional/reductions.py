@@ -27,7 +27,7 @@ Dims: TypeAlias = int | Sequence[int] | None
 
 
 def reduced_axes(name: str, shape: Shape, dim: Dims) -> tuple[int, ...]:
-    """Give the axes that `dim` names, counted from the front; all for None, as for no axes at all."""
+    """Return the axes that `dim` names, counted from the front; all for None, as for no axes at all."""
     dims = () if dim is None else (dim,) if not isinstance(dim, (tuple, list)) else dim
     axes = tuple(check_axis_of(name, shape, axis) for axis in dims)
     if len(set(axes)) != len(axes):
@@ -36,7 +36,7 @@ def reduced_axes(name: str, shape: Shape, dim: Dims) -> tuple[int, ...]:
 
 
 def shape_over(shape: Shape, axes: tuple[int, ...], keepdim: bool) -> Shape:
-    """Give a shape without `axes`, or with one entry along each."""
+    """Return a shape without `axes`, or with one entry along each."""
     if keepdim:
         return tuple(1 if axis in axes else size for axis, size in enumerate(shape))
     return tuple(size for axis, size in enumerate(shape) if axis not in axes)

@@ -20,7 +20,7 @@ _LEAST = 1 << 18
 
 
 def shuffled_shape(shape: Shape, upscale_factor: int) -> Shape:
-    """Give the shape (..., C, H r, W r) of a picture (..., C r r, H, W)."""
+    """Return the shape (..., C, H r, W r) of a picture (..., C r r, H, W)."""
     r = whole("pixel_shuffle", "upscale_factor", upscale_factor, 1)
     if len(shape) < 3:
         raise ValueError(
@@ -35,7 +35,7 @@ def shuffled_shape(shape: Shape, upscale_factor: int) -> Shape:
 
 
 def unshuffled_shape(shape: Shape, downscale_factor: int) -> Shape:
-    """Give the shape (..., C r r, H, W) of a picture (..., C, H r, W r)."""
+    """Return the shape (..., C r r, H, W) of a picture (..., C, H r, W r)."""
     r = whole("pixel_unshuffle", "downscale_factor", downscale_factor, 1)
     if len(shape) < 3:
         raise ValueError(

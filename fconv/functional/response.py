@@ -184,7 +184,7 @@ def _unit_length(x: Array, p: float, dim: int, eps: float) -> Pushed:
             return (x / divisor()).astype(x.dtype, copy=False)
 
     def norm_gradient() -> Array:
-        """Give the gradient of the norm to each entry."""
+        """Return the gradient of the norm to each entry."""
         if p == 0:
             return xp.zeros((), size().dtype)
         if isinf(p):

@@ -183,7 +183,7 @@ def group_norm(
 
 
 def last_sizes(name: str, shape: Shape, normalized_shape: Sequence[int]) -> Shape:
-    """Give the sizes of the last axes, after checking that an input of `shape` has them."""
+    """Return the sizes of the last axes, after checking that an input of `shape` has them."""
     sizes = check_sizes(name, normalized_shape)
     if shape[-len(sizes) :] != sizes:
         raise ValueError(
@@ -193,7 +193,7 @@ def last_sizes(name: str, shape: Shape, normalized_shape: Sequence[int]) -> Shap
 
 
 def check_sizes(name: str, normalized_shape: Sequence[int]) -> Shape:
-    """Give `normalized_shape` as a tuple of one or more ints."""
+    """Return `normalized_shape` as a tuple of one or more ints."""
     if isinstance(normalized_shape, str) or not isinstance(normalized_shape, Sequence):
         raise TypeError(f"{name}: normalized_shape must be a sequence of integers, got {normalized_shape!r}")
     sizes = tuple(whole(name, "a size in normalized_shape", size, 0) for size in normalized_shape)

@@ -1,4 +1,4 @@
-"""How an array in any memory order is divided into the segments that compiled sweeps run over.
+"""Divide an array in any memory order into the segments that compiled sweeps run over.
 
 A segment is what one sum runs over: the entries along an axis for softmax, a sample's or a group's for norms.
 """

@@ -15,7 +15,7 @@ _BITS = {np.dtype(f"f{size}"): np.dtype(f"i{size}") for size in (2, 4, 8)}
 
 
 def where(mask: Array, a: Array | float, b: Array | float) -> Array:
-    """Give `a` where `mask` is true, and `b` elsewhere, as ``numpy.where``.
+    """Return `a` where `mask` is true, and `b` elsewhere, as ``numpy.where``.
 
     NumPy's own takes a branch for each entry, which a processor cannot foresee where signs are
     random: it is ten times slower there. Here the bits of the entries are masked.
@@ -54,7 +54,7 @@ def where(mask: Array, a: Array | float, b: Array | float) -> Array:
 
 
 def positive_part(x: Array) -> Array:
-    """Give ``max(x, 0)``.
+    """Return ``max(x, 0)``.
 
     NumPy finds the larger of two arrays four times as fast as that of an array and a number.
 

@@ -17,7 +17,7 @@ __all__ = [
 
 
 def flattened_shape(name: str, shape: Shape, start: int, end: int) -> Shape:
-    """Give `shape` with the axes `start` to `end`, both included, made one."""
+    """Return `shape` with the axes `start` to `end`, both included, made one."""
     if start > end:
         raise ValueError(f"{name}: start_dim comes after end_dim for an input of shape {shape}")
     return (*shape[:start], prod(shape[start : end + 1]), *shape[end + 1 :])
@@ -104,7 +104,7 @@ def reshape(x: Array, shape: Sequence[int]) -> Definition:
 
 
 def unflattened_shape(shape: Shape, dim: int, sizes: Sequence[int]) -> Shape:
-    """Give `shape` with the axis `dim` divided into several."""
+    """Return `shape` with the axis `dim` divided into several."""
     dim = check_axis_of("unflatten", shape, dim)
     if not isinstance(sizes, (tuple, list)) or not sizes:
         raise ValueError(f"unflatten: expected a tuple of at least one size, got {sizes!r}")

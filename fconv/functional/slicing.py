@@ -26,7 +26,7 @@ def _part(x: Array, axis: int, part: slice) -> Definition:
 
 
 def narrowed_part(name: str, shape: Shape, dim: int, start: int, length: int) -> tuple[int, slice]:
-    """Give the axis and the part of it that `narrow` takes, and refuse what is not there."""
+    """Return the axis and the part of it that `narrow` takes, and refuse what is not there."""
     axis = check_axis_of(name, shape, dim)
     size = shape[axis]
     start, length = whole(name, "start", start, -size), whole(name, "length", length, 0)
@@ -40,7 +40,7 @@ def narrowed_part(name: str, shape: Shape, dim: int, start: int, length: int) ->
 
 @differentiable("x", widens=False, linear=True)
 def narrow(x: Array, dim: int, start: int, length: int) -> Definition:
-    """Give `length` entries along an axis, as torch.narrow.
+    """Return `length` entries along an axis, as torch.narrow.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def narrow(x: Array, dim: int, start: int, length: int) -> Definition:
 def sliced_part(
     name: str, shape: Shape, dim: int, start: int | None, end: int | None, step: int
 ) -> tuple[int, slice]:
-    """Give the axis and the part of it that `slice_along` takes."""
+    """Return the axis and the part of it that `slice_along` takes."""
     axis = check_axis_of(name, shape, dim)
     start = None if start is None else whole(name, "start", start, -(1 << 63))
     end = None if end is None else whole(name, "end", end, -(1 << 63))
@@ -87,7 +87,7 @@ def sliced_part(
 def slice_along(
     x: Array, dim: int, start: int | None = None, end: int | None = None, step: int = 1
 ) -> Definition:
-    """Give every `step`-th entry from `start` to before `end` along an axis, as ``x[start:end:step]``.
+    """Return every `step`-th entry from `start` to before `end` along an axis, as ``x[start:end:step]``.
 
     Parameters
     ----------

@@ -32,14 +32,14 @@ SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.050700987355480493
 
 
 def logistic(x: Array) -> Array:
-    """Give ``1 / (1 + exp(-x))``."""
+    """Return ``1 / (1 + exp(-x))``."""
     xp = xp_of(x)
     small = xp.exp(-abs(x))
     return xp.maximum(small, x >= 0) / (1 + small)
 
 
 def log1pexp(x: Array) -> Array:
-    """Give ``log(1 + exp(x))``."""
+    """Return ``log(1 + exp(x))``."""
     xp = xp_of(x)
     return xp.maximum(x, 0) + xp.log1p(xp.exp(-abs(x)))
 

@@ -18,7 +18,7 @@ __all__ = [
 def unfolded_shape(
     shape: Shape, kernel_size: Size, dilation: Size, padding: Size, stride: Size
 ) -> tuple[Shape, Windows]:
-    """Give the shape (N, C kH kW, L) of the columns of a picture (N, C, H, W), and their windows."""
+    """Return the shape (N, C kH kW, L) of the columns of a picture (N, C, H, W), and their windows."""
     check_rank("unfold", "input", shape, 2)
     windows = window_geometry("unfold", shape[2:], kernel_size, stride, padding, dilation)
     return (shape[0], shape[1] * prod(windows.kernel), prod(windows.out_size)), windows
@@ -27,7 +27,7 @@ def unfolded_shape(
 def folded_shape(
     shape: Shape, output_size: Size, kernel_size: Size, dilation: Size, padding: Size, stride: Size
 ) -> tuple[Shape, Windows]:
-    """Give the shape (N, C, H, W) of the picture of columns (N, C kH kW, L), and their windows."""
+    """Return the shape (N, C, H, W) of the picture of columns (N, C kH kW, L), and their windows."""
     if len(shape) != 3:
         raise ValueError(f"fold: expected an input of 3 axes (N, C kH kW, L), got shape {shape}")
     size = whole_tuple("fold", "output_size", output_size, 2, 1)

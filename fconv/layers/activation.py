@@ -48,7 +48,7 @@ __all__ = [
 
 
 def of_each(function: Differentiable[...], name: str | None = None, **options: Any) -> Layer:
-    """Make the layer of a function of each entry."""
+    """Make the layer of an elementwise function."""
     function(np.zeros(0, np.float32), **options)  # refuses at once the options that cannot be
     return from_function(function, name=name, call=options)
 
@@ -187,19 +187,19 @@ def hardtanh(min_val: float = -1.0, max_val: float = 1.0) -> Layer:
 
 @constructor
 def hardsigmoid() -> Layer:
-    """Straight pieces in place of the sigmoid; see `fconv.functional.hardsigmoid`."""
+    """Piecewise linear sigmoid; see `fconv.functional.hardsigmoid`."""
     return of_each(F.hardsigmoid)
 
 
 @constructor
 def hardswish() -> Layer:
-    """Straight pieces in place of silu's sigmoid; see `fconv.functional.hardswish`."""
+    """Piecewise linear silu; see `fconv.functional.hardswish`."""
     return of_each(F.hardswish)
 
 
 @constructor
 def threshold(threshold: float, value: float) -> Layer:
-    """Replace entries up to a threshold by a value; see `fconv.functional.threshold`."""
+    """Replace elements up to a threshold by a value; see `fconv.functional.threshold`."""
     return of_each(F.threshold, threshold=threshold, value=value)
 
 
@@ -211,13 +211,13 @@ def tanhshrink() -> Layer:
 
 @constructor
 def softshrink(lambd: float = 0.5) -> Layer:
-    """Move entries towards 0; see `fconv.functional.softshrink`."""
+    """Move elements towards 0; see `fconv.functional.softshrink`."""
     return of_each(F.softshrink, lambd=lambd)
 
 
 @constructor
 def hardshrink(lambd: float = 0.5) -> Layer:
-    """Set entries near 0 to 0; see `fconv.functional.hardshrink`."""
+    """Set elements near 0 to 0; see `fconv.functional.hardshrink`."""
     return of_each(F.hardshrink, lambd=lambd)
 
 

@@ -190,7 +190,7 @@ def _padded(layer: Layer, pairs: Pairs, mode: str) -> Layer:
 def affine_leaves(
     weight: Shape, bias: int | None, weight_init: Initializer | None, bias_init: Initializer | None
 ) -> Leaves:
-    """Give a weight and a bias with PyTorch's default U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for both."""
+    """Return a weight and a bias with PyTorch's default U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for both."""
     fan_in = prod(weight[1:])
     draw = weight_init or fan_in_uniform(fan_in)
 

@@ -1,4 +1,4 @@
-"""How a layer follows from a function of `fconv.functional`."""
+"""Derive a layer from a function of `fconv.functional`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Leaves: TypeAlias = Mapping[str, tuple[Shape, Initializer]]
 
 
 def check_shape(name: str, shape: Any) -> Shape:
-    """Give an input shape as a tuple of ints, or raise an error that names the layer."""
+    """Return an input shape as a tuple of ints, or raise an error that names the layer."""
     if not isinstance(shape, (tuple, list)):
         raise TypeError(
             f"{name}: expected the input shape, batch axis included, got {describe(shape)}"
@@ -32,7 +32,7 @@ def check_shape(name: str, shape: Any) -> Shape:
 
 
 def frozen(value: Any) -> Any:
-    """Give lists and arrays of sizes as tuples, so that an option is the layer's own for good."""
+    """Return lists and arrays of sizes as tuples, so that an option is the layer's own for good."""
     if isinstance(value, np.ndarray) and value.ndim == 1:
         value = value.tolist()
     return tuple(map(frozen, value)) if isinstance(value, list) else value
@@ -113,7 +113,7 @@ def from_function(
 
     @lru_cache(maxsize=64)
     def expected(shape: Shape) -> dict[str, Shape]:
-        """Give the shapes of the parameters; nothing for an input that does not fit."""
+        """Return the shapes of the parameters; nothing for an input that does not fit."""
         try:
             return {leaf: size for leaf, (size, _) in leaves(shape).items()} if leaves else {}
         except (ValueError, TypeError):

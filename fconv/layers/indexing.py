@@ -32,7 +32,7 @@ def _of(function: Differentiable[...], **call: Any) -> Layer:
 
 @constructor
 def expand(*sizes: int | Sequence[int]) -> Layer:
-    """Stretch axes of one element to other sizes; see `fconv.functional.expand`.
+    """Broadcast axes of size one to other sizes; see `fconv.functional.expand`.
 
     Examples
     --------

@@ -14,7 +14,7 @@ __all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "s
 
 @constructor
 def dropout(p: float = 0.5) -> Layer:
-    """In training, set entries to 0 with probability `p`; see `fconv.functional.dropout`.
+    """In training, set elements to 0 with probability `p`; see `fconv.functional.dropout`.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def dropout3d(p: float = 0.5) -> Layer:
 
 @constructor
 def alpha_dropout(p: float = 0.5) -> Layer:
-    """In training, drop entries as suits `selu`; see `fconv.functional.alpha_dropout`."""
+    """In training, drop elements as suits `selu`; see `fconv.functional.alpha_dropout`."""
     return _dropout(F.alpha_dropout, p)
 
 

@@ -18,7 +18,7 @@ __all__ = ["fold", "pad", "unfold"]
 
 @constructor
 def pad(pad: Sequence[int], *, mode: str = "constant", value: float | None = None) -> Layer:
-    """Widen or crop the last axes; see `fconv.functional.pad`.
+    """Pad or crop the last axes; see `fconv.functional.pad`.
 
     Examples
     --------
@@ -36,7 +36,7 @@ def pad(pad: Sequence[int], *, mode: str = "constant", value: float | None = Non
 
 @constructor
 def unfold(kernel_size: Size, *, dilation: Size = 1, padding: Size = 0, stride: Size = 1) -> Layer:
-    """Lay windows out as columns; see `fconv.functional.unfold`.
+    """Copy windows into columns (im2col); see `fconv.functional.unfold`.
 
     Examples
     --------
@@ -57,7 +57,7 @@ def unfold(kernel_size: Size, *, dilation: Size = 1, padding: Size = 0, stride: 
 def fold(
     output_size: Size, kernel_size: Size, *, dilation: Size = 1, padding: Size = 0, stride: Size = 1
 ) -> Layer:
-    """Add columns back to a picture; see `fconv.functional.fold`.
+    """Add columns back to an image (col2im); see `fconv.functional.fold`.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Layers that put axes in another order, take them away or add them, batch axis included."""
+"""Layers that permute, remove or add axes, batch axis included."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["movedim", "permute", "squeeze", "transpose", "unsqueeze"]
 
 @constructor
 def permute(*dims: int | Sequence[int]) -> Layer:
-    """Put the axes in another order; see `fconv.functional.permute`.
+    """Permute the axes; see `fconv.functional.permute`.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def transpose(dim0: int, dim1: int) -> Layer:
 
 @constructor
 def movedim(source: int | Sequence[int], destination: int | Sequence[int]) -> Layer:
-    """Move axes to other places; see `fconv.functional.movedim`.
+    """Move axes to other positions; see `fconv.functional.movedim`.
 
     Examples
     --------
@@ -73,7 +73,7 @@ def movedim(source: int | Sequence[int], destination: int | Sequence[int]) -> La
 
 @constructor
 def squeeze(dim: int | Sequence[int] | None = None) -> Layer:
-    """Take away axes of one entry; see `fconv.functional.squeeze`.
+    """Remove axes of size one; see `fconv.functional.squeeze`.
 
     Examples
     --------
@@ -88,7 +88,7 @@ def squeeze(dim: int | Sequence[int] | None = None) -> Layer:
 
 @constructor
 def unsqueeze(dim: int) -> Layer:
-    """Add an axis of one entry; see `fconv.functional.unsqueeze`.
+    """Add an axis of size one; see `fconv.functional.unsqueeze`.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Layers that reduce axes to one entry each."""
+"""Layers that reduce axes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Changing the number of pixels."""
+"""Layers that change the number of pixels."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def pixel_unshuffle(downscale_factor: int) -> Layer:
 
 @constructor
 def channel_shuffle(groups: int) -> Layer:
-    """Take the channels of groups in turn; see `fconv.functional.channel_shuffle`."""
+    """Interleave the channels of groups; see `fconv.functional.channel_shuffle`."""
     whole("channel_shuffle", "groups", groups, 1)
     return from_function(
         F.channel_shuffle, call={"groups": groups}, out_shape=lambda shape: check_shuffled(shape, groups)

@@ -1,4 +1,4 @@
-"""Layers that rearrange entries, and the one that does nothing."""
+"""Layers that reshape, and the identity."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["flatten", "identity", "reshape", "unflatten", "view"]
 
 @constructor
 def identity() -> Layer:
-    """Give the input as it is.
+    """Return the input as it is.
 
     Examples
     --------
@@ -36,7 +36,7 @@ def identity() -> Layer:
 
 @constructor
 def flatten(start_dim: int = 1, end_dim: int = -1) -> Layer:
-    """Make the axes from `start_dim` to `end_dim` one; by default all but the batch axis.
+    """Flatten the axes from `start_dim` to `end_dim` into one; by default all but the batch axis.
 
     Examples
     --------
@@ -60,7 +60,7 @@ def flatten(start_dim: int = 1, end_dim: int = -1) -> Layer:
 
 @constructor
 def reshape(*shape: int | Sequence[int]) -> Layer:
-    """Lay the entries of each sample out in another shape; one size may be -1.
+    """Reshape each sample; one size may be -1.
 
     Examples
     --------
@@ -85,7 +85,7 @@ def reshape(*shape: int | Sequence[int]) -> Layer:
 
 @constructor
 def view(*shape: int | Sequence[int]) -> Layer:
-    """Lay the entries out in another shape, batch axis included, as torch.Tensor.view writes it.
+    """Reshape the input, batch axis included, as torch.Tensor.view writes it.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Layers that give a part of their input along one axis."""
+"""Layers that return a part of their input along one axis."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _cut(shape: Shape, axis: int, part: slice) -> Shape:
 
 @constructor
 def narrow(dim: int, start: int, length: int) -> Layer:
-    """Give `length` entries along an axis; see `fconv.functional.narrow`.
+    """Return `length` elements along an axis; see `fconv.functional.narrow`.
 
     Examples
     --------
@@ -41,7 +41,7 @@ def narrow(dim: int, start: int, length: int) -> Layer:
 
 @constructor
 def slice_along(dim: int, start: int | None = None, end: int | None = None, step: int = 1) -> Layer:
-    """Give every `step`-th entry of a part of an axis; see `fconv.functional.slice_along`.
+    """Return every `step`-th element of a part of an axis; see `fconv.functional.slice_along`.
 
     Examples
     --------
@@ -58,7 +58,7 @@ def slice_along(dim: int, start: int | None = None, end: int | None = None, step
 
 @constructor
 def chunk(chunks: int, index: int, *, dim: int = 0) -> Layer:
-    """Give one of the pieces that torch.chunk divides an axis into.
+    """Return one of the pieces that torch.chunk divides an axis into.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def chunk(chunks: int, index: int, *, dim: int = 0) -> Layer:
 
 @constructor
 def split(sizes: int | Sequence[int], index: int, *, dim: int = 0) -> Layer:
-    """Give one of the pieces that torch.split divides an axis into.
+    """Return one of the pieces that torch.split divides an axis into.
 
     Parameters
     ----------

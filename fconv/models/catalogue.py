@@ -30,7 +30,7 @@ Task: TypeAlias = Literal["classification", "denoising", "super-resolution", "se
 
 @dataclass(frozen=True)
 class Model:
-    """What is known of a network.
+    """Description of a network in the catalogue.
 
     Attributes
     ----------

@@ -32,7 +32,7 @@ def noise2noise(channels: int = 3) -> Layer:
     Raises
     ------
     ValueError, TypeError
-        `channels` is no whole number of 1 or more; inputs that do not fit, when it is used.
+        `channels` is not an integer of at least 1; inputs that do not fit, when it is used.
 
     References
     ----------

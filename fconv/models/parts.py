@@ -1,4 +1,4 @@
-"""What several networks are built of."""
+"""Blocks that several networks share."""
 
 from __future__ import annotations
 

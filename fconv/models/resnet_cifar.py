@@ -32,7 +32,7 @@ def resnet20(num_classes: int = 10) -> Layer:
     Raises
     ------
     ValueError, TypeError
-        `num_classes` is no whole number of 1 or more; inputs that do not fit, when it is used.
+        `num_classes` is not an integer of at least 1; inputs that do not fit, when it is used.
 
     References
     ----------

@@ -60,7 +60,7 @@ def residual(body: Any, shortcut: Any = None) -> Layer:
 
 @constructor
 def parallel(*branches: Any, merge: Any = "concat", **named: Any) -> Layer:
-    """Give the input to several branches and merge what they make of it.
+    """Return the input to several branches and merge what they make of it.
 
     Parameters
     ----------

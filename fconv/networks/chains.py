@@ -69,7 +69,7 @@ _TURNED = ("permute", "transpose", "reshape", "view", "flatten", "unflatten")
 
 
 def _of_pictures(layers: Sequence[Layer]) -> bool:
-    """Tell whether a chain ends with pictures (N, C, H, W), whose axes nothing has moved."""
+    """Return whether a chain ends with pictures (N, C, H, W), whose axes nothing has moved."""
     for layer in reversed(layers):
         if layer.name.startswith(_PICTURES):
             return True

@@ -67,7 +67,7 @@ class Dataflow:
         return done[::-1]
 
     def place(self, node: Node) -> str:
-        """Say where a node stands."""
+        """Return where a node stands."""
         return f"{self.title}[{node.name}]"
 
     def _locate(self, error: Exception, node: Node | None) -> None:

@@ -59,7 +59,7 @@ class Members:
         return dict(zip(self.names, parts, strict=True)) if self.by_name else tuple(parts)
 
     def _came(self, params: Any) -> str:
-        """Say what came in the place of parameters."""
+        """Describe what was passed in the place of parameters."""
         if is_array(params):
             return f"{describe(params)}; the parameters come before x"
         if isinstance(params, (dict, tuple, list)):

@@ -1,4 +1,4 @@
-"""What a network is made of, as a table."""
+"""Summarize a network as a table."""
 
 from __future__ import annotations
 

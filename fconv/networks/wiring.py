@@ -1,4 +1,4 @@
-"""How the layers of a network hang together, nested or laid flat."""
+"""Connections between the layers of a network, nested or flat."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Placed(NamedTuple):
 
 
 def placed(net: Layer, shape: Any) -> Iterator[Placed]:
-    """Give the layers directly inside a network in the order of its forward pass.
+    """Return the layers directly inside a network in the order of its forward pass.
 
     Parameters
     ----------

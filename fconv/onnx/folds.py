@@ -1,4 +1,4 @@
-"""What each operator works out of inputs that are known: weights, sizes, masks."""
+"""Fold operators whose inputs are constant: weights, sizes, masks."""
 
 from __future__ import annotations
 

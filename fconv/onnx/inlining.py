@@ -94,7 +94,7 @@ def _filled(proto: Any, attributes: Mapping[str, Any]) -> Any:
 
 
 def renamed(body: Body, given: Sequence[str], outputs: Sequence[str], prefix: str) -> Body:
-    """Give the nodes of a body names of their own, and its inputs and outputs their names outside."""
+    """Return the nodes of a body names of their own, and its inputs and outputs their names outside."""
     names = {name: f"{prefix}/{name}" for proto in body.nodes for name in proto.output if name}
     names |= {tensor.name: f"{prefix}/{tensor.name}" for tensor in body.tensors}
     missing = [""] * (len(body.inputs) - len(given))
@@ -182,7 +182,7 @@ class Unrolled:
             raise UnfitError(f"expected at most {MOST_TURNS} turns, got {self.turns}")
 
     def starts(self) -> bool:
-        """Tell whether there is a first turn."""
+        """Return whether there is a first turn."""
         return self.scans or not self.node.has(1) or bool(self.node.constant(1).all())
 
     def entering(self, turn: int, prefix: str) -> tuple[dict[str, Array], list[Any]]:
@@ -203,7 +203,7 @@ class Unrolled:
         return [f"{prefix}/turn", f"{prefix}/go", *states]
 
     def leaving(self, states: Sequence[str], turns: Sequence[Sequence[str]], prefix: str) -> Iterator[Any]:
-        """Give the nodes that make the outputs of the last states and of what each turn gave."""
+        """Return the nodes that make the outputs of the last states and of what each turn gave."""
         names = self.node.outputs
         for name, state in zip(names, states, strict=False):
             if name:

@@ -9,7 +9,7 @@ from fconv.onnx.sites import Names
 
 
 class Namer:
-    """Gives each node of ours a name.
+    """Return each node of ours a name.
 
     A node with parameters is called as PyTorch calls the module that holds them, so that the
     parameters keep their names: the node of ``layer1.0.conv1.weight`` is ``layer1.0.conv1``.
@@ -28,7 +28,7 @@ class Namer:
         self._reserved = {name.rpartition(".")[0] for name in initializers}
 
     def fresh(self, wanted: str) -> str:
-        """Give the name, or one like it where it is taken."""
+        """Return the name, or one like it where it is taken."""
         return self._names.new(wanted)
 
     def name(self, proto: Any, layer: str, origins: Mapping[str, str | None], helper: bool) -> str:

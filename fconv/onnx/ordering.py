@@ -1,4 +1,4 @@
-"""Which nodes of a graph are needed, and in what order they can be read."""
+"""Select the nodes of a graph that are needed, and order them for reading."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What operators that select, scatter, reduce and quantize work out of inputs that are known."""
+"""Fold operators that select, scatter, reduce and quantize constant inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What flows along the edges of an ONNX graph while it is read.
+"""Values along the edges of an ONNX graph while it is read.
 
 Sizes that a file leaves open, the batch axis above all, are tried with two numbers each: a graph
 is read once for both, and every value has its shape under either. What comes out the same is a
@@ -19,7 +19,7 @@ TRIALS = 2
 
 
 class UnfitError(ValueError):
-    """What a node asks for has no layer, or what a layer does has no operator; the text says why."""
+    """Raised where a node has no layer, or a layer has no operator; the text says why."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,12 +73,12 @@ class Value:
 
 
 def constant(name: str, array: Array, origin: str | None = None) -> Value:
-    """Give an array as a value."""
+    """Return an array as a value."""
     return Value(name, (array.shape,) * TRIALS, array.dtype, (array,) * TRIALS, origin)
 
 
 def common(what: str, answers: list[Any]) -> Any:
-    """Give the answer of every trial where it is one and the same."""
+    """Return the answer of every trial where it is one and the same."""
     if any(answer != answers[0] for answer in answers):
         raise UnfitError(f"{what} depends on the size of the input")
     return answers[0]

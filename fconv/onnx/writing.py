@@ -104,7 +104,7 @@ class _Writer:
         self.any_batch = True
 
     def model(self) -> Any:
-        """Give the file's message, or refuse the network with every layer that has no operator."""
+        """Return the file's message, or refuse the network with every layer that has no operator."""
         shapes = self._shapes(self.shape)
         values = {name: name for name in self.wiring.inputs}
         unfit = []
@@ -119,7 +119,7 @@ class _Writer:
         return self._assembled(values, shapes)
 
     def _shapes(self, shape: Any) -> dict[str, Any]:
-        """Give the shape of every value, for inputs of a shape."""
+        """Return the shape of every value, for inputs of a shape."""
         given = self.wiring.entering(shape)
         if given.keys() != set(self.wiring.inputs):
             raise ValueError(
@@ -156,7 +156,7 @@ class _Writer:
         return found
 
     def _held(self, step: Step) -> dict[str, tuple[str, Array]]:
-        """Give the parameters of a step by leaf, with their names in a state dict."""
+        """Return the parameters of a step by leaf, with their names in a state dict."""
         part = params_at(self.params, step.params)
         prefix = step.params or ()
         return {
@@ -234,7 +234,7 @@ def _shape_of(shape: Any) -> Any:
 
 
 def _common_dtype(params: Params, dtype: Any) -> np.dtype:
-    """Give the type of the network's numbers."""
+    """Return the type of the network's numbers."""
     kinds = {leaf.dtype for leaf in trees.leaves(params) if leaf.dtype.kind == "f"}
     if len(kinds) > 1:
         raise TypeError(f"to_onnx: expected parameters of one type, got {', '.join(sorted(map(str, kinds)))}")

@@ -1,4 +1,4 @@
-"""What an optimizer is, and the one walk over parameters that all of them share."""
+"""Optimizers, and the one walk over parameters that all of them share."""
 
 from __future__ import annotations
 
@@ -257,7 +257,7 @@ def _filled(params: Any, grads: Any) -> Any:
 
 
 def rate(name: str, lr: float | Schedule, count: int) -> float:
-    """Give the learning rate of a step: a number, or what the schedule says."""
+    """Return the learning rate of a step: a number, or what the schedule says."""
     value = float(lr(count) if callable(lr) else lr)
     if not value >= 0:
         raise ValueError(f"{name}: expected a learning rate of 0 or more, got {value} at step {count}")

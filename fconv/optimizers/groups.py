@@ -16,7 +16,7 @@ __all__ = ["by_name", "frozen", "masked"]
 
 @constructor
 def by_name(optimizers: Mapping[str, Optimizer | None]) -> Optimizer:
-    """Give parameters different optimizers by their dotted names.
+    """Apply different optimizers to parameters by their dotted names.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ _Groups: TypeAlias = list[tuple[tuple[str, ...], Optimizer | None]]
 
 
 def _grouped(name: str, groups: _Groups, others: Optimizer | None = None, *, rest: bool = False) -> Optimizer:
-    """Give the parameters of each group to its optimizer; with `rest`, those of none to `others`."""
+    """Return the parameters of each group to its optimizer; with `rest`, those of none to `others`."""
     opts = [None if opt is None else as_optimizer(name, opt) for _, opt in groups]
     if rest:
         opts.append(None if others is None else as_optimizer(name, others))

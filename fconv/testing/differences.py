@@ -25,7 +25,7 @@ _EPS = float(np.finfo(np.float64).eps)
 
 @dataclass(frozen=True)
 class Subject:
-    """What is checked: a function of named arrays, and its gradient.
+    """Subject of a check: a function of named arrays, and its gradient.
 
     Attributes
     ----------
@@ -266,7 +266,7 @@ def _report(
     found: float,
     expected: Slope,
 ) -> str:
-    """Say what differs, in which direction, and at which entry the most."""
+    """Describe what differs, in which direction, and at which element the most."""
     lines = [
         f"{subject.name}: the gradient disagrees with differences of the value",
         f"  <g, f'(x) u> by differences  {expected.value:.12g} (step {expected.step:g})",

@@ -282,7 +282,7 @@ def pair_of(what: str, found: Any) -> Any:
 
 
 def fits(params: Params, dparams: Params) -> bool:
-    """Tell whether `dparams` has an array or None for each leaf of `params`."""
+    """Return whether `dparams` has an array or None for each leaf of `params`."""
     try:
         return all(g is None or is_array(g) for _, _, g in trees.aligned(params, dparams))
     except ValueError:

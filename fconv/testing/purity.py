@@ -14,7 +14,7 @@ from fconv.arrays import Array, asnumpy, is_array
 
 
 def same_bits(a: Any, b: Any) -> bool:
-    """Tell whether two trees have the same structure and, leaf by leaf, the same bits."""
+    """Return whether two trees have the same structure and, leaf by leaf, the same bits."""
     if not trees.same_structure(a, b):
         return False
     return all(_same(x, y) for x, y in zip(trees.leaves(a), trees.leaves(b), strict=True))

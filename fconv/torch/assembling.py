@@ -160,7 +160,7 @@ def _unwrapped(module: Any) -> Any:
 
 
 def _tied(module: Any) -> bool:
-    """Tell whether two modules share a tensor without being one."""
+    """Return whether two modules share a tensor without being one."""
     tensors = [id(t) for m in module.modules() for t in own(m).values()]
     return len(set(tensors)) < len(tensors)
 

@@ -18,7 +18,7 @@ from fconv.torch.ranks import rank_after
 
 
 class _Known(NamedTuple):
-    """What is known of a tensor's shape: all, its number of axes, or nothing."""
+    """Knowledge of a tensor's shape: all, its number of axes, or nothing."""
 
     shape: Any = None
     rank: int | None = None
@@ -46,7 +46,7 @@ def _known(shape: Any) -> _Known:
 
 
 def _is_chain(layer: Layer) -> bool:
-    """Tell a `compose` of modules, which is a torch.nn.Sequential."""
+    """Return whether a network is a `compose` of modules, which is a torch.nn.Sequential."""
     return layer.name == "compose" and all(has_module(c) or _is_chain(c) for c in layer.children.values())
 
 
@@ -75,7 +75,7 @@ def _module(name: str, layer: Layer, params: Params, known: _Known) -> Any:
 
 
 def _after(layer: Layer, entering: Sequence[_Known]) -> _Known:
-    """Tell what is known of a layer's output."""
+    """Return what is known of a layer's output."""
     if all(known.shape is not None for known in entering):
         each = tuple(known.shape for known in entering)
         shape: Shape = layer.out_shape(each[0] if len(each) == 1 else each)
@@ -151,7 +151,7 @@ def _dropped(graph: Any, tracer: Any, path: str, node: Any, rank: int | None, la
 
 
 def _path(step: Step) -> str:
-    """Give the place of a step's module: that of its parameters, or its own where it has none."""
+    """Return the place of a step's module: that of its parameters, or its own where it has none."""
     return ".".join(step.params) if step.params else step.name
 
 

@@ -58,7 +58,7 @@ def gathered(nodes: Nodes, modules: dict[str, Any], outputs: list[str], lone: bo
 
 
 def _is_line(nodes: Nodes, inside: list[str]) -> bool:
-    """Tell whether each node takes what the one before gives, and no other node does."""
+    """Return whether each node takes what the one before gives, and no other node does."""
     entries, members = nodes.entries, set(inside)
     if not inside or any(isinstance(entries[name][0], str) or len(entries[name]) != 2 for name in inside):
         return False

@@ -121,7 +121,7 @@ def _as(module: Any, train: bool) -> Iterator[None]:
 
 
 def reason(error: BaseException) -> str:
-    """Say in a line why torch.export refused, and at which line of the forward."""
+    """Explain in one line why torch.export refused, and at which line of the forward."""
     text = str(error).strip()
     where = place_in(text) or _raised_in(error)
     if "data-dependent" in text.lower() or "DataDependent" in type(error).__name__:

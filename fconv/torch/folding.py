@@ -121,7 +121,7 @@ def _plain(argument: Any, sizes: Mapping[Any, int] = MappingProxyType({})) -> An
 
 
 def counts(argument: Any) -> bool:
-    """Tell a buffer of integers, which is as good as a constant."""
+    """Return whether a value is a buffer of integers, which is as good as a constant."""
     return isinstance(argument, Own) and not argument.dtype.is_floating_point
 
 

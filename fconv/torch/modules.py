@@ -1,4 +1,4 @@
-"""Which torch.nn module is which layer: one table, read in both directions."""
+"""Table of torch.nn modules and layers, read in both directions."""
 
 from __future__ import annotations
 
@@ -165,12 +165,12 @@ def plain_class(module: Any, names: Any) -> str | None:
 
 
 def is_leaf(module: Any) -> bool:
-    """Tell whether a module alone has a layer, as far as its class tells."""
+    """Return whether a module alone has a layer, as far as its class tells."""
     return plain_class(module, _BY_MODULE) is not None
 
 
 def is_chain(module: Any) -> bool:
-    """Tell a torch.nn.Sequential, in which only leaves and such chains stand, each of them once."""
+    """Return whether a module is a torch.nn.Sequential of leaves and such chains, each of them once."""
     if plain_class(module, {"Sequential"}) is None:
         return False
     inside = [m for _, m in module.named_modules(remove_duplicate=False)]
@@ -218,7 +218,7 @@ def _read(module: Any, attribute: str) -> Any:
 
 
 def has_module(layer: Layer) -> bool:
-    """Tell whether a layer has a module of torch.nn."""
+    """Return whether a layer has a module of torch.nn."""
     return layer.name in GLOBAL or bool(_twins_of(layer))
 
 

@@ -152,7 +152,7 @@ def _spliced(c: Call, dim: int, start: int, end: int, src: Any) -> Any:
 
 @aten("chunk", "split", "split_with_sizes", "tensor_split", "unsafe_chunk", "unsafe_split")
 def _split(c: Call) -> Any:
-    """Give the pieces of an axis, as the layers whose pieces follow its size."""
+    """Return the pieces of an axis, as the layers whose pieces follow its size."""
     dim = c["dim"]
     outs = c.operator.out
     if c.operator.name in ("chunk", "unsafe_chunk"):

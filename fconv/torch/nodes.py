@@ -176,5 +176,5 @@ class Nodes:
 
 
 def _counts(value: Value) -> bool:
-    """Tell a value of integers; one of truth is of 0 and 1 as numbers."""
+    """Return whether a value holds integers; a boolean one holds 0 and 1 as numbers."""
     return not value.dtype.is_floating_point and str(value.dtype) != "torch.bool"

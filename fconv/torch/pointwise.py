@@ -58,7 +58,7 @@ def _operand(c: Call, value: Any) -> Any:
 
 
 def _is_truth(value: Any) -> bool:
-    """Tell a computed tensor of truth, which is 0 or 1 as numbers in the network."""
+    """Return whether a tensor is a computed boolean, which is 0 or 1 as numbers in the network."""
     return isinstance(value, Value) and str(value.dtype) == "torch.bool"
 
 

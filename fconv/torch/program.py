@@ -42,7 +42,7 @@ class Program:
 
 
 class _Changes:
-    """Which tensors of a graph show which, and what each is after changes in place."""
+    """Aliases among the tensors of a graph, and the value of each after changes in place."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -231,7 +231,7 @@ def _call(inside: Any, changes: _Changes, node: Any) -> None:
 
 
 def _keeps(operator: Operator) -> bool:
-    """Tell whether a result has the shape and type of the first input."""
+    """Return whether a result has the shape and type of the first input."""
     first = next(iter(operator.args.values()))
     steps = operator.args.get("step", 1) == 1
     same = isinstance(first, Tensor) and isinstance(operator.out, Tensor) and steps
@@ -265,7 +265,7 @@ def _results(node: Any, value: Any) -> Any:
 
 
 def _is_view(node: Any, first: Any) -> bool:
-    """Tell whether a result lies in the memory of the first input, as far as its layout tells."""
+    """Return whether a result lies in the memory of the first input, as far as its layout tells."""
     name = node.target._schema.name.partition("::")[2]
     value = first.meta.get("val")
     if name in ("reshape", "contiguous", "flatten") and hasattr(value, "is_contiguous"):

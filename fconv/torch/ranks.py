@@ -1,4 +1,4 @@
-"""How many axes a layer's output has, where only that is known of its input."""
+"""Rank of a layer's output, where only the rank of its input is known."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RESHAPING = {"call", "constant", "einsum", "expand", "expand_like", "flatten", "
 
 
 def rank_before(layer: Layer) -> int | None:
-    """Give the axes that a layer's input has, batch axis included, where the layer tells."""
+    """Return the axes that a layer's input has, batch axis included, where the layer tells."""
     if layer.children:
         return rank_before(next(iter(layer.children.values()))) if layer.name == "compose" else None
     dims = re.search(r"([123])d$", layer.name)
@@ -21,7 +21,7 @@ def rank_before(layer: Layer) -> int | None:
 
 
 def rank_after(layer: Layer, ranks: Sequence[int | None]) -> int | None:
-    """Give the axes of a layer's output from those of its inputs, None where they cannot be told.
+    """Return the axes of a layer's output from those of its inputs, None where they cannot be told.
 
     Examples
     --------

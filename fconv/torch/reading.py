@@ -28,7 +28,7 @@ from fconv.torch.weights import own
 
 
 class MissingError(ValueError):
-    """Why a tensor could not be made; what depends on it adds nothing to say."""
+    """Reason why a tensor could not be made; what depends on it has the same one."""
 
 
 class Reader:

@@ -111,7 +111,7 @@ class Call:
 
 
 def is_tensor(value: object) -> bool:
-    """Tell a tensor from a number."""
+    """Return whether a value is a tensor rather than a number."""
     return isinstance(value, Tensor) or (
         isinstance(value, tuple) and bool(value) and isinstance(value[0], (Layer, Weighted))
     )
@@ -136,7 +136,7 @@ def plain_number(value: object, dtype: Any) -> Const:
 
 
 def is_number(value: object) -> bool:
-    """Tell what `number` takes, of no axes of its own."""
+    """Return whether `number` takes a value: one without axes."""
     if isinstance(value, Const):
         return bool(value.tensor.numel() == 1 and value.tensor.dtype.is_floating_point and not value.shape)
     return isinstance(value, (Real, Size))

@@ -1,4 +1,4 @@
-"""What stands for tensors and sizes while an exported forward is read."""
+"""Stand-ins for tensors and sizes while an exported forward is read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 
 class UnfitError(ValueError):
-    """What a module does has no layer; says why, without saying where."""
+    """Raised where what a module does has no layer; says why, without saying where."""
 
 
 class Size(NamedTuple):
@@ -152,7 +152,7 @@ def tensors(args: Any) -> Iterator[Tensor]:
 
 
 def described(operator: Operator) -> str:
-    """Say where an operator stands."""
+    """Return where an operator stands."""
     kind = operator.kind.rpartition(".")[2]
     inside = f"{operator.path} ({kind})" if operator.path else kind
     return f"{inside}, {operator.place}" if operator.place else inside

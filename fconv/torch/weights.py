@@ -47,7 +47,7 @@ def params_of(module: Any, path: str) -> Params:
 
 
 def own(module: Any) -> dict[str, Any]:
-    """Give the tensors of a module itself that its state dict holds."""
+    """Return the tensors of a module itself that its state dict holds."""
     parameters = {name: p for name, p in module._parameters.items() if p is not None}
     transient = module._non_persistent_buffers_set
     buffers = {n: b for n, b in module._buffers.items() if b is not None and n not in transient}
@@ -55,5 +55,5 @@ def own(module: Any) -> dict[str, Any]:
 
 
 def numbered(names: Any) -> bool:
-    """Tell whether names are 0, 1, 2, ... as those of a tuple are."""
+    """Return whether names are 0, 1, 2, ... as those of a tuple are."""
     return list(names) == [str(i) for i in range(len(names))]

@@ -23,7 +23,7 @@ _MARGIN = 256 / 224
 
 
 class Prepared(NamedTuple):
-    """How a classifier wants its pictures: shape (1, C, H, W), and what is subtracted and divided by."""
+    """Input of a classifier: shape (1, C, H, W), and what is subtracted and divided by."""
 
     shape: Shape
     resize: int
@@ -108,7 +108,7 @@ def prepare(picture: Picture, wanted: Prepared) -> Array:
 
 
 def most_likely(scores: Array, count: int) -> list[tuple[int, float]]:
-    """Give the classes of the largest scores with their probabilities (softmax), likeliest first.
+    """Return the classes of the largest scores with their probabilities (softmax), likeliest first.
 
     Parameters
     ----------

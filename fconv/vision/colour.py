@@ -17,7 +17,7 @@ _INVERSE = np.linalg.inv(_MATRIX)
 
 
 def rgb_to_ycbcr(rgb: Array) -> Array:
-    """Give luma and two colour differences, (3, H, W) from 0 to 1, as studios of BT.601 scale them.
+    """Return luma and two colour differences, (3, H, W) from 0 to 1, as studios of BT.601 scale them.
 
     Examples
     --------
@@ -28,7 +28,7 @@ def rgb_to_ycbcr(rgb: Array) -> Array:
 
 
 def ycbcr_to_rgb(ycbcr: Array) -> Array:
-    """Turn `rgb_to_ycbcr` round.
+    """Invert `rgb_to_ycbcr`.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Which network of `fconv.models` a state dict belongs to, by its names and shapes."""
+"""Guess the network of `fconv.models` that a state dict belongs to, by its names and shapes."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ __all__ = [
     "Picture",
     "check_writable",
     "cubically_resized",
-    "picture_endings",
+    "picture_suffixes",
     "read_image",
     "resized",
     "write_image",
@@ -118,14 +118,14 @@ def write_image(path: str | os.PathLike[str], picture: Picture) -> None:
     Parameters
     ----------
     path : str or path-like
-        Its ending names the format. The file is written under a temporary name and renamed.
+        Its file extension names the format. The file is written under a temporary name and renamed.
     picture : Picture
         Values beyond 0 and 1 are cut off; the rest is rounded to the nearest step.
 
     Raises
     ------
     ValueError
-        The ending is unknown, or the format cannot hold the picture.
+        The file extension is unknown, or the format cannot hold the picture.
     ImportError
         Pillow is not installed.
     OSError
@@ -142,7 +142,7 @@ def write_image(path: str | os.PathLike[str], picture: Picture) -> None:
         image.save(file, kind, **options)
 
 
-def picture_endings() -> frozenset[str]:
+def picture_suffixes() -> frozenset[str]:
     """List the extensions of the files that can be read, in small letters, as ``.png``.
 
     Raises
@@ -150,7 +150,7 @@ def picture_endings() -> frozenset[str]:
     ImportError
         Pillow is not installed.
     """
-    image_module = _pillow("picture_endings", "Image")
+    image_module = _pillow("picture_suffixes", "Image")
     return frozenset(end for end, kind in image_module.registered_extensions().items() if kind in _READ)
 
 
@@ -198,7 +198,7 @@ def check_writable(path: str | os.PathLike[str], *, alpha: bool = False, bits: i
     Raises
     ------
     ValueError
-        The ending is unknown, or the format cannot.
+        The file extension is unknown, or the format cannot.
     """
     image_module = _pillow("write_image", "Image")
     shown = os.fspath(path)

@@ -38,7 +38,7 @@ def apply_tiled(
     Parameters
     ----------
     net : Layer
-        It gives (N, D, s*H, s*W) for (N, C, H, W), s a whole number.
+        It gives (N, D, s*H, s*W) for (N, C, H, W), s an integer.
     params : pytree
         Its parameters.
     x : array, shape (N, C, H, W)
@@ -59,7 +59,7 @@ def apply_tiled(
     Raises
     ------
     ValueError
-        The network changes the size by no whole number, or each of its outputs depends on the
+        The network changes the size by no integer, or each of its outputs depends on the
         whole picture.
 
     Examples
@@ -102,7 +102,7 @@ def apply_tiled(
 
 
 def _window(start: int, tile: int, overlap: int, size: int, scale: int) -> tuple[slice, slice]:
-    """Give what a tile reads along one axis, and where its own pixels lie in what comes out."""
+    """Return what a tile reads along one axis, and where its own pixels lie in what comes out."""
     low, end = max(0, start - overlap), min(size, start + tile)
     high = min(size, end + overlap)
     return slice(low, high), slice((start - low) * scale, (end - low) * scale)
@@ -114,7 +114,7 @@ def _scale(shape: Shape, out_shape: Shape) -> int:
         if scale >= 1 and out_shape[2:] == (shape[2] * scale, shape[3] * scale):
             return scale
     raise ValueError(
-        f"apply_tiled: expected a network whose output is a whole number of times its input, "
+        f"apply_tiled: expected a network whose output is an integer multiple of its input, "
         f"got {out_shape} for {shape}"
     )
 
@@ -188,7 +188,7 @@ def _lines(marked: Any) -> list[Any]:
 
 
 def stride(net: Layer, channels: int) -> int:
-    """Tell by how much a network shrinks pictures inside.
+    """Return by how much a network shrinks pictures inside.
 
     Parameters
     ----------

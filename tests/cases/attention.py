@@ -74,7 +74,7 @@ CASES = {
 
 
 def halved(layer):
-    """Give the two halves of the last axis to a layer of two inputs."""
+    """Return the two halves of the last axis to a layer of two inputs."""
 
     def parts(x):
         return x[..., : x.shape[-1] // 2], x[..., x.shape[-1] // 2 :]

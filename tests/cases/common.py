@@ -1,4 +1,4 @@
-"""What the cases are made of."""
+"""Parts of the cases."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ f64 = np.float64
 
 @dataclass(frozen=True)
 class Case:
-    """What the tests need to know of a function.
+    """Facts about a function that the tests need.
 
     Attributes
     ----------

@@ -9,7 +9,7 @@ import fconv as fc
 
 
 def undrawn(net, shape, dtype=np.float32):
-    """Give the parameters of a network with zeros, which take no memory, for what is drawn."""
+    """Return the parameters of a network with zeros, which take no memory, for what is drawn."""
 
     def nothing(key, shape=(), dtype=np.float32, *limits):
         return np.broadcast_to(np.zeros((), dtype), shape)

@@ -20,7 +20,7 @@ MODULES = ["cupy", "cupy.cuda", "cupy.cuda.memory", "cupy.cuda.runtime", "cupy.l
 
 
 def parameters(thing):
-    """Give the names of the parameters, stars included; None where they are not told."""
+    """Return the names of the parameters, stars included; None where they are not told."""
     try:
         found = inspect.signature(thing).parameters.values()
         stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}

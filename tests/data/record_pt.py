@@ -12,7 +12,7 @@ FILES = {"torch_zip.pt": True, "torch_legacy.pt": False}
 
 
 def expected():
-    """What both files hold, in NumPy."""
+    """Return the contents of both files, in NumPy."""
     base = np.arange(24, dtype=np.float32).reshape(4, 6)
     return {
         "state_dict": {"conv.weight": base, "conv.bias": base[1:3, ::2], "steps": np.array(7)},

@@ -170,7 +170,7 @@ def _index(index):
 
 
 def _restricted(name, function, parameters):
-    """Give NumPy's function with the arguments that CuPy's has, over arrays of the device."""
+    """Return NumPy's function with the arguments that CuPy's has, over arrays of the device."""
     named = [p for p in parameters or () if not p.startswith("*")]
     any_name = parameters is None or any(p.startswith("**") for p in parameters)
     any_count = parameters is None or any(p.startswith("*") and not p.startswith("**") for p in parameters)
@@ -304,7 +304,7 @@ class RawModule:
 
 
 class OutOfMemoryError(MemoryError):
-    """What CuPy raises where the memory of the device ends."""
+    """Error that CuPy raises where the memory of the device runs out."""
 
 
 OutOfMemoryError.__module__ = "cupy.cuda.memory"

@@ -47,7 +47,7 @@ def target(name):
 
 
 def available(name):
-    """Tell whether what a target needs is installed."""
+    """Return whether what a target needs is installed."""
     return name != "onnx" or find_spec("onnx") is not None
 
 

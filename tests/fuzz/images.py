@@ -59,7 +59,7 @@ def read(data):
 
 
 def with_checksums(data):
-    """Write the checksum of each chunk of a PNG anew, so that damage reaches what is behind them."""
+    """Write the checksum of each chunk of a PNG again, so that damage reaches what is behind them."""
     whole, at = bytearray(data), len(_MAGIC)
     while at + 12 <= len(whole):
         end = at + 8 + struct.unpack_from(">I", whole, at)[0]

@@ -38,7 +38,7 @@ def _element(value):
 
 
 def is_ours(case):
-    """Tell whether a case is of the default domain, and its first output of floating-point numbers."""
+    """Return whether a case is of the default domain, and its first output of floating-point numbers."""
     graph = case.model.graph
     return all(node.domain in ("", "ai.onnx") for node in graph.node) and _element(graph.output[0]) in FLOATS
 
@@ -47,7 +47,7 @@ CASES = [case for case in ALL if is_ours(case)]
 
 
 class Outcome(NamedTuple):
-    """What became of a case: ``""`` where it applies and agrees, otherwise what is in the way."""
+    """Return the outcome of a case: ``""`` where it applies and agrees, otherwise the obstacle."""
 
     text: str
     wrong: bool = False

@@ -37,7 +37,7 @@ KINKS = [
 
 
 def theirs(name, x, options):
-    """Give PyTorch's value, and its gradient for ones."""
+    """Return PyTorch's value, and its gradient for ones."""
     t = torch.tensor(x, requires_grad=True)
     y = getattr(torch.nn.functional, name)(t, **options)
     y.backward(torch.ones_like(y))

@@ -66,7 +66,7 @@ PUBLISHED = {
 
 
 def settled(module):
-    """Give running statistics that no error can hide behind."""
+    """Return running statistics that no error can hide behind."""
     torch.manual_seed(0)
     with torch.no_grad():
         for name, value in module.state_dict().items():

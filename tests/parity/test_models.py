@@ -129,7 +129,7 @@ def pair(name, dtype):
 
 
 def typical(params):
-    """Give weights, scales, shifts and running statistics values that no error can hide behind."""
+    """Return weights, scales, shifts and running statistics values that no error can hide behind."""
     # NumPy's own generator: many millions of numbers are drawn here, and fast is better than pure.
     draw = np.random.default_rng(3)
 

@@ -24,11 +24,11 @@ with warnings.catch_warnings():
 
 
 class Differs(Exception):  # noqa: N818 - no error: ONNX defines something else here
-    """What a case asks for has no counterpart; the message says why."""
+    """Raised where a case has no counterpart; the message says why."""
 
 
 def pads_of(attrs, spatial, kernel, stride, dilation):
-    """Give ONNX's pads as (before, after) pairs."""
+    """Return ONNX's pads as (before, after) pairs."""
     n = len(spatial)
     auto = attrs.get("auto_pad", b"NOTSET").decode()
     if auto in ("NOTSET", "VALID"):
@@ -344,7 +344,7 @@ CASES = [
 
 
 def run(case):
-    """Give (ours, theirs) for every output, or raise Differs."""
+    """Return (ours, theirs) for every output, or raise Differs."""
     node = case.model.graph.node[0]
     attrs = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
     inputs, outputs = case.data_sets[0]

@@ -151,7 +151,7 @@ def entries(name, shape, dtype=np.float32):
 
 
 def as_network(layer, shape):
-    """Give a layer a name in a network; one of several inputs becomes a graph of them."""
+    """Return a layer a name in a network; one of several inputs becomes a graph of them."""
     if shape and isinstance(shape[0], tuple):
         names = [f"x{i}" for i in range(len(shape))]
         return fc.graph({"0": (layer, *names)}, inputs=names), dict(zip(names, shape, strict=True))

@@ -24,7 +24,7 @@ SOME = CASES[::5]
 
 @pytest.mark.filterwarnings("ignore")
 def test_cases_that_define_the_operators(tmp_path):
-    """What is read has the value of the case; the others are refused by name."""
+    """Compare each operator that is read with the value of its case; the others are refused by name."""
     read, refused = Counter(), Counter()
     for case in SOME:
         operator = case.model.graph.node[0].op_type

@@ -47,7 +47,7 @@ def ours_of(x):
 
 
 def split(sample):
-    """Give the arguments of a sample as torch's and as ours."""
+    """Return the arguments of a sample as torch's and as ours."""
     theirs = (sample.input, *sample.args)
     kwargs = {k: v for k, v in sample.kwargs.items() if k not in IGNORED or (k == "antialias" and v)}
     return theirs, kwargs, tuple(map(ours_of, theirs)), {k: ours_of(v) for k, v in kwargs.items()}

@@ -122,7 +122,7 @@ def test_defaults_are_torchs(maker, theirs, values):
 
 @pytest.mark.parametrize("maker", [fc.sgd, fc.adam, fc.adagrad])
 def test_a_run_of_torchs_goes_on_here(maker):
-    """What is kept for a parameter is what torch.optim keeps, under its names."""
+    """The state of a parameter is what torch.optim keeps, under its names."""
     theirs = {fc.sgd: torch.optim.SGD, fc.adam: torch.optim.Adam, fc.adagrad: torch.optim.Adagrad}[maker]
     options = {"momentum": 0.9} if maker is fc.sgd else {}
     at = tensors()

@@ -1,4 +1,4 @@
-"""What is kept, shared, named and refused when modules are read and made."""
+"""Modules read and made: state kept, tensors shared, names, and refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a module, the network read from it and the module made of that must have in common."""
+"""Compare a module, the network read from it, and the module made from that."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def by_name(outputs):
 
 
 def run(module, x, train, call=None):
-    """Give outputs, gradients of the outputs, of inputs and of parameters, and the state afterwards."""
+    """Return outputs, gradients of the outputs, of inputs and of parameters, and the state afterwards."""
     module = copy.deepcopy(module).train(train)
     named = x if isinstance(x, dict) else {"": x}
     tensors = {name: torch.tensor(value, requires_grad=True) for name, value in named.items()}

@@ -183,7 +183,7 @@ class Shape:
 
     @property
     def hangs_over(self) -> bool:
-        """Whether a window leaves the picture."""
+        """Return whether a window leaves the picture."""
         sides = zip(self.low, self.high, self.in_size, self.out_size, self.step, strict=True)
         return any(lo < 0 or (out - 1) * step + hi >= size for lo, hi, size, out, step in sides)
 

@@ -68,7 +68,7 @@ class Traced:
 
     @property
     def functions(self) -> Functions:
-        """What stands for the array library; `fconv.arrays.xp_of` asks for it."""
+        """Stand-in for the array library; `fconv.arrays.xp_of` returns it."""
         return _FUNCTIONS
 
     def place(self, mask: bool = False) -> int:
@@ -363,7 +363,7 @@ def _each() -> int:
 
 @dataclass(frozen=True)
 class Rows:
-    """How an array meets one number for each channel.
+    """Layout of an array against one number for each channel.
 
     Attributes
     ----------

@@ -153,7 +153,7 @@ class Function:
 
     @contextmanager
     def repeat(self, condition: Callable[[], Value]) -> Iterator[None]:
-        """Repeat while a condition, which is computed anew each time, is true."""
+        """Repeat while a condition, which is computed again each time, is true."""
         head, body, after = (self._name("b") for _ in range(3))
         self._go(head)
         self._branch(condition(), body, after)
@@ -345,7 +345,7 @@ class Module:
 
 
 class Machine:
-    """What LLVM knows of the processor that this process runs on."""
+    """Return what LLVM knows of the processor that this process runs on."""
 
     def __init__(self) -> None:
         import llvmlite.binding as llvm

@@ -71,7 +71,7 @@ class _Mailbox:
 
 
 def pause(f: Function) -> None:
-    """Tell the processor that a loop waits."""
+    """Hint to the processor that a loop spins."""
     if machine().x86:
         f.call("llvm.x86.sse2.pause")
 

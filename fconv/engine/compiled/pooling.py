@@ -129,7 +129,7 @@ def _planned(
 
 
 class _Access:
-    """How the lanes of a vector lie in memory: one beside the other, or every other one."""
+    """Layout of a vector's lanes in memory: contiguous, or every other element."""
 
     def __init__(self, n: Maths, step: int, count: Value | None) -> None:
         self.n, self._step = n, step

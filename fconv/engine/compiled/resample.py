@@ -26,7 +26,7 @@ _FIELDS = (
 
 
 class Table(NamedTuple):
-    """What each output along an axis reads: places and weights (reads, outputs); NaN stands for no read.
+    """Reads of each output along an axis: places and weights (reads, outputs); NaN stands for no read.
 
     Without weights they are 1, and there is one read.
     """

@@ -1,4 +1,4 @@
-"""Which of NumPy's algorithms serves which convolution, and its gradients."""
+"""Choose the NumPy algorithm for a convolution and its gradients."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ def _reverse(weight: Array) -> Array:
 
 
 def _groups(groups: int, outer: int, inner: int) -> list[tuple[slice, slice]]:
-    """Give the output and the input channels of each group."""
+    """Return the output and the input channels of each group."""
     o, c = outer // groups, inner // groups
     return [(slice(i * o, (i + 1) * o), slice(i * c, (i + 1) * c)) for i in range(groups)]
 

@@ -20,7 +20,7 @@ from fconv.threads import run
 
 Job: TypeAlias = Callable[[], None]
 
-_COLUMN_BYTES = 3 << 20  # of a tile's matrix, so that it stays in the third level of cache
+_COLUMN_BYTES = 3 << 20  # of a tile's matrix, so that it stays in the L3 cache
 _LEAST, _MOST = 256, 8192  # positions of a tile, so that the product is neither too flat nor too tall
 _FLAT = 64  # even where there is little to do
 PASS = 12  # multiplications that take as long as copying or writing a number

@@ -19,7 +19,7 @@ _BLOCK = 1 << 18  # numbers that a thread copies at once
 
 
 def laid_out(weight: Array) -> Array:
-    """Give a weight (O, C, *kernel) the engine's memory order.
+    """Return a weight (O, C, *kernel) the engine's memory order.
 
     Examples
     --------
@@ -30,12 +30,12 @@ def laid_out(weight: Array) -> Array:
 
 
 def is_laid_out(weight: Array) -> bool:
-    """Tell whether a weight has the engine's memory order."""
+    """Return whether a weight has the engine's memory order."""
     return bool(_kernel_first(weight).flags.c_contiguous)
 
 
 def matrix(weight: Array, outputs: slice = slice(None)) -> Array:
-    """Give filters as a matrix, one row for each kernel entry and input channel.
+    """Return filters as a matrix, one row for each kernel entry and input channel.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def matrix(weight: Array, outputs: slice = slice(None)) -> Array:
 
 
 def from_matrices(parts: list[Array], shape: Shape, like: Array | None) -> Array:
-    """Give gradients of the filters of each group, as `matrix` has them, the shape of the weight.
+    """Return gradients of the filters of each group, as `matrix` has them, the shape of the weight.
 
     Parameters
     ----------

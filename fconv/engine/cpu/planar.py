@@ -22,7 +22,7 @@ from fconv.engine.cpu.tiles import Correlation, Tile, planes, tiles, view
 from fconv.threads import run
 
 FEW_OUTPUTS = 8  # below, the product is made with the positions along its rows
-_MOST = 65536  # positions of a tile: its products are small, and the threads take turns between them
+_MOST = 65536  # positions of a tile: its products are small, and the threads need the GIL between them
 _PARTS = 8
 _BANDS = 4
 _ADDED = 16384  # numbers that are added into place at once
@@ -129,7 +129,7 @@ def input_gradient(g: Array, weight: Array, at: Correlation, dx: Array) -> None:
 
 
 def _band(batch: int, positions: int) -> int:
-    """Give the positions of a piece that one thread makes: an image, or a part of it where there are few."""
+    """Return the positions of a piece of one thread: an image, or a part of it where there are few."""
     return positions if batch >= _BANDS else -(-positions // _BANDS)
 
 

@@ -16,7 +16,7 @@ _buffers = threading.local()
 
 
 def scratch(role: str, shape: Shape, dtype: Any) -> Array:
-    """Give an array of this thread to work in; it holds anything.
+    """Return an array of this thread to work in; it holds anything.
 
     A fresh array of a few MB costs a page fault for every 4 kB of it, as dear as the
     arithmetic on many layers; this one has been touched before.

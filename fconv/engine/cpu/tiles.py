@@ -19,7 +19,7 @@ from fconv.geometry import Windows
 
 @dataclass(frozen=True, slots=True)
 class Correlation:
-    """Where the windows of a correlation lie; as `Windows`, but what is added before may be negative.
+    """Windows of a correlation; as `Windows`, but the padding before may be negative.
 
     Attributes
     ----------
@@ -46,14 +46,14 @@ class Correlation:
         )
 
     def back(self) -> Correlation:
-        """Give the correlation that undoes this one, of stride 1: it is its input gradient."""
+        """Return the correlation that undoes this one, of stride 1: it is its input gradient."""
         before = tuple(
             d * (k - 1) - b for d, k, b in zip(self.dilation, self.kernel, self.before, strict=True)
         )
         return replace(self, in_size=self.out_size, out_size=self.in_size, before=before)
 
     def box(self, size: Shape) -> Shape:
-        """Give the size of the input that `size` neighbouring windows see."""
+        """Return the size of the input that `size` neighbouring windows see."""
         return tuple(
             (n - 1) * s + (k - 1) * d + 1
             for n, s, k, d in zip(size, self.stride, self.kernel, self.dilation, strict=True)
@@ -143,7 +143,7 @@ def _even(n: int, most: int, multiple: int) -> int:
 
 
 def piece(x: Array, tile: Tile, at: Correlation, size: Shape | None = None) -> Array:
-    """Give the input that a tile's windows see, zeros included.
+    """Return the input that a tile's windows see, zeros included.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def piece(x: Array, tile: Tile, at: Correlation, size: Shape | None = None) -> A
 
 
 def planes(x: Array, tile: Tile, at: Correlation) -> Array:
-    """Give what `piece` gives, channels first.
+    """Return what `piece` gives, channels first.
 
     Returns
     -------

@@ -85,7 +85,7 @@ def plan_of(batch: int, size: Shape, row_bytes: int) -> list[Tile]:
 
 
 def transformed(weight: Array) -> Array:
-    """Give ``G w G^T`` of every filter, (36, C, O)."""
+    """Return ``G w G^T`` of every filter, (36, C, O)."""
     # The input gradient's filters are turned, so that their channels stand the other way round. In one
     # order always, because BLAS may round the same column otherwise at another place.
     turned = weight.strides[-1] < 0
@@ -99,7 +99,7 @@ def transformed(weight: Array) -> Array:
 
 
 def _spread(filters: Array) -> Array:
-    """Give ``G w G^T`` of filters (9, n), as (36, n)."""
+    """Return ``G w G^T`` of filters (9, n), as (36, n)."""
     out = np.empty((36, filters.shape[1]), filters.dtype)
     step = 1 << 14
 
@@ -112,7 +112,7 @@ def _spread(filters: Array) -> Array:
 
 
 def _inputs(x: Array, tile: Tile, at: Correlation) -> tuple[Array, Shape]:
-    """Give ``B d B^T`` of a tile's pieces, (36, pieces, C), and how many pieces there are along each axis."""
+    """Return ``B d B^T`` of a tile's pieces, (36, pieces, C), and the number of pieces along each axis."""
     grid = tuple(-(-n // STEP) for n in tile.size)
     size = tuple(STEP * n + 2 for n in grid)
     part = piece(x, tile, at, size)

@@ -107,7 +107,7 @@ def _columns(x: Array, geometry: ConvGeometry) -> Array:
 
 
 def _outer(g: Array, geometry: ConvGeometry) -> Array:
-    """Give a gradient of the output as (groups, O/groups, N * prod(out_size))."""
+    """Return a gradient of the output as (groups, O/groups, N * prod(out_size))."""
     return g.swapaxes(0, 1).reshape(geometry.groups, geometry.out_channels // geometry.groups, -1)
 
 

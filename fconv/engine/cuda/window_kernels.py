@@ -1,4 +1,4 @@
-"""What kernels on the GPU that go over windows have in common.
+"""Parts shared by GPU kernels that go over windows.
 
 Windows over one and two axes are windows over three of which the first have size 1.
 """

@@ -94,7 +94,7 @@ class Tensor:
             offset, shape, strides = map(shortened, (self.offset, self.shape, self.strides))
             raise ValueError(f"a tensor has offset {offset}, shape {shape} and strides {strides}")
         if self.negated and self.kind.name == "bool":
-            raise ValueError("a tensor of truth values is marked as negative")
+            raise ValueError("a tensor of booleans is marked as negative")
         size = self.kind.stored.itemsize
         room = self.storage.nbytes // size
         reach = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True)) + 1

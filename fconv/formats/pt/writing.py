@@ -22,7 +22,7 @@ _ARCHIVE = "archive"
 
 
 class _Place(NamedTuple):
-    """Where an array lies: the number of its storage, and its first entry there."""
+    """Location of an array: the number of its storage, and its first element there."""
 
     storage: int
     offset: int

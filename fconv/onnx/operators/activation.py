@@ -312,7 +312,7 @@ def log_softmax(node: Node) -> Value:
 
 
 def _axis(node: Node) -> int:
-    """Give the axis. Before opset 13 it and all that follow it were one."""
+    """Return the axis. Before opset 13 it and all that follow it were one."""
     x = node.value()
     axis = x.axis(node.integer("axis", -1 if node.opset >= 13 else 1))
     if node.opset < 13 and any(size != 1 for shape in x.shapes for size in shape[axis + 1 :]):

@@ -16,7 +16,7 @@ from fconv.onnx.values import UnfitError, Value
 
 
 def _weighted(node: Node, name: str, x: Value) -> tuple[Any, dict[str, Any]]:
-    """Give the weight of a convolution of `x`, and its parameters."""
+    """Return the weight of a convolution of `x`, and its parameters."""
     weight = node.constant(1)
     if weight.ndim != x.rank:
         raise UnfitError(f"expected a weight of {x.rank} axes, got shape {weight.shape}")

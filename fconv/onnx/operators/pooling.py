@@ -16,7 +16,7 @@ from fconv.onnx.values import UnfitError, Value
 
 
 def _slight(at: Window) -> bool:
-    """Tell whether a pool takes this padding itself: the same on both sides, half a kernel at most."""
+    """Return whether a pool takes this padding itself: the same on both sides, half a kernel at most."""
     return at.symmetric and all(2 * low <= k for low, k in zip(at.padding, at.kernel, strict=True))
 
 

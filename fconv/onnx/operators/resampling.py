@@ -25,7 +25,7 @@ SMOOTH = {
 
 
 def _mode(node: Node, mode: str, rule: str, ndim: int, whole: bool, lone: bool) -> dict[str, Any]:
-    """Give the layer's mode and align_corners.
+    """Return the layer's mode and align_corners.
 
     `whole` tells that each axis grows by a whole factor, `lone` that one is left with a single pixel.
     """
@@ -99,7 +99,7 @@ def _resized(node: Node, scales: Any, sizes: tuple[tuple[int, ...], ...] | None,
 def _spatial_part(
     node: Node, what: str, values: tuple[Any, ...], axes: tuple[int, ...], keep: Any
 ) -> tuple[Any, ...]:
-    """Give what stands for the spatial axes; batch and channels must stay as they are."""
+    """Return what stands for the spatial axes; batch and channels must stay as they are."""
     rank = node.value().rank
     if len(values) != len(axes):
         raise UnfitError(f"expected {len(axes)} {what}, got {len(values)}")

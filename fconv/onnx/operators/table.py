@@ -14,7 +14,7 @@ from fconv.onnx.values import Value
 
 
 class Reading(NamedTuple):
-    """How an operator is read: what it becomes, and what is refused."""
+    """Entry of the table for reading: what an operator becomes, and what is refused."""
 
     read: Callable[[Node], Value | tuple[Value | None, ...]]
     becomes: str
@@ -22,7 +22,7 @@ class Reading(NamedTuple):
 
 
 class Writing(NamedTuple):
-    """How a layer is written: of which operators it is made, and what is refused."""
+    """Entry of the table for writing: the operators a layer becomes, and what is refused."""
 
     write: Callable[[Site], str]
     operators: str
@@ -54,12 +54,12 @@ def writes(*names: str, operators: str, refused: str = "") -> Callable[[Any], An
 
 
 def read_table() -> str:
-    """Give the table of operators that are read, in Markdown."""
+    """Return the table of operators that are read, in Markdown."""
     rows = [f"| {name} | {entry.becomes} | {entry.refused} |" for name, entry in sorted(READINGS.items())]
     return "\n".join(["| operator | becomes | refused |", "|---|---|---|", *rows])
 
 
 def write_table() -> str:
-    """Give the table of layers that are written, in Markdown."""
+    """Return the table of layers that are written, in Markdown."""
     rows = [f"| {name} | {entry.operators} | {entry.refused} |" for name, entry in sorted(WRITINGS.items())]
     return "\n".join(["| layer | written as | refused |", "|---|---|---|", *rows])

@@ -21,7 +21,7 @@ class Window(NamedTuple):
 
     @property
     def symmetric(self) -> bool:
-        """Whether each axis has the same pad before and after."""
+        """Return whether each axis has the same padding before and after."""
         return all(low == high for low, high in self.pairs)
 
     @property
