@@ -164,7 +164,7 @@ def constants(args: argparse.Namespace) -> None:
 
 
 class Link(NamedTuple):
-    """What connects the ranks: seconds until a message begins to arrive, and bytes a second."""
+    """Connection of the ranks: seconds until a message begins to arrive, and bytes a second."""
 
     name: str
     latency: float

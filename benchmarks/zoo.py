@@ -151,7 +151,7 @@ def gradient(module: Any, net: fc.Layer, params: Any, shape: tuple[int, ...], tr
 
 
 def _draws(net: fc.Layer) -> bool:
-    """Tell whether a network draws random numbers in training."""
+    """Return whether a network draws random numbers in training."""
     drops = "drop" in net.name or net.name == "stochastic_depth"
     return bool(drops and net.options.get("p")) or any(map(_draws, net.children.values()))
 

@@ -124,7 +124,7 @@ def _function_of(layer: Layer) -> Any:
 
 
 def _is_linear(layer: Layer) -> bool:
-    """Tell whether a layer is linear in its input, or affine with a bias among its parameters."""
+    """Return whether a layer is linear in its input, or affine with a bias among its parameters."""
     if layer.name in AFFINE or layer.name in _LINEAR:
         return True
     # A constant border moves what is padded by a constant.

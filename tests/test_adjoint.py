@@ -132,6 +132,7 @@ INEXACT = {
     *(("binary_cross_entropy", i) for i in (1, 2)), *(("binary_cross_entropy_with_logits", i) for i in (1, 2)),
     *((name, i) for name in ("batch_norm", "instance_norm") for i in (0, 1, 3, 4)),
     *((name, i) for name in ("layer_norm", "group_norm") for i in (2, 3)), ("rms_norm", 2),
+    ("grid_sample", 0), *(("deform_conv2d", i) for i in (0, 2, 3, 4, 7)),  # positions that are no binary fractions
 }  # fmt: skip
 
 

@@ -62,7 +62,7 @@ def norms_of(grads):
 
 
 def mixing(layer, params, x, train):
-    """Tell whether the output of one example changes with another's input, or has no axis of examples."""
+    """Return whether the output of one example changes with another's input, or has no axis of examples."""
     y = layer.apply(params, x, train=train, key=KEY)
     other = x.copy()
     other[1] = other[0] if x.dtype.kind == "i" else 0.5 * other[1] + 0.25

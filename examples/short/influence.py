@@ -1,4 +1,4 @@
-"""Which training digits push a wrong answer? Products of gradients (TracIn, Pruthi et al., 2020)."""
+"""Find the training digits that push a wrong answer, by products of gradients (TracIn, Pruthi et al., 2020)."""
 
 import numpy as np
 from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""What all ranks must have in common, compared at the start and now and then."""
+"""Compare what all ranks must have in common, at the start and now and then."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _PATIENCE = 10.0  # seconds that mpiexec has to end a job of which a rank has di
 
 
 def announce(rank: int) -> None:
-    """Tell `launch`, where it started this process, which rank it is."""
+    """Report this process's rank to `launch`, where that started it."""
     if "FCONV_LAUNCH_RESTARTS" in os.environ:
         sys.stderr.write(f"\x1efconv rank {rank} is process {os.getpid()} on {os.uname().nodename}\n")
         sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Which examples a rank computes: a function of key, epoch, rank and size."""
+"""The examples that a rank computes: a function of key, epoch, rank and size."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from fconv.networks.fused import made_by_fconv
 
 
 class Meeting:
-    """Where the threads of a rank's shards meet, each with an array, to learn the sum over all shards."""
+    """Meeting of the threads of a rank's shards, each with an array: they learn the sum over all shards."""
 
     def __init__(self, comm: Communicator, own: range, shards: int) -> None:
         self._comm, self._shards = comm, shards

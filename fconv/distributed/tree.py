@@ -18,7 +18,7 @@ Node: TypeAlias = tuple[int, int]
 
 
 class Exchange(Protocol):
-    """What a sum needs of the processes: their number, and to send and receive at once."""
+    """A sum's view of the processes: their number, and to send and receive at once."""
 
     rank: int
     size: int

@@ -28,7 +28,7 @@ _SHAPE = re.compile(r"\(\s*(?:(?:\d{1,20}L?\s*,\s*)+(?:\d{1,20}L?\s*)?)?\)", re.
 
 
 class Npy(NamedTuple):
-    """What a header says."""
+    """Contents of a header."""
 
     dtype: np.dtype[Any]
     shape: Shape  # as it lies in memory, slowest axis first

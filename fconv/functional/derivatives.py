@@ -1,4 +1,4 @@
-"""What the two derivatives of a function take, by which errors they refuse it, and their docstrings."""
+"""Arguments of the two derivatives of a function: their checks, errors and docstrings."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def normalised(
     Definition
         Its pullback has the gradients of ``x``, ``weight`` and ``bias``.
     """
-    # The statistics are taken anew where sweeps are compiled: they cost less than another pass.
+    # The statistics are taken again where sweeps are compiled: they cost less than another pass.
     compiled = None if fixed else swept(x, axes, along, weight, bias, eps, centred)
     xp = xp_of(x)
     summed_axes = tuple(axis for axis, size in enumerate(along) if size == 1)

@@ -23,7 +23,7 @@ _BEYOND = 3.0  # pixels outside of a picture of zeros, at which no kernel reache
 
 
 class _Tap(NamedTuple):
-    """What each position reads along an axis: an entry, its weight, and the weight's slope."""
+    """One read of each position along an axis: an entry, its weight, and the weight's slope."""
 
     entry: Array
     weight: Array

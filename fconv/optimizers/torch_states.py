@@ -26,7 +26,7 @@ Names = Mapping[str, Any] | Sequence[str] | Sequence[Sequence[str]]
 
 
 class _Kept(NamedTuple):
-    """What is kept for a parameter, the optimizer that keeps it, and the state of that optimizer."""
+    """State of a parameter, the optimizer that keeps it, and the state of that optimizer."""
 
     opt: Optimizer
     own: dict[str, Any]
@@ -49,7 +49,7 @@ def from_optimizer_state_dict(
     opt : Optimizer
         `sgd`, `adam`, `adamw`, `nadam`, `rmsprop`, `adagrad` or `adadelta`; for parameter groups
         `by_name` of such; any of them within `clip_by_global_norm`, `masked`, `ema` and the like, whose
-        own part of the state starts anew.
+        own part of the state begins again.
     params : pytree of arrays
         The parameters, as for ``opt.init``.
     state_dict : mapping
@@ -316,7 +316,7 @@ def _kept(opt: Optimizer, state: State) -> dict[str, _Kept]:
 
 
 def _is_own(node: Any) -> bool:
-    """Tell what is kept for one parameter: a dict whose ``step`` is a number, not a subtree."""
+    """Return whether a node is the state of one parameter: a dict whose ``step`` is a number, not a subtree."""
     return isinstance(node, dict) and isinstance(node.get("step"), int)
 
 
@@ -339,7 +339,7 @@ def _placed(tree: Any, found: Mapping[str, Any], path: trees.Path = ()) -> Any:
 
 
 def _is_stored(opt: Optimizer, key: str) -> bool:
-    """Tell whether torch.optim keeps an entry too: SGD counts no steps."""
+    """Return whether torch.optim keeps an entry too: SGD counts no steps."""
     return key != "step" or opt.name != "sgd"
 
 

@@ -15,7 +15,7 @@ from fconv.arrays import Array, describe, is_array
 
 
 class _Library(Protocol):
-    """What is done at the border of an array library."""
+    """Conversions at the border of an array library."""
 
     def enter(self, x: Array) -> Any:
         """Return the library's array of the same numbers, in memory of its own."""

@@ -153,7 +153,7 @@ def _raised_in(error: BaseException) -> str:
 
 
 def _of_torch(path: str) -> bool:
-    """Tell a file of PyTorch, and what is none."""
+    """Return whether a file belongs to PyTorch."""
     import torch
 
     return path.startswith((str(Path(torch.__file__).parent), "<"))

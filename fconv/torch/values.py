@@ -90,7 +90,7 @@ class Const(Tensor):
 
 @dataclass(frozen=True, eq=False)
 class Value(Tensor):
-    """What a node or an input of our graph gives, by its name there."""
+    """Output of a node or an input of our graph, by its name there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +138,7 @@ class Operator:
 
     @property
     def outs(self) -> tuple[Any, ...]:
-        """What it gives, as a tuple."""
+        """Return its outputs, as a tuple."""
         return self.out if isinstance(self.out, tuple) else (self.out,)
 
 

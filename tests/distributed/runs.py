@@ -77,7 +77,7 @@ def looped(f, net, x, target, steps, comm):
 
 
 def digest(params, losses):
-    """Tell two results apart by every bit."""
+    """Return a digest in which two results differ by every bit."""
     from fconv.distributed.agreement import digests
 
     return {**digests(params), "losses": str([loss.hex() for loss in losses])}

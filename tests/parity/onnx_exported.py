@@ -271,7 +271,7 @@ MODELS = {
 
 
 def modules():
-    """Give each module with its name and the shape of its input."""
+    """Yield each module with its name and the shape of its input."""
     for name, (module, shape) in HAND_WRITTEN.items():
         torch.manual_seed(0)
         x = torch.randn(shape)
