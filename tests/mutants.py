@@ -405,7 +405,7 @@ print(*(f"{file}|{name}" for file, name in seen if "fconv" in file), sep="\\n")
 
 
 def exchange(path: str, before: bytes, after: bytes) -> bool:
-    """Put the code of other source into the functions of an imported module; False where import would differ."""
+    """Put the code of other source into an imported module's functions; False where import would differ."""
     old, new = codes(before, path), codes(after, path)
     if [code.co_qualname for code in old] != [code.co_qualname for code in new]:
         return False

@@ -1,4 +1,4 @@
-"""Find the training digits that push a wrong answer, by products of gradients (TracIn, Pruthi et al., 2020)."""
+"""Find the training digits that push a wrong answer, by products of gradients (TracIn, Pruthi 2020)."""
 
 import numpy as np
 from matplotlib.figure import Figure

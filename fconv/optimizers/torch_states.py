@@ -316,7 +316,7 @@ def _kept(opt: Optimizer, state: State) -> dict[str, _Kept]:
 
 
 def _is_own(node: Any) -> bool:
-    """Return whether a node is the state of one parameter: a dict whose ``step`` is a number, not a subtree."""
+    """Return whether a node is the state of one parameter: a dict with a number for ``step``."""
     return isinstance(node, dict) and isinstance(node.get("step"), int)
 
 
