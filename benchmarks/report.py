@@ -17,6 +17,7 @@ TITLES = {
     "weight": "Convolution, gradient of the weight",
     "random": "Convolution, random shapes",
     "steps": "Training steps",
+    "small": "Training steps of small networks",
     "inference": "Inference",
     "passes": "Passes over memory",
     "scaling": "Time against size",
