@@ -281,7 +281,7 @@ def test_signals_end_a_run_after_the_step_and_cut_no_save_short(
     real, made = fc.Checkpointer.save, fc.train_step
     monkeypatch.setattr(fc.Checkpointer, "save", save)
     if where == "step":
-        monkeypatch.setattr(fc, "train_step", lambda *args: struck(made(*args), 3))
+        monkeypatch.setattr(fc, "train_step", lambda *args, **options: struck(made(*args, **options), 3))
     elif where == "evaluation":
         module = importlib.import_module("noise2noise")
         monkeypatch.setattr(module, "denoised", struck(module.denoised, 7))

@@ -233,7 +233,8 @@ def differentiable(
 
             def pull(g: Any, wrt: Wrt = None, each: tuple[str, ...] = ()) -> Any:
                 wanted = wanted_of(name, arrays, still, wrt)
-                if type(g) is not np.ndarray or g.dtype != like.dtype or g.shape != shape or half:
+                plain = type(g) is type(like) is np.ndarray and g.dtype == like.dtype and g.shape == shape
+                if not plain or half:
                     g = entered(check_gradient(name, g, shape, like))
                 if len(arrays) == 1:
                     return (_halved(pullback(g)) if half else pullback(g)) if wanted else None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
 from itertools import product
 from math import prod
+from operator import add
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +16,14 @@ from fconv.functional.core import Definition, differentiable, once
 from fconv.functional.indexing import added_at
 from fconv.geometry import whole_tuple, window_geometry
 
-__all__ = ["deform_conv2d", "deform_conv2d_vjp", "grid_sample", "grid_sample_vjp"]
+__all__ = [
+    "deform_conv2d",
+    "deform_conv2d_jvp",
+    "deform_conv2d_vjp",
+    "grid_sample",
+    "grid_sample_jvp",
+    "grid_sample_vjp",
+]
 
 _MODES = ("nearest", "bilinear", "bicubic")
 _PADDINGS = ("zeros", "border", "reflection")
@@ -105,18 +114,25 @@ class _Reader:
             valid = valid if valid is None else valid & tap.valid
         return index, valid
 
-    def _values(self, taps: tuple[_Tap, ...]) -> Array:
+    def _values(self, taps: tuple[_Tap, ...], x: Array | None = None) -> Array:
         xp, (index, valid) = xp_of(self._x), self._entry(taps)
-        read = xp.take_along_axis(self._x, index[:, None], 2)
+        read = xp.take_along_axis(self._x if x is None else x, index[:, None], 2)
         return read if valid is None else xp.where(valid[:, None], read, xp.zeros((), read.dtype))
 
-    def values(self) -> Array:
-        """Return what is read, (B, C, P)."""
-        y: Any = 0
-        for taps in self._reads:
-            y = y + _product([tap.weight for tap in taps])[:, None] * self._values(taps)
-        found: Array = y
-        return found
+    def values(self, pictures: Array | None = None) -> Array:
+        """Return what is read, (B, C, P), of the pictures or of others in their place."""
+        x = None if pictures is None else pictures.reshape(self._x.shape)
+        return _total(
+            _product([tap.weight for tap in taps])[:, None] * self._values(taps, x) for taps in self._reads
+        )
+
+    def along(self, moves: Sequence[Array]) -> Array:
+        """Return the derivative of what is read as the positions move along each axis."""
+        return _total(
+            _total(_sloped(taps, axis) * move for axis, move in enumerate(moves))[:, None]
+            * self._values(taps)
+            for taps in self._reads
+        )
 
     def by_pictures(self, g: Array) -> Array:
         """Return the gradient of the pictures from that of what is read."""
@@ -138,12 +154,20 @@ class _Reader:
         for taps in self._reads:
             along = (g * self._values(taps)).sum(1)
             for axis in range(len(taps)):
-                parts = [tap.slope if i == axis else tap.weight for i, tap in enumerate(taps)]
-                share = _product(parts) * along
+                share = _sloped(taps, axis) * along
                 if taps[0].valid is not None:
                     share = xp_of(g).where(self._entry(taps)[1], share, share * 0)
                 grads[axis] = grads[axis] + share
         return grads
+
+
+def _sloped(taps: Sequence[_Tap], axis: int) -> Array:
+    """Return the derivative of a combination's weight by the position along an axis."""
+    return _product([tap.slope if i == axis else tap.weight for i, tap in enumerate(taps)])
+
+
+def _total(parts: Iterable[Array]) -> Array:
+    return reduce(add, parts)
 
 
 def _product(factors: Sequence[Array]) -> Array:
@@ -234,8 +258,15 @@ def grid_sample(
         flat = g.reshape(*x.shape[:2], prod(out))
         return {"x": lambda: reader().by_pictures(flat), "grid": lambda: by_grid(flat)}
 
+    def along_grid(t: Array) -> Array:
+        flat = t.reshape(x.shape[0], prod(out), n)
+        moves = [flat[..., n - 1 - axis] * scale for axis, scale in enumerate(scales)]
+        return reader().along(moves).reshape(shape)
+
     shape = (*x.shape[:2], *out)
-    return shape, once(lambda: reader().values().reshape(shape)), pullback
+    push: dict[str, Callable[[Array], Array]]
+    push = {"x": lambda t: reader().values(t).reshape(shape), "grid": along_grid}
+    return shape, once(lambda: reader().values().reshape(shape)), pullback, push
 
 
 @differentiable("x", "offset", "weight", "bias", "mask")
@@ -334,12 +365,19 @@ def deform_conv2d(
     reader = once(read)
     plain = once(lambda: reader().values().reshape(b * parts, c // parts, taps, positions))
 
-    def columns() -> Array:
-        found = plain() if factors is None else plain() * factors
+    def weighed(reads: Array) -> Array:
+        reads = reads.reshape(b * parts, c // parts, taps, positions)
+        found = reads if factors is None else reads * factors
         return xp.ascontiguousarray(found).reshape(b, groups, -1, positions)
 
+    def columns() -> Array:
+        return weighed(plain())
+
+    def convolved(weights: Array, columns: Array) -> Array:
+        return xp.matmul(weights, columns).reshape(b, o, *out)
+
     def value() -> Array:
-        y = xp.matmul(w, columns()).reshape(b, o, *out)
+        y = convolved(w, columns())
         return y if bias is None else y + bias.reshape(-1, 1, 1)
 
     def pullback(g: Array) -> dict[str, Callable[[], Array]]:
@@ -371,8 +409,24 @@ def deform_conv2d(
             "mask": lambda: (by_columns() * plain()).sum(1).reshape(b, parts * taps, *out),
         }
 
-    return (b, o, *out), once(value), pullback
+    def along_offset(t: Array) -> Array:
+        moved = t.reshape(b * parts, taps, 2, positions)
+        moves = [moved[:, :, axis].reshape(b * parts, -1) for axis in range(2)]
+        return convolved(w, weighed(reader().along(moves)))
+
+    def along_mask(t: Array) -> Array:
+        found = plain() * t.reshape(b * parts, 1, taps, positions)
+        return convolved(w, xp.ascontiguousarray(found).reshape(b, groups, -1, positions))
+
+    push: dict[str, Callable[[Array], Array]] = {
+        "x": lambda t: convolved(w, weighed(reader().values(t))),
+        "offset": along_offset,
+        "weight": lambda t: convolved(xp.ascontiguousarray(t).reshape(w.shape), columns()),
+        "bias": lambda t: t.reshape(-1, 1, 1),
+        "mask": along_mask,
+    }
+    return (b, o, *out), once(value), pullback, push
 
 
-grid_sample_vjp = grid_sample.vjp
-deform_conv2d_vjp = deform_conv2d.vjp
+grid_sample_jvp, grid_sample_vjp = grid_sample.jvp, grid_sample.vjp
+deform_conv2d_jvp, deform_conv2d_vjp = deform_conv2d.jvp, deform_conv2d.vjp

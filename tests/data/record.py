@@ -16,7 +16,7 @@ from tests.cases import CASES, FAMILIES
 
 PATH = Path(__file__).with_name("torch_reference.npz")
 
-CALLS = [call for family in FAMILIES for call in family.CALLS]
+CALLS = [call for family in FAMILIES for call in family.CALLS if CASES[call[0]].torch]
 """(name, arrays, options). A tuple is the shape of a float64 array; ("labels", shape, classes) draws
 class numbers, ("signs", shape) 1 and -1, ("positive", shape) numbers from 0.5 to 2, ("unit", shape)
 numbers from 0.1 to 0.9; ("as is", value) is the value itself."""

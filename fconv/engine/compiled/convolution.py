@@ -14,14 +14,14 @@ from fconv.arrays import Array
 from fconv.engine.compiled.correlate import Correlation, Shape, Tap
 from fconv.engine.compiled.few import FewWeights
 from fconv.engine.compiled.heavy import HeavyCorrelation, HeavyWeights, serves
-from fconv.engine.compiled.llvm import INT, Module, machine
+from fconv.engine.compiled.llvm import INT, Module, itemsize_of, machine
 from fconv.engine.compiled.packing import compiled_box
 from fconv.engine.compiled.planes import Planes
 from fconv.engine.compiled.pool import BYTES, Fields, Launch, address, kernel_of, pool, scratch
 from fconv.engine.compiled.weights import PART_BYTES, WeightGradient
 from fconv.engine.compiled.winograd import PRODUCTS, Winograd
 from fconv.engine.winograd_matrices import STEP
-from fconv.geometry import ConvGeometry
+from fconv.geometry import ConvGeometry, conv_geometry
 
 
 def _three(values: Any, filled: int) -> tuple[int, int, int]:
@@ -177,6 +177,54 @@ def is_3x3(shape: Shape) -> bool:
     return shape.groups == 1 and shape.step == (1, 1, 1) and len(shape.taps) == 9 and reach == (0, 2, 2)
 
 
+_WASTE, _MOST_PRODUCTS = 2.5, 64 << 20
+
+
+class Scatter:
+    """The input gradient where few outputs have long kernels: products of each output, then added up.
+
+    Correlating the gradient, as everywhere else, multiplies by the zeros around it: those are most of what a
+    kernel sees that is as large as the picture.
+    """
+
+    def __init__(self, plan: CompiledConvolution) -> None:
+        self._shape, self._in = plan.shape, plan._in
+        s = plan.shape
+        positions, length = s.images * prod(s.out_size), s.inner * len(s.taps)
+        geometry = conv_geometry("conv", 1, (positions, s.outer, 1), (length, s.outer, 1), None, 1, 0, 1, 1)
+        self._product = CompiledConvolution(geometry, plan.dtype, "direct")
+
+    @staticmethod
+    def pays(shape: Shape, dtype: str, gathered: int) -> bool:
+        """Return whether a correlation of `gathered` multiplications is worth avoiding."""
+        products = shape.images * prod(shape.out_size) * shape.inner * len(shape.taps)
+        return gathered > _WASTE * shape.multiply_adds and products * itemsize_of(dtype) <= _MOST_PRODUCTS
+
+    def input_gradient(self, g: Array, weight: Array) -> Array:
+        """Return the gradient (N, C, D, H, W) from g (N, O, D, H, W) and a grouped weight."""
+        s, (kernel, stride, dilation, pads) = self._shape, self._in
+        dx = np.zeros((s.images, *s.in_size, s.groups * s.inner), g.dtype)
+        rows = np.ascontiguousarray(g.transpose(0, 2, 3, 4, 1)).reshape(-1, s.groups, s.outer)
+        for group in range(s.groups):
+            flat = weight[group].reshape(s.outer, -1)
+            found = self._product.convolve(rows[:, group, :, None], flat.T[..., None], None)
+            parts = found.reshape(s.images, *s.out_size, s.inner, *kernel)
+            mine = slice(group * s.inner, (group + 1) * s.inner)
+            for place in product(*map(range, kernel)):
+                seen: list[Any] = []
+                given: list[Any] = []
+                for k, t, d, p, size, out in zip(
+                    place, stride, dilation, pads, s.in_size, s.out_size, strict=True
+                ):
+                    low = max(0, -((k * d - p) // t))
+                    high = min(out, (size - 1 - k * d + p) // t + 1)
+                    given.append(slice(low, high))
+                    seen.append(slice(low * t + k * d - p, max(0, (high - 1) * t + k * d - p + 1), t))
+                if all(part.stop > part.start for part in given):
+                    dx[(slice(None), *seen, mine)] += parts[(slice(None), *given, slice(None), *place)]
+        return dx.transpose(0, 4, 1, 2, 3)
+
+
 class CompiledConvolution:
     """A convolution and its gradients, planned: all that the shapes decide is decided."""
 
@@ -202,6 +250,7 @@ class CompiledConvolution:
         self.forward = Pass(self.shape, dtype, algorithm)
         self.algorithm = "winograd" if self.forward.winograd else "direct"
         self._phases: list[Phase] | None = None
+        self._scatter: Scatter | None = None
         self._weights: WeightGradient | FewWeights | HeavyWeights | Winograd | None = None
         self._in = (kernel, stride, dilation, pads)
 
@@ -220,7 +269,14 @@ class CompiledConvolution:
 
     def input_gradient(self, g: Array, weight: Array) -> Array:
         """Return the gradient of the input, (N, C, *in_size)."""
-        phases = self._phases = self._phases or self._planned()
+        if self._phases is None:
+            self._phases = self._planned()
+            gathered = sum(phase.shape.multiply_adds for _, phase in self._phases if phase)
+            if self._wanted == "auto" and Scatter.pays(self.shape, self.dtype, gathered):
+                self._scatter = Scatter(self)
+        if self._scatter is not None:
+            return self._scatter.input_gradient(_deep(g), self._grouped(weight)).reshape(self._in_shape)
+        phases = self._phases
         turned = self._grouped(weight).swapaxes(1, 2)
         single = phases[0][1] if len(phases) == 1 else None
         dx = _last(self.in_shape, g.dtype) if single is None else single.output(g.dtype)
