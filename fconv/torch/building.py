@@ -124,9 +124,8 @@ def _graph_module(net: Layer, params: Params, shape: Any) -> Any:
         else:
             compute = expression_of(step.layer, [known.rank for known in entering], hold)
             if compute is None:
-                raise ValueError(
-                    f"to_torch_module: {step.name}: {step.layer.name} is nothing that PyTorch has"
-                )
+                what = step.layer.options.get("function", step.layer.name)
+                raise ValueError(f"to_torch_module: {step.name}: {what} is nothing that PyTorch has")
             node = compute(*(fx.Proxy(node, tracer) for node in nodes)).node
         values[step.name] = (node, left)
     leaving = {name: values[name][0] for name in wiring.outputs}
