@@ -19,7 +19,7 @@ Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Shape: TypeAlias = tuple[int, ...]
 
 Index: TypeAlias = Any
-"""What stands between an array's brackets: tuples of slices, ints, an ellipsis."""
+"""An index of an array: slices, integers, an ellipsis, or a tuple of them."""
 
 
 def library_of(x: object) -> str | None:

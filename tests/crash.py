@@ -193,15 +193,23 @@ def run(folder, kills, seed, report=lambda text: None):
     return counts
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--kills", type=int, default=200)
+def flags_or_child(text, what, count, child):
+    """Return the flags; None where this process was started as the child, which has then run."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument(f"--{what}", type=int, default=count)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--record", action="store_true", help=argparse.SUPPRESS)
     flags = parser.parse_args()
-    if flags.child:
-        child(flags.child, flags.record)
+    if flags.child is None:
+        return flags
+    child(flags.child, flags.record)
+    return None
+
+
+def main():
+    flags = flags_or_child(__doc__, "kills", 200, child)
+    if flags is None:
         return
     with tempfile.TemporaryDirectory() as folder:
         counts = run(Path(folder), flags.kills, flags.seed, report=print)

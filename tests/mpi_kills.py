@@ -9,7 +9,6 @@ job goes on from there with another number of ranks; every run must end as the u
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import random
@@ -21,7 +20,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.crash import ROOT, Progress, digest
+from tests.crash import ROOT, Progress, digest, flags_or_child
 
 STARTS, COMPUTES, SUMS, SAVES, DONE = range(5)
 PHASES = ("starting", "computing", "summing", "saving", "done")
@@ -170,14 +169,8 @@ def run(folder, jobs, seed, report=lambda text: None):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--record", action="store_true", help=argparse.SUPPRESS)
-    flags = parser.parse_args()
-    if flags.child:
-        child(flags.child, flags.record)
+    flags = flags_or_child(__doc__, "jobs", 100, child)
+    if flags is None:
         return
     with tempfile.TemporaryDirectory() as folder:
         counts = run(Path(folder), flags.jobs, flags.seed, report=lambda text: print(text, flush=True))

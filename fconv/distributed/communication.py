@@ -21,7 +21,7 @@ from fconv.threads import set_num_threads
 T = TypeVar("T")
 
 _SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
-"""What mpiexec of MPICH, of Open MPI and srun tell each process: how many there are."""
+"""Environment variables with the number of processes: of MPICH's mpiexec, Open MPI's and srun."""
 
 
 class LostRankError(RuntimeError):

@@ -30,7 +30,8 @@ def formulas_serve(*arrays: Array) -> bool:
 
 def traced(function: Callable[..., Any], count: int, dtype: np.dtype[Any]) -> Formula | None:
     """Trace a function of `count` values; None where it asks for what kernels do not have."""
-    from fconv.engine.compiled.formulas import Formula, UntraceableError
+    from fconv.engine.compiled.formulas import Formula
+    from fconv.engine.compiled.tracing import UntraceableError
 
     try:
         return Formula(function, count, dtype)

@@ -57,10 +57,10 @@ def test_functions_have_pytorchs_tangents(name, data, key):
     primals = tuple(tensor(args[place]) for place in moved)
     try:
         _, dy = torch.func.jvp(theirs, primals, tuple(map(tensor, moved.values())))
-    except (RuntimeError, NotImplementedError) as error:
-        # torch refuses some empty batches, and has no forward mode for some functions
-        assert any(text in str(error) for text in ("empty", "non-zero", "size", "forward AD", "forward-mode"))  # noqa: PT017
-        assume(False)
+    except (RuntimeError, NotImplementedError):
+        if all(primal.numel() for primal in primals):
+            raise
+        assume(False)  # torch refuses some empty batches
     ours = function.jvp(tangents, *args, **options)
     assume(np.isfinite(ours).all() and torch.isfinite(dy).all())
     check_close(name, "the tangents of fconv and torch", ours, dy.numpy(), 1e-10, 1.0)

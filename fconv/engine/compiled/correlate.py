@@ -32,7 +32,7 @@ from fconv.engine.compiled.pool import (
 )
 
 BOX_BYTES = 384 << 10
-"""What the box of a task may take: with a block of filters it stays in the L2 cache."""
+"""Largest input box of a task: with a block of filters it stays in the L2 cache."""
 FILTER_BYTES = 256 << 10
 FILTERS_BYTES = 1 << 20
 LEAST_TASKS = 8

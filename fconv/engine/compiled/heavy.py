@@ -22,11 +22,11 @@ from fconv.engine.compiled.pool import BYTES, Fields, Launch, address, aligned, 
 from fconv.engine.compiled.weights import in_c_order
 
 LEAST_BYTES = 768 << 10
-"""What filters take that outgrow the cache."""
+"""Filters of more bytes outgrow the L2 cache."""
 MOST_BYTES = 8 << 20
-"""What the copy of the pictures may take."""
+"""Largest copy of the pictures."""
 PIECE_BYTES = 192 << 10
-"""What a piece of the filters may take."""
+"""Largest piece of the filters."""
 LONGEST_SUM = 1024
 
 BLOCK_FIELDS = (

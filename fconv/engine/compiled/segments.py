@@ -16,9 +16,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from fconv.engine.compiled.formulas import PIECE, emit, trace
+from fconv.engine.compiled.formulas import PIECE
 from fconv.engine.compiled.llvm import INT, Module, Value, Variable, machine, name_of
 from fconv.engine.compiled.pool import Launch, kernel_of, pool
+from fconv.engine.compiled.tracing import emit, trace
 from fconv.engine.compiled.transcendental import Maths
 from fconv.engine.sweeps import Layout, Program, Sweep
 

@@ -34,13 +34,13 @@ from fconv.engine.compiled.pool import (
 )
 
 BOX_BYTES = 192 << 10
-"""What the boxes of x and of g may take, each."""
+"""Largest box of x, and of g."""
 PARTS = 8
 """Partial sums, a fixed number whatever the number of threads."""
 LONGEST_SUM = 1024
 """Numbers that are added up one after another in a register, before rounding errors would grow."""
 PART_BYTES = 12 << 20
-"""What they may take together."""
+"""Most bytes of all partial sums together."""
 
 FIELDS = (
     "x", "g", "sums", "x_image", "x_channel", "x_d", "x_h", "x_w", "g_image", "g_channel", "g_d", "g_h",

@@ -40,12 +40,12 @@ from fconv.engine.winograd_matrices import FILTER, IN, OUT, SIDE, STEP
 
 PRODUCTS = SIDE * SIDE
 CACHE_BYTES = 768 << 10
-"""What the transformed pieces of a task may take, before and after the products."""
+"""Most bytes of a task's transformed pieces, before and after the products."""
 LEAST_TASKS = 8
 LONGEST_SUM = 256
 """Pieces that are summed up one after another in a register, before rounding errors would grow."""
 SHARE_BYTES = 8 << 20
-"""What the transformed pieces of a weight gradient may take at once."""
+"""Most bytes of a weight gradient's transformed pieces at once."""
 
 
 def _equal(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:
