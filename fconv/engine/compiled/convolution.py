@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from itertools import product
@@ -11,17 +12,20 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fconv.arrays import Array
-from fconv.engine.compiled.correlate import Correlation, Shape, Tap
+from fconv.engine.compiled import positions
+from fconv.engine.compiled.correlate import Correlation
 from fconv.engine.compiled.few import FewWeights
 from fconv.engine.compiled.heavy import HeavyCorrelation, HeavyWeights, serves
-from fconv.engine.compiled.llvm import INT, Module, itemsize_of, machine
+from fconv.engine.compiled.llvm import INT, Module, machine
 from fconv.engine.compiled.packing import compiled_box
 from fconv.engine.compiled.planes import Planes
 from fconv.engine.compiled.pool import BYTES, Fields, Launch, address, kernel_of, pool, scratch
+from fconv.engine.compiled.positions import Meetings, Positions
+from fconv.engine.compiled.shapes import Shape, Tap, few_channels
 from fconv.engine.compiled.weights import PART_BYTES, WeightGradient
 from fconv.engine.compiled.winograd import PRODUCTS, Winograd
 from fconv.engine.winograd_matrices import STEP
-from fconv.geometry import ConvGeometry, conv_geometry
+from fconv.geometry import ConvGeometry
 
 
 def _three(values: Any, filled: int) -> tuple[int, int, int]:
@@ -33,10 +37,10 @@ def _deep(x: Array) -> Array:
     return x.reshape(x.shape[:2] + (1,) * (5 - x.ndim) + x.shape[2:]) if x.ndim < 5 else x
 
 
-def _last(shape: tuple[int, ...], dtype: Any) -> Array:
+def _last(shape: tuple[int, ...], dtype: Any, make: Callable[..., Array] = np.empty) -> Array:
     """Make an array (N, C, D, H, W) that is channels-last in memory."""
     n, c, *size = shape
-    return np.empty((n, *size, c), dtype).transpose(0, 4, 1, 2, 3)
+    return make((n, *size, c), dtype).transpose(0, 4, 1, 2, 3)
 
 
 Phase: TypeAlias = tuple[tuple[slice, ...], "Pass | None"]
@@ -47,18 +51,21 @@ class Pass:
     """A correlation by whichever kernel suits its shape."""
 
     def __init__(
-        self, shape: Shape, dtype: str, algorithm: str, filters: tuple[Tap, ...] | None = None
+        self,
+        shape: Shape,
+        dtype: str,
+        algorithm: str,
+        filters: tuple[Tap, ...] | None = None,
+        lists: Positions | None = None,
     ) -> None:
         self.shape, self.dtype = shape, dtype
         lanes = machine().vector_bytes // (4 if dtype == "float32" else 8)
-        elementwise = shape.inner == shape.outer == 1 and shape.groups > 1
-        wide = shape.out_size[2] / (-(-shape.out_size[2] // lanes) * lanes)
-        few = shape.outer * 2 <= lanes and not elementwise
         self.planes = self.winograd = self.heavy = None
-        if algorithm == "winograd" or (algorithm == "auto" and winograd_pays(shape, dtype)):
+        if lists is not None:
+            self.direct: Positions | Correlation = lists
+        elif algorithm == "winograd" or (algorithm == "auto" and winograd_pays(shape, dtype)):
             self.winograd = Winograd(shape, dtype)
-            self.direct = self.winograd.direct
-        elif few and wide * lanes > shape.outer:
+        elif few_channels(shape, lanes, shape.out_size[2]):
             self.planes = Planes(shape, dtype)
         elif serves(shape, dtype):
             self.heavy = HeavyCorrelation(shape, dtype)
@@ -67,6 +74,8 @@ class Pass:
 
         self.lays = self.planes is None and self.heavy is None
         """Whether filters are laid out before."""
+        if self.lays:
+            self.filters = (self.winograd or self.direct).filters
         self._out_shape = (shape.images, shape.groups * shape.outer, *shape.out_size)
 
     def output(self, dtype: Any) -> Array:
@@ -75,7 +84,7 @@ class Pass:
 
     def lay(self, weight: Array) -> Array | None:
         """Lay out a weight (groups, outer, inner, D, H, W), in any memory order, in scratch memory."""
-        return self.direct.lay(weight) if self.lays else None
+        return self.filters.lay(weight) if self.lays else None
 
     def run(self, x: Array, weight: Array, laid: Array | None, bias: Array | None, y: Array) -> None:
         """Correlate `x` with a weight that `lay` laid out."""
@@ -86,7 +95,7 @@ class Pass:
         if self.heavy is not None:
             self.heavy.run(x, weight, self.heavy.start(bias, y.dtype), y)
             return
-        start = self.direct.start(bias, y.dtype)
+        start = self.filters.start(bias, y.dtype)
         if self.winograd is not None:
             w = self.winograd.transformed(laid)
             self.winograd.run(channels_last(x, self.dtype), w, start, y)
@@ -177,54 +186,6 @@ def is_3x3(shape: Shape) -> bool:
     return shape.groups == 1 and shape.step == (1, 1, 1) and len(shape.taps) == 9 and reach == (0, 2, 2)
 
 
-_WASTE, _MOST_PRODUCTS = 2.5, 64 << 20
-
-
-class Scatter:
-    """The input gradient where few outputs have long kernels: products of each output, then added up.
-
-    Correlating the gradient, as everywhere else, multiplies by the zeros around it: those are most of what a
-    kernel sees that is as large as the picture.
-    """
-
-    def __init__(self, plan: CompiledConvolution) -> None:
-        self._shape, self._in = plan.shape, plan._in
-        s = plan.shape
-        positions, length = s.images * prod(s.out_size), s.inner * len(s.taps)
-        geometry = conv_geometry("conv", 1, (positions, s.outer, 1), (length, s.outer, 1), None, 1, 0, 1, 1)
-        self._product = CompiledConvolution(geometry, plan.dtype, "direct")
-
-    @staticmethod
-    def pays(shape: Shape, dtype: str, gathered: int) -> bool:
-        """Return whether a correlation of `gathered` multiplications is worth avoiding."""
-        products = shape.images * prod(shape.out_size) * shape.inner * len(shape.taps)
-        return gathered > _WASTE * shape.multiply_adds and products * itemsize_of(dtype) <= _MOST_PRODUCTS
-
-    def input_gradient(self, g: Array, weight: Array) -> Array:
-        """Return the gradient (N, C, D, H, W) from g (N, O, D, H, W) and a grouped weight."""
-        s, (kernel, stride, dilation, pads) = self._shape, self._in
-        dx = np.zeros((s.images, *s.in_size, s.groups * s.inner), g.dtype)
-        rows = np.ascontiguousarray(g.transpose(0, 2, 3, 4, 1)).reshape(-1, s.groups, s.outer)
-        for group in range(s.groups):
-            flat = weight[group].reshape(s.outer, -1)
-            found = self._product.convolve(rows[:, group, :, None], flat.T[..., None], None)
-            parts = found.reshape(s.images, *s.out_size, s.inner, *kernel)
-            mine = slice(group * s.inner, (group + 1) * s.inner)
-            for place in product(*map(range, kernel)):
-                seen: list[Any] = []
-                given: list[Any] = []
-                for k, t, d, p, size, out in zip(
-                    place, stride, dilation, pads, s.in_size, s.out_size, strict=True
-                ):
-                    low = max(0, -((k * d - p) // t))
-                    high = min(out, (size - 1 - k * d + p) // t + 1)
-                    given.append(slice(low, high))
-                    seen.append(slice(low * t + k * d - p, max(0, (high - 1) * t + k * d - p + 1), t))
-                if all(part.stop > part.start for part in given):
-                    dx[(slice(None), *seen, mine)] += parts[(slice(None), *given, slice(None), *place)]
-        return dx.transpose(0, 4, 1, 2, 3)
-
-
 class CompiledConvolution:
     """A convolution and its gradients, planned: all that the shapes decide is decided."""
 
@@ -247,12 +208,18 @@ class CompiledConvolution:
             for place in places
         )
         self.shape = Shape(geometry.batch, groups, inner, outer, in_size, out_size, stride, taps)
-        self.forward = Pass(self.shape, dtype, algorithm)
+        self._meetings = Meetings(in_size, out_size, kernel, stride, dilation, pads)
+        self.forward = Pass(self.shape, dtype, algorithm, lists=self._by_positions(self.shape))
         self.algorithm = "winograd" if self.forward.winograd else "direct"
         self._phases: list[Phase] | None = None
-        self._scatter: Scatter | None = None
         self._weights: WeightGradient | FewWeights | HeavyWeights | Winograd | None = None
         self._in = (kernel, stride, dilation, pads)
+
+    def _by_positions(self, shape: Shape, *, turned: bool = False) -> Positions | None:
+        """Plan a correlation by lists of what each position meets, where that pays."""
+        if self._wanted == "winograd" or not positions.pays(shape, self._meetings, self.dtype, turned=turned):
+            return None
+        return Positions(shape, self._meetings, self.dtype, turned=turned)
 
     def convolve(self, x: Array, weight: Array, bias: Array | None) -> Array:
         """Return the output, (N, O, *out_size)."""
@@ -271,21 +238,20 @@ class CompiledConvolution:
         """Return the gradient of the input, (N, C, *in_size)."""
         if self._phases is None:
             self._phases = self._planned()
-            gathered = sum(phase.shape.multiply_adds for _, phase in self._phases if phase)
-            if self._wanted == "auto" and Scatter.pays(self.shape, self.dtype, gathered):
-                self._scatter = Scatter(self)
-        if self._scatter is not None:
-            return self._scatter.input_gradient(_deep(g), self._grouped(weight)).reshape(self._in_shape)
         phases = self._phases
         turned = self._grouped(weight).swapaxes(1, 2)
         single = phases[0][1] if len(phases) == 1 else None
-        dx = _last(self.in_shape, g.dtype) if single is None else single.output(g.dtype)
+        if single is not None:
+            dx = single.output(g.dtype)
+        else:
+            seen = all(phase for _, phase in phases)
+            dx = _last(self.in_shape, g.dtype, np.empty if seen else np.zeros)
         laid = next((phase.lay(turned) for _, phase in phases if phase and phase.lays), None)
         for where, phase in phases:
-            part = dx[(slice(None), slice(None), *where)]
             if phase is None:
-                part[...] = 0
-            elif phase.planes is None or phase is single:
+                continue
+            part = dx[(slice(None), slice(None), *where)]
+            if phase.planes is None or phase is single:
                 phase.run(_deep(g), turned, laid, None, part)
             else:
                 made = phase.output(g.dtype)
@@ -299,20 +265,25 @@ class CompiledConvolution:
         """Divide the input positions by their remainder: each meets entries of its own."""
         kernel, stride, dilation, pads = self._in
         s = self.shape
+        back = (s.images, s.groups, s.outer, s.inner, s.out_size)
+        taps = tuple(Tap((0, 0, 0), tap.place) for tap in s.taps)
+        single = self._by_positions(Shape(*back, s.in_size, (1, 1, 1), taps), turned=True)
+        if single is not None:
+            return [((slice(None),) * 3, Pass(single.shape, self.dtype, "direct", lists=single))]
         found: list[tuple[tuple[slice, ...], Shape | None]] = []
         for offsets in product(*map(range, stride)):
             size = tuple(max(0, -(-(n - a) // t)) for n, a, t in zip(s.in_size, offsets, stride, strict=True))
             if not all(size):
                 continue
-            taps = []
+            met = []
             for place in product(*map(range, kernel)):
                 reach = [a + p - k * d for a, p, k, d in zip(offsets, pads, place, dilation, strict=True)]
                 if not any(r % t for r, t in zip(reach, stride, strict=True)):
-                    taps.append(Tap(tuple(r // t for r, t in zip(reach, stride, strict=True)), place))  # type: ignore[arg-type]
-            taps.sort(key=lambda tap: tap.shift)
+                    met.append(Tap(tuple(r // t for r, t in zip(reach, stride, strict=True)), place))  # type: ignore[arg-type]
+            met.sort(key=lambda tap: tap.shift)
             where = tuple(slice(a, None, t) for a, t in zip(offsets, stride, strict=True))
-            shape = Shape(s.images, s.groups, s.outer, s.inner, s.out_size, size, (1, 1, 1), tuple(taps))  # type: ignore[arg-type]
-            found.append((where, shape if taps else None))
+            shape = Shape(*back, size, (1, 1, 1), tuple(met))  # type: ignore[arg-type]
+            found.append((where, shape if met else None))
         used = [tap for _, shape in found if shape for tap in shape.taps]
         unused = set(product(*map(range, kernel))) - {tap.place for tap in used}
         filters = (*used, *(Tap((0, 0, 0), place) for place in sorted(unused)))  # type: ignore[arg-type]

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from fconv.engine.compiled import packing
-from fconv.engine.compiled.correlate import Shape
 from fconv.engine.compiled.llvm import INT, Module, itemsize_of, machine
 from fconv.engine.compiled.micro import MICRO, contract, micro
 from fconv.engine.compiled.pool import (
@@ -28,6 +27,7 @@ from fconv.engine.compiled.pool import (
     pool,
     scratch,
 )
+from fconv.engine.compiled.shapes import Shape
 from fconv.engine.compiled.weights import BOX_BYTES, LONGEST_SUM, PARTS, WeightGradient
 
 FIELDS = (

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from fconv.engine.compiled import packing
-from fconv.engine.compiled.correlate import Shape, filter_table, vectors_for
+from fconv.engine.compiled.filters import filter_table, vectors_for
 from fconv.engine.compiled.llvm import Module, Numbers, itemsize_of, machine
 from fconv.engine.compiled.micro import MICRO, PAIR, contract, even, micro, most_rows
 from fconv.engine.compiled.pool import BYTES, Fields, Launch, address, aligned, kernel_of, pool, scratch
+from fconv.engine.compiled.shapes import Shape
 from fconv.engine.compiled.weights import in_c_order
 
 LEAST_BYTES = 768 << 10

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from fconv.engine.compiled import packing
-from fconv.engine.compiled.correlate import BOX_BYTES, LEAST_TASKS, Shape, Tap
+from fconv.engine.compiled.correlate import BOX_BYTES, LEAST_TASKS
 from fconv.engine.compiled.llvm import Module, itemsize_of, machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro
 from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, address, aligned, kernel_of, pool
+from fconv.engine.compiled.shapes import Shape, Tap
 
 FIELDS = (
     "x", "w", "start", "y", "x_image", "x_channel", "x_d", "x_h", "x_w", "y_image", "y_channel", "y_d", "y_h",

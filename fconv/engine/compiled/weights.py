@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from fconv.engine.compiled import packing
-from fconv.engine.compiled.correlate import Shape, dense, vectors_for
+from fconv.engine.compiled.filters import dense, vectors_for
 from fconv.engine.compiled.llvm import INT, POINTER, Module, Number, Numbers, itemsize_of, machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro, most_rows
 from fconv.engine.compiled.pool import (
@@ -32,6 +32,7 @@ from fconv.engine.compiled.pool import (
     pool,
     scratch,
 )
+from fconv.engine.compiled.shapes import Shape
 
 BOX_BYTES = 192 << 10
 """Largest box of x, and of g."""
@@ -172,7 +173,7 @@ class WeightGradient:
         self.shape, self.dtype, self.each = shape, dtype, each
         self.itemsize = itemsize_of(dtype)
         s, lanes = shape, machine().vector_bytes // self.itemsize
-        self.elementwise = s.inner == 1 and s.groups > 1 and s.outer == 1
+        self.elementwise = s.elementwise
         self.channels, self.out_channels = s.groups * s.inner, s.groups * s.outer
         across = [tap.shift[2] for tap in s.taps if tap.place[:2] == s.taps[0].place[:2]]
         near = all(b - a == 1 for a, b in pairwise(across))

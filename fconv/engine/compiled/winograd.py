@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from fconv.engine.compiled import packing
-from fconv.engine.compiled.correlate import Correlation, Shape
+from fconv.engine.compiled.filters import FilterBlocks
 from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Numbers, Value, itemsize_of, machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro, most_rows
 from fconv.engine.compiled.pool import (
@@ -35,6 +35,7 @@ from fconv.engine.compiled.pool import (
     pool,
     scratch,
 )
+from fconv.engine.compiled.shapes import Shape
 from fconv.engine.compiled.weights import into_weight
 from fconv.engine.winograd_matrices import FILTER, IN, OUT, SIDE, STEP
 
@@ -339,9 +340,9 @@ class Winograd:
         self.shape, self.dtype = shape, dtype
         self.itemsize = itemsize_of(dtype)
         self.lanes = machine().vector_bytes // self.itemsize
-        self.direct = Correlation(shape, dtype)
-        self.vectors = self.direct.vectors
-        self.width, self.blocks = self.direct.width, self.direct.blocks
+        self.filters = FilterBlocks(shape, dtype, shape.taps)
+        self.vectors = self.filters.vectors
+        self.width, self.blocks = self.filters.width, self.filters.blocks
         s = shape
         self.high, self.wide = (-(-n // STEP) for n in s.out_size[1:])
         self.total = s.images * self.high * self.wide
@@ -372,7 +373,7 @@ class Winograd:
         return Launch(_back(self.dtype), arguments, pieces, cost=self.part / BYTES)
 
     def transformed(self, laid: Any) -> Any:
-        """Transform filters that `Correlation.lay` laid out."""
+        """Transform filters that `FilterBlocks.lay` laid out."""
         w = scratch.array(PRODUCTS * self.blocks * self.shape.inner * self.width, laid.dtype)
         pool().run(self._filters, (w, laid))
         return w
