@@ -107,7 +107,8 @@ class FilterBlocks:
         self.outer = shape.groups if self.elementwise else shape.outer
         self.vectors = vectors_for(self.outer, lanes)
         if self.elementwise:
-            self.vectors = min(2, -(-self.outer // lanes))
+            whole = -(-self.outer // lanes)
+            self.vectors = min((1, 2, 3), key=lambda v: -(-whole // v) * (v + 0.2))
         self.width = self.vectors * lanes
         self.row = self.width * self.itemsize
         self.blocks = -(-self.outer // self.width)
