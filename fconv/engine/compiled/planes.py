@@ -16,7 +16,8 @@ import numpy as np
 
 from fconv.engine.compiled import packing
 from fconv.engine.compiled.correlate import BOX_BYTES, LEAST_TASKS
-from fconv.engine.compiled.llvm import Module, itemsize_of, machine
+from fconv.engine.compiled.filters import dense
+from fconv.engine.compiled.llvm import POINTER, Module, itemsize_of, machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro
 from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, address, aligned, kernel_of, pool
 from fconv.engine.compiled.shapes import Shape, Tap
@@ -27,7 +28,7 @@ FIELDS = (
     "out_d",
     "out_h", "out_w", "strip_h", "box_d", "box_h", "box_w", "channels", "groups", "inner", "outer",
     "group_bytes",
-    "width", *MICRO, "pack", "scratch_size", "scratch",
+    "width", "plane", "line", *MICRO, "pack", "scratch_size", "scratch",
 )  # fmt: skip
 
 
@@ -39,23 +40,25 @@ def _kernel(dtype: str) -> int:
     h0, rest = task % down * a.strip_h, task // down
     d, n = rest % a.out_d, rest // a.out_d
     lines = f.least(a.out_h - h0, a.strip_h)
-    seen = a.pointer("scratch") + worker * a.scratch_size
-    f.call_address(
-        a.pack, seen, a.pointer("x") + n * a.x_image, a.box_d, a.box_h, a.box_w, d * a.step_d + a.low_d,
-        h0 * a.step_h + a.low_h, a.low_w, a.in_d, a.in_h, a.in_w, a.channels, a.x_channel, a.x_d, a.x_h,
-        a.x_w,
-    )  # fmt: skip
-    line = a.box_w * item
-    plane = a.box_d * a.box_h * line
+    begin = (d * a.step_d + a.low_d, h0 * a.step_h + a.low_h, a.low_w)
+    picture = a.pointer("x") + n * a.x_image
+    place = f.variable(POINTER, picture + begin[0] * a.x_d + begin[1] * a.x_h + begin[2] * a.x_w)
+    with f.when(a.pack > 0):
+        place.set(a.pointer("scratch") + worker * a.scratch_size)
+        f.call_address(
+            a.pack, place.get(), picture, a.box_d, a.box_h, a.box_w, *begin, a.in_d, a.in_h, a.in_w,
+            a.channels, a.x_channel, a.x_d, a.x_h, a.x_w,
+        )  # fmt: skip
+    seen = place.get()
     out = a.pointer("y") + n * a.y_image + d * a.y_d + h0 * a.y_h
     with f.loop(a.groups) as group, f.loop(lines) as h, f.loop(a.out_w, step=a.width) as w:
         filters, start = a.pointer("w") + group * a.group_bytes, a.pointer("start") + group * a.outer * item
-        vectors = seen + group * a.inner * plane + h * a.step_h * line + w * item
+        vectors = seen + group * a.inner * a.plane + h * a.line + w * item
         y = out + group * a.outer * a.y_channel + h * a.y_h + w * item
         there = f.least(a.out_w - w, a.width)
         operands = (vectors, a.pointer("table"), a.entries, a.inner, start, there, 0)
         contract(
-            f, a, a.outer, filters, y, operands, (a.outer * item, item, plane, a.y_channel), start_step=item
+            f, a, a.outer, filters, y, operands, (a.outer * item, item, a.plane, a.y_channel), start_step=item
         )
     f.finish()
     return machine().compile(f.module)[0]
@@ -111,17 +114,22 @@ class Planes:
         self.strip = -(-s.out_size[1] // -(-s.out_size[1] // h))
         self.box = (reach[0], (self.strip - 1) * s.step[1] + reach[1], wide)
         self.tasks = images * -(-s.out_size[1] // self.strip)
-        short = wide // stride
-        inner = s.inner * s.outer * self.itemsize
-        self.table = np.array([
-            (
-                i * inner,
-                (((d * self.box[1] + h) * stride + w % stride) * short + w // stride) * self.itemsize,
-            )
-            for i, (d, h, w) in enumerate(
-                tuple(a - lo for a, lo in zip(tap.shift, s.low, strict=True)) for tap in s.taps
-            )
-        ], np.int64)  # fmt: skip
+        self.shift = np.array(
+            [[a - lo for a, lo in zip(tap.shift, s.low, strict=True)] for tap in s.taps], np.int64
+        )
+        self._flat = self._flattened()
+
+    def _flattened(self) -> Planes | None:
+        """Plan the same over longer rows, where windows are single positions that all lie in the picture."""
+        s = self.shape
+        if s.hangs_over or s.step != (1, 1, 1) or len(s.taps) > 1 or s.in_size != s.out_size:
+            return None
+        rows = prod(s.out_size[:2])
+        rows = next(
+            n for n in range(1, rows + 1) if rows % n == 0 and (n * s.images >= LEAST_TASKS or n == rows)
+        )
+        size = (1, rows, prod(s.out_size) // rows)
+        return None if size == s.out_size else Planes(replace(s, in_size=size, out_size=size), self.dtype)
 
     def lay(self, weight: Any) -> Any:
         """Lay filters (groups, outer, inner, D, H, W) in any order out as (groups, taps, inner, outer)."""
@@ -135,6 +143,11 @@ class Planes:
     def run(self, x: Any, w: Any, start: Any, y: Any) -> None:
         """Correlate `x` (N, C, D, H, W) into `y`, whose rows are contiguous."""
         x = x[self._seen]
+        if self._flat and all(dense(a.strides[2:], a.shape[2:], a.itemsize) for a in (x, y)):
+            size = self._flat.shape.out_size
+            x, y = (a.reshape(*a.shape[:2], *size) for a in (x, y))
+            self._flat.run(x, w, start, y)
+            return
         key = x.strides + y.strides
         launch = self._launches.get(key)
         if launch is None:
@@ -143,16 +156,28 @@ class Planes:
 
     def _run(self, x: tuple[int, ...], y: tuple[int, ...]) -> Launch:
         s, item = self.shape, self.itemsize
-        # A row's last vectors may be read behind its end, and what they hold there is not stored.
-        size = aligned(self.channels * prod(self.box) * item + self.vectors * machine().vector_bytes)
-        phases = sorted({(tap.shift[2] - s.low[2]) % s.step[2] for tap in s.taps})
+        packed = s.hangs_over or x[4] != item or s.step[2] > 1
+        stride, wide = s.step[2], self.box[2]
+        if packed:
+            plane, line = prod(self.box) * item, s.step[1] * wide * item
+            d, h, w = self.shift.T
+            places = (((d * self.box[1] + h) * stride + w % stride) * (wide // stride) + w // stride) * item
+        else:
+            plane, line, places = x[1], s.step[1] * x[3], np.dot(self.shift, x[2:])
+        table = np.stack([np.arange(len(s.taps)) * (s.inner * s.outer * item), places], -1)
+        # A row's last vectors may be read behind its end in a copy, and what they hold there is not stored.
+        size = self.channels * prod(self.box) * item + self.vectors * machine().vector_bytes
+        phases = sorted({shift % stride for shift in self.shift[:, 2].tolist()})
         arguments = (
-            *(0,) * 4, *x, *y[:4], address(self.table), len(self.table), *s.in_size, *s.step, *s.low,
-            *s.out_size,
+            *(0,) * 4, *x, *y[:4], address(table), len(table), *s.in_size, *s.step, *s.low, *s.out_size,
             self.strip, *self.box, self.channels, s.groups, s.inner, s.outer,
-            len(s.taps) * s.inner * s.outer * item, self.vectors * machine().vector_bytes // item,
-            *micro(self.dtype, self.rows, self.vectors, (s.outer,), start_by_row=True),
-            packing.compiled_planes(self.dtype, s.step[2], tuple(phases)), size, 0,
+            len(s.taps) * s.inner * s.outer * item, self.vectors * machine().vector_bytes // item, plane,
+            line,
+            *micro(self.dtype, self.rows, self.vectors, (s.outer,), start_by_row=True, ends=not packed),
+            packing.compiled_planes(self.dtype, stride, tuple(phases)) if packed else 0,
+            aligned(size) if packed else 0, 0,
         )  # fmt: skip
         cost = s.multiply_adds / MULTIPLY_ADDS
-        return Launch(_kernel(self.dtype), arguments, self.tasks, size, cost=cost)
+        return Launch(
+            _kernel(self.dtype), arguments, self.tasks, aligned(size) if packed else 0, (table,), cost
+        )
