@@ -98,6 +98,7 @@ CASES = {
     "multiplied": ((2, 6, 14, 12), (12, 1, 3, 3), {"padding": 1, "groups": 6}),
     "adding": ((3, 20, 20, 18), (2, 20, 3, 3), {"padding": 1}),
     "heavy": ((3, 160, 5, 4), (160, 160, 3, 3), {"padding": 1}),
+    "heavy at the border": ((1, 176, 7, 6), (150, 176, 3, 3), {}),
     "heavy strided": ((2, 144, 8, 7), (200, 144, 3, 3), {"padding": 1, "stride": 2}),
     "heavy pointwise": ((4, 448, 3, 3), (512, 448, 1, 1), {}),
     "small pictures": ((6, 40, 2, 2), (72, 40, 3, 3), {"padding": 1}),

@@ -16,6 +16,7 @@ from fconv.engine.compiled import positions
 from fconv.engine.compiled.correlate import Correlation
 from fconv.engine.compiled.few import FewWeights
 from fconv.engine.compiled.heavy import HeavyCorrelation, HeavyWeights, serves
+from fconv.engine.compiled.heavy_winograd import HeavyWinograd
 from fconv.engine.compiled.llvm import INT, Module, machine
 from fconv.engine.compiled.packing import compiled_box
 from fconv.engine.compiled.planes import Planes
@@ -60,11 +61,16 @@ class Pass:
     ) -> None:
         self.shape, self.dtype = shape, dtype
         lanes = machine().vector_bytes // (4 if dtype == "float32" else 8)
-        self.planes = self.winograd = self.heavy = None
+        self.planes: Planes | None = None
+        self.winograd: Winograd | None = None
+        self.heavy: HeavyCorrelation | HeavyWinograd | None = None
         if lists is not None:
             self.direct: Positions | Correlation = lists
         elif algorithm == "winograd" or (algorithm == "auto" and winograd_pays(shape, dtype)):
-            self.winograd = Winograd(shape, dtype)
+            if serves(shape, dtype) and HeavyWinograd.serves(shape):
+                self.winograd = self.heavy = HeavyWinograd(shape, dtype)
+            else:
+                self.winograd = Winograd(shape, dtype)
         elif few_channels(shape, lanes, shape.out_size[2]):
             self.planes = Planes(shape, dtype)
         elif serves(shape, dtype):
@@ -92,13 +98,15 @@ class Pass:
             start = np.zeros(y.shape[1], y.dtype) if bias is None else np.ascontiguousarray(bias)
             self.planes.run(x, self.planes.lay(weight), start, y)
             return
+        if self.winograd is not None:
+            x = channels_last(x, self.dtype)
         if self.heavy is not None:
             self.heavy.run(x, weight, self.heavy.start(bias, y.dtype), y)
             return
         start = self.filters.start(bias, y.dtype)
         if self.winograd is not None:
             w = self.winograd.transformed(laid)
-            self.winograd.run(channels_last(x, self.dtype), w, start, y)
+            self.winograd.run(x, w, start, y)
             scratch.give_back(w)
         else:
             self.direct.run(x, laid, start, y)
@@ -174,6 +182,8 @@ def winograd_pays(shape: Shape, dtype: str, *, weights: bool = False) -> bool:
     if dtype != "float32" or not is_3x3(shape) or min(inner, outer) < machine().vector_bytes // 4:
         return False
     blocks = shape.images * prod(-(-n // STEP) for n in shape.out_size[1:])
+    if not weights and serves(shape, dtype) and HeavyWinograd.serves(shape):
+        return PRODUCTS * inner * outer * (2 * blocks + 6) < shape.multiply_adds
     filters = 25 if inner * outer < 1 << 17 else 75 if weights else 60
     cost = PRODUCTS * (blocks * (1.25 * inner * outer + 12 * (inner + outer)) + inner * outer * filters)
     slower = 1.5 if weights and not serves(shape, dtype, weights=True) else 1.1 if weights else 1

@@ -87,7 +87,7 @@ def _combined(n: Numbers, matrix: np.ndarray[Any, Any], values: Sequence[Value])
     return rows  # type: ignore[return-value]
 
 
-def _transform(
+def transform(
     module: Module, dtype: Any, matrix: np.ndarray[Any, Any], *, ends: str, shifted: bool = False
 ) -> Function:
     """Emit ``M d M^T`` for each of some channels.
@@ -142,12 +142,12 @@ FIELDS = (
 )  # fmt: skip
 
 
-class _Pieces:
+class Pieces:
     """Emits what the kernels share: where pieces lie, and how they are transformed."""
 
     def __init__(self, module: Module, dtype: str) -> None:
         self.itemsize = itemsize_of(dtype)
-        self.to_input = _transform(module, dtype, IN, ends="load")
+        self.to_input = transform(module, dtype, IN, ends="load")
 
     def corner(self, a: Fields, q: Value) -> tuple[Value, Value, Value]:
         """Return picture, row and column of a piece's output."""
@@ -212,9 +212,9 @@ class _Pieces:
 @lru_cache(maxsize=4)
 def _forward(dtype: str) -> int:
     module = Module()
-    pieces = _Pieces(module, dtype)
+    pieces = Pieces(module, dtype)
     item = pieces.itemsize
-    to_output = _transform(module, dtype, OUT, ends="store", shifted=True)
+    to_output = transform(module, dtype, OUT, ends="store", shifted=True)
     f, task, address, worker = kernel_of(module)
     a = Fields(f, address, FIELDS)
     u = a.pointer("scratch") + worker * a.scratch_size
@@ -253,7 +253,7 @@ def _forward(dtype: str) -> int:
 def _filter_transform(dtype: str) -> int:
     """Compile ``G w G^T`` of filters (blocks, 9, inner, width); a task takes some inner channels."""
     module = Module()
-    transform = _transform(module, dtype, FILTER, ends="none")
+    of_filters = transform(module, dtype, FILTER, ends="none")
     f, task, address, _ = kernel_of(module)
     a = Fields(f, address, ("w", "laid", "blocks", "inner", "pieces", "width"))
     row = a.width * itemsize_of(dtype)
@@ -263,7 +263,7 @@ def _filter_transform(dtype: str) -> int:
         source = a.pointer("laid") + (b * 9 * a.inner + c) * row
         target = a.pointer("w") + (b * a.inner + c) * row
         f.call(
-            transform, source, a.inner * row * 3, a.inner * row, target, step * SIDE, step,
+            of_filters, source, a.inner * row * 3, a.inner * row, target, step * SIDE, step,
             a.width, source,
         )  # fmt: skip
     f.finish()
@@ -274,8 +274,8 @@ def _filter_transform(dtype: str) -> int:
 def _spread(dtype: str) -> int:
     """Compile the transforms of pieces and of their gradients into memory that all threads share."""
     module = Module()
-    pieces = _Pieces(module, dtype)
-    to_gradient = _transform(module, dtype, OUT.T, ends="load")
+    pieces = Pieces(module, dtype)
+    to_gradient = transform(module, dtype, OUT.T, ends="load")
     f, task, address, worker = kernel_of(module)
     a = Fields(f, address, FIELDS)
     room = a.pointer("scratch") + worker * a.scratch_size
@@ -319,14 +319,14 @@ def _multiply(dtype: str) -> int:
 def _back(dtype: str) -> int:
     """Compile ``G^T S G``: a task takes some input channels."""
     module = Module()
-    transform = _transform(module, dtype, FILTER.T, ends="none")
+    of_sums = transform(module, dtype, FILTER.T, ends="none")
     f, task, address, _ = kernel_of(module)
     a, item = Fields(f, address, ("sums", "dw", "inner", "outer_row", "pieces")), itemsize_of(dtype)
     step = a.inner * a.outer_row
     with f.loop((task + 1) * a.inner // a.pieces, task * a.inner // a.pieces) as c:
         source = a.pointer("sums") + c * a.outer_row
         f.call(
-            transform, source, step * SIDE, step, a.pointer("dw") + c * a.outer_row, step * 3, step,
+            of_sums, source, step * SIDE, step, a.pointer("dw") + c * a.outer_row, step * 3, step,
             a.outer_row // item, source,
         )  # fmt: skip
     f.finish()
