@@ -15,7 +15,7 @@ from fconv.arrays import Array
 from fconv.engine.compiled import positions
 from fconv.engine.compiled.correlate import Correlation
 from fconv.engine.compiled.few import FewWeights
-from fconv.engine.compiled.heavy import HeavyCorrelation, HeavyWeights, serves
+from fconv.engine.compiled.heavy import HeavyCorrelation, HeavyWeights, box_of, serves
 from fconv.engine.compiled.heavy_winograd import HeavyWinograd
 from fconv.engine.compiled.llvm import INT, Module, machine
 from fconv.engine.compiled.packing import compiled_box
@@ -71,7 +71,9 @@ class Pass:
                 self.winograd = self.heavy = HeavyWinograd(shape, dtype)
             else:
                 self.winograd = Winograd(shape, dtype)
-        elif few_channels(shape, lanes, shape.out_size[2]):
+        elif few_channels(
+            shape, lanes, prod(shape.out_size) * len(shape.taps), shape.out_size[2], prod(box_of(shape))
+        ):
             self.planes = Planes(shape, dtype)
         elif serves(shape, dtype):
             self.heavy = HeavyCorrelation(shape, dtype)

@@ -211,36 +211,59 @@ def planes(module: Module, dtype: Any, transposing: Function, stride: int, phase
     short = count * n.itemsize
     low = f.least(f.most(f.constant(0, INT) - start[2], 0), size[2])
     high = f.most(f.least(full[2] - start[2], size[2]), low)
+    near = steps[2].equals(n.itemsize)
     with f.loop(size[0]) as i, f.loop(size[1]) as j:
         d, h = start[0] + i, start[1] + j
         inside = f.all_of(f.all_of(d > -1, d < full[0]), f.all_of(h > -1, h < full[1]))
         source = picture + d * steps[0] + h * steps[1] + start[2] * steps[2]
-        for phase in phases:
-            row = target + (i * size[1] + j) * width + short * phase
-            # How many of its columns lie before those inside, and before those behind.
-            first, last = (
-                (f.most(f.select(inside, end, size[2]) - phase, 0) + (stride - 1)) // stride
-                for end in (low, high)
-            )
-            begin, step = source + steps[2] * phase, steps[2] * stride
-            by_channel, by_position = channel.equals(n.itemsize), step.equals(n.itemsize)
+        begin, end = (f.select(inside, edge, size[2]) for edge in (low, high))
+        line = target + (i * size[1] + j) * width
+        with f.when(near), f.loop(channels) as c, f.loop(count, step=n.lanes) as k:
             # Rows are mostly short: a load of the lanes inside fills the others with zeros.
-            with f.when(by_position), f.loop(channels) as c, f.loop(count, step=n.lanes) as k:
-                value = n.load(begin + c * channel + k * n.itemsize, n.between(first - k, last - k))
-                n.store(value, row + c * plane + k * n.itemsize, n.mask(count - k))
-            with f.when(f.negation(by_position)):
+            places = [k * stride + v * n.lanes for v in range(stride)]
+            vectors = [
+                n.load(source + c * channel + p * n.itemsize, n.between(begin - p, end - p)) for p in places
+            ]
+            for phase in phases:
+                to = line + short * phase + c * plane + k * n.itemsize
+                n.store(_every(n, vectors, phase), to, n.mask(count - k))
+        for phase in phases:
+            row = line + short * phase
+            # How many of its columns lie before those inside, and before those behind.
+            first, last = ((f.most(edge - phase, 0) + (stride - 1)) // stride for edge in (begin, end))
+            place, step, there = source + steps[2] * phase, steps[2] * stride, last - first
+            with f.when(f.negation(near)):
                 with f.loop(channels) as c:
                     to = row + c * plane
                     _clear(f, to, first * n.itemsize)
                     _clear(f, to + last * n.itemsize, short - last * n.itemsize)
-                there, begin, to = last - first, begin + first * step, row + first * n.itemsize
-                rest = f.all_of(f.negation(by_channel), last > first)
-                with f.when(f.all_of(by_channel, last > first)):
-                    f.call(transposing, to, plane, begin, step, there, channels)
-                with f.when(rest), f.loop(channels) as c, f.loop(there) as k:
-                    n.put(n.number(begin + c * channel + k * step), to + c * plane + k * n.itemsize)
+                by_channel, some = channel.equals(n.itemsize), last > first
+                place, to = place + first * step, row + first * n.itemsize
+                with f.when(f.all_of(by_channel, some)):
+                    f.call(transposing, to, plane, place, step, there, channels)
+                scattered = f.all_of(f.negation(by_channel), some)
+                with f.when(scattered), f.loop(channels) as c, f.loop(there) as k:
+                    n.put(n.number(place + c * channel + k * step), to + c * plane + k * n.itemsize)
     f.finish()
     return f
+
+
+def _every(n: Numbers, vectors: Sequence[Value], first: int) -> Value:
+    """Return every so many-th number of as many vectors, from the one at `first`."""
+    stride, lanes = len(vectors), n.lanes
+    places = [first + k * stride for k in range(lanes)]
+    found = vectors[0]
+    if stride == 1:
+        return found
+    chosen = [min(place, 2 * lanes - 1) for place in places]
+    for v, vector in enumerate(vectors[1:], 1):
+        if v > 1:
+            chosen = [
+                k if place < v * lanes else lanes + min(place - v * lanes, lanes - 1)
+                for k, place in enumerate(places)
+            ]
+        found = n.shuffle(found, vector, chosen)
+    return found
 
 
 def filters(module: Module, dtype: Any) -> Function:

@@ -20,16 +20,15 @@ from fconv.engine.compiled.heavy import Blocked
 from fconv.engine.compiled.llvm import INT, Module, itemsize_of, machine
 from fconv.engine.compiled.micro import MICRO, PAIR, contract, even, micro
 from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, address, kernel_of, pool, scratch
-from fconv.engine.compiled.shapes import Shape, few_channels
+from fconv.engine.compiled.shapes import BOX, PLANE, Shape, few_channels
 
 MOST_PAIRS = 1 << 16
 PIECE_BYTES = 256 << 10
 """Largest piece of a block of filters: it stays in the L2 cache for all positions and pictures of a task."""
 LEAST_TASKS = 8
-PHASE, CALL, PLANE, DEALT, BOX, FAR = 20000, 40, 1, 3, 0.2, 12
-"""Products of vectors that take as long as a phase of the gradient, a block of rows, copying a number into
-planes, doing so one by one where there is a stride, copying it into a box, and a vector of arrays that
-outgrow the cache, whose images lie far apart."""
+PHASE, CALL, FAR = 20000, 40, 12
+"""Products of vectors that take as long as a phase of the gradient, a block of rows, and a vector of arrays
+that outgrow the cache, whose images lie far apart."""
 WINOGRAD, ELEMENTWISE = 0.45, 1.4
 """What a product of its own costs Winograd, and one of channels by themselves here."""
 FAR_BYTES = 4 << 20
@@ -87,8 +86,17 @@ class Meetings:
 
     def box(self, *, turned: bool) -> int:
         """Return how many positions of a picture or its gradient windows see, zeros around it included."""
-        sides = zip(self.in_size, self.out_size, self.kernel, self.stride, self.dilation, strict=True)
-        return prod(((i - 1) // t if turned else (o - 1) * t) + (k - 1) * d + 1 for i, o, k, t, d in sides)
+        found = 1
+        for size, out, k, t, d in zip(
+            self.in_size, self.out_size, self.kernel, self.stride, self.dilation, strict=True
+        ):
+            if turned:
+                found *= (size - 1) // t + (k - 1) * d + 1
+            elif k == 1 or d % t == 0:  # windows see every t-th position alone
+                found *= out + (k - 1) * d // t
+            else:
+                found *= (out - 1) * t + (k - 1) * d + 1
+        return found
 
     def lists(self, by: int) -> tuple[Any, Any, Any]:
         """Return output positions, input positions and entries, sorted by one of them."""
@@ -129,11 +137,14 @@ def pays(shape: Shape, meetings: Meetings, dtype: str, *, turned: bool = False) 
     columns = -(-shape.out_size[2] // stride)
     channels = -(-shape.groups // lanes) if shape.elementwise else shape.groups * shape.inner
     images, vectors = shape.images, -(-shape.outer // lanes)
-    numbers = images * shape.groups * shape.inner * min(meetings.box(turned=turned), gathered)
+    seen = meetings.box(turned=turned)
+    numbers = images * shape.groups * shape.inner * seen
     correlated: float = images * channels * gathered * vectors
-    if few_channels(shape, lanes, columns):
+    if few_channels(shape, lanes, gathered, columns, seen):
         correlated *= shape.outer * -(-columns // lanes) / columns / vectors
-        correlated += (PLANE if shape.step[2] == 1 else DEALT) * numbers
+        if shape.elementwise:
+            correlated *= shape.groups
+        correlated += PLANE * numbers
     elif phases == 1:
         correlated += BOX * numbers
     if meetings.is_3x3 and dtype == "float32" and min(shape.inner, shape.outer) >= lanes:

@@ -73,7 +73,26 @@ class Shape:
         return self.images * prod(self.out_size) * len(self.taps) * self.groups * self.inner * self.outer
 
 
-def few_channels(shape: Shape, lanes: int, columns: int) -> bool:
-    """Return whether vectors along rows of so many output positions have fewer idle lanes than channels."""
-    wide = columns / (-(-columns // lanes) * lanes)
-    return shape.outer * 2 <= lanes and not shape.elementwise and wide * lanes > shape.outer
+def few_channels(shape: Shape, lanes: int, products: int, columns: int, seen: int) -> bool:
+    """Return whether vectors should run along rows of output positions, because they would have idle lanes.
+
+    Parameters
+    ----------
+    shape : Shape
+        Of the correlation.
+    lanes : int
+        Of a vector.
+    products, columns, seen : int
+        Of a picture and a channel: products of the correlation, output positions in a row, and input
+        positions that are copied for it, zeros included.
+    """
+    wide = -(-columns // lanes)
+    outer = shape.groups if shape.elementwise else shape.outer
+    if outer * 2 > lanes or columns * lanes <= outer * wide * lanes:
+        return False
+    rows = products * outer * wide / columns + seen * PLANE
+    return rows < products + seen * BOX
+
+
+PLANE, BOX = 1, 0.2
+"""Products of vectors that take as long as copying a number into planes, and into a box."""
