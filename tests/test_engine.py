@@ -131,6 +131,19 @@ def test_the_same_bits_with_any_number_of_threads(name):
             np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("batch", [7, 24])
+def test_the_same_bits_with_any_memory_order_of_many_pictures(batch):
+    x, weight = arrays((batch, 32, 57, 56), (48, 32, 3, 3))  # some are copied to channels-last at a time
+    other = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
+    y = F.conv2d(x, weight, padding=1)
+    np.testing.assert_array_equal(F.conv2d(other, weight, padding=1), y)
+    g = np.ascontiguousarray(y)
+    for found, expected in zip(
+        F.conv2d_vjp(g, x, weight, padding=1), F.conv2d_vjp(y, other, weight, padding=1), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("name", [*CASES, "one position", "one filter"])
 def test_the_same_bits_with_any_memory_order_of_the_weight(name):
     more = {

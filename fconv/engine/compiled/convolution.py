@@ -48,6 +48,10 @@ Phase: TypeAlias = tuple[tuple[slice, ...], "Pass | None"]
 """The input positions of one remainder, and the correlation of the gradient that gives them."""
 
 
+COPY_BYTES = 4 << 20
+"""Most bytes of contiguous pictures that are copied to channels-last at once."""
+
+
 class Pass:
     """A correlation by whichever kernel suits its shape."""
 
@@ -85,6 +89,7 @@ class Pass:
         if self.lays:
             self.filters = (self.winograd or self.direct).filters
         self._out_shape = (shape.images, shape.groups * shape.outer, *shape.out_size)
+        self._part: Pass | None = None
 
     def output(self, dtype: Any) -> Array:
         """Make an array for the output, in the memory order that is written fastest."""
@@ -100,7 +105,13 @@ class Pass:
             start = np.zeros(y.shape[1], y.dtype) if bias is None else np.ascontiguousarray(bias)
             self.planes.run(x, self.planes.lay(weight), start, y)
             return
-        if self.winograd is not None:
+        if self.winograd is not None and not is_channels_last(x):
+            images = even_run(len(x), COPY_BYTES // (x.nbytes // len(x)))
+            if images < len(x):
+                self._part = self._part or Pass(replace(self.shape, images=images), self.dtype, "winograd")
+                for run in runs(len(x), images):
+                    self._part.run(x[run], weight, laid, bias, y[run])
+                return
             x = channels_last(x, self.dtype)
         if self.heavy is not None:
             self.heavy.run(x, weight, self.heavy.start(bias, y.dtype), y)
@@ -114,9 +125,31 @@ class Pass:
             self.direct.run(x, laid, start, y)
 
 
+def is_channels_last(x: Array) -> bool:
+    """Return whether channels are neighbours in memory."""
+    return x.strides[1] == x.itemsize or x.shape[1] == 1
+
+
+def runs(count: int, step: int) -> list[slice]:
+    """Divide images into runs of one length, of which the last may begin in the one before."""
+    return [slice(min(i, count - step), min(i + step, count)) for i in range(0, count, step)]
+
+
+def even_run(count: int, most: int) -> int:
+    """Return the longest run of images, up to a bound, whose repetition adds little to so many images.
+
+    Examples
+    --------
+    >>> even_run(8, 5), even_run(100, 30), even_run(7, 9), even_run(7, 0)
+    (4, 26, 7, 1)
+    """
+    lengths = range(1, max(1, min(count, most)) + 1)
+    return max(n for n in lengths if -(-count // n) * n * 16 <= count * 17)
+
+
 def channels_last(x: Array, dtype: str) -> Array:
     """Return (N, C, 1, H, W) with neighbouring channels, itself if they are."""
-    if x.strides[1] == x.itemsize or x.shape[1] == 1:
+    if is_channels_last(x):
         return x
     out = _last(x.shape, x.dtype)
     n, c, _, h, w = x.shape
@@ -338,9 +371,7 @@ class CompiledConvolution:
         return WeightGradient(replace(self.shape, images=images), self.dtype, each=True)
 
     def _runs(self) -> list[slice]:
-        """Divide the images into runs of one length, of which the last may begin in the one before."""
-        n, step = self.geometry.batch, self._each.shape.images
-        return [slice(min(i, n - step), min(i + step, n)) for i in range(0, n, step)]
+        return runs(self.geometry.batch, self._each.shape.images)
 
     def each_weight_gradient(self, g: Array, x: Array) -> Array:
         """Return the gradient of the weight by each image, (N, O, C/groups, *kernel)."""
