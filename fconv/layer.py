@@ -8,10 +8,10 @@ from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, NoReturn, Protocol, TypeAlias
 
 from fconv import trees
-from fconv.arguments import explained, plain
+from fconv.arguments.constructors import Constructed
+from fconv.arguments.patterns import nearest
+from fconv.arguments.signatures import explained, plain
 from fconv.arrays import Array, Shape, describe, is_array
-from fconv.constructors import Constructed
-from fconv.patterns import nearest
 from fconv.showing import layer_html, options_shown
 
 Params: TypeAlias = Any

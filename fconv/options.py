@@ -7,7 +7,7 @@ from math import inf
 from numbers import Real
 from typing import Any
 
-from fconv.arguments import shown
+from fconv.arguments.signatures import shown
 
 
 def nonnegative(name: str, **options: Any) -> list[float]:

@@ -13,7 +13,7 @@ from itertools import pairwise
 from math import cos, pi
 from typing import Literal, TypeAlias
 
-from fconv.constructors import constructor
+from fconv.arguments.constructors import constructor
 from fconv.options import nonnegative, positive, shares, whole
 
 Schedule: TypeAlias = Callable[[int], float]

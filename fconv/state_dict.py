@@ -9,7 +9,7 @@ import numpy as np
 
 from fconv import trees
 from fconv.arrays import Array, asnumpy, describe, is_array, library_of, native
-from fconv.text import listed
+from fconv.showing import listed
 
 _SINCE_0_4_1 = "num_batches_tracked"
 _FEW = 4  # entries of a layer that a message lists one by one

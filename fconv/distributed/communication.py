@@ -15,8 +15,8 @@ import numpy as np
 from fconv.arrays import Array, asnumpy, library_of, xp_of
 from fconv.distributed.launching import announce
 from fconv.distributed.tree import Exchange, Node, add_into_left, climb, tree_sum
+from fconv.engine.threads import set_num_threads
 from fconv.options import number
-from fconv.threads import set_num_threads
 
 T = TypeVar("T")
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from fconv.arrays import Array, import_cupy
+from fconv.arrays import Array
+from fconv.devices import import_cupy
 from fconv.distributed.communication import LostRankError
 from fconv.distributed.tree import Exchange
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from fconv.arguments import plain
+from fconv.arguments.constructors import constructor
+from fconv.arguments.signatures import plain
 from fconv.arrays import Array, asnumpy, narrowed, native, widened, xp_of
-from fconv.constructors import constructor
 from fconv.distributed.communication import Communicator
 from fconv.functional.batch_normal import batch_normal, passes_over
 from fconv.layer import Layer, LayerPullback, Params, as_layer

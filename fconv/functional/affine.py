@@ -9,14 +9,14 @@ from math import prod
 import numpy as np
 
 from fconv.arrays import Array, Shape, xp_of
-from fconv.contraction import contract
 from fconv.engine import each
+from fconv.engine.contraction import contract
 from fconv.engine.plans import Plan, convolution
+from fconv.engine.threads import run
 from fconv.functional.core import Definition, Thunks, differentiable, once
 from fconv.functional.one_pass import in_one_pass
 from fconv.functional.reduction import accurate_sum
 from fconv.geometry import ConvGeometry
-from fconv.threads import run
 
 __all__ = [
     "bilinear", "bilinear_jvp", "bilinear_vjp",

@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 
 from fconv.arrays import Array, library_of, xp_of
-from fconv.device_kernels import TYPES, launch
+from fconv.engine.cuda.launch import TYPES, launch
 
 _MOST_ENTRIES = 1 << 31  # of the positions of a channel, which kernels count in 32 bits
 _PARTS = 1 << 17  # partial sums, about: as many threads

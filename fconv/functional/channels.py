@@ -14,10 +14,10 @@ import numpy as np
 
 from fconv.arrays import Array, Shape, from_order, full_like_order, memory_order, narrowed
 from fconv.engine.sweeps import Program, Sweep
+from fconv.engine.threads import run
 from fconv.functional.one_pass import formulas_serve
 from fconv.functional.reduction import accurate_sum
 from fconv.functional.segments import along_axis
-from fconv.threads import run
 
 if TYPE_CHECKING:
     from fconv.engine.compiled.channels import CompiledPasses, SamplePasses

@@ -7,8 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from fconv import windows
 from fconv.arrays import Array, Shape
+from fconv.engine import windows
 from fconv.functional.core import Definition, differentiable, once
 from fconv.functional.taps import Tap, gather, scatter
 from fconv.geometry import Pairs

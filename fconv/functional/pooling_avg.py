@@ -8,6 +8,7 @@ from math import isinf, isnan, prod
 import numpy as np
 
 from fconv.arrays import Array, full_like_order, xp_of
+from fconv.engine.windows import crop, pad
 from fconv.functional.core import Definition, differentiable, for_sample, once
 from fconv.functional.one_pass import formulas_serve
 from fconv.functional.pieces import over_batch
@@ -15,7 +16,6 @@ from fconv.functional.pooling_max import max_pool1d, max_pool2d, max_pool3d
 from fconv.functional.pooling_windows import pool_geometry, spread_over_windows, window_entries
 from fconv.geometry import Size, Windows, check_rank
 from fconv.options import number, whole
-from fconv.windows import crop, pad
 
 __all__ = [
     "avg_pool1d", "avg_pool1d_jvp", "avg_pool1d_vjp",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fconv.arrays import Array, any_of, full_like_order, xp_of
+from fconv.engine.windows import crop, kernel_offsets, pad
 from fconv.functional import pooling_gpu
 from fconv.functional.core import Definition, differentiable, for_sample, once
 from fconv.functional.one_pass import formulas_serve
@@ -16,7 +17,6 @@ from fconv.functional.pieces import over_batch
 from fconv.functional.pooling_windows import pool_geometry, spread_over_windows, window_entries
 from fconv.functional.selecting import where
 from fconv.geometry import Size, Windows, check_rank
-from fconv.windows import crop, kernel_offsets, pad
 
 __all__ = [
     "max_pool1d", "max_pool1d_jvp", "max_pool1d_vjp",

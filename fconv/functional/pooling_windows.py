@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from fconv.arrays import Array
+from fconv.engine.windows import kernel_offsets
 from fconv.geometry import Size, Windows, whole_tuple, window_geometry
-from fconv.windows import kernel_offsets
 
 
 def pool_geometry(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from fconv.arrays import Array, Shape, xp_of
-from fconv.contraction import contract
+from fconv.engine.contraction import contract
 from fconv.functional.broadcasting import broadcast_shape, sum_to
 from fconv.functional.core import Definition, Thunks, differentiable, once
 from fconv.functional.reduction import quietly

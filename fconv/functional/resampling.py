@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from fconv.arrays import Array, Shape, full_like_order
+from fconv.engine.threads import run
 from fconv.functional.core import Definition, differentiable, once
 from fconv.options import whole
-from fconv.threads import run
 
 __all__ = [
     "channel_shuffle", "channel_shuffle_jvp", "channel_shuffle_vjp",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from math import prod
 
 from fconv.arrays import Array, Shape
+from fconv.engine.windows import pad, window_view, windows_adjoint
 from fconv.functional.core import Definition, differentiable, for_sample, once
 from fconv.geometry import Size, Windows, check_rank, whole_tuple, window_geometry
-from fconv.windows import pad, window_view, windows_adjoint
 
 __all__ = [
     "fold", "fold_jvp", "fold_vjp",

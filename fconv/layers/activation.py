@@ -7,8 +7,8 @@ from typing import Any, Literal
 import numpy as np
 
 from fconv import functional as F
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Shape
-from fconv.constructors import constructor
 from fconv.functional.activation import check_axis_of, halved_shape
 from fconv.functional.core import Differentiable
 from fconv.functional.piecewise import check_slopes

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from fconv import functional as F
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Shape
-from fconv.constructors import constructor
 from fconv.functional.core import Differentiable
 from fconv.functional.response import check_response
 from fconv.functional.sample_norm import check_group_shape, check_sizes, last_sizes

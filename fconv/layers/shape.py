@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from math import prod
 
 from fconv import functional as F
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, Shape
-from fconv.constructors import constructor
 from fconv.functional.core import Definition, differentiable
 from fconv.functional.shape import flattened_shape, reshaped_shape, unflattened_shape
 from fconv.layer import Layer

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 
 from fconv import functional as F
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Shape
-from fconv.constructors import constructor
 from fconv.functional.activation import check_axis_of
 from fconv.functional.slicing import narrowed_part, sliced_part
 from fconv.layer import Layer

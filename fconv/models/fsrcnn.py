@@ -5,7 +5,7 @@ from __future__ import annotations
 from fconv.initializers import normal, zeros
 from fconv.layer import Layer
 from fconv.layers import conv_transpose2d, prelu
-from fconv.models.parts import he_conv
+from fconv.models.blocks import he_conv
 from fconv.networks import compose
 from fconv.options import whole
 

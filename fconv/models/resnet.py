@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, Shape
-from fconv.constructors import constructor
 from fconv.layer import Layer, Params
 from fconv.layers import adaptive_avg_pool2d, batch_norm, flatten, linear, max_pool2d, relu
-from fconv.models.parts import he_conv
+from fconv.models.blocks import he_conv
 from fconv.networks import add, compose, graph
 from fconv.options import whole
 

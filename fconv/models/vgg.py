@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fconv.layer import Layer
 from fconv.layers import adaptive_avg_pool2d, batch_norm, dropout, flatten, max_pool2d, relu
-from fconv.models.parts import he_conv, small_linear
+from fconv.models.blocks import he_conv, small_linear
 from fconv.networks import compose
 
 __all__ = ["vgg11", "vgg11_bn", "vgg16", "vgg16_bn"]

@@ -10,8 +10,8 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, Shape, check_floating, in_c_order, namespace, narrowed, native, widened, xp_of
-from fconv.constructors import constructor
 from fconv.functional.broadcasting import broadcast_shape, sum_to
 from fconv.functional.core import once
 from fconv.functional.one_pass import in_one_pass

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from fconv import random, trees
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, is_array, narrowed, native, widened, xp_of
-from fconv.constructors import constructor
-from fconv.contraction import contract
+from fconv.derivatives.per_example import joint_norms
+from fconv.engine.contraction import contract
 from fconv.optimizers.base import Optimizer, State, filled, inner_rate
 from fconv.optimizers.momentum import sgd
 from fconv.options import nonnegative, positive, whole
-from fconv.per_example import joint_norms
 from fconv.schedules import Schedule
 
 

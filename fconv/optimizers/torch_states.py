@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fconv import trees
+from fconv.arguments.patterns import names_of, nearest
 from fconv.arrays import Array, asnumpy, describe, is_array
 from fconv.optimizers.base import Optimizer, State, map_rules
 from fconv.options import whole
-from fconv.patterns import names_of, nearest
+from fconv.showing import listed
 from fconv.state_dict import check_fit, copied_like
-from fconv.text import listed
 
 __all__ = ["from_optimizer_state_dict", "to_optimizer_state_dict"]
 

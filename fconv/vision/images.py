@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fconv.arrays import Array
-from fconv.files import atomic_write, open_regular
-from fconv.formats.contents import head, stranger
+from fconv.files.atomic import atomic_write, open_regular
+from fconv.files.formats.contents import head, stranger
 
 __all__ = [
     "Picture",

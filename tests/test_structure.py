@@ -1,0 +1,26 @@
+"""Structure of the package: few modules at its top, and none that is too long to be read."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import fconv as fc
+
+PACKAGE = Path(fc.__file__).parent
+MOST_MODULES = 16
+
+
+def test_the_top_level_holds_few_modules():
+    modules = sorted(path.name for path in PACKAGE.glob("*.py"))
+    assert len(modules) <= MOST_MODULES, modules
+
+
+def test_completion_offers_public_names_alone():
+    code = "import fconv; print(*(n for n in dir(fconv) if not hasattr(fconv, n)), *dir(fconv))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    offered = done.stdout.split()
+    assert set(offered) == {*fc.__all__, "layers", "losses", "networks", "optimizers"}
+    assert len(offered) == len(set(offered))  # one that is not there would stand twice
+    assert {"data", "from_onnx", "models", "testing", "to_onnx"} <= set(offered)
