@@ -370,11 +370,9 @@ def check_rank(name: str, what: str, shape: Shape, ndim: int) -> None:
         axes = ", ".join(("N", "C", *spatial_names(ndim)))
         text = f"{name}: expected an {what} of {ndim + 2} axes ({axes}), got shape {shape}"
         if len(shape) == ndim + 1 and what == "input":
-            with_batch, with_channel = (1, *shape), (shape[0], 1, *shape[1:])
-            if shape[0] <= 4:  # the channels of a picture
-                text += f"; the batch axis seems to be missing: {with_batch}"
-            else:
-                text += f"; the batch or channel axis seems to be missing: {with_batch} or {with_channel}"
+            picture = shape[0] <= 4  # its channels come first
+            text += f"; the batch {'' if picture else 'or channel '}axis seems to be missing: {(1, *shape)}"
+            text += "" if picture else f" or {(shape[0], 1, *shape[1:])}"
         raise ValueError(text)
 
 

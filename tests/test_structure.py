@@ -24,3 +24,21 @@ def test_completion_offers_public_names_alone():
     assert set(offered) == {*fc.__all__, "layers", "losses", "networks", "optimizers"}
     assert len(offered) == len(set(offered))  # one that is not there would stand twice
     assert {"data", "from_onnx", "models", "testing", "to_onnx"} <= set(offered)
+
+
+def test_no_file_is_too_long_or_too_short():
+    kernels = {f"engine/compiled/{name}.py" for name in ("correlate", "llvm", "winograd")}  # one text each
+    alone = {
+        "version.py",
+        "onnx/library.py",
+        "engine/winograd_matrices.py",
+    }  # read by several, of no other kin
+    lines = {
+        str(path.relative_to(PACKAGE)): len(path.read_text(encoding="utf-8").splitlines())
+        for path in PACKAGE.rglob("*.py")
+    }
+    assert not {name: n for name, n in lines.items() if n > 400}.keys() - kernels
+    short = {
+        name for name, n in lines.items() if n < 40 and not name.endswith(("__init__.py", "__main__.py"))
+    }
+    assert short <= alone

@@ -10,17 +10,17 @@ from importlib import import_module
 from typing import Any
 
 FUNCTIONS = {
-    "Convolution and affine maps": "convolution convolution_transpose affine unfolding padding",
+    "Convolution and affine maps": "convolution convolution_transpose deformable affine unfolding padding",
     "Activation": "piecewise smooth activation",
     "Pooling": "pooling_max pooling_avg pooling_adaptive unpooling",
-    "Resampling": "interpolation resampling",
+    "Resampling": "interpolation resampling sampling",
     "Normalization": "normalization sample_norm response",
     "Attention and lookup": "attention lookup",
     "Dropout": "masking",
     "Shape and indexing": "shape rearranging slicing indexing conditional",
     "Arithmetic": "arithmetic products",
     "Reductions": "reductions statistics cumulative",
-    "Losses": "loss_regression loss_probability loss_classification loss_ranking image_quality",
+    "Losses": "loss_regression loss_probability loss_classification loss_ranking loss_triplet image_quality",
 }
 LAYERS = {
     "Convolution and affine maps": "convolution convolution_transpose padding",

@@ -15,7 +15,7 @@ from fconv.engine.plans import Plan, convolution
 from fconv.engine.threads import run
 from fconv.functional.core import Definition, Thunks, differentiable, once
 from fconv.functional.one_pass import in_one_pass
-from fconv.functional.reduction import accurate_sum
+from fconv.functional.sums import accurate_sum
 from fconv.geometry import ConvGeometry
 
 __all__ = [

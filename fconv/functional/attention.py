@@ -10,9 +10,9 @@ import numpy as np
 
 from fconv import random
 from fconv.arrays import Array, Shape, describe, in_c_order, xp_of
-from fconv.functional.broadcasting import sum_to
 from fconv.functional.core import Definition, Thunks, differentiable, once
 from fconv.functional.masking import check_probability
+from fconv.functional.sums import sum_to
 
 __all__ = [
     "scaled_dot_product_attention", "scaled_dot_product_attention_jvp", "scaled_dot_product_attention_vjp",

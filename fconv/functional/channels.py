@@ -16,8 +16,8 @@ from fconv.arrays import Array, Shape, from_order, full_like_order, memory_order
 from fconv.engine.sweeps import Program, Sweep
 from fconv.engine.threads import run
 from fconv.functional.one_pass import formulas_serve
-from fconv.functional.reduction import accurate_sum
 from fconv.functional.segments import along_axis
+from fconv.functional.sums import accurate_sum
 
 if TYPE_CHECKING:
     from fconv.engine.compiled.channels import CompiledPasses, SamplePasses

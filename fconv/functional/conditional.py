@@ -9,8 +9,8 @@ import numpy as np
 
 from fconv.arrays import Array, asnumpy, is_array, xp_of
 from fconv.functional import selecting
-from fconv.functional.broadcasting import broadcast_shape, sum_to
 from fconv.functional.core import Definition, Thunks, differentiable, once
+from fconv.functional.sums import broadcast_shape, sum_to
 from fconv.options import number
 
 __all__ = [

@@ -12,8 +12,9 @@ from fconv.arrays import Array, any_of, describe, xp_of
 from fconv.engine.sweeps import Program, Sweep
 from fconv.functional.activation import log_softmax, softmax
 from fconv.functional.core import Definition, Thunks, differentiable, once
-from fconv.functional.reduction import Reduction, accurate_sum, check_reduction, reduced
+from fconv.functional.loss_reduction import Reduction, check_reduction, reduced
 from fconv.functional.segments import LOG_TOTAL, Segments, along_axis
+from fconv.functional.sums import accurate_sum
 from fconv.options import number
 
 __all__ = [

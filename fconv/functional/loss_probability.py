@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from fconv.arrays import Array, Shape, any_of, xp_of
 from fconv.functional.core import Definition, differentiable, once
-from fconv.functional.reduction import (
+from fconv.functional.loss_reduction import (
     TINY,
     BatchReduction,
     Reduction,
@@ -14,9 +14,9 @@ from fconv.functional.reduction import (
     check_same_shape,
     check_weight,
     entrywise,
-    quietly,
 )
 from fconv.functional.smooth import sigmoid
+from fconv.functional.sums import quietly
 
 __all__ = [
     "binary_cross_entropy", "binary_cross_entropy_jvp", "binary_cross_entropy_vjp",

@@ -9,14 +9,8 @@ import numpy as np
 
 from fconv.arrays import Array, Shape, any_of, xp_of
 from fconv.functional.core import Definition, Thunks, differentiable, once
-from fconv.functional.reduction import (
-    Reduction,
-    accurate_sum,
-    check_reduction,
-    check_same_shape,
-    entrywise,
-    reduced,
-)
+from fconv.functional.loss_reduction import Reduction, check_reduction, check_same_shape, entrywise, reduced
+from fconv.functional.sums import accurate_sum
 from fconv.options import number
 
 __all__ = [

@@ -9,8 +9,8 @@ from __future__ import annotations
 from fconv.arrays import Array, Shape, xp_of
 from fconv.functional.core import Definition, differentiable, once
 from fconv.functional.elementwise import Curve, elementwise
-from fconv.functional.reduction import accurate_sum
 from fconv.functional.selecting import positive_part, where
+from fconv.functional.sums import accurate_sum
 
 __all__ = [
     "hardshrink", "hardshrink_jvp", "hardshrink_vjp", "hardsigmoid", "hardsigmoid_jvp", "hardsigmoid_vjp",

@@ -11,7 +11,7 @@ import numpy as np
 
 from fconv.arrays import Array, Shape, full_like_order, xp_of
 from fconv.functional.core import Definition, differentiable, for_sample, once
-from fconv.functional.reduction import accurate_sum
+from fconv.functional.sums import accurate_sum
 from fconv.functional.taps import Tap, Taps, add_at, gather, scatter
 from fconv.geometry import check_rank
 from fconv.options import whole

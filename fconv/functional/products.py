@@ -8,9 +8,8 @@ from functools import partial
 
 from fconv.arrays import Array, Shape, xp_of
 from fconv.engine.contraction import contract
-from fconv.functional.broadcasting import broadcast_shape, sum_to
 from fconv.functional.core import Definition, Thunks, differentiable, once
-from fconv.functional.reduction import quietly
+from fconv.functional.sums import broadcast_shape, quietly, sum_to
 
 __all__ = [
     "einsum", "einsum_jvp", "einsum_vjp",

@@ -11,7 +11,7 @@ import numpy as np
 from fconv.arrays import Array, Shape, narrowed, xp_of
 from fconv.functional.activation import check_axis_of
 from fconv.functional.core import Definition, Pushed, differentiable, once
-from fconv.functional.reduction import quotient
+from fconv.functional.sums import quotient
 
 __all__ = [
     "amax", "amax_jvp", "amax_vjp",

@@ -8,8 +8,8 @@ import numpy as np
 
 from fconv.arrays import Array, xp_of
 from fconv.functional.core import Definition, differentiable, once
-from fconv.functional.reduction import quietly, quotient
 from fconv.functional.reductions import Dims, by_slopes, reduced_axes, shape_over
+from fconv.functional.sums import quietly, quotient
 from fconv.options import number
 
 __all__ = [

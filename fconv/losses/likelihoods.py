@@ -9,7 +9,7 @@ from fconv import functional as F
 from fconv.arguments.constructors import constructor
 from fconv.arrays import Array
 from fconv.functional.loss_classification import cross_entropy_curvature
-from fconv.functional.reduction import BatchReduction, Reduction, check_reduction
+from fconv.functional.loss_reduction import BatchReduction, Reduction, check_reduction
 from fconv.losses.base import Loss
 from fconv.losses.from_function import from_function
 from fconv.options import number, whole

@@ -7,7 +7,7 @@ from typing import Any
 from fconv import functional as F
 from fconv.arguments.constructors import constructor
 from fconv.functional.core import Differentiable
-from fconv.functional.reduction import Reduction, check_reduction
+from fconv.functional.loss_reduction import Reduction, check_reduction
 from fconv.losses.base import Loss
 from fconv.losses.from_function import from_function
 from fconv.options import number

@@ -12,9 +12,9 @@ import numpy as np
 
 from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, Shape, check_floating, in_c_order, namespace, narrowed, native, widened, xp_of
-from fconv.functional.broadcasting import broadcast_shape, sum_to
 from fconv.functional.core import once
 from fconv.functional.one_pass import in_one_pass
+from fconv.functional.sums import broadcast_shape, sum_to
 from fconv.layer import Layer, LayerPullback, Params, check_params
 from fconv.options import whole
 

@@ -24,7 +24,7 @@ from fconv.arrays import (
 )
 from fconv.optimizers.passes import UnusualError, advanced, gathered, placed
 from fconv.options import nonnegative
-from fconv.schedules import Schedule
+from fconv.schedules.decay import Schedule
 
 State: TypeAlias = Any
 

@@ -6,7 +6,7 @@ from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, xp_of
 from fconv.optimizers.base import Optimizer, Own, leafwise, lerp, zeros
 from fconv.options import decays, nonnegative
-from fconv.schedules import Schedule
+from fconv.schedules.decay import Schedule
 
 
 @constructor

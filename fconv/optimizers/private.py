@@ -14,7 +14,7 @@ from fconv.engine.contraction import contract
 from fconv.optimizers.base import Optimizer, State, filled, inner_rate
 from fconv.optimizers.momentum import sgd
 from fconv.options import nonnegative, positive, whole
-from fconv.schedules import Schedule
+from fconv.schedules.decay import Schedule
 
 
 @constructor

@@ -1,37 +1,23 @@
-"""Sums that lose little, and the one rule by which losses are reduced."""
+"""The one rule by which losses are reduced, and the checks that losses share."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
 from math import prod
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from fconv.arrays import Array, Shape, narrowed, xp_of
 from fconv.functional.core import Pushed, Thunks, once
+from fconv.functional.sums import quietly, quotient
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 BatchReduction: TypeAlias = Literal["mean", "batchmean", "sum", "none"]
 
 TINY = float(np.float32(1e-12))
 """What PyTorch keeps some denominators away from 0 by, a constant of single precision there."""
-
-
-def accurate_sum(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
-    """Sum with float64 accumulators, in the dtype of `x`.
-
-    NumPy adds along an outer axis one entry after another in the array's own precision, which
-    over a channels-last picture loses digits that a gradient needs.
-
-    Examples
-    --------
-    >>> accurate_sum(np.full((10**6, 1), 0.1, np.float32), axis=0)
-    array([100000.], dtype=float32)
-    """
-    total: Any = np.add.reduce if type(x) is np.ndarray else xp_of(x).sum  # the ufunc's own method is quicker
-    return narrowed(total(x, axis=axis, keepdims=keepdims, dtype=np.float64), x.dtype)
 
 
 def check_reduction(name: str, reduction: str, batch: bool = False) -> None:
@@ -45,15 +31,6 @@ def check_reduction(name: str, reduction: str, batch: bool = False) -> None:
 def reduced_shape(shape: Shape, reduction: BatchReduction) -> Shape:
     """Return the shape of a loss of entries of `shape`."""
     return shape if reduction == "none" else ()
-
-
-def quotient(a: Array, b: Array | float) -> Array:
-    """Divide in float64, 0 / 0 being NaN without a warning; the result has the dtype of `a`."""
-    if type(b) is int and b and isinstance(a, (np.ndarray, np.generic)) and a.ndim == 0:
-        return narrowed(np.asarray(np.float64(a) / b), a.dtype)
-    xp = xp_of(a)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return narrowed(xp.asarray(a, dtype=np.float64) / xp.asarray(b, dtype=np.float64), a.dtype)
 
 
 def reduced(
@@ -156,12 +133,6 @@ def hinge_slope(z: Array) -> Array:
     """Return the derivative of `hinge`, 1 at the kink as PyTorch's clamp has it."""
     xp = xp_of(z)
     return xp.where(z < 0, xp.zeros((), z.dtype), xp.ones((), z.dtype))
-
-
-def quietly(compute: Callable[[], Array]) -> Array:
-    """Compute without warnings where infinities and NaN are the defined result, as of log(0)."""
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
-        return compute()
 
 
 def check_same_shape(name: str, x: Array, **others: Array) -> None:
