@@ -213,7 +213,7 @@ def native(x: Array) -> Array:
 
 
 def widened(x: Array) -> Array:
-    """Return `x` in the dtype that sums of its entries are accumulated in: float32 for float16.
+    """Return `x` in the dtype that sums of its elements are accumulated in: float32 for float16.
 
     float16 has 11 bits and ends at 65504: adding 1 to 2048 in it gives 2048. Every other dtype
     is its own accumulator, and `x` comes back as it is.
@@ -222,7 +222,7 @@ def widened(x: Array) -> Array:
 
 
 def narrowed(x: Array, dtype: Any) -> Array:
-    """Return `x` in `dtype`; entries that are too large for it become infinite, without a warning."""
+    """Return `x` in `dtype`; elements that are too large for it become infinite, without a warning."""
     if type(x) is np.ndarray and x.dtype == dtype:
         return x
     with np.errstate(over="ignore"):
@@ -273,7 +273,7 @@ def full_like_order(x: Array, shape: Iterable[int], value: float | None = 0.0, d
     shape : iterable of int
         Shape of the new array, with as many axes as `x`.
     value : float or None
-        The value of every entry; None leaves them as they are.
+        The value of every element; None leaves them as they are.
     dtype : dtype, optional
         A dtype other than that of `x`.
 

@@ -112,7 +112,7 @@ def split(key: Array, n: int = 2) -> Array:
 
 
 def _entries(name: str, shape: object) -> int:
-    """Count the entries of a shape, or raise an error that names `name`."""
+    """Count the elements of a shape, or raise an error that names `name`."""
     if not isinstance(shape, (tuple, list)):
         raise TypeError(f"{name}: expected a shape, a tuple of integers, got {describe(shape)}")
     return prod(whole(name, "a size", size, 0) for size in shape)

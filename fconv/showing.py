@@ -47,7 +47,7 @@ class Description(str):
 
 
 def describe(tree: Any) -> Description:
-    """Return the names, dtypes and shapes of parameters, a state or another tree, without their entries.
+    """Return the names, dtypes and shapes of parameters, a state or another tree, without their elements.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Wrong layers, each a kind of mistake that people make in a right layer, and layers that are right.
 
-`Centred` is the right one: it scales, keeps a running mean, and drops entries in training. Each entry of
+`Centred` is the right one: it scales, keeps a running mean, and drops elements in training. Each element of
 `KINDS` is a class with one mistake.
 """
 
@@ -15,7 +15,7 @@ BUFFERS = ("running_mean",)
 
 
 class Centred:
-    """Take away the mean over the batch (outside training: the running mean), scale, drop entries."""
+    """Take away the mean over the batch (outside training: the running mean), scale, drop elements."""
 
     name, buffers = "centred", BUFFERS
 

@@ -125,7 +125,7 @@ def joint_norms(grads: Any, count: int, like: Array) -> Array:
 
 
 def _norm(g: Array) -> Array:
-    """Return the norm of each entry along the first axis, in as many axes."""
+    """Return the norm of each element along the first axis, in as many axes."""
     if g.size == g.shape[0]:
         return abs(g)
     flat = g.reshape(g.shape[0], prod(g.shape[1:]))

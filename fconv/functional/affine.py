@@ -23,7 +23,7 @@ __all__ = [
     "linear", "linear_jvp", "linear_vjp",
 ]  # fmt: skip
 
-_LARGE = 1 << 18  # entries; below, threads cost more than they gain
+_LARGE = 1 << 18  # elements; below, threads cost more than they gain
 
 
 @differentiable("x", "weight", "bias", widens=False)

@@ -257,7 +257,7 @@ def _at_labels(labels: Array, class_axis: int) -> tuple[Any, ...]:
 
 
 # The loss of a target is the sum over classes of -q[n, c] * log p[n, c]. These give q, which of its
-# entries count (a weight of 0 counts: NaN passes through it), and what the mean divides by.
+# elements count (a weight of 0 counts: NaN passes through it), and what the mean divides by.
 
 
 def _of_labels(

@@ -12,9 +12,9 @@ from fconv.functional.loss_reduction import (
     check_reduction,
     check_same_shape,
     check_target,
-    entrywise,
     hinge,
     hinge_slope,
+    per_element,
     reduced,
 )
 from fconv.functional.smooth import sigmoid
@@ -77,7 +77,7 @@ def hinge_embedding_loss(
     xp = xp_of(x)
     zero = xp.zeros((), x.dtype)
     short = once(lambda: margin - x)
-    return entrywise(
+    return per_element(
         lambda: xp.where(target != -1, x, zero) + xp.where(target != 1, hinge(short()), zero),
         x.shape,
         reduction,
@@ -129,7 +129,7 @@ def margin_ranking_loss(
     z = once(lambda: margin - sign() * (x1 - x2))
 
     of_x2 = once(lambda: sign() * hinge_slope(z()))
-    return entrywise(lambda: hinge(z()), x1.shape, reduction, x1=lambda: -of_x2(), x2=of_x2)
+    return per_element(lambda: hinge(z()), x1.shape, reduction, x1=lambda: -of_x2(), x2=of_x2)
 
 
 @differentiable("x", "target", constants=("target",))
@@ -166,7 +166,9 @@ def soft_margin_loss(x: Array, target: Array, reduction: Reduction = "mean") -> 
     check_reduction("soft_margin_loss", reduction)
     sign = once(lambda: target.astype(x.dtype))
     z = once(lambda: -sign() * x)
-    return entrywise(lambda: xp_of(x).logaddexp(z(), 0), x.shape, reduction, x=lambda: -sign() * sigmoid(z()))
+    return per_element(
+        lambda: xp_of(x).logaddexp(z(), 0), x.shape, reduction, x=lambda: -sign() * sigmoid(z())
+    )
 
 
 @differentiable("x1", "x2", "target", constants=("target",))

@@ -29,7 +29,7 @@ def check_reduction(name: str, reduction: str, batch: bool = False) -> None:
 
 
 def reduced_shape(shape: Shape, reduction: BatchReduction) -> Shape:
-    """Return the shape of a loss of entries of `shape`."""
+    """Return the shape of a loss of elements of `shape`."""
     return shape if reduction == "none" else ()
 
 
@@ -41,23 +41,23 @@ def reduced(
     push: dict[str, Callable[[Array], Array]],
     total: Callable[[], Array | float] | None = None,
 ) -> Pushed:
-    """Define a loss by the losses of its entries: the one rule of reduction that all losses share.
+    """Define a loss by the losses of its elements: the one rule of reduction that all losses share.
 
     Parameters
     ----------
     losses : callable
-        Gives one loss an entry, in `shape`.
+        Gives one loss an element, in `shape`.
     shape : tuple of int
         Shape of the losses.
     reduction : {"mean", "batchmean", "sum", "none"}
         How they are reduced.
     pullback : callable
         That of the unreduced losses. It takes their gradient, which is 0-dimensional where it
-        is the same for all entries.
+        is the same for all elements.
     push : dict
         For each array the derivative of the unreduced losses along its tangent, which broadcasts to `shape`.
     total : callable, optional
-        Gives what the mean divides by; the number of entries by default. The mean of nothing
+        Gives what the mean divides by; the number of elements by default. The mean of nothing
         is NaN, as in PyTorch.
 
     Returns
@@ -104,12 +104,12 @@ def reduced(
     )
 
 
-def entrywise(
+def per_element(
     losses: Callable[[], Array], shape: Shape, reduction: BatchReduction, **slopes: Callable[[], Array]
 ) -> Pushed:
-    """Define a loss whose every entry depends on the same entry of its arrays alone.
+    """Define a loss whose every element depends on the same element of its arrays alone.
 
-    `slopes` give the derivative of each entry's loss by each array, in the array's shape.
+    `slopes` give the derivative of each element's loss by each array, in the array's shape.
     """
 
     def pullback(each: Array) -> Thunks:

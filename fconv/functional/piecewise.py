@@ -173,10 +173,13 @@ def check_slopes(name: str, shape: Shape, count: int) -> None:
 
 
 @elementwise(
-    straight=True, rounds=False, threshold="Entries up to this one are replaced.", value="What replaces them."
+    straight=True,
+    rounds=False,
+    threshold="Elements up to this one are replaced.",
+    value="What replaces them.",
 )
 def threshold(x: Array, threshold: float, value: float) -> Curve:
-    """Replace small entries: ``x`` where above `threshold`, `value` elsewhere.
+    """Replace small elements: ``x`` where above `threshold`, `value` elsewhere.
 
     The gradient at `threshold` is 0.
     """

@@ -1,4 +1,4 @@
-"""The largest entry of each window."""
+"""The largest element of each window."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fconv.functional import pooling_gpu
 from fconv.functional.core import Definition, differentiable, for_sample, once
 from fconv.functional.one_pass import formulas_serve
 from fconv.functional.pieces import over_batch
-from fconv.functional.pooling_windows import pool_geometry, spread_over_windows, window_entries
+from fconv.functional.pooling_windows import pool_geometry, spread_over_windows, window_elements
 from fconv.functional.selecting import where
 from fconv.geometry import Size, Windows, check_rank
 
@@ -45,8 +45,8 @@ def _max_pool(
             )
         xp, out_shape = xp_of(x), (*x.shape[:2], *windows.out_size)
 
-        def entries(samples: slice) -> list[Array]:
-            return list(window_entries(pad(x[samples], windows.padding, -inf), windows))
+        def elements(samples: slice) -> list[Array]:
+            return list(window_elements(pad(x[samples], windows.padding, -inf), windows))
 
         compiled = formulas_serve(x) and x.flags.aligned
         on_gpu = pooling_gpu.serves(x, windows)
@@ -65,10 +65,10 @@ def _max_pool(
 
             def work(samples: slice) -> None:
                 part = y[samples]
-                first, *others = entries(samples)
+                first, *others = elements(samples)
                 part[...] = first
-                for entry in others:
-                    xp.maximum(part, entry, out=part)  # NaN wins, as in PyTorch
+                for element in others:
+                    xp.maximum(part, element, out=part)  # NaN wins, as in PyTorch
 
             over_batch(x, work)
             return y
@@ -78,17 +78,17 @@ def _max_pool(
             """Find the kernel position that each window takes: the first maximum, or the last NaN."""
             if on_gpu:
                 return found()[1]
-            y, numbered = largest(), list(enumerate(entries(slice(None))))
+            y, numbered = largest(), list(enumerate(elements(slice(None))))
             chosen = xp.zeros_like(y, dtype=np.min_scalar_type(len(numbered)))
-            for number, entry in reversed(numbered[1:]):
-                xp.copyto(chosen, chosen.dtype.type(number), where=entry == y)
+            for number, element in reversed(numbered[1:]):
+                xp.copyto(chosen, chosen.dtype.type(number), where=element == y)
             xp.copyto(chosen, chosen.dtype.type(0), where=numbered[0][1] == y)
             if windows.padding != ((0, 0),) * ndim:  # of nothing but -inf, one that is no padding
                 inside = xp.asarray(_first_inside(windows).astype(chosen.dtype))
                 xp.copyto(chosen, xp.broadcast_to(inside, y.shape), where=y == -inf)
             if any_of(xp.isnan(y), unseen=True):
-                for number, entry in numbered:
-                    xp.copyto(chosen, chosen.dtype.type(number), where=xp.isnan(entry))
+                for number, element in numbered:
+                    xp.copyto(chosen, chosen.dtype.type(number), where=xp.isnan(element))
             return chosen
 
         def plain() -> bool:
@@ -116,8 +116,8 @@ def _max_pool(
 
             def work(samples: slice) -> None:
                 part, mine = dy[samples], chosen[samples]
-                for number, entry in enumerate(window_entries(pad(t[samples], windows.padding), windows)):
-                    xp.copyto(part, entry, where=mine == number)
+                for number, element in enumerate(window_elements(pad(t[samples], windows.padding), windows)):
+                    xp.copyto(part, element, where=mine == number)
 
             over_batch(x, work)
             return dy
@@ -134,7 +134,7 @@ def _max_pool(
 
             def work(samples: slice) -> None:
                 if numbers is None:
-                    shares = _shares(entries(samples), y[samples], g[samples])
+                    shares = _shares(elements(samples), y[samples], g[samples])
                 else:
                     shares = _chosen(numbers[samples], g[samples], prod(windows.kernel))
                 spread_over_windows(dx[samples], windows, shares)
@@ -147,11 +147,11 @@ def _max_pool(
     return for_sample(x, ndim + 2, define)
 
 
-def _shares(entries: list[Array], y: Array, g: Array) -> Iterator[Array]:
-    """Return the gradient of each entry: all of `g` for the first that is the largest."""
+def _shares(elements: list[Array], y: Array, g: Array) -> Iterator[Array]:
+    """Return the gradient of each element: all of `g` for the first that is the largest."""
     free: Array | None = None
-    for entry in entries[:-1]:
-        mine = entry == y
+    for element in elements[:-1]:
+        mine = element == y
         if free is None:
             free = ~mine
         else:
@@ -162,7 +162,7 @@ def _shares(entries: list[Array], y: Array, g: Array) -> Iterator[Array]:
 
 
 def _chosen(numbers: Array, g: Array, count: int) -> Iterator[Array]:
-    """Return the gradient of each entry: all of `g` for the one of its window's number."""
+    """Return the gradient of each element: all of `g` for the one of its window's number."""
     return (where(numbers == number, g, 0.0) for number in range(count))
 
 
@@ -177,7 +177,7 @@ def _first_inside(windows: Windows) -> Array:
 
 
 def _places(windows: Windows) -> tuple[Array, Array]:
-    """Return the flat place of each window's first entry, and what each kernel position adds to it."""
+    """Return the flat place of each window's first element, and what each kernel position adds to it."""
     corners = np.zeros(windows.out_size, np.int64)
     for axis, at in enumerate(np.indices(windows.out_size, sparse=True)):
         plane = prod(windows.in_size[axis + 1 :])
@@ -213,9 +213,9 @@ def max_pool2d(
     stride : int or (int, int), optional
         Steps between windows; the kernel size by default.
     padding : int or (int, int)
-        Entries of -inf on both sides, at most half the kernel size.
+        Elements of -inf on both sides, at most half the kernel size.
     dilation : int or (int, int)
-        Steps between a window's entries.
+        Steps between a window's elements.
     ceil_mode : bool
         Let the last window hang over the end.
     return_indices : bool

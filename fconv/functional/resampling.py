@@ -16,7 +16,7 @@ __all__ = [
 ]  # fmt: skip
 
 _LEAST = 1 << 18
-"""Entries that threads gain by."""
+"""Elements that threads gain by."""
 
 
 def shuffled_shape(shape: Shape, upscale_factor: int) -> Shape:

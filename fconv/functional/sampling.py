@@ -28,9 +28,9 @@ _BEYOND = 3.0  # pixels outside of a picture of zeros, at which no kernel reache
 
 
 class _Tap(NamedTuple):
-    """One read of each position along an axis: an entry, its weight, and the weight's slope."""
+    """One read of each position along an axis: an element, its weight, and the weight's slope."""
 
-    entry: Array
+    element: Array
     weight: Array
     slope: Array
     valid: Array | None
@@ -104,9 +104,9 @@ class Reader:
 
     def _entry(self, taps: tuple[_Tap, ...]) -> tuple[Array, Array | None]:
         """Return where a combination of taps reads, and whether that is in the picture."""
-        index, valid = taps[0].entry, taps[0].valid
+        index, valid = taps[0].element, taps[0].valid
         for tap, size in zip(taps[1:], self._sizes[1:], strict=True):
-            index = index * size + tap.entry
+            index = index * size + tap.element
             valid = valid if valid is None else valid & tap.valid
         return index, valid
 

@@ -41,7 +41,7 @@ def flatten(x: Array, start_dim: int = 0, end_dim: int = -1) -> Definition:
     Returns
     -------
     array
-        In the dtype of `x`, entries in the order of the axes whatever the memory order.
+        In the dtype of `x`, elements in the order of the axes whatever the memory order.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def flatten(x: Array, start_dim: int = 0, end_dim: int = -1) -> Definition:
 
 
 def reshaped_shape(name: str, in_shape: Shape, shape: Sequence[int]) -> Shape:
-    """Resolve one -1 in a shape, and require that the entries fit."""
+    """Resolve one -1 in a shape, and require that the elements fit."""
     wanted = tuple(shape)
     unknown = [i for i, size in enumerate(wanted) if size == -1]
     known, total = prod(size for size in wanted if size != -1), prod(in_shape)
@@ -78,7 +78,7 @@ def reshaped_shape(name: str, in_shape: Shape, shape: Sequence[int]) -> Shape:
 
 @differentiable("x", widens=False, linear=True)
 def reshape(x: Array, shape: Sequence[int]) -> Definition:
-    """Lay the entries out in another shape, as torch.reshape.
+    """Lay the elements out in another shape, as torch.reshape.
 
     Parameters
     ----------

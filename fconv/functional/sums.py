@@ -13,7 +13,7 @@ from fconv.arrays import Array, Shape, narrowed, xp_of
 def accurate_sum(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
     """Sum with float64 accumulators, in the dtype of `x`.
 
-    NumPy adds along an outer axis one entry after another in the array's own precision, which
+    NumPy adds along an outer axis one element after another in the array's own precision, which
     over a channels-last picture loses digits that a gradient needs.
 
     Examples

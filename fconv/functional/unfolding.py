@@ -32,13 +32,13 @@ def folded_shape(
         raise ValueError(f"fold: expected an input of 3 axes (N, C kH kW, L), got shape {shape}")
     size = whole_tuple("fold", "output_size", output_size, 2, 1)
     windows = window_geometry("fold", size, kernel_size, stride, padding, dilation)
-    entries, count = prod(windows.kernel), prod(windows.out_size)
-    if shape[1] % entries or shape[2] != count:
+    elements, count = prod(windows.kernel), prod(windows.out_size)
+    if shape[1] % elements or shape[2] != count:
         raise ValueError(
-            f"fold: expected columns of a multiple of {entries} entries and {count} windows "
+            f"fold: expected columns of a multiple of {elements} elements and {count} windows "
             f"{windows.out_size}, got input shape {shape}"
         )
-    return (shape[0], shape[1] // entries, *size), windows
+    return (shape[0], shape[1] // elements, *size), windows
 
 
 def _columns(x: Array, windows: Windows) -> Array:
@@ -70,7 +70,7 @@ def unfold(
     Returns
     -------
     array, shape (N, C kH kW, L)
-        Column l holds the entries of window l, channel by channel.
+        Column l holds the elements of window l, channel by channel.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def fold(
     Returns
     -------
     array, shape (N, C, H, W)
-        Each entry is the sum over the windows that see it.
+        Each element is the sum over the windows that see it.
 
     Raises
     ------

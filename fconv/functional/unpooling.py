@@ -113,7 +113,7 @@ def max_unpool2d(
     padding: Size = 0,
     output_size: Sequence[int] | None = None,
 ) -> Definition:
-    """Put the entries of `x` where `indices` say, and 0 elsewhere: a partial inverse of `max_pool2d`.
+    """Put the elements of `x` where `indices` say, and 0 elsewhere: a partial inverse of `max_pool2d`.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def max_unpool2d(
     Returns
     -------
     array, shape (N, C, H', W')
-        In the dtype of `x`. Of several entries for one place the last stays; each of them gets
+        In the dtype of `x`. Of several elements for one place the last stays; each of them gets
         the place's gradient, as in PyTorch.
 
     Raises

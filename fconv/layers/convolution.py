@@ -228,7 +228,7 @@ def conv2d(
     kernel_size, stride, dilation : int or (int, int)
         As for `fconv.functional.conv2d`.
     padding : int, (int, int), "same" or "valid"
-        Entries around the picture.
+        Elements around the picture.
     groups : int
         Channel groups that are convolved apart.
     bias : bool

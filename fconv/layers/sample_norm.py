@@ -37,7 +37,7 @@ def layer_norm(
     eps : float
         Added to the variance.
     elementwise_affine : bool
-        Scale and shift each entry.
+        Scale and shift each element.
     bias : bool
         Without it, there is a scale but no shift.
     last_axes : int

@@ -63,7 +63,7 @@ def chunk(chunks: int, index: int, *, dim: int = 0) -> Layer:
     Parameters
     ----------
     chunks : int
-        Into how many pieces; all but the last have ``ceil(size / chunks)`` entries.
+        Into how many pieces; all but the last have ``ceil(size / chunks)`` elements.
     index : int
         Which piece.
     dim : int
@@ -103,7 +103,7 @@ def split(sizes: int | Sequence[int], index: int, *, dim: int = 0) -> Layer:
     Parameters
     ----------
     sizes : int or sequence of int
-        Entries of every piece (the last may have fewer), or of each, which must sum to the axis.
+        Elements of every piece (the last may have fewer), or of each, which must sum to the axis.
     index : int
         Which piece.
     dim : int
@@ -141,7 +141,7 @@ def split(sizes: int | Sequence[int], index: int, *, dim: int = 0) -> Layer:
 
         def part(size: int) -> tuple[int, int]:
             if index * step >= size and not size == index == 0:
-                raise ValueError(f"split: an axis of {size} has no piece {index} of {step} entries")
+                raise ValueError(f"split: an axis of {size} has no piece {index} of {step} elements")
             return index * step, min(step, size - index * step)
 
     return _piece("split", {"sizes": sizes, "index": index}, dim, part)

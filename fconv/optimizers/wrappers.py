@@ -84,7 +84,7 @@ def clip_by_global_norm(opt: Optimizer, max_norm: float) -> Optimizer:
 
 @constructor
 def clip_by_value(opt: Optimizer, clip_value: float) -> Optimizer:
-    """Bring every entry of the gradients between ``-clip_value`` and ``clip_value``.
+    """Bring every element of the gradients between ``-clip_value`` and ``clip_value``.
 
     As ``torch.nn.utils.clip_grad_value_`` has it.
 

@@ -98,7 +98,7 @@ def check_close(
     floor: float = 1e-30,
     values: Mapping[str, Array] = MappingProxyType({}),
 ) -> None:
-    """Require that two arrays agree, relative to the larger one's largest entry; NaN equals NaN.
+    """Require that two arrays agree, relative to the larger one's largest element; NaN equals NaN.
 
     What is rounded to nothing from terms of size `floor` need not agree in its own digits. The
     message shows `values`.

@@ -116,7 +116,7 @@ def memory_of(tensor: Tensor, swap: bool) -> int:
 
 
 def _overlaps(tensor: Tensor) -> bool:
-    """Return whether entries may lie upon each other, as those of an expanded tensor do."""
+    """Return whether elements may lie upon each other, as those of an expanded tensor do."""
     count = prod(tensor.shape)
     return count > tensor.storage.nbytes // tensor.kind.stored.itemsize or 0 in tensor.strides
 
@@ -124,7 +124,7 @@ def _overlaps(tensor: Tensor) -> bool:
 def array_of(tensor: Tensor, swap: bool) -> Array:
     """Return a tensor whose storage has been read as an array: a view of it where NumPy has the dtype.
 
-    Where entries lie upon each other, as those of an expanded tensor do, they are copied apart.
+    Where elements lie upon each other, as those of an expanded tensor do, they are copied apart.
 
     Parameters
     ----------
