@@ -58,7 +58,7 @@ def namespace(name: str, **arrays: object) -> Any:
     Parameters
     ----------
     name : str
-        Who asks; error messages begin with it.
+        Name of the caller, with which error messages begin.
     **arrays : array or None
         The arrays by argument name. None is passed over.
 
@@ -155,7 +155,7 @@ def check_floating(name: str, **arrays: object) -> None:
     Parameters
     ----------
     name : str
-        Who asks; error messages begin with it.
+        Name of the caller, with which error messages begin.
     **arrays : array or None
         The arrays by argument name. None is passed over.
 

@@ -142,7 +142,7 @@ def window_geometry(
     Parameters
     ----------
     name : str
-        Who asks; error messages begin with it.
+        Name of the caller, with which error messages begin.
     in_size : tuple of int
         Size of the input along each spatial axis.
     kernel, stride, dilation : int or sequence of int
@@ -232,7 +232,7 @@ def conv_geometry(
     Parameters
     ----------
     name : str
-        Who asks; error messages begin with it.
+        Name of the caller, with which error messages begin.
     ndim : int
         Number of spatial axes.
     x_shape : tuple of int

@@ -36,7 +36,7 @@ def gradient_penalty(net: Layer, params: Params, x: Array, *, norm: float = 1.0)
     params : pytree
         Its parameters.
     x : array, shape (N, ...)
-        The examples, such as points between real and made ones.
+        The examples, such as points between real and generated ones.
     norm : float
         The length that costs nothing, 0 or more.
 

@@ -1,4 +1,4 @@
-"""A communicator of few functions, over one process, MPI, or what else can send and receive."""
+"""A communicator of few functions, over one process, MPI, or anything else that can send and receive."""
 
 from __future__ import annotations
 

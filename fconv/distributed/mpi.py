@@ -71,7 +71,7 @@ class MpiWorld:
         self._wait(requests, to if into is None else source)
 
     def sum(self, x: Array) -> None:
-        """Sum over the ranks as MPI likes, in place."""
+        """Sum over the ranks in place, in MPI's own order."""
         self._wait([self._comm.Iallreduce(self._mpi.IN_PLACE, x)], (self.rank + 1) % self.size)
 
     def computing(self) -> AbstractContextManager[None]:

@@ -49,7 +49,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Definition:
     ValueError
         The shapes do not fit each other.
     TypeError
-        Arrays that are not floating-point, of different dtypes or of different libraries.
+        Arrays that are not floating-point, or that differ in dtype or library.
 
     Examples
     --------
@@ -192,7 +192,7 @@ def bilinear(x1: Array, x2: Array, weight: Array, bias: Array | None = None) -> 
     ValueError
         The shapes do not fit each other.
     TypeError
-        Arrays that are not floating-point, of different dtypes or of different libraries.
+        Arrays that are not floating-point, or that differ in dtype or library.
 
     Examples
     --------

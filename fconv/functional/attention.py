@@ -70,7 +70,7 @@ def scaled_dot_product_attention(
     ValueError
         Shapes that do not fit each other, a mask besides `is_causal`, or dropout without `rng`.
     TypeError
-        Arrays that are not floating-point, of different dtypes or of different libraries.
+        Arrays that are not floating-point, or that differ in dtype or library.
 
     References
     ----------

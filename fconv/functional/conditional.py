@@ -47,7 +47,7 @@ def masked_fill(x: Array, mask: Any, value: float) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        A mask that is not boolean or does not broadcast, `x` that is not floating-point.
+        A mask that is not boolean or does not broadcast, or an `x` that is not floating-point.
 
     Examples
     --------

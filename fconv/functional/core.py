@@ -64,7 +64,7 @@ EACH, NORMS = ("of each",), ("norm of each", "of each")
 
 
 class once(Generic[T]):  # noqa: N801 - used as a decorator
-    """A value that is computed when it is first asked for, and kept.
+    """A lazy value: computed when it is first needed, and kept.
 
     Examples
     --------

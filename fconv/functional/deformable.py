@@ -53,7 +53,7 @@ def deform_conv2d(
     Raises
     ------
     ValueError, TypeError
-        Shapes that do not belong together, arrays that are not floating-point.
+        Shapes that do not belong together, or arrays that are not floating-point.
 
     References
     ----------

@@ -72,7 +72,7 @@ def flip(x: Array, dims: int | Sequence[int]) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        Axes that `x` does not have, `x` that is not floating-point.
+        Axes that `x` lacks, or an `x` that is not floating-point.
 
     Examples
     --------
@@ -105,7 +105,7 @@ def roll(x: Array, shifts: int | Sequence[int], dims: int | Sequence[int] | None
     Raises
     ------
     ValueError, TypeError
-        Axes that `x` does not have, another number of shifts than of axes, `x` that is not
+        Axes that `x` lacks, another number of shifts than of axes, `x` that is not
         floating-point.
 
     Examples
@@ -145,7 +145,7 @@ def select(x: Array, dim: int, index: int) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        An axis or an element that `x` does not have, `x` that is not floating-point.
+        An axis or an element that `x` does not have, or an `x` that is not floating-point.
 
     Examples
     --------
@@ -286,7 +286,7 @@ def index(x: Array, indices: Sequence[Any]) -> Definition:
     ------
     ValueError, TypeError
         More indices than axes, positions that `x` does not have, indices that do not stretch to one
-        shape, `x` that is not floating-point.
+        shape, or an `x` that is not floating-point.
 
     Examples
     --------

@@ -56,7 +56,7 @@ def nll_loss(
     ValueError
         Shapes that do not fit, labels out of range, an unknown reduction.
     TypeError
-        Labels that are not integers, `x` that is not floating-point.
+        Labels that are not integers, or an `x` that is not floating-point.
 
     Examples
     --------
@@ -119,7 +119,7 @@ def cross_entropy(
         Shapes that do not fit, labels out of range, an unknown reduction, a smoothing
         outside [0, 1].
     TypeError
-        Labels that are neither integers nor in the shape of `x`, `x` that is not floating-point.
+        Labels that are neither integers nor in the shape of `x`, or an `x` that is not floating-point.
 
     Examples
     --------

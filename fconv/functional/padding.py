@@ -33,7 +33,7 @@ def pad_pairs(name: str, shape: Shape, pad: Sequence[int], mode: str) -> Pairs:
     Parameters
     ----------
     name : str
-        Who asks; error messages begin with it.
+        Name of the caller, with which error messages begin.
     shape : tuple of int
         Shape of the input.
     pad : sequence of int
@@ -132,7 +132,7 @@ def pad(x: Array, pad: Sequence[int], mode: str = "constant", value: float | Non
     Raises
     ------
     ValueError, TypeError
-        Widths that do not fit, an unknown mode, `x` that is not floating-point.
+        Widths that do not fit, an unknown mode, or an `x` that is not floating-point.
 
     Examples
     --------

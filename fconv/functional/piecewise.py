@@ -125,7 +125,7 @@ def prelu(x: Array, weight: Array) -> Definition:
     ValueError
         `weight` does not fit the channels.
     TypeError
-        Arrays that are not floating-point or of two dtypes.
+        Arrays that are not floating-point, or that differ in dtype.
 
     References
     ----------

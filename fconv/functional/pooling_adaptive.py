@@ -222,7 +222,7 @@ def adaptive_avg_pool2d(x: Array, output_size: OutputSize) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        A size that cannot be, a wrong rank, `x` that is not floating-point.
+        An invalid size, a wrong rank, or an `x` that is not floating-point.
 
     Examples
     --------
@@ -254,7 +254,7 @@ def adaptive_max_pool2d(x: Array, output_size: OutputSize, return_indices: bool 
     Raises
     ------
     ValueError, TypeError
-        A size that cannot be, a wrong rank, `x` that is not floating-point.
+        An invalid size, a wrong rank, or an `x` that is not floating-point.
 
     Examples
     --------
@@ -305,7 +305,7 @@ def global_avg_pool(x: Array) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        A wrong rank, an empty axis, `x` that is not floating-point.
+        A wrong rank, an empty axis, or an `x` that is not floating-point.
 
     References
     ----------

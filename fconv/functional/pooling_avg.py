@@ -142,7 +142,7 @@ def avg_pool2d(
     Raises
     ------
     ValueError, TypeError
-        Shapes or options that do not fit; `x` that is not floating-point.
+        Shapes or options that do not fit; an `x` that is not floating-point.
 
     Examples
     --------
@@ -283,7 +283,7 @@ def lp_pool2d(
     Raises
     ------
     ValueError, TypeError
-        Shapes or options that do not fit; `x` that is not floating-point.
+        Shapes or options that do not fit; an `x` that is not floating-point.
 
     Examples
     --------

@@ -230,7 +230,7 @@ def max_pool2d(
     Raises
     ------
     ValueError, TypeError
-        Shapes or options that do not fit; `x` that is not floating-point.
+        Shapes or options that do not fit; an `x` that is not floating-point.
 
     Examples
     --------

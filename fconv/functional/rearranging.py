@@ -81,7 +81,7 @@ def transpose(x: Array, dim0: int, dim1: int) -> Definition:
 
 
 def moved_axes(shape: Shape, source: int | Sequence[int], destination: int | Sequence[int]) -> Shape:
-    """Return the axis of the input that each axis of the result of `movedim` is."""
+    """Return, for each axis of the result of `movedim`, which axis of the input it was."""
     here, there = (
         tuple(check_axis_of("movedim", shape, dim) for dim in (d if isinstance(d, (tuple, list)) else (d,)))
         for d in (source, destination)
@@ -137,7 +137,7 @@ def squeeze(x: Array, dim: int | Sequence[int] | None = None) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        Axes that `x` does not have, `x` that is not floating-point.
+        Axes that `x` lacks, or an `x` that is not floating-point.
 
     Examples
     --------
@@ -177,7 +177,7 @@ def unsqueeze(x: Array, dim: int) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        A place that there is not, `x` that is not floating-point.
+        A place outside of the shape, or an `x` that is not floating-point.
 
     Examples
     --------

@@ -81,7 +81,7 @@ def sum(x: Array, dim: Dims = None, keepdim: bool = False) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        Axes that `x` does not have, `x` that is not floating-point.
+        Axes that `x` lacks, or an `x` that is not floating-point.
 
     Examples
     --------
@@ -228,7 +228,7 @@ def max(x: Array, dim: int, keepdim: bool = False, return_indices: bool = False)
     Raises
     ------
     ValueError, TypeError
-        An axis that `x` does not have or that has no element, `x` that is not floating-point.
+        An axis that `x` does not have or that has no element, or an `x` that is not floating-point.
 
     Examples
     --------

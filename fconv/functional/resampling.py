@@ -123,7 +123,7 @@ def pixel_shuffle(x: Array, upscale_factor: int) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        Channels that r r does not divide, a wrong rank, `x` that is not floating-point.
+        Channels that r r does not divide, a wrong rank, or an `x` that is not floating-point.
 
     References
     ----------
@@ -164,7 +164,7 @@ def pixel_unshuffle(x: Array, downscale_factor: int) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        A picture that r does not divide, a wrong rank, `x` that is not floating-point.
+        A picture that r does not divide, a wrong rank, or an `x` that is not floating-point.
 
     Examples
     --------
@@ -199,7 +199,7 @@ def channel_shuffle(x: Array, groups: int) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        Channels that the groups do not divide, a wrong rank, `x` that is not floating-point.
+        Channels that the groups do not divide, a wrong rank, or an `x` that is not floating-point.
 
     References
     ----------

@@ -205,7 +205,7 @@ def grid_sample(
     Raises
     ------
     ValueError, TypeError
-        Shapes that do not belong together, an unknown mode, arrays that are not floating-point.
+        Shapes that do not belong together, an unknown mode, or arrays that are not floating-point.
 
     References
     ----------

@@ -46,7 +46,7 @@ def flatten(x: Array, start_dim: int = 0, end_dim: int = -1) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        Axes that `x` does not have, `x` that is not floating-point.
+        Axes that `x` lacks, or an `x` that is not floating-point.
 
     Examples
     --------
@@ -95,7 +95,7 @@ def reshape(x: Array, shape: Sequence[int]) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        A shape that does not fit, `x` that is not floating-point.
+        A shape that does not fit, or an `x` that is not floating-point.
 
     Examples
     --------
@@ -136,7 +136,7 @@ def unflatten(x: Array, dim: int, sizes: Sequence[int]) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        An axis that `x` does not have, sizes that do not fit, `x` that is not floating-point.
+        An axis that `x` lacks, sizes that do not fit, or an `x` that is not floating-point.
 
     Examples
     --------
@@ -172,7 +172,7 @@ def expand(x: Array, sizes: Sequence[int]) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        Sizes to which `x` cannot be stretched, `x` that is not floating-point.
+        Sizes to which `x` cannot be stretched, or an `x` that is not floating-point.
 
     Examples
     --------
@@ -212,7 +212,7 @@ def tile(x: Array, dims: Sequence[int]) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        Numbers below 0, `x` that is not floating-point.
+        Numbers below 0, or an `x` that is not floating-point.
 
     Examples
     --------

@@ -61,7 +61,7 @@ def narrow(x: Array, dim: int, start: int, length: int) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        Elements that are not there, `x` that is not floating-point.
+        Elements that are not there, or an `x` that is not floating-point.
 
     Examples
     --------
@@ -108,7 +108,7 @@ def slice_along(
     Raises
     ------
     ValueError, TypeError
-        An axis that `x` does not have, a step below 1, `x` that is not floating-point.
+        An axis that `x` lacks, a step below 1, or an `x` that is not floating-point.
 
     Examples
     --------

@@ -68,7 +68,7 @@ def var(x: Array, dim: Dims = None, correction: float = 1, keepdim: bool = False
     Raises
     ------
     ValueError, TypeError
-        Axes that `x` does not have, `x` that is not floating-point.
+        Axes that `x` lacks, or an `x` that is not floating-point.
 
     Examples
     --------
@@ -114,7 +114,7 @@ def vector_norm(x: Array, ord: float = 2, dim: Dims = None, keepdim: bool = Fals
     Raises
     ------
     ValueError, TypeError
-        `ord` of 0 or less, axes that `x` does not have, `x` that is not floating-point.
+        `ord` of 0 or less, axes that `x` lacks, or an `x` that is not floating-point.
 
     Examples
     --------
@@ -171,7 +171,7 @@ def logsumexp(x: Array, dim: Dims = None, keepdim: bool = False) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        Axes that `x` does not have, `x` that is not floating-point.
+        Axes that `x` lacks, or an `x` that is not floating-point.
 
     Examples
     --------

@@ -75,7 +75,7 @@ def unfold(
     Raises
     ------
     ValueError, TypeError
-        Windows that do not fit, a wrong rank, `x` that is not floating-point.
+        Windows that do not fit, a wrong rank, or an `x` that is not floating-point.
 
     Examples
     --------
@@ -122,7 +122,7 @@ def fold(
     Raises
     ------
     ValueError, TypeError
-        Columns that do not fit the windows, a wrong rank, `x` that is not floating-point.
+        Columns that do not fit the windows, a wrong rank, or an `x` that is not floating-point.
 
     Examples
     --------

@@ -26,7 +26,7 @@ def unpooled_size(
     Parameters
     ----------
     name : str
-        Who asks; error messages begin with it.
+        Name of the caller, with which error messages begin.
     in_size : tuple of int
         Size after pooling.
     kernel_size, stride, padding : int or sequence of int
@@ -136,7 +136,7 @@ def max_unpool2d(
     Raises
     ------
     ValueError, TypeError
-        Indices outside the plane, a size that cannot be, `x` that is not floating-point.
+        Indices outside the plane, an invalid size, or an `x` that is not floating-point.
 
     Examples
     --------

@@ -90,7 +90,7 @@ def prelu(num_parameters: int = 1, *, init: float = 0.25) -> Layer:
     Raises
     ------
     ValueError, TypeError
-        Options that cannot be, at once; inputs of another number of channels, when it is used.
+        Invalid options, at once; inputs of another number of channels, when it is used.
 
     Examples
     --------

@@ -45,7 +45,7 @@ def parameter(*shape: int, trained: bool = True, init: Initializer | None = None
     Raises
     ------
     ValueError, TypeError
-        Sizes that cannot be, at once; parameters of another shape, when it is used.
+        Invalid sizes, at once; parameters of another shape, when it is used.
 
     Examples
     --------

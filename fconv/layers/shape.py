@@ -100,7 +100,7 @@ def view(*shape: int | Sequence[int]) -> Layer:
     Raises
     ------
     ValueError, TypeError
-        Sizes that cannot be, when the layer is used where that needs the input.
+        Invalid sizes, when the layer is used where that needs the input.
 
     Examples
     --------

@@ -77,7 +77,7 @@ def chunk(chunks: int, index: int, *, dim: int = 0) -> Layer:
     Raises
     ------
     ValueError, TypeError
-        Options that cannot be; an axis that has no such piece, when the layer is used.
+        Invalid options; an axis that has no such piece, when the layer is used.
 
     Examples
     --------
@@ -117,7 +117,7 @@ def split(sizes: int | Sequence[int], index: int, *, dim: int = 0) -> Layer:
     Raises
     ------
     ValueError, TypeError
-        Options that cannot be; an axis that has no such piece, when the layer is used.
+        Invalid options; an axis that has no such piece, when the layer is used.
 
     Examples
     --------

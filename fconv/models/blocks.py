@@ -59,7 +59,7 @@ def depthwise_separable_conv2d(
     Raises
     ------
     ValueError, TypeError
-        Options that cannot be, at once; inputs that do not fit, when the layer is used.
+        Invalid options, at once; inputs that do not fit, when the layer is used.
 
     References
     ----------
@@ -130,7 +130,7 @@ def squeeze_excitation(
     Raises
     ------
     ValueError, TypeError
-        Options that cannot be, at once; inputs that do not fit, when the layer is used.
+        Invalid options, at once; inputs that do not fit, when the layer is used.
 
     References
     ----------

@@ -36,7 +36,7 @@ def fsrcnn(scale_factor: int = 3, num_channels: int = 1, *, d: int = 56, s: int 
     Raises
     ------
     ValueError, TypeError
-        Options that cannot be, at once; inputs that do not fit, when it is used.
+        Invalid options, at once; inputs that do not fit, when it is used.
 
     References
     ----------

@@ -41,7 +41,7 @@ def resnet18(num_classes: int = 1000, *, zero_init_residual: bool = False) -> La
     Raises
     ------
     ValueError, TypeError
-        Options that cannot be, at once; inputs that do not fit, when it is used.
+        Invalid options, at once; inputs that do not fit, when it is used.
 
     References
     ----------

@@ -39,7 +39,7 @@ def srresnet(channels: int = 3, *, blocks: int = 16, norm: str = "batch", width:
     Raises
     ------
     ValueError, TypeError
-        Options that cannot be, at once; inputs that do not fit, when it is used.
+        Invalid options, at once; inputs that do not fit, when it is used.
 
     References
     ----------

@@ -37,7 +37,7 @@ def vgg11(num_classes: int = 1000, *, dropout: float = 0.5, hidden: int = 4096) 
     Raises
     ------
     ValueError, TypeError
-        Options that cannot be, at once; pictures that are too small, when it is used.
+        Invalid options, at once; pictures that are too small, when it is used.
 
     References
     ----------

@@ -43,7 +43,7 @@ def private_sgd(
     noise_multiplier : float
         Standard deviation of the noise over `max_norm`.
     key : array of uint64, shape (2,)
-        What the noise of all steps follows from. It has to stay as secret as the examples.
+        The key from which the noise of all steps is derived. Keep it as secret as the examples.
     batch_size : int, optional
         What the sum is divided by: the mean size of a batch, where each example is drawn into a batch
         with a probability of its own, as the usual accountants assume; the size of each batch by default.
@@ -60,7 +60,7 @@ def private_sgd(
     Raises
     ------
     TypeError, ValueError
-        Options that cannot be, at once. When it is used: gradients without an axis of examples, or of
+        Invalid options, at once. When it is used: gradients without an axis of examples, or of
         different numbers of them, or no examples where there is no `batch_size`.
 
     Notes

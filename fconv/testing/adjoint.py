@@ -68,7 +68,7 @@ def check_adjoint(
     reference : callable, optional
         ``reference(*args, **options)``, the definition, which the value must equal.
     key : array of uint64, shape (2,), optional
-        The integers follow from it.
+        The integers are drawn from it.
 
     Raises
     ------

@@ -153,7 +153,7 @@ def compare(
     point : mapping of array
         Float64 arrays by name.
     key : array of uint64, shape (2,)
-        Directions follow from it.
+        The directions are drawn from it.
     directions : int
         How many random directions.
     rtol : float

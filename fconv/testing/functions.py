@@ -55,7 +55,7 @@ def check_vjp(
     options : mapping, optional
         Keyword arguments of both.
     key : array of uint64, shape (2,), optional
-        Directions follow from it.
+        The directions are drawn from it.
     directions : int
         How many random directions to try.
     rtol : float

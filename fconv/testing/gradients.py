@@ -32,7 +32,7 @@ def check_gradient(
     dtypes : sequence of dtype
         Narrower dtypes in which the gradient must be about that of float64.
     key : array of uint64, shape (2,)
-        Directions follow from it.
+        The directions are drawn from it.
     directions : int
         How many random directions.
     rtol : float

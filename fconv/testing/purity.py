@@ -74,7 +74,7 @@ def check_like(name: str, what: str, result: Any, like: Array) -> None:
 
 
 def attempt(what: str, function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function; what it raises is a failed check: for the same numbers it raised nothing before."""
+    """Call a function that raised nothing for the same numbers before: an exception is a failed check."""
     try:
         return function(*args)
     except AssertionError:

@@ -68,7 +68,7 @@ def fit(
     epochs : int
         How often to go through the examples, those of a resumed run included.
     key : array of uint64, shape (2,)
-        Everything random in the run follows from it.
+        All random numbers of the run are derived from it.
     batch_size : int
         Examples of a step.
     metrics : mapping or sequence, optional

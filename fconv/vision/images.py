@@ -70,7 +70,7 @@ def read_image(path: str | os.PathLike[str]) -> Picture:
     ------
     ValueError
         No picture, a damaged one, several in one file, one of far more pixels than its size allows
-        for, or of a kind that would lose by being taken for one of these: CMYK, Lab, floating
+        for, or of a mode that no other represents without loss: CMYK, Lab, floating
         point, 16-bit colour.
     ImportError
         Pillow is not installed.

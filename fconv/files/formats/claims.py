@@ -101,7 +101,7 @@ def parse_json(data: bytes, depth: int, digits: int = 20) -> Any:
     {'a': [1, 2]}
     >>> parse_json(b'{"a": 1, "a": 2}', depth=2)
     Traceback (most recent call last):
-    ValueError: the key 'a' stands twice
+    ValueError: the key 'a' occurs twice
     """
     if _nesting(data) > depth:
         raise ValueError(f"expected JSON nested at most {depth} deep")
@@ -138,5 +138,5 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         seen: set[str] = set()
         double = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {shortened(double)} stands twice")
+        raise ValueError(f"the key {shortened(double)} occurs twice")
     return found

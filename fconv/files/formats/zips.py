@@ -26,7 +26,7 @@ _MOST_DEFLATED = 1032  # times that deflate can expand
 
 
 class Member(NamedTuple):
-    """A file in an archive: where its bytes are, and what they should come to.
+    """A file in an archive: where its bytes are, and the length and checksum that they should have.
 
     Without a checksum nothing but their number is proved.
     """

@@ -107,7 +107,7 @@ class Tensor:
 
 
 def memory_of(tensor: Tensor, swap: bool) -> int:
-    """Return the bytes that `array_of` takes beside the storage, about: none for a view of it."""
+    """Return about how many bytes `array_of` takes besides the storage: 0 for a view of it."""
     stored = tensor.kind.stored
     same = tensor.kind.widened is None and not swap and tensor.kind.name != "bool"
     if same and not (tensor.conjugated or tensor.negated or _overlaps(tensor)):
