@@ -1,6 +1,6 @@
 """Wrong gradients, each a kind of mistake that people make, beside the right one of the same function.
 
-Each element of `KINDS` makes again ``(function, wrong vjp, args)``, because some keep what they were called with.
+Each value of `KINDS` makes again ``(function, wrong vjp, args)``, because some keep what they were called with.
 """
 
 from __future__ import annotations
