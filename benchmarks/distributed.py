@@ -262,7 +262,6 @@ def simulate(args: argparse.Namespace) -> None:
             axes.plot(RANKS, late, linestyle=":", color=line.get_color())
         if name == "resnet50":
             axes.plot([128], [90], "k*", label="ChainerMN, 128 GPUs, InfiniBand")
-            axes.plot([128], [88], "k^", label="Horovod, 128 GPUs, 25 Gbit/s")
         axes.set(title=f"{name}, {NETWORKS[name][1]} pictures a rank", xlabel="ranks", ylim=(0, 103))
         axes.set_xscale("log", base=2)
         axes.grid(alpha=0.3)

@@ -1,4 +1,4 @@
-"""The array library of an array, dtype rules, memory order, and moves between devices."""
+"""The array library of an array, dtype rules, and memory order."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from importlib import import_module
 from typing import Any, TypeAlias
 
 import numpy as np
-
-from fconv import trees
-from fconv.device_memory import freed_at_its_end
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 """A NumPy or CuPy array; CuPy's has the same attributes, so one static type serves both."""
@@ -61,7 +58,7 @@ def namespace(name: str, **arrays: object) -> Any:
     Parameters
     ----------
     name : str
-        Who asks; error messages begin with it.
+        Name of the caller, with which error messages begin.
     **arrays : array or None
         The arrays by argument name. None is passed over.
 
@@ -158,7 +155,7 @@ def check_floating(name: str, **arrays: object) -> None:
     Parameters
     ----------
     name : str
-        Who asks; error messages begin with it.
+        Name of the caller, with which error messages begin.
     **arrays : array or None
         The arrays by argument name. None is passed over.
 
@@ -216,7 +213,7 @@ def native(x: Array) -> Array:
 
 
 def widened(x: Array) -> Array:
-    """Return `x` in the dtype that sums of its entries are accumulated in: float32 for float16.
+    """Return `x` in the dtype that sums of its elements are accumulated in: float32 for float16.
 
     float16 has 11 bits and ends at 65504: adding 1 to 2048 in it gives 2048. Every other dtype
     is its own accumulator, and `x` comes back as it is.
@@ -225,7 +222,7 @@ def widened(x: Array) -> Array:
 
 
 def narrowed(x: Array, dtype: Any) -> Array:
-    """Return `x` in `dtype`; entries that are too large for it become infinite, without a warning."""
+    """Return `x` in `dtype`; elements that are too large for it become infinite, without a warning."""
     if type(x) is np.ndarray and x.dtype == dtype:
         return x
     with np.errstate(over="ignore"):
@@ -276,7 +273,7 @@ def full_like_order(x: Array, shape: Iterable[int], value: float | None = 0.0, d
     shape : iterable of int
         Shape of the new array, with as many axes as `x`.
     value : float or None
-        The value of every entry; None leaves them as they are.
+        The value of every element; None leaves them as they are.
     dtype : dtype, optional
         A dtype other than that of `x`.
 
@@ -317,77 +314,9 @@ def asnumpy(x: Any) -> Array:
     raise TypeError(f"expected a NumPy, CuPy or torch array, got {describe(x)}")
 
 
-def to_device(tree: Any, device: str) -> Any:
-    """Move every array of a tree to a device.
-
-    Parameters
-    ----------
-    tree : pytree
-        Parameters, a training state, one array. Leaves that are no arrays are kept.
-    device : str
-        ``"cpu"``, ``"cuda"`` (the current GPU) or ``"cuda:1"``.
-
-    Returns
-    -------
-    pytree
-        The same structure; arrays that are there already are not copied. Keys of
-        `fconv.random` (uint64 pairs) stay where draws are made from them, on the host.
-
-    Raises
-    ------
-    ValueError
-        The device's name is not one of these, or there is no such GPU.
-    MemoryError
-        The arrays do not fit there.
-
-    Notes
-    -----
-    Arrays are moved, and that is all: computing on a GPU other than CuPy's current one wants
-    ``cupy.cuda.Device(1).use()`` first.
-
-    Examples
-    --------
-    >>> to_device({"w": np.ones(2, np.float32)}, "cpu")
-    {'w': array([1., 1.], dtype=float32)}
-    """
-    kind, _, number = device.partition(":") if isinstance(device, str) else ("", "", "")
-    if kind not in ("cpu", "cuda") or (number and (kind == "cpu" or not number.isdecimal())):
-        raise ValueError(f'to_device: expected "cpu", "cuda" or "cuda:N", got {device!r}')
-    if kind == "cpu":
-        return trees.map(lambda x: asnumpy(x) if is_array(x) else x, tree)
-    cupy = import_cupy()
-    chosen = cupy.cuda.Device(int(number)) if number else cupy.cuda.Device()
-
-    def move(x: Any) -> Any:
-        if not is_array(x) or is_key(x):
-            return x
-        with chosen:
-            return cupy.asarray(native(x))
-
-    return freed_at_its_end("to_device", trees.map)(move, tree)
-
-
 def is_key(x: object) -> bool:
     """Return whether `x` has the form of a key of `fconv.random`: two uint64 on the host."""
     return isinstance(x, np.ndarray) and x.dtype == np.uint64 and x.shape == (2,)
-
-
-def import_cupy() -> Any:
-    """Import CuPy and find its GPU, or say in one sentence what to install."""
-    try:
-        import cupy
-    except ImportError as error:
-        raise ValueError(
-            "to_device: CuPy is not installed: pip install 'fconv-nn[cuda12]' for CUDA 12, "
-            "'fconv-nn[cuda13]' for CUDA 13"
-        ) from error
-    try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise ValueError(f"to_device: no usable GPU or driver was found ({error})") from error
-    if count == 0:
-        raise ValueError("to_device: no GPU was found")
-    return cupy
 
 
 def in_c_order(x: Array) -> Array:

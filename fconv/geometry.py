@@ -30,9 +30,9 @@ class Windows:
     out_size : tuple of int
         How many windows there are along each axis.
     kernel, stride, dilation : tuple of int
-        Entries of a window, steps between windows, steps between a window's entries.
+        Elements of a window, steps between windows, steps between a window's elements.
     padding : tuple of (int, int)
-        Entries added before and after each axis.
+        Elements added before and after each axis.
     """
 
     in_size: Shape
@@ -49,7 +49,7 @@ class Windows:
 
     @property
     def span(self) -> Shape:
-        """Entries from a window's first to its last along each axis, both included."""
+        """Elements from a window's first to its last along each axis, both included."""
         return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
 
     @property
@@ -123,7 +123,7 @@ def whole_tuple(name: str, what: str, value: object, n: int, minimum: int) -> Sh
     if len(value) != n:
         raise ValueError(f"{name}: {what} must be one integer or {n}, got {len(value)}: {value!r}")
     try:
-        return tuple(whole(name, what, entry, minimum) for entry in value)
+        return tuple(whole(name, what, element, minimum) for element in value)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{error} in {value!r}") from None
 
@@ -142,14 +142,14 @@ def window_geometry(
     Parameters
     ----------
     name : str
-        Who asks; error messages begin with it.
+        Name of the caller, with which error messages begin.
     in_size : tuple of int
         Size of the input along each spatial axis.
     kernel, stride, dilation : int or sequence of int
         One number for all axes or one for each, all at least 1.
     padding : int, sequence of int, "same" or "valid"
-        Entries added on both sides of each axis. "same" keeps the size (stride 1 only; an
-        odd total puts the extra entry last, as PyTorch does), "valid" adds none.
+        Elements added on both sides of each axis. "same" keeps the size (stride 1 only; an
+        odd total puts the extra element last, as PyTorch does), "valid" adds none.
     ceil_mode : bool
         Let the last window hang over the padded end by less than the stride, provided that it
         starts inside the input or the padding before it (PyTorch's rule for pooling). The only
@@ -232,7 +232,7 @@ def conv_geometry(
     Parameters
     ----------
     name : str
-        Who asks; error messages begin with it.
+        Name of the caller, with which error messages begin.
     ndim : int
         Number of spatial axes.
     x_shape : tuple of int
@@ -304,7 +304,7 @@ def conv_transpose_geometry(
     weight_shape : tuple of int
         (C, O/groups, *kernel).
     padding, output_padding : int or sequence of int
-        Entries taken from both ends of the output, and added at its end.
+        Elements taken from both ends of the output, and added at its end.
 
     Returns
     -------
@@ -370,11 +370,9 @@ def check_rank(name: str, what: str, shape: Shape, ndim: int) -> None:
         axes = ", ".join(("N", "C", *spatial_names(ndim)))
         text = f"{name}: expected an {what} of {ndim + 2} axes ({axes}), got shape {shape}"
         if len(shape) == ndim + 1 and what == "input":
-            with_batch, with_channel = (1, *shape), (shape[0], 1, *shape[1:])
-            if shape[0] <= 4:  # the channels of a picture
-                text += f"; the batch axis seems to be missing: {with_batch}"
-            else:
-                text += f"; the batch or channel axis seems to be missing: {with_batch} or {with_channel}"
+            picture = shape[0] <= 4  # its channels come first
+            text += f"; the batch {'' if picture else 'or channel '}axis seems to be missing: {(1, *shape)}"
+            text += "" if picture else f" or {(shape[0], 1, *shape[1:])}"
         raise ValueError(text)
 
 

@@ -157,7 +157,7 @@ class _Plan:
             self._replace(name, before.name)
 
     def fuse(self) -> None:
-        """Join each layer with what follows it entry by entry."""
+        """Join each layer with what follows it element by element."""
         for name in list(self._steps):
             first = self._steps.get(name)
             if first is None or first.layer.name not in FRESH or not self._alone(first):

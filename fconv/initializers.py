@@ -13,8 +13,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from fconv import random
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, Shape
-from fconv.constructors import constructor
 
 Initializer: TypeAlias = Callable[[Array, Shape, Any], Array]
 

@@ -7,7 +7,7 @@ from math import inf
 from numbers import Real
 from typing import Any
 
-from fconv.arguments import shown
+from fconv.arguments.signatures import shown
 
 
 def nonnegative(name: str, **options: Any) -> list[float]:
@@ -18,7 +18,7 @@ def nonnegative(name: str, **options: Any) -> list[float]:
     Parameters
     ----------
     name : str
-        Who asks; error messages begin with it.
+        Name of the caller, with which error messages begin.
     **options : float
         The numbers by option name.
 

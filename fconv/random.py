@@ -3,7 +3,7 @@
 Philox-4x64-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011)
 turns a key and a counter into four 64-bit words. A key here is the generator's key, so
 every draw is a function of the key alone: nothing is stored, and the same key gives the
-same numbers on every machine. What keys are for is written into the counter's highest
+same numbers on every machine. The purpose of a key is written into the counter's highest
 word, so that keys derived from a key never repeat the words drawn from it.
 """
 
@@ -112,7 +112,7 @@ def split(key: Array, n: int = 2) -> Array:
 
 
 def _entries(name: str, shape: object) -> int:
-    """Count the entries of a shape, or raise an error that names `name`."""
+    """Count the elements of a shape, or raise an error that names `name`."""
     if not isinstance(shape, (tuple, list)):
         raise TypeError(f"{name}: expected a shape, a tuple of integers, got {describe(shape)}")
     return prod(whole(name, "a size", size, 0) for size in shape)

@@ -1,13 +1,39 @@
-"""Show networks and trees of arrays in a terminal and in a notebook."""
+"""Show names from files, trees of arrays and networks: in messages, in a terminal and in a notebook."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from html import escape
+from itertools import islice
 from typing import Any
 
 from fconv import trees
 from fconv.arrays import is_array
+
+
+def printable(text: str) -> str:
+    r"""Escape what a terminal would obey or not show: control characters, line ends, marks of direction.
+
+    Examples
+    --------
+    >>> print(printable("conv\x1b[2J\n\u202e.weight é"))
+    conv\x1b[2J\n\u202e.weight é
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def listed(names: Collection[Any], most: int = 20, separator: str = ", ") -> str:
+    """Join names, and count those beyond `most`.
+
+    Examples
+    --------
+    >>> listed("abcde", 3)
+    'a, b, c and 2 more'
+    """
+    more = len(names) - most
+    return separator.join(map(str, islice(names, most))) + (f" and {more:,} more" if more > 0 else "")
 
 
 class Description(str):
@@ -21,7 +47,7 @@ class Description(str):
 
 
 def describe(tree: Any) -> Description:
-    """Return the names, dtypes and shapes of parameters, a state or another tree, without their entries.
+    """Return the names, dtypes and shapes of parameters, a state or another tree, without their elements.
 
     Parameters
     ----------

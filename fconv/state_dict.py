@@ -9,7 +9,7 @@ import numpy as np
 
 from fconv import trees
 from fconv.arrays import Array, asnumpy, describe, is_array, library_of, native
-from fconv.text import listed
+from fconv.showing import listed
 
 _SINCE_0_4_1 = "num_batches_tracked"
 _FEW = 4  # entries of a layer that a message lists one by one
@@ -128,7 +128,7 @@ def from_state_dict(params: Any, state_dict: Mapping[str, Any], *, strict: bool 
 
 
 def check_fit(who: str, ours: Mapping[str, Array], theirs: Mapping[str, Any], *, strict: bool) -> None:
-    """Require that the entries of a state dict fit those in whose place they are put, in all of them."""
+    """Require that every entry of a state dict fits the one that it replaces."""
     missing, missing_parts = _folded(
         [name for name in ours if name not in theirs and name.rpartition(".")[2] != _SINCE_0_4_1], ours
     )

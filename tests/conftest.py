@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
-from fconv.formats import mapping
+from fconv.files.formats import mapping
 
 collect_ignore = [] if find_spec("onnx") else ["fuzz/models.py"]  # collected for its docstrings
 

@@ -12,7 +12,7 @@ import zlib
 import pytest
 
 import fconv as fc
-from fconv.checkpoint import describe_file
+from fconv.files.checkpoint import describe_file
 
 WHOLE = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}
 

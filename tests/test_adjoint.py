@@ -289,7 +289,7 @@ WRONG = {
     "a window off by one": lambda g, x, w: (np.roll(F.conv1d_vjp(g, x, w)[0], 1, -1), F.conv1d_vjp(g, x, w)[1]),
     "a dropped term": lambda g, x, w: (F.conv1d_vjp(g, x, np.where(w == w.max(), 0, w))[0], F.conv1d_vjp(g, x, w)[1]),
     "a forgotten sample": lambda g, x, w: (F.conv1d_vjp(g, x, w)[0], F.conv1d_vjp(g[:1], x[:1], w)[1]),
-    "one entry off by a millionth": lambda g, x, w: (F.conv1d_vjp(g, x, w)[0] * (1 + 1e-6), F.conv1d_vjp(g, x, w)[1]),
+    "one element off by a millionth": lambda g, x, w: (F.conv1d_vjp(g, x, w)[0] * (1 + 1e-6), F.conv1d_vjp(g, x, w)[1]),
     "None for an array that has one": lambda g, x, w: (F.conv1d_vjp(g, x, w)[0], None),
     "a gradient that is not linear in g": lambda g, x, w: (F.conv1d_vjp(abs(g), x, w)[0], F.conv1d_vjp(g, x, w)[1]),
     "a constant in the gradient": lambda g, x, w: (F.conv1d_vjp(g, x, w)[0] + 1, F.conv1d_vjp(g, x, w)[1]),
@@ -321,7 +321,7 @@ def test_the_message_names_the_entry():
     assert re.match(
         r"<lambda>: the vjp is not the adjoint in args\[0\]\n  <g, f\(x\) - f\(0\)>  -?\d+\n", text
     )
-    assert re.search(r"worst entry       args\[0\]\[1, 2\]: gradient -?\d+, by differences -?\d+\n", text)
+    assert re.search(r"worst element     args\[0\]\[1, 2\]: gradient -?\d+, by differences -?\d+\n", text)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import fconv as fc
-from fconv.checkpoint import describe_file
+from fconv.files.checkpoint import describe_file
 from tests.bypasses import BENIGN, NO_PAYLOAD, PICKLES, SYSTEM, TWO
 from tests.hostile import raw_zip
 from tests.test_hostile_pt import MAGIC, archive
@@ -74,8 +74,8 @@ def harmless(path, sentinel):
 @pytest.fixture(scope="module", autouse=True)
 def _warm(tmp_path_factory):
     """Import what reading itself needs, so that any other import shows."""
-    import fconv.formats.npz
-    import fconv.formats.safetensors  # noqa: F401
+    import fconv.files.formats.npz
+    import fconv.files.formats.safetensors  # noqa: F401
 
     path = tmp_path_factory.mktemp("warm") / "x.pt"
     for data in (archive(TWO + BENIGN + b"."), archive(b"\x80\x02\xff."), b"\x80\x02"):

@@ -9,7 +9,7 @@ import fconv as fc
 import fconv.functional as F
 from fconv.engine import compiled
 from fconv.functional import channels, normalization
-from fconv.functional.reduction import accurate_sum
+from fconv.functional.sums import accurate_sum
 
 ORDERS = {
     "channels-first": lambda x: x,

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fconv as fc
-from fconv.checkpoint import describe_file
-from fconv.files import atomic_write
+from fconv.files.atomic import atomic_write
+from fconv.files.checkpoint import describe_file
 from fconv.testing import strategies as fst
 from fconv.testing.purity import same_bits
 
@@ -320,7 +320,7 @@ def test_loading_maps_and_saving_makes_no_second_copy(tmp_path, suffix):
 
 
 def test_one_array_at_a_time_is_moved(tmp_path, monkeypatch):
-    from fconv.formats import npz, safetensors
+    from fconv.files.formats import npz, safetensors
 
     alive, most = [], []
 
@@ -375,7 +375,7 @@ def test_describe_file_lists_what_is_stored(tmp_path):
 
 
 def test_eight_bit_floats_are_widened():
-    from fconv.formats.floats import WIDENED, widen
+    from fconv.files.formats.floats import WIDENED, widen
 
     codes = np.arange(256, dtype=np.uint8)
     np.testing.assert_array_equal(

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import fconv as fc
-from fconv.checkpoint import describe_file
-from fconv.formats import pt
+from fconv.files.checkpoint import describe_file
+from fconv.files.formats import pt
 from fconv.testing.purity import same_bits
 
 A, B = np.ones((2, 3), np.float32), np.arange(2.0)

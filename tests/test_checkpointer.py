@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import fconv as fc
-from fconv import checkpointer, files
+from fconv.files import atomic as files
+from fconv.files import checkpointer
 from fconv.testing.purity import same_bits
 from tests import crash
 
@@ -181,7 +182,7 @@ def test_a_write_that_fails_half_way_leaves_the_old_ones(tmp_path, monkeypatch, 
         return failing
 
     if where == "convert":
-        from fconv.formats import npz, safetensors
+        from fconv.files.formats import npz, safetensors
 
         for room in (npz, safetensors):
             monkeypatch.setattr(room, "asnumpy", fail_at_the_second(room.asnumpy))

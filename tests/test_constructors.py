@@ -14,6 +14,7 @@ import pytest
 
 import fconv as fc
 from fconv import initializers, models, schedules
+from fconv.models import blocks
 from fconv.testing.purity import same_bits
 from tests.test_losses import LOSSES
 
@@ -178,7 +179,7 @@ def test_every_constructor_is_here():
         | set(fc.losses.__all__)
         | set(fc.optimizers.__all__)
     )
-    public |= set(models.__all__) | set(fc.blocks.__all__) | {"call", "parameter"}
+    public |= set(models.__all__) | set(blocks.__all__) | {"call", "parameter"}
     public |= {
         name for module in (schedules, initializers) for name, made in vars(module).items()
         if hasattr(made, "__wrapped__") and not name.startswith("_")

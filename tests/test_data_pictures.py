@@ -240,7 +240,7 @@ def test_noise_has_the_moments_that_it_says():
     assert text_noise(key, x[:, :0]).shape == (3, 0, 200)
     large = text_noise(key, np.full((1, 700, 900), 2.0, np.float32), 0.5)
     assert 0.5 <= (large != 2).mean() < 0.55
-    with pytest.raises(ValueError, match="poisson_noise: expected finite entries"):
+    with pytest.raises(ValueError, match="poisson_noise: expected finite elements"):
         poisson_noise(key, np.array([np.nan]))
 
 

@@ -16,12 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fconv as fc
-from fconv import device_kernels, trees
 from fconv import functional as F
-from fconv.arrays import import_cupy
+from fconv import trees
+from fconv.devices import import_cupy
 from fconv.engine import runs as chunks
 from fconv.engine.cuda import convolution as gpu
 from fconv.engine.cuda import kernels, window_kernels
+from fconv.engine.cuda import launch as device_kernels
 from fconv.functional import channel_passes_gpu, pooling_gpu
 from tests.cases import CASES
 from tests.device import standin

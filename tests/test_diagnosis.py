@@ -8,9 +8,9 @@ import pytest
 
 import fconv as fc
 from fconv.cli.doctor import conclusions, facts
-from fconv.diagnosis import Advice, Blas, Diagnosis, Machine, diagnose, examine, linux
-from fconv.diagnosis.advice import better_kernels
-from fconv.diagnosis.speed import speed_with
+from fconv.tools.diagnosis import Advice, Blas, Diagnosis, Machine, diagnose, examine, linux
+from fconv.tools.diagnosis.advice import better_kernels
+from fconv.tools.diagnosis.speed import speed_with
 
 AVX512 = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl")
 XEON = Machine(

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 import fconv as fc
 import fconv.functional as F
-from fconv import threads
-from fconv.engine import compiled, plans, reference
+from fconv.engine import compiled, plans, reference, threads
 from fconv.engine.cpu import direct, filters, tiles
 from fconv.geometry import conv_geometry
 from fconv.testing import strategies as fst

@@ -44,7 +44,7 @@ REFUSED = [
     (lambda: F.unfold(X[0, 0], 2), "unfold: expected an input of 4 axes (N, C, H, W), got shape (8, 8)"),
     (lambda: F.unfold(X, 9), "unfold: a window of 9"),
     (lambda: F.fold(X, 4, 2), "fold: expected an input of 3 axes (N, C kH kW, L)"),
-    (lambda: F.fold(X[0], 4, 2), "fold: expected columns of a multiple of 4 entries and 9 windows (3, 3)"),
+    (lambda: F.fold(X[0], 4, 2), "fold: expected columns of a multiple of 4 elements and 9 windows (3, 3)"),
     (lambda: fc.unfold(0), "unfold: kernel_size must be at least 1"),
     (lambda: fc.fold(2, 3), "fold: a window of 3"),
     (lambda: F.max_pool2d(X[0, 0], 2), "max_pool2d: expected an input of 4 axes"),
@@ -59,7 +59,7 @@ REFUSED = [
         "adaptive_avg_pool2d: output_size must be one integer or 2",
     ),
     (lambda: F.adaptive_max_pool2d(X, -1), "adaptive_max_pool2d: output_size must be at least 0, got -1"),
-    (lambda: F.adaptive_max_pool2d(X[:, :, :0], 2), "adaptive_max_pool2d: expected at least one entry"),
+    (lambda: F.adaptive_max_pool2d(X[:, :, :0], 2), "adaptive_max_pool2d: expected at least one element"),
     (lambda: F.global_avg_pool(X[0, 0]), "global_avg_pool: expected an input of 3 to 5 axes (N, C, ...)"),
     (
         lambda: F.max_unpool2d(X, PLACES[:1], 2),

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 import fconv as fc
-from fconv import checkpointer, files, locks
 from fconv.data.idx import read_idx
+from fconv.files import atomic as files
+from fconv.files import checkpointer, locks
 from fconv.testing.purity import same_bits
 from fconv.vision.classifying import class_names
 from fconv.vision.images import read_image
@@ -24,10 +25,10 @@ from fconv.vision.images import read_image
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX's files, signals and locks")
 WRITE = """
 import os, sys, time
-import fconv.files
+import fconv.files.atomic
 if sys.argv[2] == "named":
     vars(os).pop("O_TMPFILE", None)
-with fconv.files.atomic_write(sys.argv[1]) as file:
+with fconv.files.atomic.atomic_write(sys.argv[1]) as file:
     file.write(bytes(100_000))
     file.flush()
     print("half", flush=True)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import fconv as fc
-from fconv.checkpoint import describe_file
-from fconv.weights import read_weights
+from fconv.files.checkpoint import describe_file
+from fconv.tools.weights import read_weights
 
 PARTS = {
     "model-00001-of-00002.safetensors": {"a.weight": np.ones((2, 3), np.float32), "a.bias": np.zeros(2)},

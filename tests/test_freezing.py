@@ -54,7 +54,7 @@ def test_trainable_gives_the_gradients_of_the_whole_and_none_of_the_rest(pattern
     net, params, x, t = _case()
     net = fc.compose(**dict(net.children.items()))
     live = [pattern] if isinstance(pattern, str) else pattern
-    names = [n for n in _flat(params) if any(fc.patterns.matches(p, n) for p in live)]
+    names = [n for n in _flat(params) if any(fc.arguments.patterns.matches(p, n) for p in live)]
     _loss, grads, _new = fc.value_and_grad(net, fc.cross_entropy_loss(), trainable=pattern)(
         params, x, t, key=KEY
     )
@@ -154,7 +154,7 @@ def test_the_weight_gradient_of_a_frozen_convolution_is_not_computed(monkeypatch
     (fc.embedding(5, 2), (2, 3)), (fc.parameter(2, 3), ()),
 ])  # fmt: skip
 def test_a_part_of_a_layer(net, shape):
-    from fconv.freezing import partly_trained
+    from fconv.training.freezing import partly_trained
 
     params = net.init(KEY, shape, np.float64)
     x = fc.random.normal(KEY, shape, np.float64) if shape and isinstance(shape[0], int) else shape
@@ -164,7 +164,7 @@ def test_a_part_of_a_layer(net, shape):
         x = np.array([[0, 1, 4], [2, 2, 1]])
     whole = net.forward(params, x, train=True, key=KEY)
     g = np.ones_like(whole[0])
-    names = fc.patterns.names_of(params)
+    names = fc.arguments.patterns.names_of(params)
     for name in names:
         part = partly_trained(net, params, {name}).forward(params, x, train=True, key=KEY)
         assert same_bits(part[:2], whole[:2])
@@ -177,10 +177,10 @@ def test_a_part_of_a_layer(net, shape):
 
 
 def test_a_partly_trained_network_is_a_layer():
-    from fconv.freezing import partly_trained
+    from fconv.training.freezing import partly_trained
 
     net, params, x, _ = _case()
-    weights = {name for name in fc.patterns.names_of(params) if name.endswith("weight")}
+    weights = {name for name in fc.arguments.patterns.names_of(params) if name.endswith("weight")}
     check_layer(partly_trained(net, params, weights), x, key=KEY)
 
 

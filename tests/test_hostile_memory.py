@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import fconv as fc
-from fconv.checkpoint import describe_file
-from fconv.weights import read_weights
+from fconv.files.checkpoint import describe_file
+from fconv.tools.weights import read_weights
 from tests.fuzz.__main__ import Memory
 from tests.test_hostile_pt import archive
 

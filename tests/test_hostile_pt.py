@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fconv as fc
-from fconv.formats.pt.files import write_pt
+from fconv.files.formats.pt.files import write_pt
 from tests.data import record_pt
 
 MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, 2)

@@ -238,8 +238,8 @@ def test_what_cannot_be_made_ready(net, params, error, message):
 @pytest.mark.parametrize(
     ("after", "error", "message"),
     [
-        ([fc.linear(3)], ValueError, r"fused\[1\]: expected a function of each entry or add, got linear"),
-        ([fc.relu(), fc.compose(fc.relu())], ValueError, r"fused\[2\]: expected a function of each entry"),
+        ([fc.linear(3)], ValueError, r"fused\[1\]: expected a function of each element or add, got linear"),
+        ([fc.relu(), fc.compose(fc.relu())], ValueError, r"fused\[2\]: expected a function of each element"),
         ([fc.relu], TypeError, r"fused\[1\]: expected a layer, got function relu"),
     ],
 )

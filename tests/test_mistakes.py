@@ -181,7 +181,7 @@ MISTAKES = [
     (lambda: fc.value_and_grad(NET, F.binary_cross_entropy_with_logits), "value_and_grad: expected a loss with apply and vjp, got the function binary_cross_entropy_with_logits; write fconv.bce_with_logits_loss()"),
     (lambda: fc.value_and_grad(NET, fc.mse_loss), "value_and_grad: expected a loss with apply and vjp, got the function mse_loss; write fconv.mse_loss()"),
     (lambda: fc.value_and_grad(NET, CrossEntropyLoss()), "value_and_grad: expected a loss with apply and vjp, got a CrossEntropyLoss; write fconv.cross_entropy_loss()"),
-    (lambda: fc.value_and_grad(fc.mse_loss(), NET), "value_and_grad: expected a layer, got fconv.loss.Loss; the network comes first, then the loss"),
+    (lambda: fc.value_and_grad(fc.mse_loss(), NET), "value_and_grad: expected a layer, got fconv.losses.base.Loss; the network comes first, then the loss"),
     (lambda: GRADIENT(PARAMS, X, np.eye(3, dtype=int)[T]), "cross_entropy: expected labels of shape (2,) for an input of shape (2, 3), got (2, 3); write target.argmax(1), or target.astype(x.dtype) for probabilities; the output of shape (2, 3) comes from compose[4] linear"),
     (lambda: GRADIENT(PARAMS, X, np.eye(3)[T]), "cross_entropy: x is float32 but target is float64; give them one dtype (x.astype(target.dtype)); the output of shape (2, 3) comes from compose[4] linear"),
     (lambda: GRADIENT(PARAMS, X, T[:, None]), "cross_entropy: expected labels of shape (2,) for an input of shape (2, 3), got (2, 1); write target.reshape((2,)); the output of shape (2, 3) comes from compose[4] linear"),
@@ -236,7 +236,7 @@ MISTAKES = [
     (lambda: fc.losses_by_name({"class": (1.0, fc.mse_loss())}).apply({"class": X}, {}), "losses_by_name[class]: the target has no such entry: mse_loss: target must be a NumPy or CuPy array, got NoneType"),
     (lambda: fc.losses_by_name({"class": (1.0, fc.mse_loss())}).apply({"class": X}, {"class": X[:1]}), "losses_by_name[class]: mse_loss: expected a target of the input's shape (2, 3, 6, 6), got (1, 3, 6, 6)~"),
     (lambda: fc.losses_by_name({"class": (1.0, fc.mse_loss())}).apply(X, X), "losses_by_name: expected a dict of the outputs class, got numpy array of float32 with shape (2, 3, 6, 6)"),
-    (lambda: fc.losses_by_name({"class": fc.mse_loss()}), "losses_by_name: expected (weight, loss) for the output 'class', got fconv.loss.Loss"),
+    (lambda: fc.losses_by_name({"class": fc.mse_loss()}), "losses_by_name: expected (weight, loss) for the output 'class', got fconv.losses.base.Loss"),
     (lambda: fc.losses_by_name({"class": (float("nan"), fc.mse_loss())}), "losses_by_name: expected the weight of 'class' of 0 or more, got nan"),
     (lambda: -0.5 * fc.mse_loss(), "a loss: expected its factor of 0 or more, got -0.5"),
     # Training loops and data

@@ -1,4 +1,4 @@
-"""NaN passes through everything: from an entry to the value, and from its gradient back to the entry."""
+"""NaN passes through everything: from an element to the value, and from its gradient back to the element."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_nan_entry_has_a_nan_gradient_where_the_value_is_nan(name, data):
     args = [*args[:place], x, *args[place + 1 :]]
     y, pullback = function.forward(*args, **options)
     if not np.isnan(y).any():
-        return  # an entry that nothing reads
+        return  # an element that nothing reads
     grads = pullback(np.where(np.isnan(y), np.nan, np.ones_like(y)))
     grad = grads[arrays.index(place)] if isinstance(grads, tuple) else grads
     assert np.isnan(grad[at])

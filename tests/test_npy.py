@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import fconv as fc
-from fconv.checkpoint import describe_file
-from fconv.formats import mapping
-from fconv.weights import read_weights
+from fconv.files.checkpoint import describe_file
+from fconv.files.formats import mapping
+from fconv.tools.weights import read_weights
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 

@@ -12,7 +12,7 @@ from fconv import trees
 from fconv.engine import compiled, each, plans
 from fconv.geometry import conv_geometry
 from fconv.layer import has_trained
-from fconv.loss import each_gradient, loss_forward
+from fconv.losses.base import each_gradient, loss_forward
 from tests.device import standin
 from tests.test_layers import LAYERS, input_of
 from tests.test_losses import LOSSES

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 import fconv as fc
-from fconv.checkpoint import describe_file
-from fconv.inspection import other_values
-from fconv.weights import read_weights
+from fconv.files.checkpoint import describe_file
+from fconv.tools.inspection import other_values
+from fconv.tools.weights import read_weights
 from tests.hostile import npz, safetensors
 from tests.test_hostile_pt import archive
 

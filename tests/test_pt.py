@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import fconv as fc
-from fconv.formats.pt.files import read_pt, write_pt
+from fconv.files.formats.pt.files import read_pt, write_pt
 from tests.data import record_pt
 
 DTYPES = ("f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "?", "c8", "c16")
@@ -206,7 +206,7 @@ def test_hints_where_a_state_dict_does_not_fit():
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".npz"])
 def test_small_files_are_read_rather_than_mapped(tmp_path, monkeypatch, suffix):
     """Another program may write into the file itself, which must not change what was loaded."""
-    monkeypatch.setattr("fconv.formats.mapping.SMALL", 1 << 20)
+    monkeypatch.setattr("fconv.files.formats.mapping.SMALL", 1 << 20)
     path = tmp_path / f"x{suffix}"
     fc.save(path, {"a": np.arange(1000.0)})
     found = fc.load(path)

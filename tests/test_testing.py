@@ -32,15 +32,15 @@ def spoilt(change):
 
 
 def bumped(x, factor=1.001):
-    """One entry of a gradient a little wrong."""
+    """One element of a gradient a little wrong."""
     y = x.copy()
     y[(0,) * y.ndim] *= factor
     return y
 
 
 MISTAKES = {
-    "one entry of dx is off by 0.1 %": lambda dx, dw, db, g: (bumped(dx), dw, db),
-    "one entry of dweight is off by 0.1 %": lambda dx, dw, db, g: (dx, bumped(dw), db),
+    "one element of dx is off by 0.1 %": lambda dx, dw, db, g: (bumped(dx), dw, db),
+    "one element of dweight is off by 0.1 %": lambda dx, dw, db, g: (dx, bumped(dw), db),
     "the bias gradient is a mean, not a sum": lambda dx, dw, db, g: (dx, dw, g.mean((0, 2, 3))),
     "dx has the wrong sign": lambda dx, dw, db, g: (-dx, dw, db),
     "dx is zero": lambda dx, dw, db, g: (0 * dx, dw, db),
@@ -58,7 +58,7 @@ def test_wrong_gradients_are_rejected(mistake):
         check_vjp(F.conv2d, spoilt(MISTAKES[mistake]), [X, W, B])
 
 
-def test_the_message_shows_direction_both_numbers_and_the_worst_entry():
+def test_the_message_shows_direction_both_numbers_and_the_worst_element():
     with pytest.raises(AssertionError) as info:
         check_vjp(F.conv2d, spoilt(lambda dx, dw, db, g: (dx, bumped(dw, 1.5), db)), [X, W, B])
     text = str(info.value)
@@ -69,11 +69,11 @@ def test_the_message_shows_direction_both_numbers_and_the_worst_entry():
         "args[1], shape",
     ]:
         assert part in text
-    assert "worst entry                  args[1][0, 0, 0, 0]: gradient" in text
+    assert "worst element                args[1][0, 0, 0, 0]: gradient" in text
 
 
 def test_kinks_are_stepped_away_from_and_do_not_excuse_a_wrong_gradient():
-    flat = np.zeros((3, 4))  # relu has a kink at every entry
+    flat = np.zeros((3, 4))  # relu has a kink at every element
     check_vjp(F.relu, F.relu_vjp, [flat])
     check_vjp(F.max_pool2d, F.max_pool2d_vjp, [np.ones((1, 1, 4, 4))], {"kernel_size": 2})
     with pytest.raises(AssertionError, match="relu: the gradient disagrees"):

@@ -385,7 +385,7 @@ def published(name):
     path = DATA / "checkpoints" / name
     if not path.exists():
         pytest.skip(f"{name} is not at hand: it lies in ../shared/data/checkpoints, outside the project")
-    from fconv.weights import params_from, read_weights
+    from fconv.tools.weights import params_from, read_weights
 
     return read_weights(path).arrays, params_from
 

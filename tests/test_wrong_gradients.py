@@ -10,7 +10,7 @@ import pytest
 
 import fconv as fc
 from fconv.testing import check_layer, check_vjp
-from tests import wrong_gradients, wrong_layers
+from tests import right_layers, wrong_gradients, wrong_layers
 
 
 @pytest.mark.parametrize("kind", wrong_gradients.KINDS)
@@ -38,13 +38,13 @@ def test_the_message_says_what_differed_and_shows_the_numbers_and_the_input():
         "scaled: the gradient of args[1] is None, but the value changes along it\n  <g, f'(x) u>"
     )
     assert "direction u of args[1], shape (3, 1, 1)" in text
-    text = message(check_layer, wrong_layers.KINDS["a stale x, that of the last apply"](), wrong_layers.X)
+    text = message(check_layer, wrong_layers.KINDS["a stale x, that of the last apply"](), right_layers.X)
     for part in (
         "centred (train=False), called with other arguments before: the gradient disagrees with differences",
         "<g, f'(x) u> by differences", "<vjp(g), u>", "direction u of params.weight, shape (3,)", "  x, shape (2, 3, 8, 8)",
     ):  # fmt: skip
         assert part in text
-    text = message(check_layer, wrong_layers.KINDS["a pullback wrong at its second call"](), wrong_layers.X)
+    text = message(check_layer, wrong_layers.KINDS["a pullback wrong at its second call"](), right_layers.X)
     assert text.startswith("centred (train=False): the gradients of forward's pullback, called again")
     assert "  x, shape (2, 3, 8, 8)" in text
     for kind, part in {
@@ -55,7 +55,7 @@ def test_the_message_says_what_differed_and_shows_the_numbers_and_the_input():
         "other parameter gradients with input_grad=False": "with input_grad=False and vjp: params.bias: at (0,), 0 and",
         "a float64 gradient for float32": "the gradient of weight has shape (3,) and dtype float64; expected (3,) and float32",
     }.items():  # fmt: skip
-        assert part in message(check_layer, wrong_layers.KINDS[kind](), wrong_layers.X)
+        assert part in message(check_layer, wrong_layers.KINDS[kind](), right_layers.X)
 
 
 def test_arrays_without_a_gradient_are_named():
@@ -73,29 +73,29 @@ def test_a_right_gradient_passes(kind):
 @pytest.mark.parametrize("kind", wrong_layers.KINDS)
 def test_a_wrong_layer_is_caught(kind):
     with np.errstate(all="ignore"), pytest.raises(AssertionError):
-        check_layer(wrong_layers.KINDS[kind](), wrong_layers.X)
+        check_layer(wrong_layers.KINDS[kind](), right_layers.X)
 
 
 @pytest.mark.parametrize("kind", wrong_layers.OF_TWO)
 def test_a_wrong_layer_of_two_inputs_is_caught(kind):
     with pytest.raises(AssertionError):
-        check_layer(wrong_layers.OF_TWO[kind](), wrong_layers.RIGHT["ratio"][1])
+        check_layer(wrong_layers.OF_TWO[kind](), right_layers.RIGHT["ratio"][1])
 
 
-@pytest.mark.parametrize("kind", wrong_layers.RIGHT)
+@pytest.mark.parametrize("kind", right_layers.RIGHT)
 def test_a_right_layer_passes(kind):
-    check_layer(*wrong_layers.RIGHT[kind])
+    check_layer(*right_layers.RIGHT[kind])
 
 
 def test_there_are_as_many_kinds_as_are_promised():
     assert len(wrong_gradients.KINDS) >= 59
     assert len(wrong_layers.KINDS) + len(wrong_layers.OF_TWO) >= 25
-    assert len(wrong_layers.RIGHT) >= 30
+    assert len(right_layers.RIGHT) >= 30
 
 
 def test_a_check_is_quick():
     layer = fc.conv2d(4, 3, padding=1)
-    check_layer(layer, wrong_layers.X)  # compiles, where something does
+    check_layer(layer, right_layers.X)  # compiles, where something does
     start = time.process_time()
-    check_layer(layer, wrong_layers.X)
+    check_layer(layer, right_layers.X)
     assert time.process_time() - start < 1.0

@@ -1,6 +1,6 @@
 """Wrong gradients, each a kind of mistake that people make, beside the right one of the same function.
 
-Each entry of `KINDS` makes again ``(function, wrong vjp, args)``, because some keep what they were called with.
+Each value of `KINDS` makes again ``(function, wrong vjp, args)``, because some keep what they were called with.
 """
 
 from __future__ import annotations
@@ -213,9 +213,9 @@ KINDS = {
     "a term of the product rule forgotten": lambda: (lambda x: x * np.sin(x), lambda g, x: g * np.sin(x), [X]),
     "the wrong power of the denominator": lambda: (np.reciprocal, lambda g, x: -g / x, [1 + X**2]),
     "half of a quotient's gradient": lambda: (np.divide, lambda g, x, y: (g / y, g * x / y**2), [X, 1 + Y**2]),
-    "the slope of positive entries for all": lambda: (np.abs, lambda g, x: g, [X]),
+    "the slope of positive elements for all": lambda: (np.abs, lambda g, x: g, [X]),
     "the mask of g in place of x": lambda: (F.relu, lambda g, x: g * (g > 0), [X]),
-    "a slope forgotten for negative entries": lambda: (F.leaky_relu, lambda g, x: g * (x > 0), [X]),
+    "a slope forgotten for negative elements": lambda: (F.leaky_relu, lambda g, x: g * (x > 0), [X]),
     "passed where values are clipped": lambda: (lambda x: np.clip(x, -1, 1), lambda g, x: g, [X]),
     "an approximate derivative": lambda: (gelu, lambda g, x: F.gelu_vjp(g, x, approximate="tanh"), [X]),
     "the diagonal of a softmax alone": lambda: (softmax, lambda g, x: g * softmax(x) * (1 - softmax(x)), [X]),
@@ -246,11 +246,11 @@ KINDS = {
     "the size of the window forgotten": lambda: (
         lambda x: F.avg_pool2d(x, 2), lambda g, x: 4 * pooled_vjp(g, x), [X]),
     "the mean's gradient for the maximum": lambda: (max_pooled, pooled_vjp, [X]),
-    "one entry off by 0.1 %": of_conv(lambda dx, dw, db, g, x, w: (dx, bumped(dw), db)),
+    "one element off by 0.1 %": of_conv(lambda dx, dw, db, g, x, w: (dx, bumped(dw), db)),
     "wrong in the smaller of two gradients": lambda: (
         lambda x, y: 1e3 * x + 1e-2 * np.sin(y), lambda g, x, y: (1e3 * g, 1.1e-2 * g * np.cos(y)), [X, Y]),
     "NaN": of_tanh(lambda g, x: tanh_vjp(g, x) * np.nan),
-    "NaN in one entry": of_tanh(lambda g, x: put(tanh_vjp(g, x), np.nan, (0, 0, 0, 0))),
+    "NaN in one element": of_tanh(lambda g, x: put(tanh_vjp(g, x), np.nan, (0, 0, 0, 0))),
     "rounded to three digits": of_tanh(lambda g, x: tanh_vjp(g, x).round(3)),
     # Dependence on g.
     "clipped": of_tanh(lambda g, x: np.clip(tanh_vjp(g, x), -100, 100)),
@@ -292,7 +292,7 @@ KINDS = {
     "a stale x: that of the last gradient": last_vjp,
     "a stale x: kept by its shape": cached(lambda x: (x.shape, x.dtype)),
     "a stale x: kept by its identity": cached(id),
-    "a stale x: kept by its first entry": cached(lambda x: (x.dtype, int(x.flat[0]))),
+    "a stale x: kept by its first element": cached(lambda x: (x.dtype, int(x.flat[0]))),
     "wrong at its second call": every_other_call,
     "wrong after ten calls": after_ten_calls,
     "a random mask of its own": of_tanh(draws),

@@ -100,4 +100,4 @@ def details():
 
 
 def set_threads(n):
-    fc.threads.set_num_threads(n)
+    fc.set_num_threads(n)

@@ -10,17 +10,17 @@ from importlib import import_module
 from typing import Any
 
 FUNCTIONS = {
-    "Convolution and affine maps": "convolution convolution_transpose affine unfolding padding",
+    "Convolution and affine maps": "convolution convolution_transpose deformable affine unfolding padding",
     "Activation": "piecewise smooth activation",
     "Pooling": "pooling_max pooling_avg pooling_adaptive unpooling",
-    "Resampling": "interpolation resampling",
+    "Resampling": "interpolation resampling sampling",
     "Normalization": "normalization sample_norm response",
     "Attention and lookup": "attention lookup",
     "Dropout": "masking",
     "Shape and indexing": "shape rearranging slicing indexing conditional",
     "Arithmetic": "arithmetic products",
     "Reductions": "reductions statistics cumulative",
-    "Losses": "loss_regression loss_probability loss_classification loss_ranking image_quality",
+    "Losses": "loss_regression loss_probability loss_classification loss_ranking loss_triplet image_quality",
 }
 LAYERS = {
     "Convolution and affine maps": "convolution convolution_transpose padding",
@@ -131,12 +131,12 @@ def tables() -> dict[str, list[tuple[str, list[str]]]]:
         add("functional", title, "fconv.functional", [n for n in names if n not in companions])
     for title, names in grouped("fconv.layers", LAYERS).items():
         add("layers", title, "fconv", names)
-    add("layers", "Blocks", "fconv", public(import_module("fconv.blocks")))
+    add("layers", "Blocks", "fconv", public(import_module("fconv.models.blocks")))
     add(
         "layers",
         "Calls of functions, and parameters of one's own",
         "fconv",
-        public(import_module("fconv.calls")),
+        public(import_module("fconv.layers.calls")),
     )
     add("networks", "The contract", "fconv", ["Layer"])
     add("networks", "Networks", "fconv", [*public(import_module("fconv.networks")), "for_inference"])
@@ -164,8 +164,8 @@ def tables() -> dict[str, list[tuple[str, list[str]]]]:
         add("distributed", "", "fconv.distributed", public(module))
     add("tools", "Trees", "fconv.trees", public(fc.trees))
     for part in ("weights", "inspection", "comparison", "diagnosis"):
-        if module := _module(f"fconv.{part}"):
-            add("tools", f"fconv.{part}", module.__name__, public(module))
+        if module := _module(f"fconv.tools.{part}"):
+            add("tools", f"fconv.tools.{part}", module.__name__, public(module))
     placed = {name for found in pages.values() for _, names in found for name in names}
     rest = [
         n for n in sorted(fc.__all__) if f"fconv.{n}" not in placed and not inspect.ismodule(getattr(fc, n))

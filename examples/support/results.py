@@ -17,7 +17,7 @@ import numpy as np
 
 import fconv as fc
 from fconv.distributed import communicator
-from fconv.files import atomic_write
+from fconv.files.atomic import atomic_write
 from support import plots
 
 

@@ -24,7 +24,7 @@ from fconv.cli.predict import predict
 from fconv.cli.printing import echo
 from fconv.cli.restore import denoise, upscale
 from fconv.cli.summary import models, summary
-from fconv.text import printable
+from fconv.showing import printable
 from fconv.version import __version__
 
 _LONGEST_ERROR = 1000

@@ -11,7 +11,7 @@ from fconv.cli.networks import model_options, network
 from fconv.cli.options import rename_option
 from fconv.cli.options import shape as read_shape
 from fconv.cli.printing import echo, plural, size
-from fconv.text import listed
+from fconv.showing import listed
 
 
 @click.command()
@@ -63,11 +63,11 @@ def convert(
       fconv convert resnet18.pth resnet18.onnx --model resnet18 --shape 1,3,224,224
     """
     import fconv as fc
-    from fconv.formats import extension
-    from fconv.inspection import user_metadata
+    from fconv.files.formats import extension
     from fconv.models import MODELS
+    from fconv.tools.inspection import user_metadata
+    from fconv.tools.weights import cast, params_from, read_weights, renamed, selected
     from fconv.vision.guessing import options_in
-    from fconv.weights import cast, params_from, read_weights, renamed, selected
 
     to_onnx = os.path.splitext(target)[1].lower() == ".onnx"
     if to_onnx and model is None:

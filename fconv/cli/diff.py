@@ -38,8 +38,8 @@ def diff(
       fconv diff net.pt net.safetensors && echo equal
       fconv diff epoch9.npz epoch10.npz --tolerance 1e-6
     """
-    from fconv.comparison import compare
-    from fconv.weights import read_weights
+    from fconv.tools.comparison import compare
+    from fconv.tools.weights import read_weights
 
     left, right = read_weights(a, entry), read_weights(b, entry)
     found = compare(left.arrays, right.arrays)

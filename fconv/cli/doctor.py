@@ -11,7 +11,7 @@ import click
 from fconv.cli.printing import echo, plural, show_json, size
 
 if TYPE_CHECKING:
-    from fconv.diagnosis import Advice, Diagnosis, Machine
+    from fconv.tools.diagnosis import Advice, Diagnosis, Machine
 
 # Of a hundred flags, those that matrix products and convolutions are written in.
 _SHOWN = (
@@ -33,7 +33,7 @@ def doctor(as_json: bool) -> None:
     each setting that could be better: the kernels of OpenBLAS where the processor has more than they
     use, and the number of threads. Advice is given for what gained a tenth or more, with its figures.
     """
-    from fconv.diagnosis import diagnose, examine
+    from fconv.tools.diagnosis import diagnose, examine
 
     machine = examine()
     found = diagnose(machine)
@@ -48,7 +48,7 @@ def report() -> None:
 
     Takes one to three seconds, in which matrix products are timed.
     """
-    from fconv.diagnosis import diagnose, examine
+    from fconv.tools.diagnosis import diagnose, examine
 
     machine = examine()
     _show(machine, diagnose(machine))

@@ -26,7 +26,7 @@ def inspect(file: str, as_json: bool) -> None:
     """
     from math import prod
 
-    from fconv.inspection import describe, other_values
+    from fconv.tools.inspection import describe, other_values
 
     found = describe(file)
     others = other_values(file, found)

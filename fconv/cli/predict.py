@@ -65,10 +65,10 @@ def predict(
     """
     import fconv as fc
     from fconv.models import MODELS
+    from fconv.tools.weights import params_from, read_weights, renamed, without_wrapper
     from fconv.vision.classifying import class_names, most_likely, prepare, settings
     from fconv.vision.guessing import options_in
     from fconv.vision.images import read_image
-    from fconv.weights import params_from, read_weights, renamed, without_wrapper
 
     in_file = model.lower().endswith(".onnx")
     if (weights is None) != in_file:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from fconv.text import printable
+from fconv.showing import printable
 
 Progress = Callable[[int, int], None] | None
 

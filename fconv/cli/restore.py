@@ -148,8 +148,8 @@ def _check_target(target: str, picture: Any) -> None:
 def _network(
     weights: str, entry: str | None, rename: dict[str, str], task: str, name: str | None, factor: int | None
 ) -> tuple[Any, Any, Any]:
+    from fconv.tools.weights import params_from, read_weights, renamed, without_wrapper
     from fconv.vision.guessing import Guess, guess_model
-    from fconv.weights import params_from, read_weights, renamed, without_wrapper
 
     arrays = without_wrapper(renamed(read_weights(weights, entry).arrays, rename))
     if name is not None and ":" in name:

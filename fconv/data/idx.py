@@ -12,10 +12,10 @@ from typing import BinaryIO, NamedTuple, cast
 import numpy as np
 
 from fconv.arrays import Array
-from fconv.files import open_regular
-from fconv.formats.claims import Budget, array_bytes
-from fconv.formats.contents import head, stranger
-from fconv.formats.mapping import as_bytes
+from fconv.files.atomic import open_regular
+from fconv.files.formats.claims import Budget, array_bytes
+from fconv.files.formats.contents import head, stranger
+from fconv.files.formats.mapping import as_bytes
 
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 

@@ -47,16 +47,16 @@ def gaussian_noise(key: Array, x: Array, sigma: float = 25 / 255) -> Array:
 
 
 def poisson_noise(key: Array, x: Array, peak: float = 30.0) -> Array:
-    """Count photons: each entry is a Poisson number of mean ``peak * x``, over `peak`.
+    """Count photons: each element is a Poisson number of mean ``peak * x``, over `peak`.
 
     Parameters
     ----------
     key : array of uint64, shape (2,)
         The same key counts the same photons, with the same version of NumPy.
     x : array
-        As for `gaussian_noise`; entries below 0 count as 0.
+        As for `gaussian_noise`; elements below 0 count as 0.
     peak : float
-        Mean count of an entry of 1, above 0: the smaller, the noisier.
+        Mean count of an element of 1, above 0: the smaller, the noisier.
 
     Returns
     -------
@@ -76,7 +76,7 @@ def poisson_noise(key: Array, x: Array, peak: float = 30.0) -> Array:
     """
     peak = _checked("poisson_noise", key, x, "peak", peak, 1e-6, 1e9)
     if not np.isfinite(x).all():
-        raise ValueError("poisson_noise: expected finite entries, got infinite ones or NaN")
+        raise ValueError("poisson_noise: expected finite elements, got infinite ones or NaN")
     return (_generator(key).poisson(np.maximum(x, 0) * peak) / peak).astype(x.dtype)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fconv import trees
-from fconv.arguments import plain
+from fconv.arguments.signatures import plain
 from fconv.arrays import Array, xp_of
 from fconv.distributed.communication import Communicator, result_of
 from fconv.distributed.tree import Node, add_into_left, climb

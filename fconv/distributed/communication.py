@@ -1,4 +1,4 @@
-"""A communicator of few functions, over one process, MPI, or what else can send and receive."""
+"""A communicator of few functions, over one process, MPI, or anything else that can send and receive."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import numpy as np
 from fconv.arrays import Array, asnumpy, library_of, xp_of
 from fconv.distributed.launching import announce
 from fconv.distributed.tree import Exchange, Node, add_into_left, climb, tree_sum
+from fconv.engine.threads import set_num_threads
 from fconv.options import number
-from fconv.threads import set_num_threads
 
 T = TypeVar("T")
 

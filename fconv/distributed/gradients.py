@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from fconv import random, trees
-from fconv.arguments import explained
+from fconv.arguments.signatures import explained
+from fconv.arguments.unpacking import unpacked
 from fconv.arrays import Array, asnumpy, is_array, xp_of
 from fconv.distributed.agreement import check_parameters, check_start
 from fconv.distributed.buckets import Buckets, announcing, computing
@@ -19,11 +20,9 @@ from fconv.distributed.communication import Communicator
 from fconv.distributed.sync import Meeting, is_synchronised, meeting_at
 from fconv.distributed.tree import bounds
 from fconv.layer import Layer, Params, as_layer
-from fconv.loss import Loss, counts_of, shared_forward
-from fconv.losses import as_loss
+from fconv.losses.base import Loss, as_loss, counts_of, shared_forward
 from fconv.options import whole
 from fconv.training import value_and_grad as _plain
-from fconv.unpacking import unpacked
 
 
 @dataclass

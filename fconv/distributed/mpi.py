@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from fconv.arrays import Array, import_cupy
+from fconv.arrays import Array
+from fconv.devices import import_cupy
 from fconv.distributed.communication import LostRankError
 from fconv.distributed.tree import Exchange
 
@@ -70,7 +71,7 @@ class MpiWorld:
         self._wait(requests, to if into is None else source)
 
     def sum(self, x: Array) -> None:
-        """Sum over the ranks as MPI likes, in place."""
+        """Sum over the ranks in place, in MPI's own order."""
         self._wait([self._comm.Iallreduce(self._mpi.IN_PLACE, x)], (self.rank + 1) % self.size)
 
     def computing(self) -> AbstractContextManager[None]:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from fconv.checkpoint import load
-from fconv.checkpointer import Checkpointer
 from fconv.distributed.communication import Communicator
+from fconv.files.checkpoint import load
+from fconv.files.checkpointer import Checkpointer
 
 
 class SharedCheckpointer(Checkpointer):

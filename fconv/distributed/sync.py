@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from fconv.arguments import plain
+from fconv.arguments.constructors import constructor
+from fconv.arguments.signatures import plain
 from fconv.arrays import Array, asnumpy, narrowed, native, widened, xp_of
-from fconv.constructors import constructor
 from fconv.distributed.communication import Communicator
 from fconv.functional.batch_normal import batch_normal, passes_over
 from fconv.layer import Layer, LayerPullback, Params, as_layer
@@ -120,7 +120,7 @@ def _synchronised(layer: Layer) -> Layer:
             wide = xp_of(x).moveaxis(wide, -1, 1)
             passes = passes_over(wide)
         assert passes is not None
-        xp, entries = xp_of(x), x.size // x.shape[1]
+        xp, elements = xp_of(x), x.size // x.shape[1]
 
         def shared(*arrays: Any) -> list[Any]:
             """Sum arrays of one number a channel over all shards."""
@@ -128,10 +128,10 @@ def _synchronised(layer: Layer) -> Layer:
             return [xp.asarray(each) for each in total]
 
         mean, var = passes.moments()
-        counts, means = shared(xp.full(mean.shape, float(entries)), entries * mean)
+        counts, means = shared(xp.full(mean.shape, float(elements)), elements * mean)
         count = float(counts[0])
         total_mean = means / count
-        (squares,) = shared(entries * (var + (mean - total_mean) ** 2))
+        (squares,) = shared(elements * (var + (mean - total_mean) ** 2))
         held = params or {}
         weight, bias = held.get("weight"), held.get("bias")
         _, value, pull, _ = batch_normal(

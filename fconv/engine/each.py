@@ -8,11 +8,11 @@ from math import prod
 import numpy as np
 
 from fconv.arrays import Array, in_c_order, library_of, xp_of
-from fconv.contraction import contract
+from fconv.engine.contraction import contract
 from fconv.engine.plans import Plan, plan_of
 from fconv.engine.runs import runs_of_samples
+from fconv.engine.windows import pad, window_view
 from fconv.geometry import ConvGeometry
-from fconv.windows import pad, window_view
 
 
 def weight_gradient(plan: Plan, geometry: ConvGeometry, g: Array, x: Array) -> Array:

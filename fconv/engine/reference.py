@@ -9,10 +9,10 @@ reference for every faster path.
 from __future__ import annotations
 
 from fconv.arrays import Array, in_c_order, xp_of
-from fconv.contraction import contract, contract_views
+from fconv.engine.contraction import contract, contract_views
 from fconv.engine.runs import by_runs, part, runs_of_samples
+from fconv.engine.windows import pad, window_view, windows_adjoint
 from fconv.geometry import ConvGeometry
-from fconv.windows import pad, window_view, windows_adjoint
 
 _OUT, _KERNEL = "xyz", "ijk"
 

@@ -13,6 +13,7 @@ from fconv.functional import (
     convolution,
     convolution_transpose,
     cumulative,
+    deformable,
     image_quality,
     indexing,
     interpolation,
@@ -21,6 +22,7 @@ from fconv.functional import (
     loss_probability,
     loss_ranking,
     loss_regression,
+    loss_triplet,
     masking,
     normalization,
     padding,
@@ -50,6 +52,7 @@ from fconv.functional.conditional import *
 from fconv.functional.convolution import *
 from fconv.functional.convolution_transpose import *
 from fconv.functional.cumulative import *
+from fconv.functional.deformable import *
 from fconv.functional.image_quality import *
 from fconv.functional.indexing import *
 from fconv.functional.interpolation import *
@@ -58,6 +61,7 @@ from fconv.functional.loss_classification import *
 from fconv.functional.loss_probability import *
 from fconv.functional.loss_ranking import *
 from fconv.functional.loss_regression import *
+from fconv.functional.loss_triplet import *
 from fconv.functional.masking import *
 from fconv.functional.normalization import *
 from fconv.functional.padding import *
@@ -88,6 +92,7 @@ __all__ += conditional.__all__
 __all__ += convolution.__all__
 __all__ += convolution_transpose.__all__
 __all__ += cumulative.__all__
+__all__ += deformable.__all__
 __all__ += image_quality.__all__
 __all__ += indexing.__all__
 __all__ += interpolation.__all__
@@ -96,6 +101,7 @@ __all__ += loss_classification.__all__
 __all__ += loss_probability.__all__
 __all__ += loss_ranking.__all__
 __all__ += loss_regression.__all__
+__all__ += loss_triplet.__all__
 __all__ += masking.__all__
 __all__ += normalization.__all__
 __all__ += padding.__all__

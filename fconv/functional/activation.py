@@ -1,6 +1,6 @@
 """Activations that look along an axis: softmax, its kin, and gates.
 
-NaN passes through all of them. Those of each entry alone are in `piecewise` and `smooth`.
+NaN passes through all of them. Those of each element alone are in `piecewise` and `smooth`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def softmax(x: Array, dim: int = 1) -> Definition:
 
 @differentiable("x", symmetric=True)
 def softmin(x: Array, dim: int = 1) -> Definition:
-    """Softmax of ``-x``: the smallest entry has the largest share.
+    """Softmax of ``-x``: the smallest element has the largest share.
 
     Parameters
     ----------

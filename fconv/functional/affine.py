@@ -9,21 +9,21 @@ from math import prod
 import numpy as np
 
 from fconv.arrays import Array, Shape, xp_of
-from fconv.contraction import contract
 from fconv.engine import each
+from fconv.engine.contraction import contract
 from fconv.engine.plans import Plan, convolution
+from fconv.engine.threads import run
 from fconv.functional.core import Definition, Thunks, differentiable, once
 from fconv.functional.one_pass import in_one_pass
-from fconv.functional.reduction import accurate_sum
+from fconv.functional.sums import accurate_sum
 from fconv.geometry import ConvGeometry
-from fconv.threads import run
 
 __all__ = [
     "bilinear", "bilinear_jvp", "bilinear_vjp",
     "linear", "linear_jvp", "linear_vjp",
 ]  # fmt: skip
 
-_LARGE = 1 << 18  # entries; below, threads cost more than they gain
+_LARGE = 1 << 18  # elements; below, threads cost more than they gain
 
 
 @differentiable("x", "weight", "bias", widens=False)
@@ -49,7 +49,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Definition:
     ValueError
         The shapes do not fit each other.
     TypeError
-        Arrays that are not floating-point, of different dtypes or of different libraries.
+        Arrays that are not floating-point, or that differ in dtype or library.
 
     Examples
     --------
@@ -192,7 +192,7 @@ def bilinear(x1: Array, x2: Array, weight: Array, bias: Array | None = None) -> 
     ValueError
         The shapes do not fit each other.
     TypeError
-        Arrays that are not floating-point, of different dtypes or of different libraries.
+        Arrays that are not floating-point, or that differ in dtype or library.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Arithmetic of each entry, as networks write it between their layers."""
+"""Arithmetic of each element, as networks write it between their layers."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def erf(x: Array) -> Curve:
 def clamp(x: Array, min: float | None = None, max: float | None = None) -> Curve:
     """Clip to an interval, ``min(max(x, min), max)``, as torch.clamp.
 
-    The gradient passes at both ends. Where `min` is above `max`, every entry becomes `max`.
+    The gradient passes at both ends. Where `min` is above `max`, every element becomes `max`.
     """
     low = None if min is None else number("clamp", "min", min)
     high = None if max is None else number("clamp", "max", max)

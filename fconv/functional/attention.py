@@ -10,9 +10,9 @@ import numpy as np
 
 from fconv import random
 from fconv.arrays import Array, Shape, describe, in_c_order, xp_of
-from fconv.functional.broadcasting import sum_to
 from fconv.functional.core import Definition, Thunks, differentiable, once
 from fconv.functional.masking import check_probability
+from fconv.functional.sums import sum_to
 
 __all__ = [
     "scaled_dot_product_attention", "scaled_dot_product_attention_jvp", "scaled_dot_product_attention_vjp",
@@ -70,7 +70,7 @@ def scaled_dot_product_attention(
     ValueError
         Shapes that do not fit each other, a mask besides `is_causal`, or dropout without `rng`.
     TypeError
-        Arrays that are not floating-point, of different dtypes or of different libraries.
+        Arrays that are not floating-point, or that differ in dtype or library.
 
     References
     ----------

@@ -69,7 +69,7 @@ def batch_normal(
     Pushed
         Its pullback has the gradients of ``x``, ``weight`` and ``bias``.
     """
-    dtype, entries = x.dtype, x.size // x.shape[1]
+    dtype, elements = x.dtype, x.size // x.shape[1]
     own = 1.0 if weight is None else weight
 
     @once
@@ -108,7 +108,7 @@ def batch_normal(
             if within is not None:
                 summed, weighted = (within.averaged(own * each) for each in sums)
             else:
-                means = average(sums) if average else (each / entries for each in sums)
+                means = average(sums) if average else (each / elements for each in sums)
                 summed, weighted = (own * each for each in means)
             slope = -spread * spread * weighted
             shift = -lacking * slope - spread * summed

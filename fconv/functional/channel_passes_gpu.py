@@ -7,14 +7,14 @@ from math import prod
 import numpy as np
 
 from fconv.arrays import Array, library_of, xp_of
-from fconv.device_kernels import TYPES, launch
+from fconv.engine.cuda.launch import TYPES, launch
 
 _MOST_ENTRIES = 1 << 31  # of the positions of a channel, which kernels count in 32 bits
 _PARTS = 1 << 17  # partial sums, about: as many threads
 
 SOURCE = r"""
 // Numbers of each channel of (N, C, P): the sum of u, and of u times v, each less its channel's number.
-// S threads share a channel, and neighbours among them take neighbouring entries.
+// S threads share a channel, and neighbours among them take neighbouring elements.
 extern "C" __global__ void channel_sums(
     long long count, const T *u, const T *v, const T *lower_u, const T *lower_v, double *sums,
     int N, int C, int P, int S
@@ -70,7 +70,7 @@ class GpuPasses:
     def moments(self) -> tuple[Array, Array]:
         """Return mean and biased variance of each channel."""
         x, (samples, _, positions) = self._x, self._sizes
-        # Differences from an entry of each channel: a mean far above the deviation costs no digits.
+        # Differences from an element of each channel: a mean far above the deviation costs no digits.
         pivot = xp_of(x).ascontiguousarray(x.reshape(self._sizes)[0, :, 0])
         total, squares = self._summed(x, x, pivot, pivot)
         off = total / (samples * positions)

@@ -14,16 +14,16 @@ import numpy as np
 
 from fconv.arrays import Array, Shape, from_order, full_like_order, memory_order, narrowed
 from fconv.engine.sweeps import Program, Sweep
+from fconv.engine.threads import run
 from fconv.functional.one_pass import formulas_serve
-from fconv.functional.reduction import accurate_sum
 from fconv.functional.segments import along_axis
-from fconv.threads import run
+from fconv.functional.sums import accurate_sum
 
 if TYPE_CHECKING:
     from fconv.engine.compiled.channels import CompiledPasses, SamplePasses
 
 _PIECE_BYTES = 1 << 20
-_SMALL = 4096  # entries; NumPy sums them before a kernel is found
+_SMALL = 4096  # elements; NumPy sums them before a kernel is found
 _ROW = 4096  # numbers of a row, about, that a ufunc is quick on
 _LEAST_PLANE = 64  # numbers of a channel that have to be neighbours for it to be so channels-first
 
@@ -44,7 +44,7 @@ class _Divided:
         return from_order(seen.reshape([self._shape[axis] for axis in self._order]), self._order)
 
     def count(self, piece: Array) -> int:
-        """Return the number of entries of a channel."""
+        """Return the number of elements of a channel."""
         return piece.size // self.channels
 
 
@@ -86,7 +86,7 @@ class ChannelsLast(_Divided):
 
 
 class ChannelsFirst(_Divided):
-    """An array whose channels are planes: the entries of one channel and sample are neighbours."""
+    """An array whose channels are planes: the elements of one channel and sample are neighbours."""
 
     def __init__(self, shape: Shape, order: Shape, itemsize: int) -> None:
         super().__init__(shape, order)
@@ -122,7 +122,7 @@ def layout_of(x: Array, least_plane: int | None = None) -> Layout | None:
     x : array, shape (N, C, ...)
         It is not kept.
     least_plane : int, optional
-        How many entries of one channel and sample are neighbours, at least, where the channels are not.
+        How many elements of one channel and sample are neighbours, at least, where the channels are not.
 
     Returns
     -------

@@ -9,8 +9,8 @@ import numpy as np
 
 from fconv.arrays import Array, asnumpy, is_array, xp_of
 from fconv.functional import selecting
-from fconv.functional.broadcasting import broadcast_shape, sum_to
 from fconv.functional.core import Definition, Thunks, differentiable, once
+from fconv.functional.sums import broadcast_shape, sum_to
 from fconv.options import number
 
 __all__ = [
@@ -47,7 +47,7 @@ def masked_fill(x: Array, mask: Any, value: float) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        A mask that is not boolean or does not broadcast, `x` that is not floating-point.
+        A mask that is not boolean or does not broadcast, or an `x` that is not floating-point.
 
     Examples
     --------

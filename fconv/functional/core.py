@@ -44,7 +44,7 @@ from fconv.arrays import (
     widened,
     xp_of,
 )
-from fconv.device_memory import freed_at_its_end
+from fconv.devices import with_memory_recovery
 from fconv.functional.derivatives import (
     check_gradient,
     check_tangents,
@@ -64,7 +64,7 @@ EACH, NORMS = ("of each",), ("norm of each", "of each")
 
 
 class once(Generic[T]):  # noqa: N801 - used as a decorator
-    """A value that is computed when it is first asked for, and kept.
+    """A lazy value: computed when it is first needed, and kept.
 
     Examples
     --------
@@ -271,7 +271,7 @@ def differentiable(
 
         def forward(*args: P.args, **kwargs: P.kwargs) -> tuple[Array, Pullback]:
             value, pull, _ = define(args, kwargs)
-            return value(), freed_at_its_end(f"{name}_vjp", pull)
+            return value(), with_memory_recovery(f"{name}_vjp", pull)
 
         def gradients(g: Any, *args: Any, wrt: Wrt = None, **kwargs: Any) -> Any:
             return define(args, kwargs)[1](g, wrt)
@@ -283,15 +283,15 @@ def differentiable(
             value, _, push = define(args, kwargs)
             return value(), push(tangents)
 
-        function = functools.wraps(definition)(freed_at_its_end(name, compute))
+        function = functools.wraps(definition)(with_memory_recovery(name, compute))
         made = cast(Any, function)
-        made.forward = freed_at_its_end(name, forward)
-        made.value_and_jvp = freed_at_its_end(f"{name}_jvp", value_and_jvp)
+        made.forward = with_memory_recovery(name, forward)
+        made.value_and_jvp = with_memory_recovery(f"{name}_jvp", value_and_jvp)
         for kind, plain, first, last, doc in (
             ("vjp", gradients, "g", "wrt", vjp_doc),
             ("jvp", derivative, "tangents", None, jvp_doc),
         ):
-            part: Any = freed_at_its_end(f"{name}_{kind}", plain)
+            part: Any = with_memory_recovery(f"{name}_{kind}", plain)
             part.__name__ = part.__qualname__ = f"{name}_{kind}"
             part.__module__ = definition.__module__
             part.__doc__ = doc(name, arrays, fixed, signature)

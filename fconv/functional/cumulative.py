@@ -41,7 +41,7 @@ def cumsum(x: Array, dim: int) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        An axis that `x` does not have, `x` that is not floating-point.
+        An axis that `x` lacks, or an `x` that is not floating-point.
 
     Examples
     --------

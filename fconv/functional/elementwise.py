@@ -1,4 +1,4 @@
-"""The common shape of functions of each entry.
+"""The common shape of functions of each element.
 
 Such a function is written as two expressions side by side, its value and its pullback
 ``g -> g * f'(x)``; everything else that they share is here: options are numbers, infinities give
@@ -36,12 +36,12 @@ Curve: TypeAlias = (
 def elementwise(
     *, rounds: bool = True, by_value: bool = False, straight: bool = False, **options: str
 ) -> Callable[[Callable[P, Curve]], Differentiable[P]]:
-    """Make a differentiable function from the curve of its entries.
+    """Make a differentiable function from the curve of its elements.
 
     Parameters
     ----------
     rounds : bool
-        The value is computed. False where each result is an entry or an option as it is, so
+        The value is computed. False where each result is an element or an option as it is, so
         that float16 needs no wider arithmetic.
     by_value : bool
         The gradient follows from the value: the pullback takes the value after the gradient, and

@@ -10,15 +10,8 @@ import numpy as np
 from fconv.arrays import Array, Shape, xp_of
 from fconv.functional.convolution import conv2d
 from fconv.functional.core import Definition, Thunks, differentiable, once, pushed
-from fconv.functional.reduction import (
-    Reduction,
-    accurate_sum,
-    check_reduction,
-    check_same_shape,
-    quietly,
-    quotient,
-    reduced,
-)
+from fconv.functional.loss_reduction import Reduction, check_reduction, check_same_shape, reduced
+from fconv.functional.sums import accurate_sum, quietly, quotient
 from fconv.options import number, whole
 
 __all__ = [

@@ -14,16 +14,15 @@ import numpy as np
 
 from fconv.arrays import Array, Shape, asnumpy, is_array, xp_of
 from fconv.functional.activation import check_axis_of
-from fconv.functional.broadcasting import sum_to
 from fconv.functional.core import Definition, differentiable, once
 from fconv.functional.lookup import segment_sums
-from fconv.functional.reduction import accurate_sum
+from fconv.functional.shape import as_sequence
 from fconv.options import whole
 
 __all__ = [
-    "expand", "expand_jvp", "expand_vjp", "flip", "flip_jvp", "flip_vjp", "gather", "gather_jvp",
+    "flip", "flip_jvp", "flip_vjp", "gather", "gather_jvp",
     "gather_vjp", "index", "index_jvp", "index_select", "index_select_jvp", "index_select_vjp", "index_vjp",
-    "roll", "roll_jvp", "roll_vjp", "select", "select_jvp", "select_vjp", "tile", "tile_jvp", "tile_vjp",
+    "roll", "roll_jvp", "roll_vjp", "select", "select_jvp", "select_vjp",
 ]  # fmt: skip
 
 
@@ -54,91 +53,6 @@ def added_at(g: Array, places: Array, size: int) -> Array:
     return dx
 
 
-def _as_sequence(value: int | Sequence[int]) -> tuple[int, ...]:
-    return (value,) if isinstance(value, int) else tuple(value)
-
-
-@differentiable("x", widens=False, linear=True)
-def expand(x: Array, sizes: Sequence[int]) -> Definition:
-    """Stretch axes of one element to other sizes, as torch.Tensor.expand.
-
-    Parameters
-    ----------
-    x : array
-        Floating-point.
-    sizes : sequence of int
-        The new shape, which may have further axes in front; -1 keeps the size of an axis.
-
-    Returns
-    -------
-    array
-        A view of `x`.
-
-    Raises
-    ------
-    ValueError, TypeError
-        Sizes to which `x` cannot be stretched, `x` that is not floating-point.
-
-    Examples
-    --------
-    >>> expand(np.array([[1.0], [2.0]]), (2, 2, -1)).shape
-    (2, 2, 1)
-    """
-    wanted = tuple(whole("expand", "a size", size, -1) for size in _as_sequence(sizes))
-    lead = len(wanted) - x.ndim
-    held = (-1,) * lead + tuple(x.shape)
-    shape = tuple(old if new == -1 else new for new, old in zip(wanted, held, strict=False))
-    if (
-        lead < 0
-        or -1 in shape
-        or any(a not in (b, 1) for a, b in zip(held[lead:], shape[lead:], strict=True))
-    ):
-        raise ValueError(f"expand: cannot stretch an input of shape {x.shape} to {wanted}")
-    return shape, lambda: xp_of(x).broadcast_to(x, shape), lambda g: sum_to(g, x.shape)
-
-
-@differentiable("x", widens=False, linear=True)
-def tile(x: Array, dims: Sequence[int]) -> Definition:
-    """Repeat an array along its axes, as torch.tile and torch.Tensor.repeat.
-
-    Parameters
-    ----------
-    x : array
-        Floating-point.
-    dims : sequence of int
-        How often along each axis, counted from the last; more numbers than axes add axes in front.
-
-    Returns
-    -------
-    array
-        In the dtype of `x`.
-
-    Raises
-    ------
-    ValueError, TypeError
-        Numbers below 0, `x` that is not floating-point.
-
-    Examples
-    --------
-    >>> tile(np.array([1.0, 2.0]), (2, 2))
-    array([[1., 2., 1., 2.],
-           [1., 2., 1., 2.]])
-    """
-    times = tuple(whole("tile", "a number of repeats", n, 0) for n in _as_sequence(dims))
-    rank = max(x.ndim, len(times))
-    times, sizes = (1,) * (rank - len(times)) + times, (1,) * (rank - x.ndim) + tuple(x.shape)
-    apart = tuple(n for pair in zip(times, sizes, strict=True) for n in pair)
-
-    def pullback(g: Array) -> Array:
-        return accurate_sum(g.reshape(apart), axis=tuple(range(0, 2 * rank, 2))).reshape(x.shape)
-
-    return (
-        tuple(n * size for n, size in zip(times, sizes, strict=True)),
-        once(lambda: xp_of(x).tile(x, times)),
-        pullback,
-    )
-
-
 @differentiable("x", widens=False, linear=True)
 def flip(x: Array, dims: int | Sequence[int]) -> Definition:
     """Reverse the order along axes, as torch.flip.
@@ -158,14 +72,14 @@ def flip(x: Array, dims: int | Sequence[int]) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        Axes that `x` does not have, `x` that is not floating-point.
+        Axes that `x` lacks, or an `x` that is not floating-point.
 
     Examples
     --------
     >>> flip(np.array([1.0, 2.0, 3.0]), 0)
     array([3., 2., 1.])
     """
-    axes = {check_axis_of("flip", x.shape, dim) for dim in _as_sequence(dims)}
+    axes = {check_axis_of("flip", x.shape, dim) for dim in as_sequence(dims)}
     turned = tuple(slice(None, None, -1 if axis in axes else None) for axis in range(x.ndim))
     return x.shape, lambda: x[turned], lambda g: g[turned]
 
@@ -191,7 +105,7 @@ def roll(x: Array, shifts: int | Sequence[int], dims: int | Sequence[int] | None
     Raises
     ------
     ValueError, TypeError
-        Axes that `x` does not have, another number of shifts than of axes, `x` that is not
+        Axes that `x` lacks, another number of shifts than of axes, `x` that is not
         floating-point.
 
     Examples
@@ -199,8 +113,8 @@ def roll(x: Array, shifts: int | Sequence[int], dims: int | Sequence[int] | None
     >>> roll(np.array([1.0, 2.0, 3.0]), 1, 0)
     array([3., 1., 2.])
     """
-    by = tuple(whole("roll", "a shift", n, -(1 << 62)) for n in _as_sequence(shifts))
-    axes = None if dims is None else tuple(check_axis_of("roll", x.shape, d) for d in _as_sequence(dims))
+    by = tuple(whole("roll", "a shift", n, -(1 << 62)) for n in as_sequence(shifts))
+    axes = None if dims is None else tuple(check_axis_of("roll", x.shape, d) for d in as_sequence(dims))
     if len(by) != (1 if axes is None else len(axes)):
         raise ValueError(f"roll: expected a shift for each axis, got shifts={shifts} and dims={dims}")
 
@@ -231,7 +145,7 @@ def select(x: Array, dim: int, index: int) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        An axis or an element that `x` does not have, `x` that is not floating-point.
+        An axis or an element that `x` does not have, or an `x` that is not floating-point.
 
     Examples
     --------
@@ -372,7 +286,7 @@ def index(x: Array, indices: Sequence[Any]) -> Definition:
     ------
     ValueError, TypeError
         More indices than axes, positions that `x` does not have, indices that do not stretch to one
-        shape, `x` that is not floating-point.
+        shape, or an `x` that is not floating-point.
 
     Examples
     --------
@@ -392,11 +306,9 @@ def index(x: Array, indices: Sequence[Any]) -> Definition:
     return _read(x, shape, lambda numbers: numbers[tuple(at)])
 
 
-expand_jvp, expand_vjp = expand.jvp, expand.vjp
 flip_jvp, flip_vjp = flip.jvp, flip.vjp
 gather_jvp, gather_vjp = gather.jvp, gather.vjp
 index_select_jvp, index_select_vjp = index_select.jvp, index_select.vjp
 index_jvp, index_vjp = index.jvp, index.vjp
 roll_jvp, roll_vjp = roll.jvp, roll.vjp
 select_jvp, select_vjp = select.jvp, select.vjp
-tile_jvp, tile_vjp = tile.jvp, tile.vjp

@@ -73,7 +73,7 @@ def resampled_size(
     Parameters
     ----------
     name : str
-        Who asks; error messages begin with it.
+        Name of the caller, with which error messages begin.
     in_size : tuple of int
         Size along each spatial axis.
     size : int or sequence of int, optional
@@ -139,7 +139,7 @@ def _nearest(size: int, out: int, factor: float | None, shift: float, kind: str)
 def _sources(size: int, out: int, factor: float | None, align_corners: bool) -> Array:
     """Find the place of each output pixel in the input.
 
-    Pixels are squares whose outer edges meet, or points of which the outermost meet.
+    Pixels are squares whose outer edges coincide, or points of which the outermost coincide.
     """
     if align_corners:
         return np.arange(out) * ((size - 1) / (out - 1) if out > 1 else 0.0)
@@ -276,7 +276,7 @@ def interpolate(
     Raises
     ------
     ValueError, TypeError
-        Sizes that cannot be, an unknown mode, `x` that is not floating-point.
+        Invalid sizes, an unknown mode, or an `x` that is not floating-point.
 
     References
     ----------

@@ -12,8 +12,9 @@ from fconv.arrays import Array, any_of, describe, xp_of
 from fconv.engine.sweeps import Program, Sweep
 from fconv.functional.activation import log_softmax, softmax
 from fconv.functional.core import Definition, Thunks, differentiable, once
-from fconv.functional.reduction import Reduction, accurate_sum, check_reduction, reduced
+from fconv.functional.loss_reduction import Reduction, check_reduction, reduced
 from fconv.functional.segments import LOG_TOTAL, Segments, along_axis
+from fconv.functional.sums import accurate_sum
 from fconv.options import number
 
 __all__ = [
@@ -55,7 +56,7 @@ def nll_loss(
     ValueError
         Shapes that do not fit, labels out of range, an unknown reduction.
     TypeError
-        Labels that are not integers, `x` that is not floating-point.
+        Labels that are not integers, or an `x` that is not floating-point.
 
     Examples
     --------
@@ -118,7 +119,7 @@ def cross_entropy(
         Shapes that do not fit, labels out of range, an unknown reduction, a smoothing
         outside [0, 1].
     TypeError
-        Labels that are neither integers nor in the shape of `x`, `x` that is not floating-point.
+        Labels that are neither integers nor in the shape of `x`, or an `x` that is not floating-point.
 
     Examples
     --------
@@ -256,7 +257,7 @@ def _at_labels(labels: Array, class_axis: int) -> tuple[Any, ...]:
 
 
 # The loss of a target is the sum over classes of -q[n, c] * log p[n, c]. These give q, which of its
-# entries count (a weight of 0 counts: NaN passes through it), and what the mean divides by.
+# elements count (a weight of 0 counts: NaN passes through it), and what the mean divides by.
 
 
 def _of_labels(

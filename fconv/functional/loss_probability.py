@@ -1,4 +1,4 @@
-"""Losses of probabilities against probabilities, entry by entry."""
+"""Losses of probabilities against probabilities, element by element."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Callable
 
 from fconv.arrays import Array, Shape, any_of, xp_of
 from fconv.functional.core import Definition, differentiable, once
-from fconv.functional.reduction import (
+from fconv.functional.loss_reduction import (
     TINY,
     BatchReduction,
     Reduction,
     check_reduction,
     check_same_shape,
     check_weight,
-    entrywise,
-    quietly,
+    per_element,
 )
 from fconv.functional.smooth import sigmoid
+from fconv.functional.sums import quietly
 
 __all__ = [
     "binary_cross_entropy", "binary_cross_entropy_jvp", "binary_cross_entropy_vjp",
@@ -36,9 +36,9 @@ def binary_cross_entropy(
     x, target : array
         Probabilities, 0 to 1, of one shape and dtype.
     weight : array, optional
-        Weight of each entry; broadcasts to the shape of `x`.
+        Weight of each element; broadcasts to the shape of `x`.
     reduction : {"mean", "sum", "none"}
-        As for `mse_loss`; the mean divides by the number of entries, whatever their weights.
+        As for `mse_loss`; the mean divides by the number of elements, whatever their weights.
 
     Returns
     -------
@@ -95,9 +95,9 @@ def binary_cross_entropy_with_logits(
     x, target : array
         Logits, and probabilities from 0 to 1, of one shape and dtype.
     weight : array, optional
-        Weight of each entry; broadcasts to the shape of `x`.
+        Weight of each element; broadcasts to the shape of `x`.
     reduction : {"mean", "sum", "none"}
-        As for `mse_loss`; the mean divides by the number of entries, whatever their weights.
+        As for `mse_loss`; the mean divides by the number of elements, whatever their weights.
     pos_weight : array, optional
         Weight of the targets' own probability; broadcasts to the shape of `x`.
 
@@ -155,7 +155,7 @@ def _binary(
     def weighted(part: Callable[[], Array]) -> Callable[[], Array]:
         return part if weight is None else lambda: weight * part()
 
-    return entrywise(
+    return per_element(
         weighted(lambda: target * yes() + (1 - target) * no()),
         shape,
         reduction,
@@ -176,14 +176,14 @@ def kl_div(
         Log-probabilities, and probabilities (or their logarithms), of one shape and dtype.
     reduction : {"mean", "batchmean", "sum", "none"}
         As for `mse_loss`. "batchmean" divides the sum by the length of the first axis, which
-        is the divergence; "mean" divides it by the number of entries.
+        is the divergence; "mean" divides it by the number of elements.
     log_target : bool
         `target` holds logarithms, ``exp(target) (target - x)``.
 
     Returns
     -------
     array
-        0-dimensional, or in the shape of `x` for "none". Entries of target 0 are 0; the gradient
+        0-dimensional, or in the shape of `x` for "none". Elements of target 0 are 0; the gradient
         of such a target is -inf (PyTorch's is NaN).
 
     Raises
@@ -213,7 +213,7 @@ def kl_div(
             return probability() * (target - x + 1)
         return xp.log(target) + 1 - x
 
-    return entrywise(
+    return per_element(
         lambda: probability() * (log_probability() - x),
         x.shape,
         reduction,

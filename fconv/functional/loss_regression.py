@@ -9,14 +9,8 @@ import numpy as np
 
 from fconv.arrays import Array, Shape, any_of, xp_of
 from fconv.functional.core import Definition, Thunks, differentiable, once
-from fconv.functional.reduction import (
-    Reduction,
-    accurate_sum,
-    check_reduction,
-    check_same_shape,
-    entrywise,
-    reduced,
-)
+from fconv.functional.loss_reduction import Reduction, check_reduction, check_same_shape, per_element, reduced
+from fconv.functional.sums import accurate_sum
 from fconv.options import number
 
 __all__ = [
@@ -31,19 +25,19 @@ __all__ = [
 
 @differentiable("x", "target")
 def mse_loss(x: Array, target: Array, reduction: Reduction = "mean") -> Definition:
-    """Squared difference, ``(x - target)**2``, over all entries.
+    """Squared difference, ``(x - target)**2``, over all elements.
 
     Parameters
     ----------
     x, target : array
         Floating-point, of one shape and dtype.
     reduction : {"mean", "sum", "none"}
-        Mean over all entries, their sum, or each entry's own.
+        Mean over all elements, their sum, or each element's own.
 
     Returns
     -------
     array
-        0-dimensional, or in the shape of `x` for "none". The mean over no entries is NaN.
+        0-dimensional, or in the shape of `x` for "none". The mean over no elements is NaN.
 
     Raises
     ------
@@ -141,7 +135,7 @@ def _of_difference(
     check_reduction(name, reduction)
     difference = once(lambda: x - target)
     of_x = once(lambda: slope(difference()))
-    return entrywise(lambda: loss(difference()), x.shape, reduction, x=of_x, target=lambda: -of_x())
+    return per_element(lambda: loss(difference()), x.shape, reduction, x=of_x, target=lambda: -of_x())
 
 
 def _absolute(name: str, x: Array, target: Array, reduction: Reduction) -> Definition:
@@ -227,7 +221,7 @@ def poisson_nll_loss(
         stirling = xp.log(target) + 0.5 / target
         return xp.where(target <= 1, xp.zeros((), x.dtype), stirling) - log_rate()
 
-    return entrywise(
+    return per_element(
         losses,
         x.shape,
         reduction,

@@ -25,14 +25,14 @@ __all__ = [
 
 @differentiable("x", widens=False, symmetric=True)
 def dropout(x: Array, p: float = 0.5, training: bool = True, key: Array | None = None) -> Definition:
-    """Set entries to 0 with probability `p`, and scale the others by ``1 / (1 - p)``.
+    """Set elements to 0 with probability `p`, and scale the others by ``1 / (1 - p)``.
 
     Parameters
     ----------
     x : array
         Any shape, floating-point.
     p : float
-        Probability that an entry is dropped (torch's meaning: not the share that is kept).
+        Probability that an element is dropped (torch's meaning: not the share that is kept).
     training : bool
         Outside training the result is `x` itself.
     key : array of uint64, shape (2,)
@@ -145,9 +145,9 @@ def check_mode(mode: str) -> None:
 
 @differentiable("x", symmetric=True)
 def alpha_dropout(x: Array, p: float = 0.5, training: bool = False, key: Array | None = None) -> Definition:
-    """Dropout that keeps the mean 0 and the variance 1 of the entries that `selu` gives.
+    """Dropout that keeps the mean 0 and the variance 1 of the elements that `selu` gives.
 
-    Dropped entries become selu's value far below 0, and then all are scaled and shifted.
+    Dropped elements become selu's value far below 0, and then all are scaled and shifted.
 
     Parameters
     ----------
@@ -233,7 +233,7 @@ def _kept(name: str, p: float, training: bool, key: Array | None) -> Callable[[S
 
 
 def channel_mask_shape(name: str, shape: Shape, ndim: int) -> Shape:
-    """Return the shape of a mask with one entry for each channel.
+    """Return the shape of a mask with one element for each channel.
 
     PyTorch takes an input of three axes to dropout2d for (N, C, L), and one of an axis less
     than a batch for a single sample elsewhere.

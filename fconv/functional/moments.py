@@ -20,12 +20,12 @@ Statistics: TypeAlias = tuple[Array, Array]
 
 
 def total(x: Array, axes: tuple[int, ...]) -> Array:
-    """Sum in float64 over `axes`, which stay as axes of one entry."""
+    """Sum in float64 over `axes`, which stay as axes of one element."""
     return x.sum(axis=axes, keepdims=True, dtype=np.float64) if axes else x
 
 
 def mean_over(x: Array, axes: tuple[int, ...]) -> Array:
-    """Mean in float64 over `axes`, which stay as axes of one entry; 0 over no entries."""
+    """Mean in float64 over `axes`, which stay as axes of one element; 0 over no elements."""
     return total(x, axes) / max(1, prod(x.shape[axis] for axis in axes))
 
 
@@ -46,10 +46,10 @@ def centre(x: Array, mean: Array) -> Array:
 
 
 def moments(x: Array, axes: tuple[int, ...]) -> Statistics:
-    """Mean and biased variance in float64 over `axes`, which stay as axes of one entry.
+    """Mean and biased variance in float64 over `axes`, which stay as axes of one element.
 
     The variance takes a second pass over the differences from the mean, so that a mean far
-    larger than the deviation costs no digits. Over no entries both are 0.
+    larger than the deviation costs no digits. Over no elements both are 0.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def normalised(
     along : tuple of int
         The shape of scale and shift, with an axis for each of `x`'s.
     weight, bias : array or None
-        Scale and shift, of as many entries as `along` has.
+        Scale and shift, of as many elements as `along` has.
     eps : float
         Added to the variance.
     given : callable, optional

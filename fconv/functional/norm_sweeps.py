@@ -41,7 +41,7 @@ def _program(
         return 1.0 / xp_of(var).sqrt(var + given[0])
 
     def normal(given: tuple[Any, ...], known: int) -> Any:
-        """Return the normalised entry; `known` numbers were found after the spread."""
+        """Return the normalised element; `known` numbers were found after the spread."""
         found = given[: len(given) - known]
         if not centred:
             return given[0] * found[-1]

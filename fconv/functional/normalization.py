@@ -230,7 +230,7 @@ def batch_norm(
     ValueError
         Shapes that do not fit, or one value per channel in training.
     TypeError
-        Arrays that are not floating-point, of different dtypes or of different libraries.
+        Arrays that are not floating-point, or that differ in dtype or library.
 
     References
     ----------
@@ -311,7 +311,7 @@ def instance_norm(
     ValueError
         Shapes that do not fit, one position alone, or no running statistics where they are needed.
     TypeError
-        Arrays that are not floating-point, of different dtypes or of different libraries.
+        Arrays that are not floating-point, or that differ in dtype or library.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Formulas of each entry of arrays in one compiled pass, where kernels can be compiled."""
+"""Formulas of each element of arrays in one compiled pass, where kernels can be compiled."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fconv.engine import compiled
 if TYPE_CHECKING:
     from fconv.engine.compiled.formulas import Formula
 
-_LEAST = 1 << 16  # entries; below, NumPy's passes cost no more than a launch
+_LEAST = 1 << 16  # elements; below, NumPy's passes cost no more than a launch
 
 
 def formulas_serve(*arrays: Array) -> bool:
@@ -40,7 +40,7 @@ def traced(function: Callable[..., Any], count: int, dtype: np.dtype[Any]) -> Fo
 
 
 def in_one_pass(function: Callable[..., Any], *arrays: Array) -> Any:
-    """Compute a function of each entry of some arrays, compiled where that gains.
+    """Compute a function of each element of some arrays, compiled where that gains.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def in_one_pass(function: Callable[..., Any], *arrays: Array) -> Any:
 
 
 def over_the_first(function: Callable[..., Any], *arrays: Array) -> bool:
-    """Compute a function of each entry of some arrays in the memory of the first, where it is compiled.
+    """Compute a function of each element of some arrays in the memory of the first, where it is compiled.
 
     Parameters
     ----------
@@ -140,6 +140,6 @@ def apply_formula(formula: Formula, order: Shape, *arrays: Array) -> Any:
 
 
 def in_line(x: Array, order: Shape) -> Array:
-    """Return the entries of an array in a memory order, one behind the other: a view where they lie so."""
+    """Return the elements of an array in a memory order, one behind the other: a view where they lie so."""
     flat = x.transpose(order).reshape(-1)
     return flat if flat.flags.aligned and flat.flags.c_contiguous else flat.copy()

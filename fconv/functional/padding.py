@@ -7,8 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from fconv import windows
 from fconv.arrays import Array, Shape
+from fconv.engine import windows
 from fconv.functional.core import Definition, differentiable, once
 from fconv.functional.taps import Tap, gather, scatter
 from fconv.geometry import Pairs
@@ -33,7 +33,7 @@ def pad_pairs(name: str, shape: Shape, pad: Sequence[int], mode: str) -> Pairs:
     Parameters
     ----------
     name : str
-        Who asks; error messages begin with it.
+        Name of the caller, with which error messages begin.
     shape : tuple of int
         Shape of the input.
     pad : sequence of int
@@ -94,7 +94,7 @@ def padded_shape(shape: Shape, pairs: Pairs) -> Shape:
 
 @lru_cache(maxsize=256)
 def _tap(size: int, lo: int, hi: int, mode: str) -> Tap:
-    """Find the entry that each entry of a padded axis repeats."""
+    """Find the element that each element of a padded axis repeats."""
     at = np.arange(-lo, size + hi)
     if mode == "replicate":
         return Tap(np.clip(at, 0, size - 1))
@@ -115,11 +115,11 @@ def pad(x: Array, pad: Sequence[int], mode: str = "constant", value: float | Non
         Floating-point. For the modes other than "constant" (C, ...) or (N, C, ...) with one to
         three spatial axes, all of which have widths.
     pad : sequence of int
-        Entries before and after the last axis, before and after the one before it, and so on.
+        Elements before and after the last axis, before and after the one before it, and so on.
         A negative width crops.
     mode : {"constant", "reflect", "replicate", "circular"}
-        New entries hold `value`, or mirror the axis about its end (a width is smaller than the
-        axis), or repeat the entry at its end, or go round (a width
+        New elements hold `value`, or mirror the axis about its end (a width is smaller than the
+        axis), or repeat the element at its end, or go round (a width
         is at most what is left of the axis).
     value : float, optional
         For mode "constant"; 0 by default.
@@ -132,7 +132,7 @@ def pad(x: Array, pad: Sequence[int], mode: str = "constant", value: float | Non
     Raises
     ------
     ValueError, TypeError
-        Widths that do not fit, an unknown mode, `x` that is not floating-point.
+        Widths that do not fit, an unknown mode, or an `x` that is not floating-point.
 
     Examples
     --------

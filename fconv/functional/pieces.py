@@ -12,7 +12,7 @@ from math import prod
 import numpy as np
 
 from fconv.arrays import Array, from_order, memory_order
-from fconv.threads import run
+from fconv.engine.threads import run
 
 _PIECE_BYTES = 1 << 20
 _LEAST_BYTES = 1 << 21  # below, handing pieces out costs more than it saves

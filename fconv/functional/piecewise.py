@@ -9,8 +9,8 @@ from __future__ import annotations
 from fconv.arrays import Array, Shape, xp_of
 from fconv.functional.core import Definition, differentiable, once
 from fconv.functional.elementwise import Curve, elementwise
-from fconv.functional.reduction import accurate_sum
 from fconv.functional.selecting import positive_part, where
+from fconv.functional.sums import accurate_sum
 
 __all__ = [
     "hardshrink", "hardshrink_jvp", "hardshrink_vjp", "hardsigmoid", "hardsigmoid_jvp", "hardsigmoid_vjp",
@@ -125,7 +125,7 @@ def prelu(x: Array, weight: Array) -> Definition:
     ValueError
         `weight` does not fit the channels.
     TypeError
-        Arrays that are not floating-point or of two dtypes.
+        Arrays that are not floating-point, or that differ in dtype.
 
     References
     ----------
@@ -173,10 +173,13 @@ def check_slopes(name: str, shape: Shape, count: int) -> None:
 
 
 @elementwise(
-    straight=True, rounds=False, threshold="Entries up to this one are replaced.", value="What replaces them."
+    straight=True,
+    rounds=False,
+    threshold="Elements up to this one are replaced.",
+    value="What replaces them.",
 )
 def threshold(x: Array, threshold: float, value: float) -> Curve:
-    """Replace small entries: ``x`` where above `threshold`, `value` elsewhere.
+    """Replace small elements: ``x`` where above `threshold`, `value` elsewhere.
 
     The gradient at `threshold` is 0.
     """

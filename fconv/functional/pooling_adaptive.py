@@ -11,7 +11,7 @@ import numpy as np
 
 from fconv.arrays import Array, Shape, full_like_order, xp_of
 from fconv.functional.core import Definition, differentiable, for_sample, once
-from fconv.functional.reduction import accurate_sum
+from fconv.functional.sums import accurate_sum
 from fconv.functional.taps import Tap, Taps, add_at, gather, scatter
 from fconv.geometry import check_rank
 from fconv.options import whole
@@ -33,7 +33,7 @@ OutputSize: TypeAlias = int | Sequence[int | None] | None
 def adaptive_size(name: str, in_size: Shape, output_size: OutputSize) -> Shape:
     """Resolve an output size, in which None keeps the input's.
 
-    An average may have one bin of an input without entries: the mean over nothing.
+    An average may have one bin of an input without elements: the mean over nothing.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def adaptive_size(name: str, in_size: Shape, output_size: OutputSize) -> Shape:
         for size, out in zip(in_size, wanted, strict=True)
     )
     if 0 in in_size and not ("avg" in name and set(out_size) == {1}):
-        raise ValueError(f"{name}: expected at least one entry along each axis, got a size of {in_size}")
+        raise ValueError(f"{name}: expected at least one element along each axis, got a size of {in_size}")
     return out_size
 
 
@@ -69,7 +69,7 @@ def bins(size: int, out: int) -> tuple[Array, Array]:
 
 @lru_cache(maxsize=256)
 def mean_taps(size: int, out: int) -> Taps:
-    """Read the mean of each bin: tap t reads entry t of the bins that have as many."""
+    """Read the mean of each bin: tap t reads element t of the bins that have as many."""
     first, end = bins(size, out)
     taps = []
     for t in range(int((end - first).max())):
@@ -81,8 +81,8 @@ def mean_taps(size: int, out: int) -> Taps:
 
 
 @lru_cache(maxsize=256)
-def _entry_taps(size: int, out: int) -> Taps:
-    """Read every entry of each bin, the last one again where others have more: for a maximum."""
+def _element_taps(size: int, out: int) -> Taps:
+    """Read every element of each bin, the last one again where others have more: for a maximum."""
     first, end = bins(size, out)
     return tuple(Tap(np.minimum(first + t, end - 1)) for t in range(int((end - first).max())))
 
@@ -128,7 +128,7 @@ def _mean_of_even_bins(x: Array, leading: Shape, in_size: Shape, out_size: Shape
 def _max_of_bins(x: Array, out_size: Shape, return_indices: bool) -> Definition:
     """Define the maximum over bins of the spatial axes, the last axis first.
 
-    In that order the first of equal entries along each axis is the first in the plane, and the
+    In that order the first of equal elements along each axis is the first in the plane, and the
     last NaN along each is the last.
     """
     shape = (*x.shape[:2], *out_size)
@@ -145,16 +145,16 @@ def _max_of_bins(x: Array, out_size: Shape, return_indices: bool) -> Definition:
         best: Array = x
         place: Any = xp.arange(prod(plane)).reshape(1, 1, *plane) if return_indices else None
         for axis, size, out in axes:
-            first, *others = _entry_taps(size, out)
-            entries, places = best, place
-            best = gather(entries, axis, (first,)).copy(order="K")
+            first, *others = _element_taps(size, out)
+            elements, places = best, place
+            best = gather(elements, axis, (first,)).copy(order="K")
             if return_indices:
                 place = xp.broadcast_to(gather(places, axis, (first,)), best.shape).copy()
             chosen = xp.zeros_like(best, dtype=np.int32)
             for number, tap in enumerate(others, 1):
-                entry = gather(entries, axis, (tap,))
-                better = (entry > best) | xp.isnan(entry)
-                xp.copyto(best, entry, where=better)
+                element = gather(elements, axis, (tap,))
+                better = (element > best) | xp.isnan(element)
+                xp.copyto(best, element, where=better)
                 xp.copyto(chosen, np.int32(number), where=better)
                 if return_indices:
                     xp.copyto(place, xp.broadcast_to(gather(places, axis, (tap,)), best.shape), where=better)
@@ -165,17 +165,17 @@ def _max_of_bins(x: Array, out_size: Shape, return_indices: bool) -> Definition:
         zero = xp.zeros((), g.dtype)
         for (axis, size, out), chosen in zip(axes[::-1], stages()[2][::-1], strict=True):
             dx = full_like_order(g, (*g.shape[:axis], size, *g.shape[axis + 1 :]))
-            for number, tap in enumerate(_entry_taps(size, out)):
+            for number, tap in enumerate(_element_taps(size, out)):
                 add_at(dx, xp.where(chosen == number, g, zero), axis, tap)
             g = dx
         return g
 
     def push(t: Array) -> Array:
         for (axis, size, out), chosen in zip(axes, stages()[2], strict=True):
-            entries = t
-            t = gather(entries, axis, _entry_taps(size, out)[:1])
-            for number, tap in enumerate(_entry_taps(size, out)[1:], 1):
-                t = xp.where(chosen == number, gather(entries, axis, (tap,)), t)
+            elements = t
+            t = gather(elements, axis, _element_taps(size, out)[:1])
+            for number, tap in enumerate(_element_taps(size, out)[1:], 1):
+                t = xp.where(chosen == number, gather(elements, axis, (tap,)), t)
         return t
 
     def value() -> Any:
@@ -211,7 +211,7 @@ def adaptive_avg_pool2d(x: Array, output_size: OutputSize) -> Definition:
     x : array, shape (N, C, H, W) or (C, H, W)
         Floating-point.
     output_size : int or (int, int)
-        Number of bins along each axis; None keeps the axis. Bin i of n holds the entries from
+        Number of bins along each axis; None keeps the axis. Bin i of n holds the elements from
         ``floor(i H / n)`` to before ``ceil((i + 1) H / n)``.
 
     Returns
@@ -222,7 +222,7 @@ def adaptive_avg_pool2d(x: Array, output_size: OutputSize) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        A size that cannot be, a wrong rank, `x` that is not floating-point.
+        An invalid size, a wrong rank, or an `x` that is not floating-point.
 
     Examples
     --------
@@ -254,7 +254,7 @@ def adaptive_max_pool2d(x: Array, output_size: OutputSize, return_indices: bool 
     Raises
     ------
     ValueError, TypeError
-        A size that cannot be, a wrong rank, `x` that is not floating-point.
+        An invalid size, a wrong rank, or an `x` that is not floating-point.
 
     Examples
     --------
@@ -305,7 +305,7 @@ def global_avg_pool(x: Array) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        A wrong rank, an empty axis, `x` that is not floating-point.
+        A wrong rank, an empty axis, or an `x` that is not floating-point.
 
     References
     ----------

@@ -8,14 +8,14 @@ from math import isinf, isnan, prod
 import numpy as np
 
 from fconv.arrays import Array, full_like_order, xp_of
+from fconv.engine.windows import crop, pad
 from fconv.functional.core import Definition, differentiable, for_sample, once
 from fconv.functional.one_pass import formulas_serve
 from fconv.functional.pieces import over_batch
 from fconv.functional.pooling_max import max_pool1d, max_pool2d, max_pool3d
-from fconv.functional.pooling_windows import pool_geometry, spread_over_windows, window_entries
+from fconv.functional.pooling_windows import pool_geometry, spread_over_windows, window_elements
 from fconv.geometry import Size, Windows, check_rank
 from fconv.options import number, whole
-from fconv.windows import crop, pad
 
 __all__ = [
     "avg_pool1d", "avg_pool1d_jvp", "avg_pool1d_vjp",
@@ -55,7 +55,7 @@ def _avg_pool(
             counts = np.ones((1,) * ndim)
             for axis in range(ndim):
                 along = [-1 if other == axis else 1 for other in range(ndim)]
-                counts = counts * _entries_counted(windows, axis, count_include_pad).reshape(along)
+                counts = counts * _elements_counted(windows, axis, count_include_pad).reshape(along)
             return xp.asarray(1.0 / counts, dtype=x.dtype)
 
         def value() -> Array:
@@ -69,8 +69,8 @@ def _avg_pool(
 
             def work(samples: slice) -> None:
                 part = y[samples]
-                for entry in window_entries(pad(x[samples], windows.padding), windows):
-                    part += entry
+                for element in window_elements(pad(x[samples], windows.padding), windows):
+                    part += element
                 part *= by
 
             over_batch(x, work)
@@ -94,8 +94,8 @@ def _avg_pool(
     return for_sample(x, ndim + 2, define)
 
 
-def _entries_counted(windows: Windows, axis: int, count_include_pad: bool) -> Array:
-    """Count the entries of each window along an axis that an average divides by.
+def _elements_counted(windows: Windows, axis: int, count_include_pad: bool) -> Array:
+    """Count the elements of each window along an axis that an average divides by.
 
     The symmetric padding may count; what `ceil_mode` adds after it never does.
     """
@@ -130,7 +130,7 @@ def avg_pool2d(
     ceil_mode : bool
         Let the last window hang over the end.
     count_include_pad : bool
-        Count the padding's zeros as entries of the mean.
+        Count the padding's zeros as elements of the mean.
     divisor_override : int, optional
         Divide the sums by this instead; not 0.
 
@@ -142,7 +142,7 @@ def avg_pool2d(
     Raises
     ------
     ValueError, TypeError
-        Shapes or options that do not fit; `x` that is not floating-point.
+        Shapes or options that do not fit; an `x` that is not floating-point.
 
     Examples
     --------
@@ -198,7 +198,7 @@ def _lp_pool(
         check_rank(name, "input", x.shape, ndim)
         windows = pool_geometry(name, x.shape[2:], kernel_size, stride, 0, 1, ceil_mode)
         p, xp = check_norm_type(name, norm_type), xp_of(x)
-        entries = prod(windows.kernel)
+        elements = prod(windows.kernel)
         if isinf(p):
             sign = 1.0 if p > 0 else -1.0
             maxima = once(
@@ -221,7 +221,7 @@ def _lp_pool(
         @once
         def total() -> Array:
             """Sum the powers of each window; one that hangs over the end counts as if it were whole."""
-            return powers()[1]() * entries
+            return powers()[1]() * elements
 
         def value() -> Array:
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -233,14 +233,14 @@ def _lp_pool(
 
         def pullback(g: Array) -> Array:
             with np.errstate(divide="ignore", invalid="ignore"):
-                return powers()[2](g * outer() * entries) * x ** (p - 1.0)
+                return powers()[2](g * outer() * elements) * x ** (p - 1.0)
 
         def push(t: Array) -> Array:
             with np.errstate(divide="ignore", invalid="ignore"):
                 summed = _avg_pool(
                     name, ndim, t * x ** (p - 1.0), kernel_size, stride, 0, ceil_mode, True, None
                 )[1]()
-                return outer() * (summed * entries)
+                return outer() * (summed * elements)
 
         return (*x.shape[:2], *windows.out_size), once(value), pullback, push
 
@@ -283,7 +283,7 @@ def lp_pool2d(
     Raises
     ------
     ValueError, TypeError
-        Shapes or options that do not fit; `x` that is not floating-point.
+        Shapes or options that do not fit; an `x` that is not floating-point.
 
     Examples
     --------

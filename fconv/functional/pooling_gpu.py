@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 
 from fconv.arrays import Array, Shape, library_of, xp_of
-from fconv.device_kernels import TYPES
+from fconv.engine.cuda.launch import TYPES
 from fconv.engine.cuda.window_kernels import WINDOWS, start
 from fconv.geometry import Windows
 
@@ -16,7 +16,7 @@ _MOST_ENTRIES = 1 << 31  # of a plane, which kernels count in 32 bits
 SOURCE = (
     WINDOWS
     + r"""
-// The largest entry of each window, and its number in the window: the first of equals, or the last NaN.
+// The largest element of each window, and its number in the window: the first of equals, or the last NaN.
 extern "C" __global__ void max_pool(long long count, const T *x, T *y, int *numbers, int N, SIZES) {
     EACH(i, count) {
         long long r = i;
@@ -67,7 +67,7 @@ def serves(x: Array, windows: Windows) -> bool:
 
 
 def largest(x: Array, windows: Windows) -> tuple[Array, Array]:
-    """Return the largest entry of each window of `x` (N, C, *in_size), and its number in the window."""
+    """Return the largest element of each window of `x` (N, C, *in_size), and its number in the window."""
     xp = xp_of(x)
     shape = (*x.shape[:2], *windows.out_size)
     y, numbers = xp.empty(shape, x.dtype), xp.empty(shape, np.int32)
@@ -79,7 +79,7 @@ def largest(x: Array, windows: Windows) -> tuple[Array, Array]:
 
 
 def spread(g: Array, numbers: Array, shape: Shape, windows: Windows) -> Array:
-    """Return each entry of the input the gradients of the windows whose largest it is."""
+    """Return each element of the input the gradients of the windows whose largest it is."""
     xp = xp_of(g)
     dx = xp.empty(shape, g.dtype)
     start(

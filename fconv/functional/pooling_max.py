@@ -1,22 +1,23 @@
-"""The largest entry of each window."""
+"""The largest element of each window."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from math import inf, prod
 from typing import Any
 
 import numpy as np
 
 from fconv.arrays import Array, any_of, full_like_order, xp_of
+from fconv.engine.windows import crop, kernel_offsets, pad
 from fconv.functional import pooling_gpu
 from fconv.functional.core import Definition, differentiable, for_sample, once
 from fconv.functional.one_pass import formulas_serve
 from fconv.functional.pieces import over_batch
-from fconv.functional.pooling_windows import pool_geometry, spread_over_windows, window_entries
+from fconv.functional.pooling_windows import pool_geometry, spread_over_windows, window_elements
 from fconv.functional.selecting import where
 from fconv.geometry import Size, Windows, check_rank
-from fconv.windows import crop, kernel_offsets, pad
 
 __all__ = [
     "max_pool1d", "max_pool1d_jvp", "max_pool1d_vjp",
@@ -43,115 +44,151 @@ def _max_pool(
             raise ValueError(
                 f"{name}: expected an input of which only the batch axis is empty, got {x.shape}"
             )
-        xp, out_shape = xp_of(x), (*x.shape[:2], *windows.out_size)
-
-        def entries(samples: slice) -> list[Array]:
-            return list(window_entries(pad(x[samples], windows.padding, -inf), windows))
-
-        compiled = formulas_serve(x) and x.flags.aligned
-        on_gpu = pooling_gpu.serves(x, windows)
-        found = once(lambda: pooling_gpu.largest(x, windows))
-
-        @once
-        def largest() -> Array:
-            if on_gpu:
-                return found()[0]
-            y = full_like_order(x, out_shape, None)
-            if compiled:
-                from fconv.engine.compiled import pooling
-
-                pooling.largest(x, windows, y)
-                return y
-
-            def work(samples: slice) -> None:
-                part = y[samples]
-                first, *others = entries(samples)
-                part[...] = first
-                for entry in others:
-                    xp.maximum(part, entry, out=part)  # NaN wins, as in PyTorch
-
-            over_batch(x, work)
-            return y
-
-        @once
-        def choice() -> Array:
-            """Find the kernel position that each window takes: the first maximum, or the last NaN."""
-            if on_gpu:
-                return found()[1]
-            y, numbered = largest(), list(enumerate(entries(slice(None))))
-            chosen = xp.zeros_like(y, dtype=np.min_scalar_type(len(numbered)))
-            for number, entry in reversed(numbered[1:]):
-                xp.copyto(chosen, chosen.dtype.type(number), where=entry == y)
-            xp.copyto(chosen, chosen.dtype.type(0), where=numbered[0][1] == y)
-            if windows.padding != ((0, 0),) * ndim:  # of nothing but -inf, one that is no padding
-                inside = xp.asarray(_first_inside(windows).astype(chosen.dtype))
-                xp.copyto(chosen, xp.broadcast_to(inside, y.shape), where=y == -inf)
-            if any_of(xp.isnan(y), unseen=True):
-                for number, entry in numbered:
-                    xp.copyto(chosen, chosen.dtype.type(number), where=xp.isnan(entry))
-            return chosen
-
-        def plain() -> bool:
-            """Require that each window has a largest element that is not padding."""
-            y = largest()
-            if xp is not np:
-                return False  # which may be, and need not be waited for
-            padded = windows.padding != ((0, 0),) * ndim
-            return not y.size or bool(y.max() == y.max() and not (padded and y.min() == -inf))
+        way: _Passes = _Passes(x, windows)
+        if pooling_gpu.serves(x, windows):
+            way = _Kernels(x, windows)
+        elif formulas_serve(x) and x.flags.aligned:
+            way = _Compiled(x, windows)
 
         def value() -> Any:
             if not return_indices:
-                return largest()
-            corners, steps = _places(windows)
-            return largest(), xp.asarray(corners) + xp.take(xp.asarray(steps), choice())
+                return way.largest
+            corners, steps = map(xp_of(x).asarray, _places(windows))
+            return way.largest, corners + xp_of(x).take(steps, way.choice)
 
-        def push(t: Array) -> Array:
-            dy = full_like_order(x, out_shape, None)
-            if compiled:
-                from fconv.engine.compiled import pooling
-
-                pooling.picked(x, windows, t, dy)
-                return dy
-            chosen = choice()
-
-            def work(samples: slice) -> None:
-                part, mine = dy[samples], chosen[samples]
-                for number, entry in enumerate(window_entries(pad(t[samples], windows.padding), windows)):
-                    xp.copyto(part, entry, where=mine == number)
-
-            over_batch(x, work)
-            return dy
-
-        def pullback(g: Array) -> Array:
-            if on_gpu:
-                return pooling_gpu.spread(g, choice(), x.shape, windows)
-            if compiled:
-                from fconv.engine.compiled import pooling
-
-                return pooling.spread(x, windows, g if g.flags.aligned else g.copy())
-            dx = full_like_order(x, (*x.shape[:2], *windows.padded_size))
-            y, numbers = largest(), None if plain() else choice()
-
-            def work(samples: slice) -> None:
-                if numbers is None:
-                    shares = _shares(entries(samples), y[samples], g[samples])
-                else:
-                    shares = _chosen(numbers[samples], g[samples], prod(windows.kernel))
-                spread_over_windows(dx[samples], windows, shares)
-
-            over_batch(x, work)
-            return crop(dx, windows.padding)
-
-        return out_shape, once(value), pullback, push
+        return way.out_shape, once(value), way.spread, way.picked
 
     return for_sample(x, ndim + 2, define)
 
 
-def _shares(entries: list[Array], y: Array, g: Array) -> Iterator[Array]:
-    """Return the gradient of each entry: all of `g` for the first that is the largest."""
+class _Passes:
+    """Max pooling by passes of the array library, one for each kernel position."""
+
+    def __init__(self, x: Array, windows: Windows) -> None:
+        self.x, self.windows = x, windows
+        self.out_shape = (*x.shape[:2], *windows.out_size)
+        self.padded = windows.padding != ((0, 0),) * windows.ndim
+
+    @cached_property
+    def largest(self) -> Array:
+        """The largest element of each window."""
+        y = full_like_order(self.x, self.out_shape, None)
+
+        def work(samples: slice) -> None:
+            part = y[samples]
+            first, *others = self._elements(samples)
+            part[...] = first
+            for element in others:
+                xp_of(y).maximum(part, element, out=part)  # NaN wins, as in PyTorch
+
+        over_batch(self.x, work)
+        return y
+
+    @cached_property
+    def choice(self) -> Array:
+        """The kernel position that each window takes: the first maximum, or the last NaN."""
+        xp, y = xp_of(self.x), self.largest
+        numbered = list(enumerate(self._elements(slice(None))))
+        chosen = xp.zeros_like(y, dtype=np.min_scalar_type(len(numbered)))
+        for number, element in reversed(numbered):
+            xp.copyto(chosen, chosen.dtype.type(number), where=element == y)
+        if self.padded:  # of nothing but -inf, one that is no padding
+            inside = xp.asarray(_first_inside(self.windows).astype(chosen.dtype))
+            xp.copyto(chosen, xp.broadcast_to(inside, y.shape), where=y == -inf)
+        if any_of(xp.isnan(y), unseen=True):
+            for number, element in numbered:
+                xp.copyto(chosen, chosen.dtype.type(number), where=xp.isnan(element))
+        return chosen
+
+    def picked(self, t: Array) -> Array:
+        """Take the tangent of the element that each window takes."""
+        dy, chosen = full_like_order(self.x, self.out_shape, None), self.choice
+
+        def work(samples: slice) -> None:
+            part, mine = dy[samples], chosen[samples]
+            tangents = window_elements(pad(t[samples], self.windows.padding), self.windows)
+            for number, element in enumerate(tangents):
+                xp_of(t).copyto(part, element, where=mine == number)
+
+        over_batch(self.x, work)
+        return dy
+
+    def spread(self, g: Array) -> Array:
+        """Take the gradient of each window to the element that it takes."""
+        windows, y = self.windows, self.largest
+        dx = full_like_order(self.x, (*self.x.shape[:2], *windows.padded_size))
+        numbers = None if self._plain() else self.choice
+
+        def work(samples: slice) -> None:
+            if numbers is None:
+                shares = _shares(self._elements(samples), y[samples], g[samples])
+            else:
+                shares = _chosen(numbers[samples], g[samples], prod(windows.kernel))
+            spread_over_windows(dx[samples], windows, shares)
+
+        over_batch(self.x, work)
+        return crop(dx, windows.padding)
+
+    def _elements(self, samples: slice) -> list[Array]:
+        """List the elements of all windows at each kernel position."""
+        return list(window_elements(pad(self.x[samples], self.windows.padding, -inf), self.windows))
+
+    def _plain(self) -> bool:
+        """Require that each window has a largest element that is not padding."""
+        y = self.largest
+        if xp_of(y) is not np:
+            return False  # which may be, and need not be waited for
+        return not y.size or bool(y.max() == y.max() and not (self.padded and y.min() == -inf))
+
+
+class _Compiled(_Passes):
+    """Max pooling by kernels compiled for the CPU."""
+
+    @cached_property
+    def largest(self) -> Array:
+        from fconv.engine.compiled import pooling
+
+        y = full_like_order(self.x, self.out_shape, None)
+        pooling.largest(self.x, self.windows, y)
+        return y
+
+    def picked(self, t: Array) -> Array:
+        from fconv.engine.compiled import pooling
+
+        dy = full_like_order(self.x, self.out_shape, None)
+        pooling.picked(self.x, self.windows, t, dy)
+        return dy
+
+    def spread(self, g: Array) -> Array:
+        from fconv.engine.compiled import pooling
+
+        return pooling.spread(self.x, self.windows, g if g.flags.aligned else g.copy())
+
+
+class _Kernels(_Passes):
+    """Max pooling by kernels on the GPU, which find the largest element and its number at once."""
+
+    @cached_property
+    def _found(self) -> tuple[Array, Array]:
+        return pooling_gpu.largest(self.x, self.windows)
+
+    @cached_property
+    def largest(self) -> Array:
+        return self._found[0]
+
+    @cached_property
+    def choice(self) -> Array:
+        return self._found[1]
+
+    def spread(self, g: Array) -> Array:
+        return pooling_gpu.spread(g, self.choice, self.x.shape, self.windows)
+
+
+def _shares(elements: list[Array], y: Array, g: Array) -> Iterator[Array]:
+    """Return the gradient of each element: all of `g` for the first that is the largest."""
     free: Array | None = None
-    for entry in entries[:-1]:
-        mine = entry == y
+    for element in elements[:-1]:
+        mine = element == y
         if free is None:
             free = ~mine
         else:
@@ -162,7 +199,7 @@ def _shares(entries: list[Array], y: Array, g: Array) -> Iterator[Array]:
 
 
 def _chosen(numbers: Array, g: Array, count: int) -> Iterator[Array]:
-    """Return the gradient of each entry: all of `g` for the one of its window's number."""
+    """Return the gradient of each element: all of `g` for the one of its window's number."""
     return (where(numbers == number, g, 0.0) for number in range(count))
 
 
@@ -177,7 +214,7 @@ def _first_inside(windows: Windows) -> Array:
 
 
 def _places(windows: Windows) -> tuple[Array, Array]:
-    """Return the flat place of each window's first entry, and what each kernel position adds to it."""
+    """Return the flat place of each window's first element, and what each kernel position adds to it."""
     corners = np.zeros(windows.out_size, np.int64)
     for axis, at in enumerate(np.indices(windows.out_size, sparse=True)):
         plane = prod(windows.in_size[axis + 1 :])
@@ -213,9 +250,9 @@ def max_pool2d(
     stride : int or (int, int), optional
         Steps between windows; the kernel size by default.
     padding : int or (int, int)
-        Entries of -inf on both sides, at most half the kernel size.
+        Elements of -inf on both sides, at most half the kernel size.
     dilation : int or (int, int)
-        Steps between a window's entries.
+        Steps between a window's elements.
     ceil_mode : bool
         Let the last window hang over the end.
     return_indices : bool
@@ -230,7 +267,7 @@ def max_pool2d(
     Raises
     ------
     ValueError, TypeError
-        Shapes or options that do not fit; `x` that is not floating-point.
+        Shapes or options that do not fit; an `x` that is not floating-point.
 
     Examples
     --------

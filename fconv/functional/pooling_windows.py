@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from fconv.arrays import Array
+from fconv.engine.windows import kernel_offsets
 from fconv.geometry import Size, Windows, whole_tuple, window_geometry
-from fconv.windows import kernel_offsets
 
 
 def pool_geometry(
@@ -58,14 +58,14 @@ def _pool_geometry(
     )
 
 
-def window_entries(padded: Array, windows: Windows) -> Iterator[Array]:
-    """Yield, for each kernel position in order, the entries that all windows have there: views."""
+def window_elements(padded: Array, windows: Windows) -> Iterator[Array]:
+    """Yield, for each kernel position in order, the elements that all windows have there: views."""
     for _, index in kernel_offsets(windows):
         yield padded[index]
 
 
 def spread_over_windows(dx: Array, windows: Windows, shares: Iterable[Array]) -> None:
-    """Add gradients to the entries of windows: the adjoint of `window_entries`.
+    """Add gradients to the elements of windows: the adjoint of `window_elements`.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def spread_over_windows(dx: Array, windows: Windows, shares: Iterable[Array]) ->
     windows : Windows
         Where the windows lie.
     shares : iterable of array
-        The gradient of the entries at each kernel position, in order.
+        The gradient of the elements at each kernel position, in order.
     """
     apart = all(s >= span for s, span in zip(windows.stride, windows.span, strict=True))
     for (_, index), share in zip(kernel_offsets(windows), shares, strict=True):

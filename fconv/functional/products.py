@@ -7,10 +7,9 @@ from collections.abc import Callable
 from functools import partial
 
 from fconv.arrays import Array, Shape, xp_of
-from fconv.contraction import contract
-from fconv.functional.broadcasting import broadcast_shape, sum_to
+from fconv.engine.contraction import contract
 from fconv.functional.core import Definition, Thunks, differentiable, once
-from fconv.functional.reduction import quietly
+from fconv.functional.sums import broadcast_shape, quietly, sum_to
 
 __all__ = [
     "einsum", "einsum_jvp", "einsum_vjp",
@@ -61,7 +60,7 @@ def einsum(equation: str, x: Array, y: Array | None = None, z: Array | None = No
     ----------
     equation : str
         Such as ``"bij,bjk->bik"``: a letter for each axis. Letters that the result lacks are summed over;
-        without ``->`` the result has those that stand once, in the order of the alphabet. A letter that
+        without ``->`` the result has the letters that occur once, in alphabetical order. A letter that
         an array has twice takes its diagonal, and ``...`` stands for all other axes in front.
     x, y, z : array
         As many as the equation has. Axes of one element are stretched.
@@ -74,7 +73,7 @@ def einsum(equation: str, x: Array, y: Array | None = None, z: Array | None = No
     Raises
     ------
     ValueError, TypeError
-        An equation that does not fit the arrays, arrays that are not floating-point or not of one dtype.
+        An equation that does not fit the arrays, or arrays that are not floating-point or differ in dtype.
 
     References
     ----------
@@ -150,7 +149,7 @@ def pow(x: Array, exponent: Array) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        Shapes that do not fit each other, arrays that are not floating-point or not of one dtype.
+        Shapes that do not fit each other, or arrays that are not floating-point or differ in dtype.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Functions that put the axes of an array in another order, or take away and add axes of one entry."""
+"""Functions that put the axes of an array in another order, or take away and add axes of one element."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def transpose(x: Array, dim0: int, dim1: int) -> Definition:
 
 
 def moved_axes(shape: Shape, source: int | Sequence[int], destination: int | Sequence[int]) -> Shape:
-    """Return the axis of the input that each axis of the result of `movedim` is."""
+    """Return, for each axis of the result of `movedim`, which axis of the input it was."""
     here, there = (
         tuple(check_axis_of("movedim", shape, dim) for dim in (d if isinstance(d, (tuple, list)) else (d,)))
         for d in (source, destination)
@@ -112,7 +112,7 @@ def movedim(x: Array, source: int | Sequence[int], destination: int | Sequence[i
 
 
 def squeezed_shape(name: str, shape: Shape, dim: int | Sequence[int] | None) -> Shape:
-    """Return a shape without its axes of one entry, or without those of them that `dim` names."""
+    """Return a shape without its axes of one element, or without those of them that `dim` names."""
     dims = range(len(shape)) if dim is None else (dim,) if not isinstance(dim, (tuple, list)) else dim
     gone = {check_axis_of(name, shape, axis) for axis in dims}
     return tuple(size for axis, size in enumerate(shape) if size != 1 or axis not in gone)
@@ -120,14 +120,14 @@ def squeezed_shape(name: str, shape: Shape, dim: int | Sequence[int] | None) -> 
 
 @differentiable("x", widens=False, linear=True)
 def squeeze(x: Array, dim: int | Sequence[int] | None = None) -> Definition:
-    """Take away axes of one entry, as torch.squeeze.
+    """Take away axes of one element, as torch.squeeze.
 
     Parameters
     ----------
     x : array
         Floating-point.
     dim : int or sequence of int, optional
-        The axes; those of more entries stay. All axes by default.
+        The axes; those of more elements stay. All axes by default.
 
     Returns
     -------
@@ -137,7 +137,7 @@ def squeeze(x: Array, dim: int | Sequence[int] | None = None) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        Axes that `x` does not have, `x` that is not floating-point.
+        Axes that `x` lacks, or an `x` that is not floating-point.
 
     Examples
     --------
@@ -150,7 +150,7 @@ def squeeze(x: Array, dim: int | Sequence[int] | None = None) -> Definition:
 
 
 def unsqueezed_shape(name: str, shape: Shape, dim: int) -> Shape:
-    """Return a shape with an axis of one entry put before axis `dim`; -1 puts it last."""
+    """Return a shape with an axis of one element put before axis `dim`; -1 puts it last."""
     dim = whole(name, "dim", dim, -64)
     if not -len(shape) - 1 <= dim <= len(shape):
         raise ValueError(f"{name}: expected a place among the axes of shape {shape}, got dim={dim}")
@@ -160,7 +160,7 @@ def unsqueezed_shape(name: str, shape: Shape, dim: int) -> Shape:
 
 @differentiable("x", widens=False, linear=True)
 def unsqueeze(x: Array, dim: int) -> Definition:
-    """Add an axis of one entry, as torch.unsqueeze.
+    """Add an axis of one element, as torch.unsqueeze.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ def unsqueeze(x: Array, dim: int) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        A place that there is not, `x` that is not floating-point.
+        A place outside of the shape, or an `x` that is not floating-point.
 
     Examples
     --------

@@ -11,7 +11,7 @@ import numpy as np
 from fconv.arrays import Array, Shape, narrowed, xp_of
 from fconv.functional.activation import check_axis_of
 from fconv.functional.core import Definition, Pushed, differentiable, once
-from fconv.functional.reduction import quotient
+from fconv.functional.sums import quotient
 
 __all__ = [
     "amax", "amax_jvp", "amax_vjp",
@@ -36,7 +36,7 @@ def reduced_axes(name: str, shape: Shape, dim: Dims) -> tuple[int, ...]:
 
 
 def shape_over(shape: Shape, axes: tuple[int, ...], keepdim: bool) -> Shape:
-    """Return a shape without `axes`, or with one entry along each."""
+    """Return a shape without `axes`, or with one element along each."""
     if keepdim:
         return tuple(1 if axis in axes else size for axis, size in enumerate(shape))
     return tuple(size for axis, size in enumerate(shape) if axis not in axes)
@@ -62,7 +62,7 @@ def _total(name: str, x: Array, dim: Dims, keepdim: bool, averaged: bool) -> Def
 
 @differentiable("x", linear=True)
 def sum(x: Array, dim: Dims = None, keepdim: bool = False) -> Definition:
-    """Add the entries along axes, as torch.sum.
+    """Add the elements along axes, as torch.sum.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def sum(x: Array, dim: Dims = None, keepdim: bool = False) -> Definition:
     dim : int or sequence of int, optional
         The axes; all by default.
     keepdim : bool
-        Keep them with one entry.
+        Keep them with one element.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def sum(x: Array, dim: Dims = None, keepdim: bool = False) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        Axes that `x` does not have, `x` that is not floating-point.
+        Axes that `x` lacks, or an `x` that is not floating-point.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def sum(x: Array, dim: Dims = None, keepdim: bool = False) -> Definition:
 
 @differentiable("x", linear=True)
 def mean(x: Array, dim: Dims = None, keepdim: bool = False) -> Definition:
-    """Average the entries along axes, as torch.mean; arguments as for `sum`.
+    """Average the elements along axes, as torch.mean; arguments as for `sum`.
 
     Examples
     --------
@@ -228,7 +228,7 @@ def max(x: Array, dim: int, keepdim: bool = False, return_indices: bool = False)
     Raises
     ------
     ValueError, TypeError
-        An axis that `x` does not have or that has no element, `x` that is not floating-point.
+        An axis that `x` does not have or that has no element, or an `x` that is not floating-point.
 
     Examples
     --------

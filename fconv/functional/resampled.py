@@ -21,7 +21,7 @@ _MOST_READS = 40
 
 
 def resampled(x: Array, taps: Sequence[Taps], sizes_before: Sequence[int], adjoint: bool) -> Array | None:
-    """Sum entries along each spatial axis of (N, C, ...) by taps; None where nothing is compiled for it.
+    """Sum elements along each spatial axis of (N, C, ...) by taps; None where nothing is compiled for it.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def resampled(x: Array, taps: Sequence[Taps], sizes_before: Sequence[int], adjoi
     sizes_before : sequence of int
         Size of each spatial axis of the input.
     adjoint : bool
-        Add the gradient of each output to the entries that it read.
+        Add the gradient of each output to the elements that it read.
 
     Returns
     -------

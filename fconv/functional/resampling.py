@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from fconv.arrays import Array, Shape, full_like_order
+from fconv.engine.threads import run
 from fconv.functional.core import Definition, differentiable, once
 from fconv.options import whole
-from fconv.threads import run
 
 __all__ = [
     "channel_shuffle", "channel_shuffle_jvp", "channel_shuffle_vjp",
@@ -16,7 +16,7 @@ __all__ = [
 ]  # fmt: skip
 
 _LEAST = 1 << 18
-"""Entries that threads gain by."""
+"""Elements that threads gain by."""
 
 
 def shuffled_shape(shape: Shape, upscale_factor: int) -> Shape:
@@ -123,7 +123,7 @@ def pixel_shuffle(x: Array, upscale_factor: int) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        Channels that r r does not divide, a wrong rank, `x` that is not floating-point.
+        Channels that r r does not divide, a wrong rank, or an `x` that is not floating-point.
 
     References
     ----------
@@ -164,7 +164,7 @@ def pixel_unshuffle(x: Array, downscale_factor: int) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        A picture that r does not divide, a wrong rank, `x` that is not floating-point.
+        A picture that r does not divide, a wrong rank, or an `x` that is not floating-point.
 
     Examples
     --------
@@ -199,7 +199,7 @@ def channel_shuffle(x: Array, groups: int) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        Channels that the groups do not divide, a wrong rank, `x` that is not floating-point.
+        Channels that the groups do not divide, a wrong rank, or an `x` that is not floating-point.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Normalisation by the size of neighbouring entries: local response norm, and vectors of length one."""
+"""Normalisation by the size of neighbouring elements: local response norm, and vectors of length one."""
 
 from __future__ import annotations
 
@@ -115,8 +115,8 @@ def normalize(x: Array, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Def
     x : array
         Floating-point.
     p : float
-        ``sum(abs(x)**p)**(1 / p)`` is the norm; infinity takes the largest entry, minus
-        infinity the smallest, 0 the number of entries that are not 0.
+        ``sum(abs(x)**p)**(1 / p)`` is the norm; infinity takes the largest element, minus
+        infinity the smallest, 0 the number of elements that are not 0.
     dim : int
         The axis.
     eps : float
@@ -125,7 +125,7 @@ def normalize(x: Array, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Def
     Returns
     -------
     array
-        In the shape and dtype of `x`. Where several entries share the infinity norm they share
+        In the shape and dtype of `x`. Where several elements share the infinity norm they share
         its gradient alike, and the gradient of a norm at 0 is 0, as PyTorch has it.
 
     Raises
@@ -184,7 +184,7 @@ def _unit_length(x: Array, p: float, dim: int, eps: float) -> Pushed:
             return (x / divisor()).astype(x.dtype, copy=False)
 
     def norm_gradient() -> Array:
-        """Return the gradient of the norm to each entry."""
+        """Return the gradient of the norm to each element."""
         if p == 0:
             return xp.zeros((), size().dtype)
         if isinf(p):

@@ -52,7 +52,7 @@ def layer_norm(
     ValueError
         Shapes that do not fit.
     TypeError
-        Arrays that are not floating-point, of different dtypes or of different libraries.
+        Arrays that are not floating-point, or that differ in dtype or library.
 
     References
     ----------
@@ -97,7 +97,7 @@ def rms_norm(
     ValueError
         Shapes that do not fit.
     TypeError
-        Arrays that are not floating-point, of different dtypes or of different libraries.
+        Arrays that are not floating-point, or that differ in dtype or library.
 
     References
     ----------
@@ -147,7 +147,7 @@ def group_norm(
         Shapes that do not fit, groups that do not divide the channels, or (as in PyTorch) a
         single value for each group in the whole batch.
     TypeError
-        Arrays that are not floating-point, of different dtypes or of different libraries.
+        Arrays that are not floating-point, or that differ in dtype or library.
 
     References
     ----------

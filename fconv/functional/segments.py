@@ -1,6 +1,6 @@
 """Divide an array in any memory order into the segments that compiled sweeps run over.
 
-A segment is what one sum runs over: the entries along an axis for softmax, a sample's or a group's for norms.
+A segment is what one sum runs over: the elements along an axis for softmax, of a sample or a group for norms.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LOG_TOTAL = (
     Sweep("sum", lambda x, highest: xp_of(x).exp(x - highest)),
     Sweep("value", lambda highest, total: xp_of(total).log(total)),
 )
-"""The largest entry of a segment, the sum of the exponentials of what all lack to it, and its logarithm."""
+"""The largest element of a segment, the sum of the exponentials of what all lack to it, and its logarithm."""
 
 
 class Segments:
@@ -70,7 +70,7 @@ class Segments:
         return in_line(weight.reshape(along), self._order)
 
     def unlaid(self, sums: Array, along: Shape) -> Array:
-        """Return sums for each entry of a parameter in its shape."""
+        """Return sums for each element of a parameter in its shape."""
         return from_order(sums.reshape([along[axis] for axis in self._order]), self._order)
 
 

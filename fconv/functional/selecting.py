@@ -1,4 +1,4 @@
-"""Choosing between two values entry by entry, without a branch for each."""
+"""Choosing between two values element by element, without a branch for each."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _BITS = {np.dtype(f"f{size}"): np.dtype(f"i{size}") for size in (2, 4, 8)}
 def where(mask: Array, a: Array | float, b: Array | float) -> Array:
     """Return `a` where `mask` is true, and `b` elsewhere, as ``numpy.where``.
 
-    NumPy's own takes a branch for each entry, which a processor cannot foresee where signs are
-    random: it is ten times slower there. Here the bits of the entries are masked.
+    NumPy's own takes a branch for each element, which a processor cannot foresee where signs are
+    random: it is ten times slower there. Here the bits of the elements are masked.
 
     Parameters
     ----------

@@ -40,7 +40,7 @@ def narrowed_part(name: str, shape: Shape, dim: int, start: int, length: int) ->
 
 @differentiable("x", widens=False, linear=True)
 def narrow(x: Array, dim: int, start: int, length: int) -> Definition:
-    """Return `length` entries along an axis, as torch.narrow.
+    """Return `length` elements along an axis, as torch.narrow.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def narrow(x: Array, dim: int, start: int, length: int) -> Definition:
     dim : int
         The axis.
     start : int
-        The first entry; a negative number counts from the end.
+        The first element; a negative number counts from the end.
     length : int
         How many.
 
@@ -61,7 +61,7 @@ def narrow(x: Array, dim: int, start: int, length: int) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        Entries that are not there, `x` that is not floating-point.
+        Elements that are not there, or an `x` that is not floating-point.
 
     Examples
     --------
@@ -87,7 +87,7 @@ def sliced_part(
 def slice_along(
     x: Array, dim: int, start: int | None = None, end: int | None = None, step: int = 1
 ) -> Definition:
-    """Return every `step`-th entry from `start` to before `end` along an axis, as ``x[start:end:step]``.
+    """Return every `step`-th element from `start` to before `end` along an axis, as ``x[start:end:step]``.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def slice_along(
     Raises
     ------
     ValueError, TypeError
-        An axis that `x` does not have, a step below 1, `x` that is not floating-point.
+        An axis that `x` lacks, a step below 1, or an `x` that is not floating-point.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Smooth activations: exponentials, logistic functions and normal distributions of each entry.
+"""Smooth activations: exponentials, logistic functions and normal distributions of each element.
 
 Exponentials are taken of numbers that are not above 0, so that none overflows.
 """
@@ -170,7 +170,7 @@ def elu(x: Array, alpha: float = 1.0) -> Curve:
 def selu(x: Array) -> Curve:
     """Scaled exponential linear unit: `elu` of a fixed alpha and times a fixed scale.
 
-    The two keep the mean 0 and the variance 1 of standard normal entries. The gradient at 0 is
+    The two keep the mean 0 and the variance 1 of standard normal elements. The gradient at 0 is
     their product.
 
     References

@@ -8,8 +8,8 @@ import numpy as np
 
 from fconv.arrays import Array, xp_of
 from fconv.functional.core import Definition, differentiable, once
-from fconv.functional.reduction import quietly, quotient
 from fconv.functional.reductions import Dims, by_slopes, reduced_axes, shape_over
+from fconv.functional.sums import quietly, quotient
 from fconv.options import number
 
 __all__ = [
@@ -68,7 +68,7 @@ def var(x: Array, dim: Dims = None, correction: float = 1, keepdim: bool = False
     Raises
     ------
     ValueError, TypeError
-        Axes that `x` does not have, `x` that is not floating-point.
+        Axes that `x` lacks, or an `x` that is not floating-point.
 
     Examples
     --------
@@ -114,7 +114,7 @@ def vector_norm(x: Array, ord: float = 2, dim: Dims = None, keepdim: bool = Fals
     Raises
     ------
     ValueError, TypeError
-        `ord` of 0 or less, axes that `x` does not have, `x` that is not floating-point.
+        `ord` of 0 or less, axes that `x` lacks, or an `x` that is not floating-point.
 
     Examples
     --------
@@ -171,7 +171,7 @@ def logsumexp(x: Array, dim: Dims = None, keepdim: bool = False) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        Axes that `x` does not have, `x` that is not floating-point.
+        Axes that `x` lacks, or an `x` that is not floating-point.
 
     Examples
     --------

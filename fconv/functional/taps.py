@@ -22,7 +22,7 @@ class Tap:
     Attributes
     ----------
     sources : array of int64
-        The entry that is read.
+        The element that is read.
     targets : array of int64, optional
         The outputs that read, in ascending order; all of them by default.
     weights : array of float64, optional
@@ -35,9 +35,9 @@ class Tap:
 
     @cached_property
     def rounds(self) -> tuple[tuple[Array, Array], ...]:
-        """Divide the reads into rounds (reads, sources) in which no entry is read twice.
+        """Divide the reads into rounds (reads, sources) in which no element is read twice.
 
-        What one round adds back meets no entry twice, so it is a plain indexed addition.
+        What one round adds back meets no element twice, so it is a plain indexed addition.
         """
         order = np.argsort(self.sources, kind="stable")
         ranked = self.sources[order]
@@ -60,7 +60,7 @@ def _at(xp: Any, axis: int, positions: Array) -> Index:
 
 
 def _read(x: Array, axis: int, positions: Array) -> Array:
-    """Take entries along an axis: a view where their steps are even."""
+    """Take elements along an axis: a view where their steps are even."""
     at = _at(xp_of(x), axis, positions)
     if isinstance(at[-1], slice):
         return x[at]
@@ -72,7 +72,7 @@ def _read(x: Array, axis: int, positions: Array) -> Array:
 
 
 def _repeated(x: Array, axis: int, times: int) -> Array:
-    """Repeat each entry along an axis; in the memory order of `x`, where the library's repeat is slow."""
+    """Repeat each element along an axis; in the memory order of `x`, where the library's repeat is slow."""
     y = full_like_order(x, (*x.shape[:axis], times * x.shape[axis], *x.shape[axis + 1 :]), None)
     for i in range(times):
         y[(*(slice(None),) * axis, slice(i, None, times))] = x
@@ -123,7 +123,7 @@ def gather(x: Array, axis: int, taps: Taps) -> Array:
 
 
 def scatter(g: Array, axis: int, taps: Taps, size: int) -> Array:
-    """Add the gradient of each output to the entries that it read: the adjoint of `gather`.
+    """Add the gradient of each output to the elements that it read: the adjoint of `gather`.
 
     Examples
     --------
@@ -138,6 +138,6 @@ def scatter(g: Array, axis: int, taps: Taps, size: int) -> Array:
 
 
 def add_at(out: Array, part: Array, axis: int, tap: Tap) -> None:
-    """Add what a tap's outputs give back, one entry for each read, to the entries of `out` it read."""
+    """Add what a tap's outputs give back, one element for each read, to the elements of `out` it read."""
     for reads, sources in tap.rounds:
         out[_at(xp_of(out), axis, sources)] += _read(part, axis, reads)

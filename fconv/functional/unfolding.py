@@ -5,9 +5,9 @@ from __future__ import annotations
 from math import prod
 
 from fconv.arrays import Array, Shape
+from fconv.engine.windows import pad, window_view, windows_adjoint
 from fconv.functional.core import Definition, differentiable, for_sample, once
 from fconv.geometry import Size, Windows, check_rank, whole_tuple, window_geometry
-from fconv.windows import pad, window_view, windows_adjoint
 
 __all__ = [
     "fold", "fold_jvp", "fold_vjp",
@@ -32,13 +32,13 @@ def folded_shape(
         raise ValueError(f"fold: expected an input of 3 axes (N, C kH kW, L), got shape {shape}")
     size = whole_tuple("fold", "output_size", output_size, 2, 1)
     windows = window_geometry("fold", size, kernel_size, stride, padding, dilation)
-    entries, count = prod(windows.kernel), prod(windows.out_size)
-    if shape[1] % entries or shape[2] != count:
+    elements, count = prod(windows.kernel), prod(windows.out_size)
+    if shape[1] % elements or shape[2] != count:
         raise ValueError(
-            f"fold: expected columns of a multiple of {entries} entries and {count} windows "
+            f"fold: expected columns of a multiple of {elements} elements and {count} windows "
             f"{windows.out_size}, got input shape {shape}"
         )
-    return (shape[0], shape[1] // entries, *size), windows
+    return (shape[0], shape[1] // elements, *size), windows
 
 
 def _columns(x: Array, windows: Windows) -> Array:
@@ -70,12 +70,12 @@ def unfold(
     Returns
     -------
     array, shape (N, C kH kW, L)
-        Column l holds the entries of window l, channel by channel.
+        Column l holds the elements of window l, channel by channel.
 
     Raises
     ------
     ValueError, TypeError
-        Windows that do not fit, a wrong rank, `x` that is not floating-point.
+        Windows that do not fit, a wrong rank, or an `x` that is not floating-point.
 
     Examples
     --------
@@ -117,12 +117,12 @@ def fold(
     Returns
     -------
     array, shape (N, C, H, W)
-        Each entry is the sum over the windows that see it.
+        Each element is the sum over the windows that see it.
 
     Raises
     ------
     ValueError, TypeError
-        Columns that do not fit the windows, a wrong rank, `x` that is not floating-point.
+        Columns that do not fit the windows, a wrong rank, or an `x` that is not floating-point.
 
     Examples
     --------

@@ -26,7 +26,7 @@ def unpooled_size(
     Parameters
     ----------
     name : str
-        Who asks; error messages begin with it.
+        Name of the caller, with which error messages begin.
     in_size : tuple of int
         Size after pooling.
     kernel_size, stride, padding : int or sequence of int
@@ -113,7 +113,7 @@ def max_unpool2d(
     padding: Size = 0,
     output_size: Sequence[int] | None = None,
 ) -> Definition:
-    """Put the entries of `x` where `indices` say, and 0 elsewhere: a partial inverse of `max_pool2d`.
+    """Put the elements of `x` where `indices` say, and 0 elsewhere: a partial inverse of `max_pool2d`.
 
     Parameters
     ----------
@@ -130,13 +130,13 @@ def max_unpool2d(
     Returns
     -------
     array, shape (N, C, H', W')
-        In the dtype of `x`. Of several entries for one place the last stays; each of them gets
+        In the dtype of `x`. Of several elements for one place the last stays; each of them gets
         the place's gradient, as in PyTorch.
 
     Raises
     ------
     ValueError, TypeError
-        Indices outside the plane, a size that cannot be, `x` that is not floating-point.
+        Indices outside the plane, an invalid size, or an `x` that is not floating-point.
 
     Examples
     --------

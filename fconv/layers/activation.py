@@ -7,8 +7,8 @@ from typing import Any, Literal
 import numpy as np
 
 from fconv import functional as F
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Shape
-from fconv.constructors import constructor
 from fconv.functional.activation import check_axis_of, halved_shape
 from fconv.functional.core import Differentiable
 from fconv.functional.piecewise import check_slopes
@@ -90,7 +90,7 @@ def prelu(num_parameters: int = 1, *, init: float = 0.25) -> Layer:
     Raises
     ------
     ValueError, TypeError
-        Options that cannot be, at once; inputs of another number of channels, when it is used.
+        Invalid options, at once; inputs of another number of channels, when it is used.
 
     Examples
     --------

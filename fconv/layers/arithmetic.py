@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fconv import functional as F
-from fconv.constructors import constructor
+from fconv.arguments.constructors import constructor
 from fconv.layer import Layer
 from fconv.layers.activation import of_each
 

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from fconv import functional as F
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, Shape, namespace
-from fconv.constructors import constructor
+from fconv.derivatives.tangents import layer_jvp
 from fconv.engine.cpu.filters import laid_out
 from fconv.engine.plans import check_algorithm
 from fconv.functional.core import Differentiable
@@ -32,7 +33,6 @@ from fconv.initializers import Initializer, fan_in_uniform
 from fconv.layer import Layer, LayerPullback, Params
 from fconv.layers.from_function import Leaves, check_shape, from_function, frozen
 from fconv.options import whole
-from fconv.tangents import layer_jvp
 
 __all__ = ["conv1d", "conv2d", "conv3d", "linear"]
 
@@ -228,7 +228,7 @@ def conv2d(
     kernel_size, stride, dilation : int or (int, int)
         As for `fconv.functional.conv2d`.
     padding : int, (int, int), "same" or "valid"
-        Entries around the picture.
+        Elements around the picture.
     groups : int
         Channel groups that are convolved apart.
     bias : bool
@@ -249,7 +249,7 @@ def conv2d(
     Raises
     ------
     ValueError, TypeError
-        Options that cannot be, at once; inputs that do not fit, when the layer is used.
+        Invalid options, at once; inputs that do not fit, when the layer is used.
 
     Examples
     --------
@@ -324,7 +324,7 @@ def linear(
     Raises
     ------
     ValueError, TypeError
-        Options that cannot be, at once; inputs that do not fit, when the layer is used.
+        Invalid options, at once; inputs that do not fit, when the layer is used.
 
     Examples
     --------

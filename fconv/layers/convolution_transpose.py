@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from fconv import functional as F
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Shape
-from fconv.constructors import constructor
 from fconv.engine.plans import check_algorithm
 from fconv.functional.core import Differentiable
 from fconv.geometry import (
@@ -132,7 +132,7 @@ def conv_transpose2d(
     Raises
     ------
     ValueError, TypeError
-        Options that cannot be, at once; inputs that do not fit, when the layer is used.
+        Invalid options, at once; inputs that do not fit, when the layer is used.
 
     Examples
     --------

@@ -8,8 +8,8 @@ from typing import Any, cast
 import numpy as np
 
 from fconv import functional as F
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Shape
-from fconv.constructors import constructor
 from fconv.functional.core import Differentiable
 from fconv.functional.indexing import integers
 from fconv.layer import Layer

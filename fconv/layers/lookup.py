@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from fconv import functional as F
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, Shape, describe
-from fconv.constructors import constructor
 from fconv.functional.affine import check_bilinear
 from fconv.functional.lookup import check_padding
 from fconv.initializers import Initializer, normal, uniform
@@ -51,7 +51,7 @@ def embedding(
     Raises
     ------
     ValueError, TypeError
-        Options that cannot be, at once; inputs that do not fit, when the layer is used.
+        Invalid options, at once; inputs that do not fit, when the layer is used.
 
     Examples
     --------
@@ -113,7 +113,7 @@ def bilinear(
     Raises
     ------
     ValueError, TypeError
-        Options that cannot be, at once; inputs that do not fit, when the layer is used.
+        Invalid options, at once; inputs that do not fit, when the layer is used.
 
     Examples
     --------

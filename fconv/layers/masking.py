@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fconv import functional as F
-from fconv.constructors import constructor
+from fconv.arguments.constructors import constructor
 from fconv.functional.core import Differentiable
 from fconv.functional.masking import check_mode, check_probability
 from fconv.layer import Layer

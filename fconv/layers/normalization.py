@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from fconv import functional as F
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, Shape, any_of, namespace, xp_of
-from fconv.constructors import constructor
 from fconv.functional.core import Differentiable
 from fconv.functional.moments import Statistics
 from fconv.geometry import check_rank

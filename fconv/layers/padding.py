@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fconv import functional as F
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Shape
-from fconv.constructors import constructor
 from fconv.functional.padding import MODES, check_mode, pad_pairs, padded_shape
 from fconv.functional.unfolding import folded_shape, unfolded_shape
 from fconv.geometry import AMPLE, Size, whole_tuple, window_geometry

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from fconv import functional as F
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Shape
-from fconv.constructors import constructor
 from fconv.functional.core import Differentiable
 from fconv.functional.pooling_avg import check_norm_type
 from fconv.functional.pooling_windows import pool_geometry

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fconv import functional as F
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Shape
-from fconv.constructors import constructor
 from fconv.functional.core import Differentiable
 from fconv.functional.pooling_adaptive import OutputSize, adaptive_size, check_global
 from fconv.geometry import AMPLE

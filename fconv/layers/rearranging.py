@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fconv import functional as F
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Shape
-from fconv.constructors import constructor
 from fconv.functional.activation import check_axis_of
 from fconv.functional.rearranging import moved_axes, permuted_axes, squeezed_shape, unsqueezed_shape
 from fconv.layer import Layer

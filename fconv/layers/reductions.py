@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fconv import functional as F
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Shape
-from fconv.constructors import constructor
 from fconv.functional.activation import check_axis_of
 from fconv.functional.core import Differentiable
 from fconv.functional.reductions import reduced_axes, shape_over

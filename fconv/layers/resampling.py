@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fconv import functional as F
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Shape
-from fconv.constructors import constructor
 from fconv.functional.interpolation import AXES, check_resampling, resampled_size
 from fconv.functional.resampling import check_shuffled, shuffled_shape, unshuffled_shape
 from fconv.geometry import AMPLE

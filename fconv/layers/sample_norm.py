@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from fconv import functional as F
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Shape
-from fconv.constructors import constructor
 from fconv.functional.core import Differentiable
 from fconv.functional.response import check_response
 from fconv.functional.sample_norm import check_group_shape, check_sizes, last_sizes
@@ -37,7 +37,7 @@ def layer_norm(
     eps : float
         Added to the variance.
     elementwise_affine : bool
-        Scale and shift each entry.
+        Scale and shift each element.
     bias : bool
         Without it, there is a scale but no shift.
     last_axes : int
@@ -52,7 +52,7 @@ def layer_norm(
     Raises
     ------
     ValueError, TypeError
-        Options that cannot be, at once; inputs that do not fit, when the layer is used.
+        Invalid options, at once; inputs that do not fit, when the layer is used.
 
     Examples
     --------
@@ -155,7 +155,7 @@ def group_norm(num_groups: int, *, eps: float = 1e-5, affine: bool = True) -> La
     Raises
     ------
     ValueError, TypeError
-        Options that cannot be, at once; inputs that do not fit, when the layer is used.
+        Invalid options, at once; inputs that do not fit, when the layer is used.
 
     Examples
     --------

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from math import prod
 
 from fconv import functional as F
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, Shape
-from fconv.constructors import constructor
 from fconv.functional.core import Definition, differentiable
 from fconv.functional.shape import flattened_shape, reshaped_shape, unflattened_shape
 from fconv.layer import Layer
@@ -100,7 +100,7 @@ def view(*shape: int | Sequence[int]) -> Layer:
     Raises
     ------
     ValueError, TypeError
-        Sizes that cannot be, when the layer is used where that needs the input.
+        Invalid sizes, when the layer is used where that needs the input.
 
     Examples
     --------

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 
 from fconv import functional as F
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Shape
-from fconv.constructors import constructor
 from fconv.functional.activation import check_axis_of
 from fconv.functional.slicing import narrowed_part, sliced_part
 from fconv.layer import Layer
@@ -63,7 +63,7 @@ def chunk(chunks: int, index: int, *, dim: int = 0) -> Layer:
     Parameters
     ----------
     chunks : int
-        Into how many pieces; all but the last have ``ceil(size / chunks)`` entries.
+        Into how many pieces; all but the last have ``ceil(size / chunks)`` elements.
     index : int
         Which piece.
     dim : int
@@ -77,7 +77,7 @@ def chunk(chunks: int, index: int, *, dim: int = 0) -> Layer:
     Raises
     ------
     ValueError, TypeError
-        Options that cannot be; an axis that has no such piece, when the layer is used.
+        Invalid options; an axis that has no such piece, when the layer is used.
 
     Examples
     --------
@@ -103,7 +103,7 @@ def split(sizes: int | Sequence[int], index: int, *, dim: int = 0) -> Layer:
     Parameters
     ----------
     sizes : int or sequence of int
-        Entries of every piece (the last may have fewer), or of each, which must sum to the axis.
+        Elements of every piece (the last may have fewer), or of each, which must sum to the axis.
     index : int
         Which piece.
     dim : int
@@ -117,7 +117,7 @@ def split(sizes: int | Sequence[int], index: int, *, dim: int = 0) -> Layer:
     Raises
     ------
     ValueError, TypeError
-        Options that cannot be; an axis that has no such piece, when the layer is used.
+        Invalid options; an axis that has no such piece, when the layer is used.
 
     Examples
     --------
@@ -141,7 +141,7 @@ def split(sizes: int | Sequence[int], index: int, *, dim: int = 0) -> Layer:
 
         def part(size: int) -> tuple[int, int]:
             if index * step >= size and not size == index == 0:
-                raise ValueError(f"split: an axis of {size} has no piece {index} of {step} entries")
+                raise ValueError(f"split: an axis of {size} has no piece {index} of {step} elements")
             return index * step, min(step, size - index * step)
 
     return _piece("split", {"sizes": sizes, "index": index}, dim, part)

@@ -43,7 +43,7 @@ def dncnn(
     Raises
     ------
     ValueError, TypeError
-        Options that cannot be, at once; a picture of other channels, when it is used.
+        Invalid options, at once; a picture of other channels, when it is used.
 
     References
     ----------

@@ -34,7 +34,7 @@ def espcn(scale: int = 3, channels: int = 3, *, clip: bool = True) -> Layer:
     Raises
     ------
     ValueError, TypeError
-        Options that cannot be, at once; inputs that do not fit, when it is used.
+        Invalid options, at once; inputs that do not fit, when it is used.
 
     References
     ----------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fconv.initializers import normal, zeros
 from fconv.layer import Layer
 from fconv.layers import conv_transpose2d, prelu
-from fconv.models.parts import he_conv
+from fconv.models.blocks import he_conv
 from fconv.networks import compose
 from fconv.options import whole
 
@@ -36,7 +36,7 @@ def fsrcnn(scale_factor: int = 3, num_channels: int = 1, *, d: int = 56, s: int 
     Raises
     ------
     ValueError, TypeError
-        Options that cannot be, at once; inputs that do not fit, when it is used.
+        Invalid options, at once; inputs that do not fit, when it is used.
 
     References
     ----------

@@ -51,7 +51,7 @@ def lenet(
     Raises
     ------
     ValueError, TypeError
-        Options that cannot be, at once; pictures that are too small, when it is used.
+        Invalid options, at once; pictures that are too small, when it is used.
 
     References
     ----------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fconv.layer import Layer
 from fconv.layers import adaptive_avg_pool2d, batch_norm, dropout, flatten, relu6
-from fconv.models.parts import conv_norm, he_conv, small_linear
+from fconv.models.blocks import conv_norm, he_conv, small_linear
 from fconv.networks import add, compose, graph
 from fconv.options import number, whole
 
@@ -50,7 +50,7 @@ def mobilenet_v2(
     Raises
     ------
     ValueError, TypeError
-        Options that cannot be, at once; inputs that do not fit, when it is used.
+        Invalid options, at once; inputs that do not fit, when it is used.
 
     References
     ----------

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, Shape
-from fconv.constructors import constructor
 from fconv.layer import Layer, Params
 from fconv.layers import adaptive_avg_pool2d, batch_norm, flatten, linear, max_pool2d, relu
-from fconv.models.parts import he_conv
+from fconv.models.blocks import he_conv
 from fconv.networks import add, compose, graph
 from fconv.options import whole
 
@@ -41,7 +41,7 @@ def resnet18(num_classes: int = 1000, *, zero_init_residual: bool = False) -> La
     Raises
     ------
     ValueError, TypeError
-        Options that cannot be, at once; inputs that do not fit, when it is used.
+        Invalid options, at once; inputs that do not fit, when it is used.
 
     References
     ----------

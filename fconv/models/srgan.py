@@ -45,7 +45,7 @@ def srgan(
     Raises
     ------
     ValueError, TypeError
-        Options that cannot be, at once; inputs that do not fit, when it is used.
+        Invalid options, at once; inputs that do not fit, when it is used.
 
     References
     ----------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fconv.layer import Layer
 from fconv.layers import batch_norm, instance_norm, leaky_relu, pixel_shuffle
-from fconv.models.parts import he_conv
+from fconv.models.blocks import he_conv
 from fconv.networks import add, compose, graph
 from fconv.options import whole
 
@@ -39,7 +39,7 @@ def srresnet(channels: int = 3, *, blocks: int = 16, norm: str = "batch", width:
     Raises
     ------
     ValueError, TypeError
-        Options that cannot be, at once; inputs that do not fit, when it is used.
+        Invalid options, at once; inputs that do not fit, when it is used.
 
     References
     ----------

@@ -35,7 +35,7 @@ def srvgg(channels: int = 3, *, convs: int = 16, width: int = 64, scale: int = 4
     Raises
     ------
     ValueError, TypeError
-        Options that cannot be, at once; inputs that do not fit, when it is used.
+        Invalid options, at once; inputs that do not fit, when it is used.
 
     References
     ----------

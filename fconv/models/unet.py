@@ -42,7 +42,7 @@ def unet(n_classes: int = 2, *, bilinear: bool = False, bias: bool = False, widt
     Raises
     ------
     ValueError, TypeError
-        Options that cannot be, at once; pictures that are too small, when it is used.
+        Invalid options, at once; pictures that are too small, when it is used.
 
     References
     ----------

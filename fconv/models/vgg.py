@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fconv.layer import Layer
 from fconv.layers import adaptive_avg_pool2d, batch_norm, dropout, flatten, max_pool2d, relu
-from fconv.models.parts import he_conv, small_linear
+from fconv.models.blocks import he_conv, small_linear
 from fconv.networks import compose
 
 __all__ = ["vgg11", "vgg11_bn", "vgg16", "vgg16_bn"]
@@ -37,7 +37,7 @@ def vgg11(num_classes: int = 1000, *, dropout: float = 0.5, hidden: int = 4096) 
     Raises
     ------
     ValueError, TypeError
-        Options that cannot be, at once; pictures that are too small, when it is used.
+        Invalid options, at once; pictures that are too small, when it is used.
 
     References
     ----------

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from fconv import random
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Array
-from fconv.constructors import constructor
 from fconv.functional.one_pass import in_one_pass
 from fconv.layer import Layer, LayerPullback, Params, Rebuilding, Step, Wiring, located
 from fconv.networks.chains import compose

@@ -1,4 +1,4 @@
-"""A layer, and what follows it entry by entry, as one layer that writes its output once."""
+"""A layer, and what follows it element by element, as one layer that writes its output once."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fconv import functional
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, describe
-from fconv.constructors import constructor
+from fconv.derivatives.tangents import wired_jvp
 from fconv.functional.one_pass import over_the_first
 from fconv.layer import Layer, LayerPullback, Params, Rebuilding, Step, Wiring, as_layer, located
-from fconv.tangents import wired_jvp
 
 Curve: TypeAlias = tuple[str, tuple[tuple[str, Any, str], ...]]
-"""Name and options of a function of each entry; the options' texts tell 0.0 from -0.0 and True from 1."""
+"""Name and options of a function of each element; the options' texts tell 0.0 from -0.0 and True from 1."""
 
 AFFINE = (*(f"conv{way}{n}d" for way in ("", "_transpose") for n in (1, 2, 3)), "linear")
 FRESH = (*AFFINE, "batch_norm", "add")
@@ -32,7 +32,7 @@ def fused(layer: Any, *after: Any) -> Layer:
     layer : Layer
         Such as a convolution.
     *after : Layer
-        Layers without parameters: functions of each entry such as `relu`, and `add`, which adds another
+        Layers without parameters: functions of each element such as `relu`, and `add`, which adds another
         input.
 
     Returns
@@ -57,12 +57,12 @@ def fused(layer: Any, *after: Any) -> Layer:
     steps = [as_layer(f"fused[{i}]", each) for i, each in enumerate(after, 1)]
     for i, each in enumerate(steps, 1):
         if each.wiring(None) is not None or not (each.name == "add" or curve_of(each)):
-            raise ValueError(f"fused[{i}]: expected a function of each entry or add, got {each.name}")
+            raise ValueError(f"fused[{i}]: expected a function of each element or add, got {each.name}")
     return _fused(first, steps)
 
 
 def curve_of(layer: Layer) -> Curve | None:
-    """Return the function of each entry that a layer calls; None for another layer."""
+    """Return the function of each element that a layer calls; None for another layer."""
     name = {"log_sigmoid": "logsigmoid"}.get(layer.name, layer.name)
     if not made_by_fconv(layer) or not hasattr(getattr(functional, name, None), "curve"):
         return None
@@ -77,7 +77,7 @@ def made_by_fconv(layer: Layer) -> bool:
 
 @lru_cache(maxsize=256)
 def _formula(curves: tuple[Curve | None, ...]) -> Callable[..., Array]:
-    """Return the composition of functions of each entry; None stands for adding the next of the others."""
+    """Return the composition of functions of each element; None stands for adding the next of the others."""
 
     def composition(y: Array, *others: Array) -> Array:
         rest = iter(others)

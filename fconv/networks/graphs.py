@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from fconv import random
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, describe
-from fconv.constructors import constructor
 from fconv.layer import (
     Layer,
     LayerPullback,

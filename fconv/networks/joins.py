@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, Shape, namespace, xp_of
-from fconv.constructors import constructor
 from fconv.layer import Layer, Step, Wiring
 from fconv.networks.merge import Merged, listed, merge, named, one_shape
 

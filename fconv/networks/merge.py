@@ -10,11 +10,11 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, Shape, check_floating, in_c_order, namespace, narrowed, native, widened, xp_of
-from fconv.constructors import constructor
-from fconv.functional.broadcasting import broadcast_shape, sum_to
 from fconv.functional.core import once
 from fconv.functional.one_pass import in_one_pass
+from fconv.functional.sums import broadcast_shape, sum_to
 from fconv.layer import Layer, LayerPullback, Params, check_params
 from fconv.options import whole
 
@@ -42,7 +42,7 @@ def add(*, stretch: bool = True) -> Layer:
 
 @constructor
 def multiply() -> Layer:
-    """Multiply the arrays of a tuple entry by entry; they are stretched to one shape, as NumPy does.
+    """Multiply the arrays of a tuple element by element; they are stretched to one shape, as NumPy does.
 
     Examples
     --------
@@ -102,13 +102,13 @@ def divide() -> Layer:
 
 @constructor
 def maximum() -> Layer:
-    """Return the larger entry of each place of two arrays, as torch.maximum: ties share the gradient."""
+    """Return the larger element of each place of two arrays, as torch.maximum: ties share the gradient."""
     return _of_two("maximum", lambda a, b: (xp_of(a).maximum(a, b), _chooses(a, b, a > b)))
 
 
 @constructor
 def minimum() -> Layer:
-    """Return the smaller entry of each place of two arrays, as torch.minimum: ties share the gradient."""
+    """Return the smaller element of each place of two arrays, as torch.minimum: ties share the gradient."""
     return _of_two("minimum", lambda a, b: (xp_of(a).minimum(a, b), _chooses(a, b, a < b)))
 
 
@@ -368,7 +368,7 @@ def _of_two(name: str, forward: Callable[[Array, Array], tuple[Array, _Pair]], s
     fitted = broadcast_shape if stretch else one_shape
 
     def both(xs: Sequence[Array]) -> Merged:
-        y, pull = forward(*xs)  # of each entry alone, so that the pullback serves tangents, too
+        y, pull = forward(*xs)  # of each element alone, so that the pullback serves tangents, too
         return (
             y,
             lambda g: tuple(sum_to(part, x.shape) for part, x in zip(pull(g), xs, strict=True)),

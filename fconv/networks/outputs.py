@@ -8,9 +8,11 @@ from functools import reduce
 from typing import Any, NamedTuple
 
 from fconv import random, trees
-from fconv.arguments import shown
+from fconv.arguments.constructors import constructor
+from fconv.arguments.patterns import nearest
+from fconv.arguments.signatures import shown
 from fconv.arrays import Array
-from fconv.constructors import constructor
+from fconv.derivatives.tangents import wired_jvp
 from fconv.layer import (
     Layer,
     LayerPullback,
@@ -24,8 +26,6 @@ from fconv.layer import (
 )
 from fconv.networks.chains import compose
 from fconv.networks.dataflow import Dataflow, Node
-from fconv.patterns import nearest
-from fconv.tangents import wired_jvp
 
 
 def part(net: Layer, params: Params, index: int | slice | str) -> tuple[Layer, Params]:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from fconv import random, trees
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Array
-from fconv.constructors import constructor
 from fconv.layer import Layer, LayerPullback, Params, Rebuilding, Step, Wiring, as_layer, located
 from fconv.networks.chains import chain
 from fconv.networks.members import Members

@@ -11,7 +11,7 @@ import numpy as np
 from fconv import random, trees
 from fconv.layer import Layer, as_layer
 from fconv.networks.wiring import placed
-from fconv.text import printable
+from fconv.showing import printable
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from fconv.arrays import Array
-from fconv.calls import constant as constant_layer
-from fconv.calls import parameter
-from fconv.formats.claims import Budget
+from fconv.files.formats.claims import Budget
 from fconv.layer import Layer, Params
+from fconv.layers.calls import constant as constant_layer
+from fconv.layers.calls import parameter
 from fconv.onnx.naming import Namer
 from fconv.onnx.nodes import Node, fixed
 from fconv.onnx.ordering import taken_by

@@ -9,8 +9,8 @@ from math import prod
 from typing import Any
 
 from fconv.arrays import Array
-from fconv.formats import Entry
-from fconv.formats.claims import Budget
+from fconv.files.formats import Entry
+from fconv.files.formats.claims import Budget
 from fconv.onnx.library import library
 from fconv.onnx.parsing import initializers_of, parsed
 from fconv.onnx.tensors import array_of

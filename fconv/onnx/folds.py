@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fconv.arrays import Array
-from fconv.formats.claims import array_bytes
+from fconv.files.formats.claims import array_bytes
 from fconv.onnx.nodes import Node
 from fconv.onnx.tensors import dtype_of, is_bfloat16, rounded
 from fconv.onnx.values import UnfitError

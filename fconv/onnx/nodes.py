@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fconv import calls, layers, networks
+from fconv import layers, networks
 from fconv.arrays import Array
-from fconv.formats.claims import array_bytes
+from fconv.files.formats.claims import array_bytes
 from fconv.layer import Layer
+from fconv.layers import calls
 from fconv.onnx.values import UnfitError, Value, common
 
 if TYPE_CHECKING:

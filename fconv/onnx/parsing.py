@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from fconv.files import open_regular
-from fconv.formats.contents import stranger
+from fconv.files.atomic import open_regular
+from fconv.files.formats.contents import stranger
 from fconv.onnx.library import library
 
 MOST_NODES = 100_000

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from fconv.formats.claims import Budget
+from fconv.files.formats.claims import Budget
 from fconv.layer import Layer, Params
 from fconv.layers import identity
 from fconv.networks import graph

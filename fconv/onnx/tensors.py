@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from fconv.arrays import Array
-from fconv.formats.claims import Budget
-from fconv.formats.floats import WIDENED, widen
+from fconv.files.formats.claims import Budget
+from fconv.files.formats.floats import WIDENED, widen
 
 DTYPES: dict[int, np.dtype[Any]] = {
     1: np.dtype("<f4"), 2: np.dtype("u1"), 3: np.dtype("i1"), 4: np.dtype("<u2"), 5: np.dtype("<i2"),

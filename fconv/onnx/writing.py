@@ -10,7 +10,7 @@ import numpy as np
 
 from fconv import trees
 from fconv.arrays import Array, Shape, asnumpy, describe, floating_dtype
-from fconv.files import atomic_write
+from fconv.files.atomic import atomic_write
 from fconv.layer import Layer, Params, Step, Wiring, as_layer, params_at
 from fconv.layers.from_function import check_shape
 from fconv.networks.wiring import flat

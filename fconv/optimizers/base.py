@@ -9,7 +9,9 @@ from typing import Any, ClassVar, NoReturn, TypeAlias
 import numpy as np
 
 from fconv import trees
-from fconv.arguments import explained, shown
+from fconv.arguments.constructors import Constructed
+from fconv.arguments.signatures import explained, shown
+from fconv.arguments.unpacking import changed_places
 from fconv.arrays import (
     Array,
     check_floating,
@@ -20,11 +22,9 @@ from fconv.arrays import (
     widened,
     xp_of,
 )
-from fconv.constructors import Constructed
 from fconv.optimizers.passes import UnusualError, advanced, gathered, placed
 from fconv.options import nonnegative
-from fconv.schedules import Schedule
-from fconv.unpacking import changed_places
+from fconv.schedules.decay import Schedule
 
 State: TypeAlias = Any
 

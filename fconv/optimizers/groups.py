@@ -7,9 +7,9 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 from fconv import trees
-from fconv.constructors import constructor
+from fconv.arguments.constructors import constructor
+from fconv.arguments.patterns import as_patterns, matched, names_of
 from fconv.optimizers.base import Optimizer, State, as_optimizer, filled, map_rules
-from fconv.patterns import as_patterns, matched, names_of
 
 __all__ = ["by_name", "frozen", "masked"]
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from fconv import trees
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, is_array, native, widened, xp_of
-from fconv.constructors import constructor
 from fconv.optimizers.base import (
     Optimizer,
     State,

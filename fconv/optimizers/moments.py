@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, xp_of
-from fconv.constructors import constructor
 from fconv.optimizers.base import Optimizer, Own, leafwise, lerp, zeros
 from fconv.options import decays, nonnegative
-from fconv.schedules import Schedule
+from fconv.schedules.decay import Schedule
 
 
 @constructor

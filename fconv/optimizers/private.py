@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from fconv import random, trees
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, is_array, narrowed, native, widened, xp_of
-from fconv.constructors import constructor
-from fconv.contraction import contract
+from fconv.derivatives.per_example import joint_norms
+from fconv.engine.contraction import contract
 from fconv.optimizers.base import Optimizer, State, filled, inner_rate
 from fconv.optimizers.momentum import sgd
 from fconv.options import nonnegative, positive, whole
-from fconv.per_example import joint_norms
-from fconv.schedules import Schedule
+from fconv.schedules.decay import Schedule
 
 
 @constructor
@@ -43,7 +43,7 @@ def private_sgd(
     noise_multiplier : float
         Standard deviation of the noise over `max_norm`.
     key : array of uint64, shape (2,)
-        What the noise of all steps follows from. It has to stay as secret as the examples.
+        The key from which the noise of all steps is derived. Keep it as secret as the examples.
     batch_size : int, optional
         What the sum is divided by: the mean size of a batch, where each example is drawn into a batch
         with a probability of its own, as the usual accountants assume; the size of each batch by default.
@@ -60,7 +60,7 @@ def private_sgd(
     Raises
     ------
     TypeError, ValueError
-        Options that cannot be, at once. When it is used: gradients without an axis of examples, or of
+        Invalid options, at once. When it is used: gradients without an axis of examples, or of
         different numbers of them, or no examples where there is no `batch_size`.
 
     Notes

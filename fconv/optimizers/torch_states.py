@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from math import isclose
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fconv import trees
+from fconv.arguments.patterns import names_of, nearest
 from fconv.arrays import Array, asnumpy, describe, is_array
 from fconv.optimizers.base import Optimizer, State, map_rules
 from fconv.options import whole
-from fconv.patterns import names_of, nearest
+from fconv.showing import listed
 from fconv.state_dict import check_fit, copied_like
-from fconv.text import listed
 
 __all__ = ["from_optimizer_state_dict", "to_optimizer_state_dict"]
 
@@ -323,11 +324,8 @@ def _is_own(node: Any) -> bool:
 def _by_name(tree: Any, path: trees.Path = ()) -> dict[str, dict[str, Any]]:
     if tree is None or _is_own(tree):
         return {".".join(path): tree} if tree else {}
-    return {
-        n: own
-        for key, child in trees.children(tree) or ()
-        for n, own in _by_name(child, (*path, key)).items()
-    }
+    below = trees.children(tree) or ()
+    return {name: own for key, child in below for name, own in _by_name(child, (*path, key)).items()}
 
 
 def _placed(tree: Any, found: Mapping[str, Any], path: trees.Path = ()) -> Any:
@@ -352,8 +350,7 @@ def _array(who: str, name: str, key: str, value: Any) -> Array:
         return np.asarray(value)
     if not hasattr(value, "shape") or not hasattr(value, "dtype"):
         raise TypeError(f"{who}: expected an array for {name}.{key}, got {describe(value)}")
-    found: Array = value
-    return found
+    return value
 
 
 def _options(entry: _Kept) -> dict[str, Any]:
@@ -397,9 +394,7 @@ def _equal(ours: Any, theirs: Any) -> bool:
     if isinstance(ours, (tuple, list)):
         same = isinstance(theirs, (tuple, list)) and len(ours) == len(theirs)
         return same and all(map(_equal, ours, theirs))
-    if isinstance(ours, bool) or ours is None:
-        return bool(ours == theirs)
-    try:
-        return isclose(float(ours), float(theirs), rel_tol=1e-6)
-    except (TypeError, ValueError):
-        return bool(ours == theirs)
+    if not isinstance(ours, bool) and ours is not None:
+        with suppress(TypeError, ValueError):
+            return isclose(float(ours), float(theirs), rel_tol=1e-6)
+    return bool(ours == theirs)

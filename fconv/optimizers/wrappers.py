@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from fconv import trees
+from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, in_c_order, narrowed, native, widened, xp_of
-from fconv.constructors import constructor
 from fconv.optimizers.base import (
     Optimizer,
     State,
@@ -84,7 +84,7 @@ def clip_by_global_norm(opt: Optimizer, max_norm: float) -> Optimizer:
 
 @constructor
 def clip_by_value(opt: Optimizer, clip_value: float) -> Optimizer:
-    """Bring every entry of the gradients between ``-clip_value`` and ``clip_value``.
+    """Bring every element of the gradients between ``-clip_value`` and ``clip_value``.
 
     As ``torch.nn.utils.clip_grad_value_`` has it.
 

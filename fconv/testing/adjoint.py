@@ -12,7 +12,7 @@ from fconv import random
 from fconv.arrays import Array, asnumpy, xp_of
 from fconv.options import whole
 from fconv.testing.borders import at_border
-from fconv.testing.differences import Outputs, Point, Subject, inner, worst_entry
+from fconv.testing.differences import Outputs, Point, Subject, inner, worst_element
 from fconv.testing.functions import floating, subject_of
 from fconv.testing.layouts import LAYOUTS, laid_out
 from fconv.testing.purity import shown
@@ -21,8 +21,8 @@ __all__ = ["check_adjoint"]
 
 _LARGEST = 1023  # of the integers drawn
 _HEADROOM = 2.0**20  # sums of numbers that much larger must be exact too
-_ROUNDING = 2.0**-40  # what is off by less, relative to the largest entry, is taken for rounding
-_SETTLED = 1e-10  # distance to the nearest integer with exact=False, relative to the largest entry
+_ROUNDING = 2.0**-40  # what is off by less, relative to the largest element, is taken for rounding
+_SETTLED = 1e-10  # distance to the nearest integer with exact=False, relative to the largest element
 
 
 def check_adjoint(
@@ -50,7 +50,7 @@ def check_adjoint(
       on x;
     - ``f(x) == reference(x)``.
 
-    A wrong entry of the vjp passes both draws with a probability below (2 / 2046)**2 (Schwartz, Zippel).
+    A wrong element of the vjp passes both draws with a probability below (2 / 2046)**2 (Schwartz, Zippel).
 
     Parameters
     ----------
@@ -61,14 +61,14 @@ def check_adjoint(
         By default, of all floating-point arrays but those that are known to have no gradient.
     exact : bool
         False for a function that rounds, as Winograd's convolution does: its fractions, such as 128/243, are
-        no binary numbers. Values and gradients must then be integers within 1e-10 of the largest entry,
+        no binary numbers. Values and gradients must then be integers within 1e-10 of the largest element,
         and all of the above holds with ``==`` for these integers.
     scale : int
         Draw multiples of it, for functions that divide: 9 for the mean of nine numbers.
     reference : callable, optional
         ``reference(*args, **options)``, the definition, which the value must equal.
     key : array of uint64, shape (2,), optional
-        The integers follow from it.
+        The integers are drawn from it.
 
     Raises
     ------
@@ -157,9 +157,9 @@ class _Check:
         for y in results:
             off = abs(y - np.rint(y))
             if not (off <= _SETTLED * max(1.0, abs(y).max(initial=0))).all():
-                entry = float(y[np.unravel_index(off.argmax(), y.shape)])
+                worst = float(y[np.unravel_index(off.argmax(), y.shape)])
                 raise AssertionError(
-                    f"{self.subject.name}: expected integers up to rounding with exact=False, got {entry!r}; "
+                    f"{self.subject.name}: expected integers up to rounding with exact=False, got {worst!r}; "
                     "scale= draws multiples of an integer"
                 )
         return tuple(np.rint(y) for y in results)
@@ -223,7 +223,7 @@ class _Check:
             f"{self.subject.name}: the vjp is not the adjoint in {self.n}",
             f"  <g, f(x) - f(0)>  {left:.17g}",
             f"  <vjp(g), x>       {right:.17g}",
-            f"  worst entry       {worst_entry(self.subject.value, point, g, grads, 1.0)}",
+            f"  worst element     {worst_element(self.subject.value, point, g, grads, 1.0)}",
         ]
         raise AssertionError("\n".join([*lines, shown(self.n, x), *(shown("g", part) for part in g)]))
 
@@ -240,7 +240,7 @@ def _minus(a: Outputs, b: Outputs) -> Outputs:
 
 
 def _step(x: Array) -> float:
-    """Return the largest power of two that divides every entry, at most 1."""
+    """Return the largest power of two that divides every element, at most 1."""
     mantissa, exponent = np.frexp(x[x != 0])
     bits = (mantissa * 2.0**53).astype(np.int64)
     return float(np.ldexp(1.0, exponent - 53 + np.log2(bits & -bits).astype(int)).min(initial=1.0))

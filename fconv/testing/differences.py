@@ -59,7 +59,7 @@ class Slope(NamedTuple):
 def direction_like(key: Array, x: Array) -> Array:
     """Draw a direction in the shape of `x`: random signs, sizes from 0.5 to 1.5.
 
-    No component is small, so that no entry of a wrong gradient can hide behind one.
+    No component is small, so that no element of a wrong gradient can hide behind one.
     """
     sign_key, size_key = random.split(key)
     sign = np.where(random.bernoulli(sign_key, 0.5, x.shape), 1.0, -1.0)
@@ -153,11 +153,11 @@ def compare(
     point : mapping of array
         Float64 arrays by name.
     key : array of uint64, shape (2,)
-        Directions follow from it.
+        The directions are drawn from it.
     directions : int
         How many random directions.
     rtol : float
-        Allowed difference, relative to the sum of the absolute contributions of all entries.
+        Allowed difference, relative to the sum of the absolute contributions of all elements.
     between : callable
         Called between the value and the gradient at one point.
     required : bool
@@ -210,10 +210,10 @@ def compare(
 
 
 def elsewhere(point: Point, key: Array, shift: int = 1) -> dict[str, Array]:
-    """Move all arrays far away, but within the range of their entries, towards 0.
+    """Move all arrays far away, but within the range of their elements, towards 0.
 
-    Each entry is mixed with another one of the array, so that probabilities stay probabilities and
-    variances positive, and made a little smaller, which parts entries that are equal.
+    Each element is mixed with another one of the array, so that probabilities stay probabilities and
+    variances positive, and made a little smaller, which parts elements that are equal.
     """
     keys = random.split(key, len(point))
     return {n: _mixed(x, k, shift) for k, (n, x) in zip(keys, point.items(), strict=True)}
@@ -271,14 +271,14 @@ def _report(
         f"{subject.name}: the gradient disagrees with differences of the value",
         f"  <g, f'(x) u> by differences  {expected.value:.12g} (step {expected.step:g})",
         f"  <vjp(g), u>                  {found:.12g}",
-        f"  worst entry                  {worst_entry(subject.value, point, g, grads)}",
+        f"  worst element                {worst_element(subject.value, point, g, grads)}",
     ]
     lines += [shown(f"direction u of {n}", u) for n, u in along.items()]
     lines += [shown(n, x) for n, x in point.items()]
     return "\n".join([*lines, *(shown("g", x) for x in g)])
 
 
-def worst_entry(
+def worst_element(
     value: Callable[[Point], Outputs],
     point: Point,
     g: Outputs,
@@ -286,7 +286,7 @@ def worst_entry(
     size: float = 1e-5,
     limit: int = 1000,
 ) -> str:
-    """Difference single entries, and name the one whose gradient is furthest off."""
+    """Difference single elements, and name the one whose gradient is furthest off."""
     worst, text = -1.0, "none was found"
     for name, grad in grads.items():
         x = point[name]

@@ -55,11 +55,11 @@ def check_vjp(
     options : mapping, optional
         Keyword arguments of both.
     key : array of uint64, shape (2,), optional
-        Directions follow from it.
+        The directions are drawn from it.
     directions : int
         How many random directions to try.
     rtol : float
-        Allowed difference, relative to the sum of the absolute contributions of all entries.
+        Allowed difference, relative to the sum of the absolute contributions of all elements.
     constants : sequence of int
         Positions in `args` of floating-point arrays that have no gradient, such as running
         statistics. Those of the functions of `fconv.functional` are known. The gradient of any other
@@ -71,7 +71,7 @@ def check_vjp(
         `args` is no tuple or list, `constants` names no array among them, or `vjp` cannot be called so.
     AssertionError
         A check failed. For a wrong gradient the message shows the direction, the derivative
-        by differences and by the gradient, and the worst entry.
+        by differences and by the gradient, and the worst element.
 
     References
     ----------

@@ -32,7 +32,7 @@ def check_gradient(
     dtypes : sequence of dtype
         Narrower dtypes in which the gradient must be about that of float64.
     key : array of uint64, shape (2,)
-        Directions follow from it.
+        The directions are drawn from it.
     directions : int
         How many random directions.
     rtol : float
@@ -135,7 +135,7 @@ def _check_calls(subject: Subject, here: Point, g: Outputs, results: Any, key: A
 def _check_dtype(subject: Subject, here: Point, dtype: Any, key: Array) -> None:
     """Check the gradient in a narrower dtype: its own dtypes, and about the values of float64.
 
-    Rounding may put one entry on the other side of a kink, and an eps of the dtype's own may weigh in a
+    Rounding may put one element on the other side of a kink, and an eps of the dtype's own may weigh in a
     point close to 0. They do so at one point, not at all.
     """
     tolerance = 5 * float(np.finfo(dtype).eps) ** 0.5

@@ -74,7 +74,7 @@ def check_like(name: str, what: str, result: Any, like: Array) -> None:
 
 
 def attempt(what: str, function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function; what it raises is a failed check: for the same numbers it raised nothing before."""
+    """Call a function that raised nothing for the same numbers before: an exception is a failed check."""
     try:
         return function(*args)
     except AssertionError:
@@ -98,7 +98,7 @@ def check_close(
     floor: float = 1e-30,
     values: Mapping[str, Array] = MappingProxyType({}),
 ) -> None:
-    """Require that two arrays agree, relative to the larger one's largest entry; NaN equals NaN.
+    """Require that two arrays agree, relative to the larger one's largest element; NaN equals NaN.
 
     What is rounded to nothing from terms of size `floor` need not agree in its own digits. The
     message shows `values`.

@@ -42,7 +42,7 @@ def arrays_like(
         The layouts to choose from; see `laid_out`.
     fills : sequence of str
         What to fill with: "normal" draws, "tied" (halves from -1 to 1, so with many equal
-        entries), a "constant", "zeros", or "large" (normal around 100).
+        elements), a "constant", "zeros", or "large" (normal around 100).
 
     Returns
     -------

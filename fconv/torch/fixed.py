@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from fconv.constructors import constructor
+from fconv.arguments.constructors import constructor
+from fconv.derivatives.tangents import layer_jvp
 from fconv.layer import Layer, Rebuilding
-from fconv.tangents import layer_jvp
 
 
 @constructor

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from fconv.calls import constant, parameter
 from fconv.layer import Layer, Params
+from fconv.layers.calls import constant, parameter
 from fconv.torch.table import Weighted, make
 from fconv.torch.values import Const, Expanded, Own, Size, UnfitError, Value
 from fconv.torch.weights import array_of

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any, NamedTuple
 
-from fconv import calls, layers, networks
-from fconv.calls import call
+from fconv import layers, networks
 from fconv.layer import Layer
+from fconv.layers import calls
+from fconv.layers.calls import call
 from fconv.torch.values import Const, Expanded, Operator, Size, Tensor, UnfitError, example
 
 Entry = Callable[["Call"], Any]

@@ -11,7 +11,7 @@ import numpy as np
 
 from fconv import functional as F
 from fconv.arrays import Array, Shape
-from fconv.files import open_regular
+from fconv.files.atomic import open_regular
 from fconv.vision.images import Picture, resized
 
 __all__ = ["Prepared", "class_names", "most_likely", "prepare", "settings"]

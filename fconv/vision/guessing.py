@@ -100,7 +100,7 @@ def likely_factor(net: Layer, params: Any, guess: Guess) -> int | None:
     """Find the factor that the weights of a transposed convolution were trained for.
 
     Its kernels have one shape for every stride, but at another stride than the trained one more or
-    fewer of their entries add up to a pixel, and a flat grey picture does not stay grey.
+    fewer of their elements add up to a pixel, and a flat grey picture does not stay grey.
 
     Parameters
     ----------

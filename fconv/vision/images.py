@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fconv.arrays import Array
-from fconv.files import atomic_write, open_regular
-from fconv.formats.contents import head, stranger
+from fconv.files.atomic import atomic_write, open_regular
+from fconv.files.formats.contents import head, stranger
 
 __all__ = [
     "Picture",
@@ -70,7 +70,7 @@ def read_image(path: str | os.PathLike[str]) -> Picture:
     ------
     ValueError
         No picture, a damaged one, several in one file, one of far more pixels than its size allows
-        for, or of a kind that would lose by being taken for one of these: CMYK, Lab, floating
+        for, or of a mode that no other represents without loss: CMYK, Lab, floating
         point, 16-bit colour.
     ImportError
         Pillow is not installed.

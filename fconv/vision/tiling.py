@@ -59,7 +59,7 @@ def apply_tiled(
     Raises
     ------
     ValueError
-        The network changes the size by no integer, or each of its outputs depends on the
+        The network changes the size by a factor that is not an integer, or each of its outputs depends on the
         whole picture.
 
     Examples

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import fconv as fc
 from tests import naive
-from tests.cases.common import Case, along_axis, entries, pointwise, shapes
+from tests.cases.common import Case, along_axis, elements, pointwise, shapes
 
 slopes = st.sampled_from([-0.5, 0.0, 0.25, 1.5])
 widths = st.sampled_from([0.3, 0.5, 2.0])
@@ -30,15 +30,15 @@ def tanhshrink_cases(draw):
 def prelu_cases(draw):
     shape = draw(shapes)
     count = draw(st.sampled_from([1, shape[1] if len(shape) > 1 else 1]))
-    weight = draw(entries(() if count == 1 and draw(st.booleans()) else (count,)))
-    return [draw(entries(shape)), weight], {}
+    weight = draw(elements(() if count == 1 and draw(st.booleans()) else (count,)))
+    return [draw(elements(shape)), weight], {}
 
 
 @st.composite
 def softmax_cases(draw):
     """Draw as along any axis, and single numbers, which PyTorch takes for an axis of size 1."""
     if draw(st.integers(0, 9)) == 0:
-        return [draw(entries(()))], {"dim": draw(st.sampled_from([0, -1]))}
+        return [draw(elements(()))], {"dim": draw(st.sampled_from([0, -1]))}
     return draw(along_axis())
 
 
@@ -47,7 +47,7 @@ def glu_cases(draw):
     (x,), options = draw(along_axis())
     shape = list(x.shape)
     shape[options["dim"]] *= 2
-    return [draw(entries(tuple(shape)))], options
+    return [draw(elements(tuple(shape)))], options
 
 
 def torch_hardsigmoid(x):

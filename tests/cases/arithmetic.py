@@ -1,4 +1,4 @@
-"""Arithmetic of each entry."""
+"""Arithmetic of each element."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ numbers = st.sampled_from([-1.5, 0.0, 0.25, 2.0])
 
 @st.composite
 def positive(draw, **options):
-    """Draw entries well above 0, where logarithms and powers are defined."""
+    """Draw elements well above 0, where logarithms and powers are defined."""
     (x,), drawn = draw(pointwise(**options))
     return [np.asarray(abs(x) + 0.5)], drawn
 
 
 @st.composite
 def moderate(draw):
-    """Draw entries whose exponentials have all their digits in float32 too."""
+    """Draw elements whose exponentials have all their digits in float32 too."""
     (x,), drawn = draw(pointwise())
     return [np.asarray(np.clip(x, -3, 3))], drawn
 
 
 @st.composite
 def within(draw, low, high):
-    """Draw entries between two numbers, where a function is defined and no kink is."""
+    """Draw elements between two numbers, where a function is defined and no kink is."""
     (x,), _ = draw(pointwise())
     return [np.asarray(low + (high - low) * (0.5 + 0.45 * np.tanh(x)))], {}
 
 
 @st.composite
 def between_integers(draw):
-    """Draw entries away from where rounding jumps."""
+    """Draw elements away from where rounding jumps."""
     (x,), _ = draw(pointwise())
     return [np.asarray(np.floor(np.clip(x, -9, 9)) + 0.25)], {}
 

@@ -11,7 +11,7 @@ import fconv as fc
 from fconv.arrays import xp_of
 from fconv.testing import strategies as fst
 from tests import naive
-from tests.cases.common import Case, entries, f64
+from tests.cases.common import Case, elements, f64
 
 sizes = st.lists(st.integers(0, 3), min_size=0, max_size=2).map(tuple)
 
@@ -20,11 +20,11 @@ sizes = st.lists(st.integers(0, 3), min_size=0, max_size=2).map(tuple)
 def bilinear_cases(draw):
     lead, features = draw(sizes), draw(st.lists(st.integers(1, 3), min_size=3, max_size=3))
     out, in1, in2 = features
-    bias = draw(entries((out,))) if draw(st.booleans()) else None
+    bias = draw(elements((out,))) if draw(st.booleans()) else None
     return [
-        draw(entries((*lead, in1))),
-        draw(entries((*lead, in2))),
-        draw(entries((out, in1, in2))),
+        draw(elements((*lead, in1))),
+        draw(elements((*lead, in2))),
+        draw(elements((out, in1, in2))),
         bias,
     ], {}
 
@@ -36,7 +36,7 @@ def embedding_cases(draw):
     chosen = draw(st.lists(st.integers(0, rows - 2), min_size=prod(shape), max_size=prod(shape)))
     x = np.array(chosen, draw(st.sampled_from([np.int32, np.int64]))).reshape(shape)
     options = {"padding_idx": draw(st.sampled_from([None, rows - 1, -1]))}
-    return [x, draw(entries((rows, draw(st.integers(1, 3)))))], options
+    return [x, draw(elements((rows, draw(st.integers(1, 3)))))], options
 
 
 def small(shape):

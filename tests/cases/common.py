@@ -37,7 +37,7 @@ class Case:
     torch: Callable[..., Any] | bool = True
 
 
-def entries(shape, **kwargs):
+def elements(shape, **kwargs):
     """Draw a float64 array of a shape, in any memory layout."""
     return fst.arrays_like(shape, f64, **kwargs)
 
@@ -48,11 +48,11 @@ shapes = st.lists(st.integers(0, 4), min_size=0, max_size=4).map(tuple)
 @st.composite
 def pointwise(draw, **options):
     """Draw an array of any shape, and options from the strategies given."""
-    return [draw(entries(draw(shapes)))], {name: draw(strategy) for name, strategy in options.items()}
+    return [draw(elements(draw(shapes)))], {name: draw(strategy) for name, strategy in options.items()}
 
 
 @st.composite
 def along_axis(draw):
     """Draw an array and an axis of it."""
     shape = draw(st.lists(st.integers(0, 4), min_size=1, max_size=4).map(tuple))
-    return [draw(entries(shape))], {"dim": draw(st.integers(-len(shape), len(shape) - 1))}
+    return [draw(elements(shape))], {"dim": draw(st.integers(-len(shape), len(shape) - 1))}

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 import fconv as fc
 from fconv.testing import strategies as fst
 from tests import naive
-from tests.cases.common import Case, entries
+from tests.cases.common import Case, elements
 
 
 @st.composite
@@ -15,9 +15,9 @@ def conv_cases(draw, ndim):
     w = draw(fst.windows(ndim, max_size=7 if ndim < 3 else 5))
     groups = draw(st.sampled_from([1, 1, 2, 3]))
     per_group, filters = draw(st.integers(1, 2)), groups * draw(st.integers(1, 2))
-    x = draw(entries((draw(st.integers(0, 2)), groups * per_group, *w["size"])))
-    weight = draw(entries((filters, per_group, *w["kernel"])))
-    bias = draw(st.none() | entries((filters,)))
+    x = draw(elements((draw(st.integers(0, 2)), groups * per_group, *w["size"])))
+    weight = draw(elements((filters, per_group, *w["kernel"])))
+    bias = draw(st.none() | elements((filters,)))
     options = {k: w[k] for k in ("stride", "padding", "dilation")} | {"groups": groups}
     if draw(st.booleans()) and all(
         s >= d * (k - 1) + 1 for s, k, d in zip(w["size"], w["kernel"], w["dilation"], strict=True)
@@ -34,8 +34,8 @@ def conv_cases(draw, ndim):
 def linear_cases(draw):
     leading = draw(st.lists(st.integers(0, 3), min_size=0, max_size=2).map(tuple))
     features, out = draw(st.integers(1, 4)), draw(st.integers(1, 4))
-    arrays = [draw(entries((*leading, features))), draw(entries((out, features)))]
-    return [*arrays, draw(st.none() | entries((out,)))], {}
+    arrays = [draw(elements((*leading, features))), draw(elements((out, features)))]
+    return [*arrays, draw(st.none() | elements((out,)))], {}
 
 
 CASES = {

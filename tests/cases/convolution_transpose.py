@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 import fconv as fc
 from fconv.testing import strategies as fst
 from tests import naive
-from tests.cases.common import Case, entries
+from tests.cases.common import Case, elements
 
 
 @st.composite
@@ -20,9 +20,9 @@ def conv_transpose_cases(draw, ndim):
     most = [max(s, d) - 1 for s, d in zip(w["stride"], w["dilation"], strict=True)]
     groups = draw(st.sampled_from([1, 1, 2, 3]))
     channels, per_group = groups * draw(st.integers(1, 2)), draw(st.integers(1, 2))
-    x = draw(entries((draw(st.integers(0, 2)), channels, *size)))
-    weight = draw(entries((channels, per_group, *w["kernel"])))
-    bias = draw(st.none() | entries((groups * per_group,)))
+    x = draw(elements((draw(st.integers(0, 2)), channels, *size)))
+    weight = draw(elements((channels, per_group, *w["kernel"])))
+    bias = draw(st.none() | elements((groups * per_group,)))
     options = {k: w[k] for k in ("stride", "padding", "dilation")} | {"groups": groups}
     options["output_padding"] = tuple(draw(st.integers(0, m)) for m in most)
     if len(x) == 1 and draw(st.booleans()):

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import fconv as fc
-from tests.cases.common import Case, along_axis, entries
+from tests.cases.common import Case, along_axis, elements
 from tests.cases.rearranging import axis_of, reduction_cases, some_shapes
 from tests.naive import indexing as naive
 
@@ -18,43 +18,43 @@ def expand_cases(draw):
     shape = draw(st.lists(st.sampled_from([1, 1, 2, 3]), max_size=3).map(tuple))
     lead = draw(st.lists(st.integers(1, 3), max_size=2))
     sizes = [draw(st.sampled_from([-1, n])) if n > 1 else draw(st.integers(1, 3)) for n in shape]
-    return [draw(entries(shape))], {"sizes": tuple(lead + sizes)}
+    return [draw(elements(shape))], {"sizes": tuple(lead + sizes)}
 
 
 @st.composite
 def tile_cases(draw):
     shape = draw(some_shapes)
-    return [draw(entries(shape))], {"dims": tuple(draw(st.lists(st.integers(0, 3), min_size=1, max_size=3)))}
+    return [draw(elements(shape))], {"dims": tuple(draw(st.lists(st.integers(0, 3), min_size=1, max_size=3)))}
 
 
 @st.composite
 def flip_cases(draw):
     shape = draw(some_shapes)
     several = st.permutations(range(len(shape))).map(lambda p: tuple(p[:2]))
-    return [draw(entries(shape))], {"dims": draw(several)}
+    return [draw(elements(shape))], {"dims": draw(several)}
 
 
 @st.composite
 def roll_cases(draw):
     shape = draw(full)
     if draw(st.booleans()):
-        return [draw(entries(shape))], {"shifts": draw(st.integers(-6, 6))}
+        return [draw(elements(shape))], {"shifts": draw(st.integers(-6, 6))}
     dims = draw(st.permutations(range(len(shape))).map(lambda p: tuple(p[:2])))
-    return [draw(entries(shape))], {"shifts": tuple(draw(st.integers(-6, 6)) for _ in dims), "dims": dims}
+    return [draw(elements(shape))], {"shifts": tuple(draw(st.integers(-6, 6)) for _ in dims), "dims": dims}
 
 
 @st.composite
 def select_cases(draw):
     shape = draw(full)
     dim = draw(axis_of(shape))
-    return [draw(entries(shape))], {"dim": dim, "index": draw(st.integers(-shape[dim], shape[dim] - 1))}
+    return [draw(elements(shape))], {"dim": dim, "index": draw(st.integers(-shape[dim], shape[dim] - 1))}
 
 
 @st.composite
 def index_select_cases(draw):
     shape = draw(full)
     dim = draw(axis_of(shape))
-    return [draw(entries(shape))], {
+    return [draw(elements(shape))], {
         "dim": dim, "index": draw(st.lists(st.integers(0, shape[dim] - 1), max_size=6)),
     }  # fmt: skip
 
@@ -65,7 +65,7 @@ def gather_cases(draw):
     dim = draw(axis_of(shape))
     sizes = [draw(st.integers(1, 5 if a == dim % len(shape) else n)) for a, n in enumerate(shape)]
     numbers = draw(st.lists(st.integers(0, shape[dim] - 1), min_size=1, max_size=7))
-    return [draw(entries(shape))], {"dim": dim, "index": np.resize(numbers, sizes).tolist()}
+    return [draw(elements(shape))], {"dim": dim, "index": np.resize(numbers, sizes).tolist()}
 
 
 @st.composite
@@ -78,33 +78,37 @@ def index_cases(draw):
         np.resize(draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=5)), inner).tolist()
         for n in shape[first : first + count]
     ]
-    return [draw(entries(shape))], {"indices": (*(None,) * first, *each)}
+    return [draw(elements(shape))], {"indices": (*(None,) * first, *each)}
 
 
 @st.composite
 def movedim_cases(draw):
     shape = draw(some_shapes)
-    return [draw(entries(shape))], {"source": draw(axis_of(shape)), "destination": draw(axis_of(shape))}
+    return [draw(elements(shape))], {"source": draw(axis_of(shape)), "destination": draw(axis_of(shape))}
 
 
 @st.composite
 def masked_fill_cases(draw):
     shape = draw(full)
     mask = np.resize(draw(st.lists(st.booleans(), min_size=1, max_size=5)), shape[draw(st.integers(0, 1)) :])
-    return [draw(entries(shape))], {"mask": mask.tolist(), "value": draw(st.sampled_from([-1.5, 0.0]))}
+    return [draw(elements(shape))], {"mask": mask.tolist(), "value": draw(st.sampled_from([-1.5, 0.0]))}
 
 
 @st.composite
 def where_cases(draw):
     shape = draw(full)
     condition = np.resize(draw(st.lists(st.booleans(), min_size=1, max_size=5)), shape).tolist()
-    return [condition, draw(entries(shape)), draw(entries(draw(st.sampled_from([shape, shape[1:], ()]))))], {}
+    return [
+        condition,
+        draw(elements(shape)),
+        draw(elements(draw(st.sampled_from([shape, shape[1:], ()])))),
+    ], {}
 
 
 @st.composite
 def pow_cases(draw):
     shape = draw(some_shapes)
-    x, y = draw(entries(shape)), draw(entries(draw(st.sampled_from([shape, ()]))))
+    x, y = draw(elements(shape)), draw(elements(draw(st.sampled_from([shape, ()]))))
     return [np.asarray(np.clip(abs(x), 0, 2) + 0.5), np.asarray(np.clip(y, -2, 2))], {}
 
 
@@ -119,14 +123,14 @@ EQUATIONS = {
 def einsum_cases(draw):
     equation = draw(st.sampled_from(sorted(EQUATIONS)))
     sizes = {a: draw(st.integers(1, 3)) for a in "bijk"}
-    return [equation, *(draw(entries(tuple(sizes[a] for a in s)))
+    return [equation, *(draw(elements(tuple(sizes[a] for a in s)))
                         for s in EQUATIONS[equation])], {}  # fmt: skip
 
 
 @st.composite
 def one_axis(draw):
     shape = draw(full)
-    return [draw(entries(shape))], {"dim": draw(axis_of(shape)), "keepdim": draw(st.booleans())}
+    return [draw(elements(shape))], {"dim": draw(axis_of(shape)), "keepdim": draw(st.booleans())}
 
 
 @st.composite
@@ -138,7 +142,7 @@ def with_option(draw, base, **options):
 @st.composite
 def spread(draw):
     shape = draw(st.lists(st.integers(2, 4), min_size=1, max_size=3).map(tuple))
-    return [draw(entries(shape))], {
+    return [draw(elements(shape))], {
         "dim": draw(st.none() | axis_of(shape)), "correction": draw(st.sampled_from([0, 1, 0.5])),
         "keepdim": draw(st.booleans()),
     }  # fmt: skip

@@ -8,14 +8,14 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tests import naive
-from tests.cases.common import Case, entries, shapes
+from tests.cases.common import Case, elements, shapes
 
 reductions = st.sampled_from(["mean", "sum", "none"])
 
 
 def moved(shape, change):
     """Draw an array and change it."""
-    return entries(shape).map(lambda a: np.asarray(change(a)))
+    return elements(shape).map(lambda a: np.asarray(change(a)))
 
 
 def positive(shape):
@@ -93,7 +93,7 @@ def label_cases(draw, probabilities):
         labels = draw(st.lists(st.sampled_from([*range(classes), -100]), min_size=count, max_size=count))
         target = np.array(labels, np.int64).reshape(shape)
     weight = draw(st.none() | positive((classes,)))
-    return [draw(entries(x_shape)), target, weight], options
+    return [draw(elements(x_shape)), target, weight], options
 
 
 @st.composite
@@ -105,7 +105,7 @@ def triplet_cases(draw):
         "swap": draw(st.booleans()),
         "margin": draw(st.sampled_from([0.5, 1.0, 3.0])),
     }
-    return [draw(entries(shape)) for _ in range(3)], options
+    return [draw(elements(shape)) for _ in range(3)], options
 
 
 @st.composite
@@ -124,7 +124,7 @@ single = st.tuples(st.integers(1, 2), st.integers(1, 4), st.integers(1, 4))
 @st.composite
 def picture_cases(draw, pair):
     shape = draw(pictures | single)
-    x, options = draw(entries(shape)), {"reduction": draw(reductions)}
+    x, options = draw(elements(shape)), {"reduction": draw(reductions)}
     # Apart, because the ratio of equal pictures is infinite.
     return ([x, x + draw(positive(shape))] if pair else [x]), options
 
@@ -154,12 +154,14 @@ def torch_kl_div(*args, **options):
 
 
 CASES = {
-    "mse_loss": Case(same_shape(entries, entries), naive.mse_loss),
-    "l1_loss": Case(same_shape(entries, entries), naive.l1_loss),
+    "mse_loss": Case(same_shape(elements, elements), naive.mse_loss),
+    "l1_loss": Case(same_shape(elements, elements), naive.l1_loss),
     "smooth_l1_loss": Case(
-        same_shape(entries, entries, beta=st.sampled_from([0.0, 0.3, 1.0, 2])), naive.smooth_l1_loss
+        same_shape(elements, elements, beta=st.sampled_from([0.0, 0.3, 1.0, 2])), naive.smooth_l1_loss
     ),
-    "huber_loss": Case(same_shape(entries, entries, delta=st.sampled_from([0.3, 1.0, 2])), naive.huber_loss),
+    "huber_loss": Case(
+        same_shape(elements, elements, delta=st.sampled_from([0.3, 1.0, 2])), naive.huber_loss
+    ),
     "poisson_nll_loss": Case(
         same_shape(moderate, positive, full=st.booleans())
         | same_shape(positive, positive, full=st.booleans(), log_input=st.just(False)),
@@ -168,21 +170,21 @@ CASES = {
     "gaussian_nll_loss": Case(gaussian_cases(), naive.gaussian_nll_loss),
     "binary_cross_entropy": Case(binary_cases(unit, False), naive.binary_cross_entropy),
     "binary_cross_entropy_with_logits": Case(
-        binary_cases(entries, True), naive.binary_cross_entropy_with_logits
+        binary_cases(elements, True), naive.binary_cross_entropy_with_logits
     ),
     "nll_loss": Case(label_cases(False), naive.nll_loss),
     "cross_entropy": Case(label_cases(True), naive.cross_entropy),
     "kl_div": Case(
-        same_shape(entries, unit, reductions=reductions | st.just("batchmean"))
-        | same_shape(entries, moderate, log_target=st.just(True)),
+        same_shape(elements, unit, reductions=reductions | st.just("batchmean"))
+        | same_shape(elements, moderate, log_target=st.just(True)),
         naive.kl_div,
         torch=torch_kl_div,
     ),
     "hinge_embedding_loss": Case(
-        same_shape(entries, signs, margin=st.sampled_from([1.0, 0.5, -1])), naive.hinge_embedding_loss
+        same_shape(elements, signs, margin=st.sampled_from([1.0, 0.5, -1])), naive.hinge_embedding_loss
     ),
     "margin_ranking_loss": Case(
-        same_shape(entries, entries, signs, margin=st.sampled_from([0.0, 0.5, -1])),
+        same_shape(elements, elements, signs, margin=st.sampled_from([0.0, 0.5, -1])),
         naive.margin_ranking_loss,
     ),
     "soft_margin_loss": Case(same_shape(moderate, signs), naive.soft_margin_loss),  # torch overflows

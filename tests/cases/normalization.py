@@ -9,21 +9,21 @@ from hypothesis import strategies as st
 import fconv as fc
 from fconv.testing import strategies as fst
 from tests import naive
-from tests.cases.common import Case, entries, f64
+from tests.cases.common import Case, elements, f64
 
 sizes = st.lists(st.integers(1, 3), min_size=0, max_size=3).map(tuple)
 epsilons = st.sampled_from([1e-5, 1e-2])
 
 
 def offset(shape):
-    """Draw entries of which no two sets are all alike, far from 0 or near it."""
+    """Draw elements of which no two sets are all alike, far from 0 or near it."""
     return fst.arrays_like(shape, f64, fills=("normal", "large"))
 
 
 def parameters(draw, shape, count=2):
     """Draw scale and shift, or neither."""
     affine = draw(st.booleans())
-    return [draw(entries(shape)) if affine else None for _ in range(count)]
+    return [draw(elements(shape)) if affine else None for _ in range(count)]
 
 
 @st.composite
@@ -32,7 +32,7 @@ def batch_norm_cases(draw):
     training = draw(st.booleans())
     batch = draw(st.integers(2 if training else 0, 4))
     x = draw(offset((batch, channels, *draw(sizes))))
-    running = [draw(entries((channels,))), abs(draw(entries((channels,)))) + 0.5]
+    running = [draw(elements((channels,))), abs(draw(elements((channels,)))) + 0.5]
     return [x, *running, *parameters(draw, (channels,))], {"training": training, "eps": draw(epsilons)}
 
 
@@ -42,7 +42,7 @@ def instance_norm_cases(draw):
     # Two positions only would be normalised to almost 1 and -1, without a gradient to speak of.
     shape = (draw(st.integers(1, 3)), channels, draw(st.integers(3 if own else 0, 4)))
     x = draw(offset((*shape, *draw(sizes)[:2])))
-    running = [draw(entries((channels,))), abs(draw(entries((channels,)))) + 0.5]
+    running = [draw(elements((channels,))), abs(draw(elements((channels,)))) + 0.5]
     if own and draw(st.booleans()):
         running = [None, None]
     return [x, *running, *parameters(draw, (channels,))], {"use_input_stats": own, "eps": draw(epsilons)}
@@ -66,7 +66,7 @@ def group_norm_cases(draw):
 
 @st.composite
 def response_cases(draw):
-    x = draw(entries((draw(st.integers(0, 2)), draw(st.integers(1, 5)), *draw(sizes), 2)))
+    x = draw(elements((draw(st.integers(0, 2)), draw(st.integers(1, 5)), *draw(sizes), 2)))
     options = {"size": draw(st.integers(1, 7))}
     if draw(st.booleans()):
         options |= {"alpha": 0.5, "beta": draw(st.sampled_from([0.5, 1.25])), "k": 2.0}
@@ -76,7 +76,7 @@ def response_cases(draw):
 @st.composite
 def normalize_cases(draw):
     shape = draw(st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple))
-    x = draw(entries(shape))
+    x = draw(elements(shape))
     p = draw(st.sampled_from([2, 2.0, 1.0, 3.0, 1.5, 0.5, 0.0, inf, -inf, -1.0]))
     if p < 1:  # steep at 0
         x = x + 2.5

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import fconv as fc
 from fconv.testing import strategies as fst
 from tests import naive
-from tests.cases.common import Case, entries
+from tests.cases.common import Case, elements
 
 
 @st.composite
@@ -29,7 +29,7 @@ def pad_cases(draw):
     options = {"pad": tuple(pad), "mode": mode}
     if mode == "constant":
         options["value"] = draw(st.sampled_from([None, 0.0]))
-    return [draw(entries((*leading, *size)))], options
+    return [draw(elements((*leading, *size)))], options
 
 
 @st.composite
@@ -39,9 +39,9 @@ def unfold_cases(draw, fold):
     shape = (draw(st.integers(1, 2)), draw(st.integers(1, 2)), *w["size"])
     if fold:
         options["output_size"] = w["size"]
-        columns = naive.window_entries(w["size"], 1, w["kernel"], w["dilation"], w["padding"], w["stride"])
+        columns = naive.window_elements(w["size"], 1, w["kernel"], w["dilation"], w["padding"], w["stride"])
         shape = (shape[0], shape[1] * prod(w["kernel"]), 1 + max(column for _, column, *_ in columns))
-    return [draw(entries(shape if draw(st.booleans()) else shape[1:]))], options
+    return [draw(elements(shape if draw(st.booleans()) else shape[1:]))], options
 
 
 CASES = {

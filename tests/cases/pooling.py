@@ -11,7 +11,7 @@ import fconv as fc
 from fconv import functional as F
 from fconv.testing import strategies as fst
 from tests import naive
-from tests.cases.common import Case, entries
+from tests.cases.common import Case, elements
 
 
 @st.composite
@@ -28,7 +28,7 @@ def pool_cases(draw, ndim, kind):
             w["size"], w["kernel"], dilation, padding, stride or w["kernel"], strict=True
         )
     )
-    x = draw(entries((draw(st.integers(0, 2)), draw(st.integers(1, 2)), *size)))
+    x = draw(elements((draw(st.integers(0, 2)), draw(st.integers(1, 2)), *size)))
     options = {
         "kernel_size": w["kernel"],
         "stride": stride,
@@ -64,14 +64,14 @@ def lp_cases(draw, ndim):
     kernel, steps = options["kernel_size"], options["stride"] or options["kernel_size"]
     least = [max(1, k - (s - 1) * options["ceil_mode"]) for k, s in zip(kernel, steps, strict=True)]
     size = [max(n, low) for n, low in zip(x.shape[-ndim:], least, strict=True)]
-    x = draw(entries((*x.shape[:-ndim], *size), fills=("normal", "large")))
+    x = draw(elements((*x.shape[:-ndim], *size), fills=("normal", "large")))
     return [abs(x) + 0.25], {"norm_type": p, **kept}
 
 
 @st.composite
 def adaptive_cases(draw, ndim, scalar=True):
     size = tuple(draw(st.integers(1, 6 if ndim < 3 else 4)) for _ in range(ndim))
-    x = draw(entries((draw(st.integers(0, 2)), draw(st.integers(1, 2)), *size)))
+    x = draw(elements((draw(st.integers(0, 2)), draw(st.integers(1, 2)), *size)))
     each = st.integers(1, 5) | (st.none() if ndim > 1 else st.nothing())
     sizes = tuple(draw(each) for _ in range(ndim))
     return [x], {"output_size": draw(st.sampled_from([sizes, sizes[0] or 2]))}
@@ -91,7 +91,7 @@ def unpool_cases(draw, ndim):
     pool = getattr(F, f"max_pool{ndim}d")
     _, indices = pool(plane, kernel, return_indices=True)
     options = {"kernel_size": kernel, "stride": draw(st.sampled_from([None, kernel])), "output_size": size}
-    return [draw(entries(indices.shape)), indices], options
+    return [draw(elements(indices.shape)), indices], options
 
 
 def torch_lp_pool1d(x, norm_type, kernel_size, **options):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 import fconv as fc
 from tests import naive
-from tests.cases.common import Case, entries
+from tests.cases.common import Case, elements
 
 some_shapes = st.lists(st.integers(0, 4), min_size=1, max_size=4).map(tuple)
 
@@ -20,26 +20,26 @@ def permute_cases(draw):
     shape = draw(some_shapes)
     order = draw(st.permutations(range(len(shape))))
     dims = tuple(d - len(shape) if draw(st.booleans()) else d for d in order)
-    return [draw(entries(shape))], {"dims": dims}
+    return [draw(elements(shape))], {"dims": dims}
 
 
 @st.composite
 def transpose_cases(draw):
     shape = draw(some_shapes)
-    return [draw(entries(shape))], {"dim0": draw(axis_of(shape)), "dim1": draw(axis_of(shape))}
+    return [draw(elements(shape))], {"dim0": draw(axis_of(shape)), "dim1": draw(axis_of(shape))}
 
 
 @st.composite
 def squeeze_cases(draw):
     shape = draw(st.lists(st.sampled_from([1, 1, 2, 3, 0]), min_size=1, max_size=4).map(tuple))
     dims = draw(st.none() | axis_of(shape) | st.permutations(range(len(shape))).map(lambda p: tuple(p[:2])))
-    return [draw(entries(shape))], {} if dims is None else {"dim": dims}
+    return [draw(elements(shape))], {} if dims is None else {"dim": dims}
 
 
 @st.composite
 def unsqueeze_cases(draw):
     shape = draw(some_shapes)
-    return [draw(entries(shape))], {"dim": draw(st.integers(-len(shape) - 1, len(shape)))}
+    return [draw(elements(shape))], {"dim": draw(st.integers(-len(shape) - 1, len(shape)))}
 
 
 @st.composite
@@ -50,14 +50,14 @@ def narrow_cases(draw):
     length = draw(st.integers(0, shape[dim] - start))
     if start < shape[dim] and draw(st.booleans()):
         start -= shape[dim]
-    return [draw(entries(shape))], {"dim": dim, "start": start, "length": length}
+    return [draw(elements(shape))], {"dim": dim, "start": start, "length": length}
 
 
 @st.composite
 def slice_cases(draw):
     shape, ends = draw(some_shapes), st.none() | st.integers(-6, 6)
     options = {"dim": draw(axis_of(shape)), "start": draw(ends), "end": draw(ends)}
-    return [draw(entries(shape))], {**options, "step": draw(st.integers(1, 3))}
+    return [draw(elements(shape))], {**options, "step": draw(st.integers(1, 3))}
 
 
 @st.composite
@@ -65,7 +65,7 @@ def reduction_cases(draw, least=0):
     shape = draw(st.lists(st.integers(least, 4), min_size=1, max_size=4).map(tuple))
     several = st.permutations(range(len(shape))).map(lambda p: tuple(p[:2]))
     dim = draw(st.none() | axis_of(shape) | several)
-    return [draw(entries(shape))], {"dim": dim, "keepdim": draw(st.booleans())}
+    return [draw(elements(shape))], {"dim": dim, "keepdim": draw(st.booleans())}
 
 
 def torch_slice(x, dim, start=None, end=None, step=1):

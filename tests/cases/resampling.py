@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import fconv as fc
 from tests import naive
-from tests.cases.common import Case, entries
+from tests.cases.common import Case, elements
 
 
 @st.composite
@@ -18,7 +18,7 @@ def interpolate_cases(draw):
     mode = draw(st.sampled_from(["nearest", "nearest-exact", "area", *smooth]))
     most = 9 if ndim < 3 else 6
     size = tuple(draw(st.integers(1, 5 if ndim < 3 else 4)) for _ in range(ndim))
-    x = draw(entries((draw(st.integers(0, 2)), draw(st.integers(1, 2)), *size)))
+    x = draw(elements((draw(st.integers(0, 2)), draw(st.integers(1, 2)), *size)))
     options = {"mode": mode}
     if mode in smooth:
         options["align_corners"] = draw(st.sampled_from([None, False, True]))
@@ -44,7 +44,7 @@ def interpolate_cases(draw):
 def channel_shuffle_cases(draw):
     groups, each = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     shape = (draw(st.integers(1, 2)), groups * each, *draw(st.sampled_from([(3,), (2, 3), (1, 2, 2)])))
-    return [draw(entries(shape))], {"groups": groups}
+    return [draw(elements(shape))], {"groups": groups}
 
 
 @st.composite
@@ -53,7 +53,7 @@ def shuffle_cases(draw, up):
     n, c, h, w = (draw(st.integers(low, 3)) for low in (0, 1, 1, 1))
     shape = (n, c * r * r, h, w) if up else (n, c, h * r, w * r)
     leading = draw(st.sampled_from([shape[:1], (), (2, *shape[:1])]))
-    return [draw(entries((*leading, *shape[1:])))], {"upscale_factor" if up else "downscale_factor": r}
+    return [draw(elements((*leading, *shape[1:])))], {"upscale_factor" if up else "downscale_factor": r}
 
 
 CASES = {

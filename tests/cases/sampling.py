@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tests import naive
-from tests.cases.common import Case, entries
+from tests.cases.common import Case, elements
 
 
 @st.composite
@@ -24,7 +24,7 @@ def grid_sample_cases(draw):
     mode = draw(st.sampled_from(["nearest", "bilinear", *(["bicubic"] if ndim == 2 else [])]))
     align = draw(st.booleans())
     n, sizes = draw(st.integers(1, 2)), [draw(st.integers(1, 4)) for _ in range(ndim)]
-    x = draw(entries((n, draw(st.integers(1, 2)), *sizes)))
+    x = draw(elements((n, draw(st.integers(1, 2)), *sizes)))
     out = tuple(draw(st.integers(1, 2)) for _ in range(ndim))
     each = []
     for size in sizes:
@@ -49,10 +49,10 @@ def deform_conv2d_cases(draw):
     )
     taps = kernel[0] * kernel[1]
     offset = draw(places((n, 2 * parts * taps, *out), 1))
-    weight = draw(entries((groups * draw(st.integers(1, 2)), channels // groups, *kernel)))
-    bias = draw(st.one_of(st.none(), entries((weight.shape[0],))))
-    mask = draw(st.one_of(st.none(), entries((n, parts * taps, *out))))
-    return [draw(entries((n, channels, *sizes))), offset, weight, bias, stride, padding, dilation, mask], {}
+    weight = draw(elements((groups * draw(st.integers(1, 2)), channels // groups, *kernel)))
+    bias = draw(st.one_of(st.none(), elements((weight.shape[0],))))
+    mask = draw(st.one_of(st.none(), elements((n, parts * taps, *out))))
+    return [draw(elements((n, channels, *sizes))), offset, weight, bias, stride, padding, dilation, mask], {}
 
 
 CASES = {

@@ -1,4 +1,4 @@
-"""Functions that rearrange entries or drop them."""
+"""Functions that rearrange elements or drop them."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from hypothesis import strategies as st
 import fconv as fc
 from fconv.testing import strategies as fst
 from tests import naive
-from tests.cases.common import Case, entries, shapes
+from tests.cases.common import Case, elements, shapes
 
 
 @st.composite
 def dropout_cases(draw):
     options = {"p": draw(st.sampled_from([0.0, 0.3, 0.5, 1.0])), "training": draw(st.booleans())}
-    return [draw(entries(draw(shapes)))], {**options, "key": draw(fst.keys())}
+    return [draw(elements(draw(shapes)))], {**options, "key": draw(fst.keys())}
 
 
 @st.composite
 def channel_dropout_cases(draw, ndims):
     (_,), options = draw(dropout_cases())
     shape = draw(st.lists(st.integers(0, 3), min_size=ndims[0], max_size=ndims[1]).map(tuple))
-    return [draw(entries(shape))], options
+    return [draw(elements(shape))], options
 
 
 @st.composite
@@ -38,14 +38,14 @@ def unflatten_cases(draw):
     shape[dim] = prod(sizes)
     if draw(st.booleans()):
         sizes = (sizes[0], -1, *sizes[2:])
-    return [draw(entries(tuple(shape)))], {"dim": dim, "sizes": sizes}
+    return [draw(elements(tuple(shape)))], {"dim": dim, "sizes": sizes}
 
 
 @st.composite
 def flatten_cases(draw):
     shape = draw(st.lists(st.integers(0, 4), min_size=1, max_size=4).map(tuple))
     start = draw(st.integers(0, len(shape) - 1))
-    return [draw(entries(shape))], {"start_dim": start, "end_dim": draw(st.integers(start, len(shape) - 1))}
+    return [draw(elements(shape))], {"start_dim": start, "end_dim": draw(st.integers(start, len(shape) - 1))}
 
 
 @st.composite
@@ -53,7 +53,7 @@ def reshape_cases(draw):
     shape = draw(st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple))
     cut = draw(st.integers(0, len(shape)))
     target = draw(st.sampled_from([(-1,), (prod(shape),), (prod(shape[:cut]), -1), (1, *shape[::-1])]))
-    return [draw(entries(shape))], {"shape": target}
+    return [draw(elements(shape))], {"shape": target}
 
 
 CASES = {

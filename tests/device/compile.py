@@ -11,8 +11,8 @@ from __future__ import annotations
 import itertools
 import re
 
-from fconv.device_kernels import COMMON, TYPES
 from fconv.engine.cuda import kernels
+from fconv.engine.cuda.launch import COMMON, TYPES
 from fconv.functional import channel_passes_gpu, pooling_gpu
 
 ARCHITECTURES = ("sm_80", "sm_90")

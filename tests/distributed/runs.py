@@ -89,6 +89,6 @@ def named(params):
 
 
 def furthest(a, b):
-    """Return the largest difference between two trees of parameters, relative to the largest entry."""
+    """Return the largest difference between two trees of parameters, relative to the largest element."""
     pairs = fc.trees.aligned(a, b)
     return max(float(np.abs(p - q).max() / max(1.0, np.abs(p).max())) for _, p, q in pairs)

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 import fconv as fc
-from fconv.checkpoint import describe_file
-from fconv.formats import mapping
-from fconv.formats.pt import flat
+from fconv.files.checkpoint import describe_file
+from fconv.files.formats import mapping
+from fconv.files.formats.pt import flat
 
 mapping.SMALL = 0  # so that what is damaged is mapped too
 

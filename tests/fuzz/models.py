@@ -6,8 +6,8 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 import fconv as fc
-from fconv.inspection import describe
-from fconv.weights import read_weights
+from fconv.tools.inspection import describe
+from fconv.tools.weights import read_weights
 from tests.fuzz.files import in_file
 
 Node = helper.make_node

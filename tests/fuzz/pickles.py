@@ -7,11 +7,11 @@ import pickle
 import pickletools
 import zipfile
 
-from fconv.formats.claims import Budget
-from fconv.formats.pt.objects import resolved
-from fconv.formats.pt.pickles import unpickle
-from fconv.formats.pt.storages import Storage
-from fconv.formats.pt.vocabulary import CALLS, VALUES, storage_of
+from fconv.files.formats.claims import Budget
+from fconv.files.formats.pt.objects import resolved
+from fconv.files.formats.pt.pickles import unpickle
+from fconv.files.formats.pt.storages import Storage
+from fconv.files.formats.pt.vocabulary import CALLS, VALUES, storage_of
 from tests.fuzz import pt
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fconv.formats.pt.files import write_pt
+from fconv.files.formats.pt.files import write_pt
 from tests.data import record_pt
 from tests.fuzz.files import TREE, read_file, saved
 

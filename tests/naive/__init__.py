@@ -1,4 +1,4 @@
-"""Definitions as plain loops over single entries: slow, and clear enough to trust at a glance."""
+"""Definitions as plain loops over single elements: slow, and clear enough to trust at a glance."""
 
 from tests.naive.activation import *
 from tests.naive.arithmetic import *

@@ -1,4 +1,4 @@
-"""Arithmetic of each entry."""
+"""Arithmetic of each element."""
 
 from __future__ import annotations
 

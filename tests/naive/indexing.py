@@ -71,11 +71,11 @@ def index(x, indices):
     inner = each[0].shape
     shape = (*x.shape[:first], *inner, *x.shape[first + count :])
 
-    def entry(i):
+    def element(i):
         at = i[first : first + len(inner)]
         return x[(*i[:first], *(e[at] for e in each), *i[first + len(inner) :])]
 
-    return _built(shape, x.dtype, entry)
+    return _built(shape, x.dtype, element)
 
 
 def movedim(x, source, destination):
@@ -136,16 +136,16 @@ def einsum(equation, *arrays):
     return y
 
 
-amin = _reduced(lambda entries: min(entries))
-prod = _reduced(lambda entries: np.prod(entries))
-max_along = _reduced(lambda entries: max(entries))
-logsumexp = _reduced(lambda entries: log(sum(exp(e) for e in entries)) if entries else -inf)
+amin = _reduced(lambda elements: min(elements))
+prod = _reduced(lambda elements: np.prod(elements))
+max_along = _reduced(lambda elements: max(elements))
+logsumexp = _reduced(lambda elements: log(sum(exp(e) for e in elements)) if elements else -inf)
 
 
 def var(x, dim=None, correction=1, keepdim=False):
-    def rule(entries):
-        mean = sum(entries) / len(entries)
-        return sum((e - mean) ** 2 for e in entries) / (len(entries) - correction)
+    def rule(elements):
+        mean = sum(elements) / len(elements)
+        return sum((e - mean) ** 2 for e in elements) / (len(elements) - correction)
 
     return _reduced(rule)(x, dim, keepdim)
 
@@ -155,8 +155,8 @@ def std(x, dim=None, correction=1, keepdim=False):
 
 
 def vector_norm(x, ord=2, dim=None, keepdim=False):
-    def rule(entries):
-        sizes = [abs(e) for e in entries]
+    def rule(elements):
+        sizes = [abs(e) for e in elements]
         if ord == inf:
             return max(sizes)
         return min(sizes) if ord == -inf else sum(s**ord for s in sizes) ** (1 / ord)

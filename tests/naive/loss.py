@@ -20,7 +20,7 @@ def reduced(losses, reduction, total=None):
     return summed if reduction == "sum" else (summed / total if total else np.nan)
 
 
-def each_entry(loss):
+def each_element(loss):
     """Make a loss of arrays from that of single numbers."""
 
     def function(*args, reduction="mean", **options):
@@ -38,29 +38,29 @@ def each_entry(loss):
     return function
 
 
-@each_entry
+@each_element
 def mse_loss(x, t):
     return (x - t) ** 2
 
 
-@each_entry
+@each_element
 def l1_loss(x, t):
     return abs(x - t)
 
 
-@each_entry
+@each_element
 def smooth_l1_loss(x, t, beta=1.0):
     d = abs(x - t)
     return d * d / (2 * beta) if d < beta else d - beta / 2
 
 
-@each_entry
+@each_element
 def huber_loss(x, t, delta=1.0):
     d = abs(x - t)
     return d * d / 2 if d <= delta else delta * (d - delta / 2)
 
 
-@each_entry
+@each_element
 def poisson_nll_loss(x, t, log_input=True, full=False, eps=1e-8):
     loss = exp(x) - t * x if log_input else x - t * log(x + eps)
     return loss + (t * log(t) - t + 0.5 * log(2 * pi * t) if full and t > 1 else 0.0)
@@ -77,7 +77,7 @@ def gaussian_nll_loss(x, target, var, full=False, eps=1e-6, reduction="mean"):
     return reduced(losses, reduction)
 
 
-@each_entry
+@each_element
 def binary_cross_entropy(x, t, weight=None):
     yes = -100.0 if x == 0 else max(log(x), -100.0)
     no = -100.0 if x == 1 else max(log1p(-x), -100.0)
@@ -88,31 +88,31 @@ def log_one_plus_exp(x):
     return max(x, 0.0) + log1p(exp(-abs(x)))
 
 
-@each_entry
+@each_element
 def binary_cross_entropy_with_logits(x, t, weight=None, pos_weight=None):
     pos_weight = 1.0 if pos_weight is None else pos_weight
     loss = (1 - t) * x + (1 + (pos_weight - 1) * t) * log_one_plus_exp(-x)
     return loss * (1.0 if weight is None else weight)
 
 
-@each_entry
+@each_element
 def kl_div(x, t, log_target=False):
     if log_target:
         return exp(t) * (t - x)
     return t * (log(t) - x) if t else 0.0
 
 
-@each_entry
+@each_element
 def hinge_embedding_loss(x, t, margin=1.0):
     return (x if t != -1 else 0.0) + (max(margin - x, 0.0) if t != 1 else 0.0)
 
 
-@each_entry
+@each_element
 def margin_ranking_loss(x1, x2, t, margin=0.0):
     return max(margin - t * (x1 - x2), 0.0)
 
 
-@each_entry
+@each_element
 def soft_margin_loss(x, t):
     return log_one_plus_exp(-t * x)
 

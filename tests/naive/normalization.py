@@ -28,7 +28,7 @@ def grouped(shape, label):
 
 
 def parameter(values, place, otherwise):
-    """Return a parameter's entry for an index, or what stands in its place."""
+    """Return a parameter's element for an index, or what stands in its place."""
     return lambda i: otherwise if values is None else values[place(i)]
 
 

@@ -10,7 +10,7 @@ from tests.naive.windows import pair
 
 
 def padded_source(at, size, lo, hi, mode):
-    """Find what a padded entry repeats, by walking step by step; None for a new entry."""
+    """Find what a padded element repeats, by walking step by step; None for a new element."""
     if mode == "circular":  # what is cropped does not come round
         first, last = max(-lo, 0), size - max(-hi, 0) - 1
         while not first <= at <= last:
@@ -38,7 +38,7 @@ def pad(x, pad, mode="constant", value=None):
     return y
 
 
-def window_entries(size, channels, kernel_size, dilation, padding, stride):
+def window_elements(size, channels, kernel_size, dilation, padding, stride):
     """Yield (row, column of the unfolded windows, channel, place in the picture)."""
     kernel, dilation, padding, stride = (pair(v, 2) for v in (kernel_size, dilation, padding, stride))
     counts = [(size[a] + 2 * padding[a] - dilation[a] * (kernel[a] - 1) - 1) // stride[a] + 1 for a in (0, 1)]
@@ -50,7 +50,7 @@ def window_entries(size, channels, kernel_size, dilation, padding, stride):
 def unfold(x, kernel_size, dilation=1, padding=0, stride=1):
     if x.ndim == 3:
         return unfold(x[None], kernel_size, dilation, padding, stride)[0]
-    places = list(window_entries(x.shape[2:], x.shape[1], kernel_size, dilation, padding, stride))
+    places = list(window_elements(x.shape[2:], x.shape[1], kernel_size, dilation, padding, stride))
     y = np.zeros((len(x), places[-1][0] + 1, places[-1][1] + 1), x.dtype)
     for row, column, c, (i, j) in places:
         if 0 <= i < x.shape[2] and 0 <= j < x.shape[3]:
@@ -63,7 +63,7 @@ def fold(x, output_size, kernel_size, dilation=1, padding=0, stride=1):
         return fold(x[None], output_size, kernel_size, dilation, padding, stride)[0]
     size, kernel = pair(output_size, 2), pair(kernel_size, 2)
     y = np.zeros((len(x), x.shape[1] // (kernel[0] * kernel[1]), *size), x.dtype)
-    for row, column, c, (i, j) in window_entries(size, y.shape[1], kernel, dilation, padding, stride):
+    for row, column, c, (i, j) in window_elements(size, y.shape[1], kernel, dilation, padding, stride):
         if 0 <= i < size[0] and 0 <= j < size[1]:
             y[:, c, i, j] += x[:, row, column]
     return y

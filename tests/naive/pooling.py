@@ -13,18 +13,18 @@ from tests.naive.windows import pair, pool_windows
 def lp_pool(x, norm_type, kernel_size, stride=None, ceil_mode=False):
     shape, windows = pool_windows(x, kernel_size, stride, 0, 1, ceil_mode)
     y = np.zeros(shape, x.dtype)
-    entries_of_whole = prod(pair(kernel_size, x.ndim - 2))
-    for index, entries, _ in windows:
+    elements_of_whole = prod(pair(kernel_size, x.ndim - 2))
+    for index, elements, _ in windows:
         if norm_type in (np.inf, -np.inf):
-            y[index] = max(map(abs, entries)) if norm_type > 0 else min(map(abs, entries))
+            y[index] = max(map(abs, elements)) if norm_type > 0 else min(map(abs, elements))
         else:
-            total = sum(e**norm_type for e in entries) * entries_of_whole / len(entries)
+            total = sum(e**norm_type for e in elements) * elements_of_whole / len(elements)
             y[index] = total ** (1 / norm_type)
     return y
 
 
 def bins(x, output_size):
-    """Yield (output index, entries in the order of the plane) of each bin."""
+    """Yield (output index, elements in the order of the plane) of each bin."""
     n = x.ndim - 2
     sizes = output_size if isinstance(output_size, tuple) else (output_size,) * n
     sizes = [s if o is None else o for s, o in zip(x.shape[2:], sizes, strict=True)]
@@ -41,16 +41,16 @@ def bins(x, output_size):
 def adaptive_avg_pool(x, output_size):
     shape, found = bins(x, output_size)
     y = np.zeros(shape, x.dtype)
-    for index, entries in found:
-        y[index] = sum(entries) / len(entries)
+    for index, elements in found:
+        y[index] = sum(elements) / len(elements)
     return y
 
 
 def adaptive_max_pool(x, output_size):
     shape, found = bins(x, output_size)
     y = np.zeros(shape, x.dtype)
-    for index, entries in found:
-        y[index] = np.nan if any(isnan(e) for e in entries) else max(entries)
+    for index, elements in found:
+        y[index] = np.nan if any(isnan(e) for e in elements) else max(elements)
     return y
 
 

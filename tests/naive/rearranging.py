@@ -1,4 +1,4 @@
-"""Rearrangements, parts and reductions, entry by entry."""
+"""Rearrangements, parts and reductions, element by element."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from itertools import product
 import numpy as np
 
 
-def _built(shape, dtype, entry):
+def _built(shape, dtype, element):
     y = np.zeros(shape, dtype)
     for index in product(*map(range, shape)):
-        y[index] = entry(index)
+        y[index] = element(index)
     return y
 
 
@@ -71,6 +71,6 @@ def _reduced(rule):
     return reduce
 
 
-sum = _reduced(lambda entries: np.sum(entries))
-mean = _reduced(lambda entries: np.sum(entries) / len(entries) if entries else np.nan)
-amax = _reduced(lambda entries: max(entries))
+sum = _reduced(lambda elements: np.sum(elements))
+mean = _reduced(lambda elements: np.sum(elements) / len(elements) if elements else np.nan)
+amax = _reduced(lambda elements: max(elements))

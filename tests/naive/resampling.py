@@ -86,9 +86,9 @@ def interpolate(
     ]
     y = np.zeros((*x.shape[:2], *out_size), x.dtype)
     for at in product(*map(range, out_size)):
-        for entries in product(*(table[i] for table, i in zip(tables, at, strict=True))):
-            weight = np.prod([w for _, w in entries])
-            y[(..., *at)] += weight * x[(..., *(source for source, _ in entries))]
+        for elements in product(*(table[i] for table, i in zip(tables, at, strict=True))):
+            weight = np.prod([w for _, w in elements])
+            y[(..., *at)] += weight * x[(..., *(source for source, _ in elements))]
     return y
 
 

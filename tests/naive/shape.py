@@ -9,12 +9,12 @@ import numpy as np
 
 
 def reshape(x, shape):
-    entries = iter([x[index] for index in product(*map(range, x.shape))])
+    elements = iter([x[index] for index in product(*map(range, x.shape))])
     known = prod(s for s in shape if s != -1)
     full = [x.size // known if s == -1 else s for s in shape]
     y = np.zeros(full, x.dtype)
     for index in product(*map(range, full)):
-        y[index] = next(entries)
+        y[index] = next(elements)
     return y
 
 
@@ -24,7 +24,7 @@ def flatten(x, start_dim=0, end_dim=-1):
 
 
 def dropout(x, p=0.5, training=True, key=None):
-    """Not a definition but what must hold: each entry is 0 or scaled, by a mask of the key alone."""
+    """Not a definition but what must hold: each element is 0 or scaled, by a mask of the key alone."""
     from fconv import random
 
     if not training or p == 0:
@@ -72,7 +72,7 @@ dropout3d = channel_dropout(lambda ndim: ndim - 3)
 
 
 def alpha_dropout(x, p=0.5, training=False, key=None):
-    """Dropped entries become selu(-inf); then all are shifted and scaled to mean 0 and variance 1."""
+    """Dropped elements become selu(-inf); then all are shifted and scaled to mean 0 and variance 1."""
     from fconv import random
 
     if not training or p == 0:

@@ -13,7 +13,7 @@ def pair(value, n):
 
 
 def pads(padding, kernel, dilation):
-    """Entries added before and after each axis."""
+    """Elements added before and after each axis."""
     n = len(kernel)
     if padding == "valid":
         return [(0, 0)] * n
@@ -47,7 +47,7 @@ def conv(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
 
 
 def pool_windows(x, kernel_size, stride, padding, dilation, ceil_mode):
-    """Yield (output index, entries inside, entries counting padding) of each window of each channel."""
+    """Yield (output index, elements inside, elements counting padding) of each window of each channel."""
     n = x.ndim - 2
     kernel, dilation, padding = pair(kernel_size, n), pair(dilation, n), pair(padding, n)
     stride = kernel if stride is None else pair(stride, n)
@@ -61,22 +61,22 @@ def pool_windows(x, kernel_size, stride, padding, dilation, ceil_mode):
     shape = (*x.shape[:2], *out_size)
     windows = []
     for index in product(*map(range, shape)):
-        entries, counted = [], 0
+        elements, counted = [], 0
         for k in product(*map(range, kernel)):
             where = [index[2 + a] * stride[a] + k[a] * dilation[a] - padding[a] for a in range(n)]
             if all(where[a] < size[a] + padding[a] for a in range(n)):
                 counted += 1
                 if all(0 <= where[a] < size[a] for a in range(n)):
-                    entries.append(x[(*index[:2], *where)])
-        windows.append((index, entries, counted))
+                    elements.append(x[(*index[:2], *where)])
+        windows.append((index, elements, counted))
     return shape, windows
 
 
 def max_pool(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
     shape, windows = pool_windows(x, kernel_size, stride, padding, dilation, ceil_mode)
     y = np.zeros(shape, x.dtype)
-    for index, entries, _ in windows:
-        y[index] = np.nan if any(isnan(e) for e in entries) else max(entries, default=-inf)
+    for index, elements, _ in windows:
+        y[index] = np.nan if any(isnan(e) for e in elements) else max(elements, default=-inf)
     return y
 
 
@@ -85,8 +85,8 @@ def avg_pool(
 ):
     shape, windows = pool_windows(x, kernel_size, stride, padding, 1, ceil_mode)
     y = np.zeros(shape, x.dtype)
-    for index, entries, counted in windows:
-        y[index] = sum(entries) / (divisor_override or (counted if count_include_pad else len(entries)))
+    for index, elements, counted in windows:
+        y[index] = sum(elements) / (divisor_override or (counted if count_include_pad else len(elements)))
     return y
 
 

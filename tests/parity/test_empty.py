@@ -115,7 +115,9 @@ def test_what_nothing_can_be_made_of_is_refused():
         ValueError, match=r"conv_transpose1d: expected sizes that leave an output, got an input of"
     ):
         F.conv_transpose1d(x, np.zeros((2, 2, 1)))
-    with pytest.raises(ValueError, match=r"adaptive_avg_pool1d: expected at least one entry along each axis"):
+    with pytest.raises(
+        ValueError, match=r"adaptive_avg_pool1d: expected at least one element along each axis"
+    ):
         F.adaptive_avg_pool1d(x, 2)
-    with pytest.raises(ValueError, match=r"global_max_pool: expected at least one entry along each axis"):
+    with pytest.raises(ValueError, match=r"global_max_pool: expected at least one element along each axis"):
         F.global_max_pool(x)

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import fconv as fc
+from fconv.tools.weights import params_from, renamed
 from fconv.vision.guessing import guess_model, options_in
 from fconv.vision.images import Picture, read_image, write_image
-from fconv.weights import params_from, renamed
 from tests.parity import twins
 
 NARROW = {"layers": 5, "width": 8}

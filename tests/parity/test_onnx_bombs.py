@@ -192,8 +192,8 @@ def test_a_constant_does_not_read_the_working_directory(tmp_path, monkeypatch):
 
 
 def test_two_initializers_of_one_name_lose_none(tmp_path):
-    from fconv.inspection import describe
-    from fconv.weights import read_weights
+    from fconv.tools.inspection import describe
+    from fconv.tools.weights import read_weights
 
     path = write(tmp_path / "net.onnx", [Node("Add", ["x", "c"], ["y"])], {"c": ONE})
     model = onnx.load(path)

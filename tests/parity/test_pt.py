@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import fconv as fc
-from fconv.formats.pt.files import write_pt
+from fconv.files.formats.pt.files import write_pt
 
 WIDER = {torch.bfloat16: torch.float32, torch.complex32: torch.complex64} | {
     getattr(torch, name): torch.float32

@@ -1,6 +1,6 @@
 """Compiled kernels on several threads, launched in a few microseconds.
 
-The workers are the Python threads of `fconv.threads`. After a job they spin outside of the GIL, in compiled
+The workers are the threads of `fconv.engine.threads`. After a job they spin outside of the GIL, in compiled
 code, for some two milliseconds, and a kernel that is launched meanwhile begins at once. A launch, its own
 share of the work and the wait for the workers are one call of compiled code: Ctrl-C cannot come in
 between.
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from fconv import threads
+from fconv.engine import threads
 from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Value, callable_at, machine
 
 # The mailbox has one cache line a field: who reads one is not slowed by who writes another.

@@ -13,8 +13,8 @@ import numpy as np
 from fconv.arrays import Array, Shape
 from fconv.engine.cpu import choosing, depthwise, direct, filters, planar, winograd
 from fconv.engine.cpu.tiles import Correlation
+from fconv.engine.threads import run
 from fconv.geometry import ConvGeometry
-from fconv.threads import run
 
 
 class NumpyConvolution:

@@ -14,7 +14,7 @@ from fconv.arrays import Array
 from fconv.engine.cpu.direct import matrix_of, shares
 from fconv.engine.cpu.scratch import scratch
 from fconv.engine.cpu.tiles import Correlation, Tile, piece, tiles, windows
-from fconv.threads import run
+from fconv.engine.threads import run
 
 _TILE_BYTES = 1 << 18
 _KERNEL, _OUT = "klm", "xyz"

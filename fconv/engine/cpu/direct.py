@@ -16,7 +16,7 @@ import numpy as np
 from fconv.arrays import Array, Shape
 from fconv.engine.cpu.scratch import scratch
 from fconv.engine.cpu.tiles import Correlation, Tile, piece, tiles, windows
-from fconv.threads import run
+from fconv.engine.threads import run
 
 Job: TypeAlias = Callable[[], None]
 

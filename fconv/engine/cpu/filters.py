@@ -13,7 +13,7 @@ from math import prod
 import numpy as np
 
 from fconv.arrays import Array, Shape
-from fconv.threads import run
+from fconv.engine.threads import run
 
 _BLOCK = 1 << 18  # numbers that a thread copies at once
 

@@ -19,7 +19,7 @@ from fconv.arrays import Array, Index
 from fconv.engine.cpu.direct import matrix_of, positions_of, shares, summed
 from fconv.engine.cpu.scratch import scratch
 from fconv.engine.cpu.tiles import Correlation, Tile, planes, tiles, view
-from fconv.threads import run
+from fconv.engine.threads import run
 
 FEW_OUTPUTS = 8  # below, the product is made with the positions along its rows
 _MOST = 65536  # positions of a tile: its products are small, and the threads need the GIL between them

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fconv.arrays import Array, Shape
-from fconv.threads import depth
+from fconv.engine.threads import depth
 
 _LARGEST = 8 << 20  # bytes; what is larger is given back when the call ends
 _buffers = threading.local()

@@ -24,8 +24,8 @@ import numpy as np
 from fconv.arrays import Array, Shape
 from fconv.engine.cpu.scratch import scratch
 from fconv.engine.cpu.tiles import Correlation, Tile, piece, tiles
+from fconv.engine.threads import run
 from fconv.engine.winograd_matrices import FILTER, IN, OUT, SIDE, STEP
-from fconv.threads import run
 
 _TILE_BYTES = 3 << 19  # of a tile's transformed input
 

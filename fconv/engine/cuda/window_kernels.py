@@ -6,7 +6,7 @@ Windows over one and two axes are windows over three of which the first have siz
 from __future__ import annotations
 
 from fconv.arrays import Array
-from fconv.device_kernels import launch
+from fconv.engine.cuda.launch import launch
 from fconv.geometry import Windows
 
 WINDOWS = r"""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fconv.formats.claims import array_bytes
+from fconv.files.formats.claims import array_bytes
 from fconv.geometry import whole_tuple
 from fconv.onnx.nodes import Node, make
 from fconv.onnx.operators.table import reads, writes

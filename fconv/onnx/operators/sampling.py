@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fconv.arrays import Array
-from fconv.formats.claims import array_bytes
+from fconv.files.formats.claims import array_bytes
 from fconv.onnx.nodes import Node, make
 from fconv.onnx.values import UnfitError, Value
 

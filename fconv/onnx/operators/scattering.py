@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fconv.arrays import Array
-from fconv.formats.claims import array_bytes
+from fconv.files.formats.claims import array_bytes
 from fconv.onnx.nodes import Node, make
 from fconv.onnx.operators.table import reads
 from fconv.onnx.values import UnfitError, Value

@@ -1,0 +1,1 @@
+"""Arguments of public calls: signatures and messages, patterns over names, and remembered constructors."""

@@ -1,0 +1,1 @@
+"""Derivatives beyond the gradient: tangents, curvature, gradients by example, gradients of gradients."""

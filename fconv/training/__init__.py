@@ -1,0 +1,5 @@
+"""Training: gradients of a network, steps of an optimizer, and the loop `fconv.fit`."""
+
+from fconv.training.steps import TrainState, train_state, train_step, value_and_grad
+
+__all__ = ["TrainState", "train_state", "train_step", "value_and_grad"]
