@@ -10,9 +10,9 @@ import numpy as np
 
 from fconv.arrays import Array
 from fconv.formats.claims import array_bytes
+from fconv.networks.reading import UnfitError
 from fconv.onnx.nodes import Node
 from fconv.onnx.tensors import dtype_of, is_bfloat16, rounded
-from fconv.onnx.values import UnfitError
 
 
 def room(node: Node, shape: Any, dtype: Any, times: int = 1) -> tuple[int, ...]:

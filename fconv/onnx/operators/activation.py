@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from fconv.onnx.nodes import Node, make
+from fconv.networks.reading import UnfitError, make
+from fconv.onnx.nodes import Node
 from fconv.onnx.operators.table import reads, writes
 from fconv.onnx.sites import Site
-from fconv.onnx.values import UnfitError, Value
+from fconv.onnx.values import Value
 
 # Operators and layers of one number each that say the same, option by option.
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from fconv.geometry import AMPLE, whole_tuple, window_geometry
-from fconv.onnx.nodes import Node, make
+from fconv.networks.reading import UnfitError, make
+from fconv.onnx.nodes import Node
 from fconv.onnx.operators.table import reads, writes
 from fconv.onnx.operators.windows import Pairs, Window, spatial, widened, window
 from fconv.onnx.sites import Site
-from fconv.onnx.values import UnfitError, Value
+from fconv.onnx.values import Value
 
 
 def _weighted(node: Node, name: str, x: Value) -> tuple[Any, dict[str, Any]]:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from fconv.arrays import Array
-from fconv.onnx.nodes import Node, make
+from fconv.networks.reading import UnfitError, make
+from fconv.onnx.nodes import Node
 from fconv.onnx.operators.table import reads, writes
 from fconv.onnx.sites import Site
-from fconv.onnx.values import UnfitError, Value
+from fconv.onnx.values import Value
 
 
 @reads("BatchNormalization", becomes="batch_norm", refused="training_mode; statistics that are computed")

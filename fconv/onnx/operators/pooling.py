@@ -8,11 +8,12 @@ import numpy as np
 
 from fconv.formats.claims import array_bytes
 from fconv.geometry import whole_tuple
-from fconv.onnx.nodes import Node, make
+from fconv.networks.reading import UnfitError, make
+from fconv.onnx.nodes import Node
 from fconv.onnx.operators.table import reads, writes
 from fconv.onnx.operators.windows import Window, spatial, widened, window
 from fconv.onnx.sites import Site
-from fconv.onnx.values import UnfitError, Value
+from fconv.onnx.values import Value
 
 
 def _slight(at: Window) -> bool:
