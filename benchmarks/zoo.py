@@ -27,7 +27,7 @@ import fconv as fc
 
 ALLOWED, ALLOWED_GRADIENT = 1e-4, 1e-3
 SEGMENTATION_SIZE = 128
-GRADIENT_PARAMETERS = 2e8  # in float64 more would not fit into memory several times
+GRADIENT_PARAMETERS = 5e7  # in float64 a vision transformer of 9e7 takes 13 GB
 
 
 def names(count: int) -> list[str]:

@@ -13,11 +13,12 @@ from fconv.files.formats.claims import Budget
 from fconv.layer import Layer, Params
 from fconv.layers.calls import constant as constant_layer
 from fconv.layers.calls import parameter
+from fconv.networks.reading import UnfitError
 from fconv.onnx.naming import Namer
 from fconv.onnx.nodes import Node, fixed
 from fconv.onnx.ordering import taken_by
 from fconv.onnx.tensors import BFLOAT16, array_of
-from fconv.onnx.values import TRIALS, UnfitError, Value, constant
+from fconv.onnx.values import TRIALS, Value, constant
 
 _LAYER = 11_000  # bytes that a layer without parameters takes, about
 
@@ -163,14 +164,3 @@ class Building:
             name = self.uses[use] = self.namer.fresh(value.origin or value.name)
             self.built[name], self.params[name] = (parameter(*array.shape),), array
         return Value(value.name, value.shapes, value.dtype, node=self.uses[use])
-
-    def tidied(self, outputs: list[str]) -> dict[str, tuple[Any, ...]]:
-        """Leave out what was appended for a value that nothing takes in the end."""
-        kept, wanted = set(), list(outputs)
-        while wanted:
-            name = wanted.pop()
-            if name in self.built and name not in kept:
-                kept.add(name)
-                layer, *sources = self.built[name]
-                wanted.extend([*sources, *([layer] if isinstance(layer, str) else [])])
-        return {name: node for name, node in self.built.items() if name in kept}

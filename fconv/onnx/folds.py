@@ -10,9 +10,9 @@ import numpy as np
 
 from fconv.arrays import Array
 from fconv.files.formats.claims import array_bytes
+from fconv.networks.reading import UnfitError
 from fconv.onnx.nodes import Node
 from fconv.onnx.tensors import dtype_of, is_bfloat16, rounded
-from fconv.onnx.values import UnfitError
 
 
 def room(node: Node, shape: Any, dtype: Any, times: int = 1) -> tuple[int, ...]:
@@ -55,14 +55,6 @@ def axes_of(node: Node, since: int, given: tuple[Array, ...]) -> tuple[int, ...]
     if node.opset < since:
         return node.integers("axes")
     return tuple(int(a) for a in given[0].reshape(-1)) if given else None
-
-
-def _squeeze(node: Node, x: Array, *axes: Array) -> Array:
-    return np.squeeze(x, axes_of(node, 13, axes))
-
-
-def _unsqueeze(node: Node, x: Array, *axes: Array) -> Array:
-    return np.expand_dims(x, axes_of(node, 13, axes) or ())
 
 
 def _reshape(node: Node, x: Array, shape: Array) -> Array:
@@ -123,10 +115,6 @@ def _power(x: Array, exponent: Array) -> Array:
     return np.asarray(np.power(x, exponent)).astype(x.dtype, copy=False)
 
 
-def _transpose(node: Node, x: Array) -> Array:
-    return np.transpose(x, node.integers("perm"))
-
-
 def _constant(node: Node) -> Array:
     """Return what a node Constant holds, in whichever of its attributes."""
     kinds: dict[str, Callable[[Any], Array]] = {
@@ -142,6 +130,23 @@ def _constant(node: Node) -> Array:
     raise UnfitError(f"a constant given as {', '.join(node.attributes) or 'nothing'} is not read")
 
 
+NUMBERS: dict[str, Callable[..., Any]] = {
+    "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": _divide, "Neg": np.negative, "Abs": np.abs,
+    "Min": lambda *xs: reduce(np.minimum, xs), "Max": lambda *xs: reduce(np.maximum, xs),
+    "Sum": lambda *xs: reduce(np.add, xs), "Sqrt": np.sqrt, "Reciprocal": lambda x: 1 / x, "Exp": np.exp,
+    "Log": np.log, "Sin": np.sin, "Cos": np.cos, "Tanh": np.tanh, "Sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "Relu": lambda x: np.maximum(x, 0), "Floor": np.floor, "Ceil": np.ceil, "Round": np.rint, "Sign": np.sign,
+    "Where": np.where,
+}  # fmt: skip
+"""Operators of each entry by itself, whose results are of the last input's dtype."""
+
+TRUTHS: dict[str, Callable[..., Any]] = {
+    "Equal": np.equal, "Less": np.less, "Greater": np.greater, "LessOrEqual": np.less_equal,
+    "GreaterOrEqual": np.greater_equal, "Not": np.logical_not, "And": np.logical_and, "Or": np.logical_or,
+    "Xor": np.logical_xor, "IsNaN": np.isnan,
+}  # fmt: skip
+"""Those whose results are boolean."""
+
 FOLDS: dict[str, Callable[..., Array]] = {
     "Constant": _constant,
     "Identity": lambda node, x: x,
@@ -149,48 +154,17 @@ FOLDS: dict[str, Callable[..., Array]] = {
     "CastLike": _cast,
     "Gather": _gather,
     "Concat": _concat,
-    "Squeeze": _squeeze,
-    "Unsqueeze": _unsqueeze,
+    "Squeeze": lambda node, x, *axes: np.squeeze(x, axes_of(node, 13, axes)),
+    "Unsqueeze": lambda node, x, *axes: np.expand_dims(x, axes_of(node, 13, axes) or ()),
     "Reshape": _reshape,
-    "Transpose": _transpose,
+    "Transpose": lambda node, x: np.transpose(x, node.integers("perm")),
     "Slice": _slice,
     "Range": _range,
     "ConstantOfShape": _constant_of_shape,
     "Expand": _expand,
-    "Add": elementwise(np.add),
-    "Sub": elementwise(np.subtract),
-    "Mul": elementwise(np.multiply),
-    "Div": elementwise(_divide),
     "Mod": lambda node, a, b: elementwise(np.fmod if node.flag("fmod") else np.mod)(node, a, b),
     "Pow": lambda node, x, p: elementwise(_power, x.dtype)(node, x, p),
-    "Min": elementwise(lambda *xs: reduce(np.minimum, xs)),
-    "Max": elementwise(lambda *xs: reduce(np.maximum, xs)),
-    "Neg": elementwise(np.negative),
-    "Abs": elementwise(np.abs),
-    "Sqrt": elementwise(np.sqrt),
-    "Reciprocal": elementwise(lambda x: 1 / x),
-    "Floor": elementwise(np.floor),
-    "Ceil": elementwise(np.ceil),
-    "Equal": elementwise(np.equal, np.bool_),
-    "Less": elementwise(np.less, np.bool_),
-    "Greater": elementwise(np.greater, np.bool_),
-    "Not": elementwise(np.logical_not, np.bool_),
-    "And": elementwise(np.logical_and, np.bool_),
-    "Or": elementwise(np.logical_or, np.bool_),
-    "Xor": elementwise(np.logical_xor, np.bool_),
-    "LessOrEqual": elementwise(np.less_equal, np.bool_),
-    "GreaterOrEqual": elementwise(np.greater_equal, np.bool_),
-    "IsNaN": elementwise(np.isnan, np.bool_),
-    "Exp": elementwise(np.exp),
-    "Log": elementwise(np.log),
-    "Sin": elementwise(np.sin),
-    "Cos": elementwise(np.cos),
-    "Tanh": elementwise(np.tanh),
-    "Sign": elementwise(np.sign),
-    "Round": elementwise(np.rint),
-    "Relu": elementwise(lambda x: np.maximum(x, 0)),
-    "Sigmoid": elementwise(lambda x: 1 / (1 + np.exp(-x))),
-    "Sum": elementwise(lambda *xs: reduce(np.add, xs)),
-    "Where": elementwise(np.where),
+    **{name: elementwise(function) for name, function in NUMBERS.items()},
+    **{name: elementwise(function, np.bool_) for name, function in TRUTHS.items()},
 }
 """Operators whose value is worked out where their inputs are known."""

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fconv.arrays import Array
+from fconv.networks.reading import UnfitError
 from fconv.onnx.library import library
 from fconv.onnx.nodes import Node
-from fconv.onnx.values import UnfitError, Value
+from fconv.onnx.values import Value
 
 DEEPEST = 16
 """How deep definitions, branches and loops may nest."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fconv.onnx.sites import Names
+from fconv.networks.reading import Names
 
 
 class Namer:
@@ -23,7 +23,7 @@ class Namer:
     """
 
     def __init__(self, inputs: Iterable[str], initializers: Iterable[str]) -> None:
-        self._names = Names(set(inputs))
+        self._names = Names(inputs)
         # A node without parameters must not take the name that one with parameters will need.
         self._reserved = {name.rpartition(".")[0] for name in initializers}
 

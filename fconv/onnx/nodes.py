@@ -7,27 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fconv import layers, networks
 from fconv.arrays import Array
 from fconv.files.formats.claims import array_bytes
 from fconv.layer import Layer
-from fconv.layers import calls
-from fconv.onnx.values import UnfitError, Value, common
+from fconv.networks.reading import UnfitError, make
+from fconv.onnx.values import Value, common
 
 if TYPE_CHECKING:
     from fconv.onnx.building import Building
 
 KINDS = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints", 8: "strings"}
 """Fields of an attribute by the number of its type."""
-
-
-def make(name: str, *args: Any, **options: Any) -> Layer:
-    """Make a layer by name."""
-    maker = getattr(layers, name, None) or getattr(networks, name, None) or getattr(calls, name, None)
-    if maker is None:
-        raise UnfitError(f"there is no layer {name}")
-    made: Layer = maker(*args, **options)
-    return made
 
 
 def plain(number: float) -> float:

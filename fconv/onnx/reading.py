@@ -10,6 +10,7 @@ from fconv.files.formats.claims import Budget
 from fconv.layer import Layer, Params
 from fconv.layers import identity
 from fconv.networks import graph
+from fconv.networks.reading import UnfitError, used
 from fconv.onnx.building import Building
 from fconv.onnx.folding import folded
 from fconv.onnx.inlining import DEEPEST, Body, Unrolled, branch, definition, renamed
@@ -19,7 +20,7 @@ from fconv.onnx.operators import READINGS
 from fconv.onnx.ordering import needed
 from fconv.onnx.parsing import initializers_of, parsed
 from fconv.onnx.tensors import dtype_of
-from fconv.onnx.values import TRIALS, UnfitError, Value, constant
+from fconv.onnx.values import TRIALS, Value, constant
 
 OLDEST = 7
 """The first opset whose arithmetic stretches as NumPy's does."""
@@ -146,7 +147,7 @@ class _Reader(Building):
         outputs = [self._leaving(output.name) for output in self.source.output]
         lone_in, lone_out = len(self.inputs) == 1, len(outputs) == 1
         net = graph(
-            self.tidied(outputs),
+            used(self.built, outputs),
             inputs=self.inputs[0] if lone_in else self.inputs,
             outputs=outputs[0] if lone_out else outputs,
         )

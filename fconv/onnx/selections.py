@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from fconv.arrays import Array
+from fconv.networks.reading import UnfitError
 from fconv.onnx.folds import axes_of, room
 from fconv.onnx.nodes import Node
-from fconv.onnx.values import UnfitError
 
 
 def _reducing(function: Callable[..., Any], since: int = 18) -> Callable[..., Array]:

@@ -11,31 +11,7 @@ import numpy as np
 
 from fconv.arrays import Array, Shape
 from fconv.layer import Layer
-from fconv.onnx.values import UnfitError
-
-
-class Names:
-    """Names that are given once.
-
-    Examples
-    --------
-    >>> names = Names({"x"})
-    >>> names.new("x"), names.new("y")
-    ('x_1', 'y')
-    """
-
-    def __init__(self, taken: set[str]) -> None:
-        self._taken = dict.fromkeys(taken, 0)  # and how often each was wanted
-
-    def new(self, wanted: str) -> str:
-        """Return the name, or one like it where it is taken."""
-        name, count = wanted, self._taken.get(wanted, 0)
-        while name in self._taken:
-            count += 1
-            name = f"{wanted}_{count}"
-        self._taken[wanted] = count
-        self._taken.setdefault(name, 0)
-        return name
+from fconv.networks.reading import Names, UnfitError
 
 
 class Site:

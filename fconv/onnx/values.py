@@ -14,12 +14,9 @@ from typing import Any
 import numpy as np
 
 from fconv.arrays import Array, Shape
+from fconv.networks.reading import UnfitError
 
 TRIALS = 2
-
-
-class UnfitError(ValueError):
-    """Raised where a node has no layer, or a layer has no operator; the text says why."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,11 +13,11 @@ from fconv.arrays import Array, Shape, asnumpy, describe, floating_dtype
 from fconv.files.atomic import atomic_write
 from fconv.layer import Layer, Params, Step, Wiring, as_layer, params_at
 from fconv.layers.from_function import check_shape
+from fconv.networks.reading import Names, UnfitError
 from fconv.networks.wiring import flat
 from fconv.onnx.library import library
 from fconv.onnx.operators import WRITINGS
-from fconv.onnx.sites import Names, Site
-from fconv.onnx.values import UnfitError
+from fconv.onnx.sites import Site
 from fconv.state_dict import flattened
 from fconv.version import __version__
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from fconv.layer import Layer, Params
 from fconv.networks import graph
+from fconv.networks.reading import UnfitError, used
 from fconv.torch import trials
 from fconv.torch.exporting import export, signature_of
 from fconv.torch.fixed import for_shape
@@ -15,7 +16,7 @@ from fconv.torch.modes import DROPOUTS, compare
 from fconv.torch.modules import is_chain, is_leaf, layer_of
 from fconv.torch.program import Program, named, program_of
 from fconv.torch.reading import Reader, reached
-from fconv.torch.values import Own, Size, UnfitError, described
+from fconv.torch.values import Own, Size, described
 from fconv.torch.weights import own, params_of
 
 COUNTER = "num_batches_tracked"
@@ -69,14 +70,12 @@ def _require_open(program: Program, names: Any, open_axes: Any) -> None:
 
 
 def _closed(module: Any, signature: Any, shape: Any, examples: Any) -> Any:
-    import torch
-
     if shape is None:
         raise UnfitError("its forward is for one batch size; give from_torch shape= with that")
     shapes = shape if isinstance(shape, Mapping) else {signature.names[0]: shape}
     if any(None in sizes for sizes in shapes.values()):
         raise UnfitError("its forward is for one batch size and shape; give from_torch shape= without None")
-    tensors = {n: torch.zeros(tuple(shapes[n]), dtype=t.dtype, device=t.device) for n, t in examples.items()}
+    tensors = {name: tensor.new_zeros(shapes[name]) for name, tensor in examples.items()}
     return tensors, {name: [] for name in tensors}
 
 
@@ -115,27 +114,16 @@ def _follow_train(program: Program) -> None:
 
 
 def _network(module: Any, reader: Reader, by_name: bool) -> tuple[Layer, Params]:
-    nodes = _needed(reader)
-    used = {source for _, *sources in nodes.values() for source in sources}
-    inputs = [name for name in reader.inputs if name in used]
+    nodes = used(
+        reader.nodes.entries, [reader.outputs] if isinstance(reader.outputs, str) else reader.outputs
+    )
+    taken = {source for _, *sources in nodes.values() for source in sources}
+    inputs = [name for name in reader.inputs if name in taken]
     if not inputs:
         raise UnfitError("its output depends on no input")
     net = graph(nodes, inputs=inputs if by_name else inputs[0], outputs=reader.outputs)
     net = for_shape(net, _pattern(reader, inputs, by_name))
     return net, {name: reader.nodes.params.get(name, ()) for name in net.children}
-
-
-def _needed(reader: Reader) -> dict[str, tuple[Any, ...]]:
-    """Return the nodes that an output depends on, with those whose layers they use."""
-    entries = reader.nodes.entries
-    waiting = [reader.outputs] if isinstance(reader.outputs, str) else list(reader.outputs)
-    found: set[str] = set()
-    while waiting:
-        name = waiting.pop()
-        if name in entries and name not in found:
-            found.add(name)
-            waiting.extend(source for source in entries[name] if isinstance(source, str))
-    return {name: entry for name, entry in entries.items() if name in found}
 
 
 def _pattern(reader: Reader, inputs: list[str], by_name: bool) -> Any:

@@ -7,9 +7,9 @@ from itertools import pairwise
 from typing import Any
 
 from fconv.layer import Layer
+from fconv.networks.reading import UnfitError
 from fconv.torch.modules import is_chain, layer_of
 from fconv.torch.nodes import Nodes
-from fconv.torch.values import UnfitError
 from fconv.torch.weights import params_of
 
 
@@ -45,15 +45,9 @@ def gathered(nodes: Nodes, modules: dict[str, Any], outputs: list[str], lone: bo
             if fixed or not _is_line(nodes, inside) or not _agree(nodes, inside, layer):
                 continue
             done.append(path)
-            first, last = inside[0], inside[-1]
-            renamed[last] = path
-            _replace(nodes, path, inside, (layer, nodes.entries[first][1]))
+            renamed[inside[-1]] = path
+            _replace(nodes, path, inside, layer)
             nodes.params[path] = params_of(module, path)
-            for name, entry in nodes.entries.items():
-                nodes.entries[name] = (
-                    entry[0],
-                    *(path if source == last else source for source in entry[1:]),
-                )
     return renamed
 
 
@@ -84,15 +78,16 @@ def _names(layer: Layer) -> Iterator[str]:
         yield layer.name
 
 
-def _replace(nodes: Nodes, path: str, inside: list[str], entry: tuple[Any, ...]) -> None:
-    """Put one node in the place of the first of several."""
-    kept = {}
-    for name, old in nodes.entries.items():
-        if name == inside[0]:
-            kept[path] = entry
-        if name not in inside:
-            kept[name] = old
-    nodes.entries = kept
+def _replace(nodes: Nodes, path: str, inside: list[str], layer: Layer) -> None:
+    """Put one node in the place of several, and let others take what it gives."""
+    first, last = inside[0], inside[-1]
+    kept = {path if name == first else name: entry for name, entry in nodes.entries.items()
+            if name == first or name not in inside}  # fmt: skip
+    kept[path] = (layer, kept[path][1])
+    nodes.entries = {
+        name: (entry[0], *(path if source == last else source for source in entry[1:]))
+        for name, entry in kept.items()
+    }
     for name in inside:
         nodes.params.pop(name, None)
         del nodes.paths[name]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fconv.torch.values import UnfitError
+from fconv.networks.reading import UnfitError
 
 CUMULATIVE = -1.0
 """Stands for ``momentum=None`` of a batch norm, computed from a counter, while it is exported."""
@@ -91,7 +91,7 @@ def export(
 
     auto = torch.export.Dim.AUTO
     dynamic = {name: dict.fromkeys(open_axes[name], auto) for name in examples}
-    with _as(module, train), warnings.catch_warnings():
+    with in_mode(module, train), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return torch.export.export(
@@ -102,7 +102,7 @@ def export(
 
 
 @contextmanager
-def _as(module: Any, train: bool) -> Iterator[None]:
+def in_mode(module: Any, train: bool) -> Iterator[None]:
     """Set the mode of every part, and a momentum that can be exported, for a while."""
     from torch.nn.modules.batchnorm import _NormBase
 

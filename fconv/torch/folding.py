@@ -10,7 +10,7 @@ from typing import Any
 from fconv.torch.values import Const, Expanded, Operator, Own, Size, Tensor, example
 
 ALWAYS_NEW = {"empty", "new_empty", "empty_like", "empty_permuted", "new_empty_strided", "empty_strided"}
-"""Operators whose results hold no numbers yet."""
+"""Operators whose results hold no numbers yet, where they have elements at all."""
 
 FILLED = {"zero": 0, "zeros_like": 0, "new_zeros": 0, "ones_like": 1, "new_ones": 1}
 """Operators whose results are all one number, whatever their input holds."""
@@ -20,9 +20,8 @@ def folded(operator: Operator) -> Any:
     """Compute an operator whose inputs are all constants; None for another."""
     import torch
 
-    if operator.name in ALWAYS_NEW or torch.Tag.nondeterministic_seeded in getattr(
-        operator.target, "tags", ()
-    ):
+    unset = operator.name in ALWAYS_NEW and 0 not in operator.out.shape
+    if unset or torch.Tag.nondeterministic_seeded in getattr(operator.target, "tags", ()):
         return None
     try:
         out = operator.out

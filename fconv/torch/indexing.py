@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fconv.torch.table import Call, aten, fixed, function, is_number, is_tensor, make, number, plain_number
-from fconv.torch.values import Const, Expanded, Own, UnfitError, Value
+from fconv.networks.reading import UnfitError, make
+from fconv.torch.table import Call, aten, fixed, function, is_number, is_tensor, number, plain_number
+from fconv.torch.values import Const, Expanded, Own, Value
 from fconv.torch.weights import array_of
 
 

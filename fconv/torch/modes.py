@@ -4,20 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from fconv.networks.reading import UnfitError
 from fconv.torch.folding import constant_of
 from fconv.torch.program import Program
-from fconv.torch.values import (
-    Const,
-    Expanded,
-    Operator,
-    Own,
-    Size,
-    Tensor,
-    UnfitError,
-    described,
-    example,
-    tensors,
-)
+from fconv.torch.values import Const, Expanded, Operator, Own, Size, Tensor, described, example, tensors
 
 DROPOUTS = {"dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"}
 
@@ -175,19 +165,15 @@ def _frozen(value: Any, twins: dict[Any, Any]) -> Any:
     if isinstance(value, Own):
         return value.name
     if isinstance(value, (Const, Expanded)):
+        import torch
+
         source = value.source if isinstance(value, Expanded) else value
         tensor = source.tensor.expand(tuple(map(example, value.shape)))
         held = tensor.detach().cpu().contiguous().reshape(-1)
-        return str(tensor.dtype), tuple(tensor.shape), held.view(_bytes()).numpy().tobytes()
+        return str(tensor.dtype), tuple(tensor.shape), held.view(torch.uint8).numpy().tobytes()
     if isinstance(value, Tensor):
         twin = twins.get(value, value)
         return _frozen(twin, {}) if isinstance(twin, FIXED) else twin
     if isinstance(value, Size):
         return value.example
     return tuple(_frozen(v, twins) for v in value) if isinstance(value, (tuple, list)) else value
-
-
-def _bytes() -> Any:
-    import torch
-
-    return torch.uint8

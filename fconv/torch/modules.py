@@ -10,7 +10,7 @@ from fconv import layers
 from fconv.arrays import Shape
 from fconv.layer import Layer, Params
 from fconv.networks import compose
-from fconv.torch.values import UnfitError
+from fconv.networks.reading import UnfitError
 from fconv.torch.weights import numbered
 
 Sizes = Callable[[Mapping[str, Any], Params, "Shape | None"], "dict[str, Any] | None"]

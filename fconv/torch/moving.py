@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fconv.torch.table import Call, aten, fixed, make, plain
-from fconv.torch.values import Size, UnfitError, example, product
+from fconv.networks.reading import UnfitError, make
+from fconv.torch.table import Call, aten, fixed, plain
+from fconv.torch.values import Size, example, product
 
 FAR = 2**62
 
@@ -172,8 +173,8 @@ def _unbind(c: Call) -> Any:
 
 @aten("cat", "concat", "concatenate")
 def _cat(c: Call) -> Any:
-    parts = [t for t in c["tensors"] if t.shape != (0,)]
-    return joined(parts, c["dim"])
+    full = [t for t in c["tensors"] if t.shape != (0,) and t.shape[c["dim"]] != 0]
+    return joined(full or c["tensors"][:1], c["dim"])
 
 
 def joined(parts: list[Any], dim: int) -> Any:

@@ -7,8 +7,9 @@ from typing import Any
 
 from fconv.layer import Layer, Params
 from fconv.layers.calls import constant, parameter
-from fconv.torch.table import Weighted, make
-from fconv.torch.values import Const, Expanded, Own, Size, UnfitError, Value
+from fconv.networks.reading import Names, UnfitError, make
+from fconv.torch.table import Weighted
+from fconv.torch.values import Const, Expanded, Own, Size, Value
 from fconv.torch.weights import array_of
 
 COUNTER = "num_batches_tracked"
@@ -26,7 +27,7 @@ class Nodes:
     """
 
     def __init__(self, taken: Iterable[str], whole: Any) -> None:
-        self.taken = set(taken)
+        self.names = Names(taken)
         self.whole = whole
         self.entries: dict[str, tuple[Any, ...]] = {}
         self.params: dict[str, Params] = {}
@@ -38,13 +39,7 @@ class Nodes:
 
     def name(self, path: str, base: str) -> str:
         """Find a name that is free, within a module's path."""
-        name = start = f"{path}.{base}" if path and base else path or base
-        count = 0
-        while name in self.taken:
-            count += 1
-            name = f"{start}_{count}"
-        self.taken.add(name)
-        return name
+        return self.names.new(f"{path}.{base}" if path and base else path or base)
 
     def emit(self, expression: Any, at: tuple[str, str | None], out: Any = None) -> Value:
         """Make the nodes of an expression, its sources first.
@@ -119,17 +114,11 @@ class Nodes:
     def _weighted(self, made: Weighted, at: tuple[str, str | None], out: Any) -> Value:
         home = self._home(made)
         if home is None:
-            own = [p for p in made.params.values() if p is not None]
-            order = [
-                p
-                for leaf, p in made.params.items()
-                if p is not None and leaf in made.function.options["arrays"]
-            ]
-            if len(order) < len(own):
+            if made.params.keys() - set(made.function.options["arrays"]):
                 raise UnfitError(
                     "its running statistics are no buffers of a module of torch.nn, or others use them too"
                 )
-            return self.emit((made.function, *made.sources, *order), at, out)
+            return self.emit((made.function, *made.sources, *made.params.values()), at, out)
         sources = self._sources(list(made.sources), at)
         names = (source.name for source in sources)
         shape, dtype = (out.shape, out.dtype) if out is not None else ((), sources[0].dtype)
@@ -141,33 +130,26 @@ class Nodes:
         self._layers[home] = made.layer
         self.params[home] = {leaf: array_of(f"{home}.{leaf}", tensor) for leaf, tensor in leaves.items()}
         self.held.update(map(id, leaves.values()))
-        self.taken.add(home)
         return self.add(home, (made.layer, *names), shape, dtype, at[0])
 
     def _home(self, made: Weighted) -> str | None:
         """Return the module whose tensors are just the parameters of a layer, None where there is none."""
-        own = {leaf: tensor for leaf, tensor in made.params.items() if tensor is not None}
-        if not own or not all(isinstance(tensor, Own) for tensor in own.values()):
+        leaves = made.params.keys()
+        if not all(isinstance(tensor, Own) for tensor in made.params.values()):
             return None
-        paths = {leaf: tensor.name.rpartition(".")[::2] for leaf, tensor in own.items()}
-        homes = {home for home, _ in paths.values()}
-        home = next(iter(homes))
-        if len(homes) > 1 or not home or any(leaf != name for name, (_, leaf) in paths.items()):
+        places = [tensor.name.rpartition(".") for tensor in made.params.values()]
+        home = places[0][0]
+        if not home or places != [(home, ".", leaf) for leaf in leaves]:
             return None
         held = self.whole.get(home, {}).keys()
-        counts = (COUNTER in held) == ("running_mean" in own)
-        return (
-            home
-            if counts and (held - {COUNTER} == own.keys() or (made.part and own.keys() <= held))
-            else None
-        )
+        fits = leaves <= held if made.part else leaves == held - {COUNTER}
+        return home if fits and (COUNTER in held) == ("running_mean" in leaves) else None
 
     def parameter(self, own: Own) -> Value:
         """Return the node that is a parameter or buffer of the module by itself."""
         key = id(own.tensor)
         if key not in self._own:
-            name = own.name if own.name not in self.entries else self.name("", own.name)
-            self.taken.add(name)
+            name = own.name if own.name not in self.entries else self.names.new(own.name)
             self.held.add(key)
             self.params[name] = array_of(own.name, own.tensor)
             layer = parameter(*own.tensor.shape, trained=own.trained)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from fconv.torch.table import Call, aten, is_number, is_tensor, make, number, plain, plain_number
-from fconv.torch.values import Const, Own, UnfitError, Value
+from fconv.networks.reading import UnfitError, make
+from fconv.torch.table import Call, aten, is_number, is_tensor, number, plain, plain_number
+from fconv.torch.values import Const, Own, Value
 
 for _row in (
     ("relu",), ("relu6",), ("leaky_relu", "negative_slope"), ("selu",), ("celu", "alpha"), ("mish",),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from fconv.networks.reading import UnfitError
 from fconv.torch.exporting import place_in
 from fconv.torch.folding import const, counts, folded
-from fconv.torch.values import Operator, Own, Tensor, UnfitError, described, size_of
+from fconv.torch.values import Operator, Own, Tensor, described, size_of
 
 RESHAPED = {"view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze", "contiguous", "detach", "to",
             "view_as", "_unsafe_view"}  # fmt: skip
@@ -58,6 +59,11 @@ class _Changes:
 
     def put(self, node: Any, value: Any) -> None:
         self.values[node], self.seen[node] = value, self.changed.get(self.root(node), 0)
+
+    def alias(self, node: Any, source: Any) -> None:
+        """Let a node be another."""
+        self.shows[node] = source, Operator("alias", None, {"self": None}, None)
+        self.put(node, self.get(source))
 
     def get(self, node: Any) -> Any:
         """Return what a node gives now."""
@@ -135,25 +141,36 @@ def program_of(exported: Any, module: Any) -> Program:
     first = {id(t): name for name, t in reversed([*named(module)])}  # of several names of one tensor
     others = {**signature.inputs_to_lifted_tensor_constants, **signature.inputs_to_lifted_custom_objs}
     transient = set(signature.non_persistent_buffers)
-    returned: list[Any] = []
-    for node in exported.graph.nodes:
-        if node.op == "placeholder":
-            changes.put(node, _placeholder(program, node, own, others, transient, held, first))
-        elif node.op == "output":
-            names = signature.user_outputs
-            results = node.args[0][len(node.args[0]) - len(names) :]
-            returned = [changes.get(n) if hasattr(n, "op") else n for n in results]
-        elif node.op == "call_function":
-            _call(exported.graph_module, changes, node)
+
+    def enter(node: Any) -> None:
+        changes.put(node, _placeholder(program, node, own, others, transient, held, first))
+
+    returned = _followed(exported.graph_module, changes, enter)
     from torch.utils import _pytree
 
+    returned = returned[len(returned) - len(signature.user_outputs) :]
     program.outputs = _pytree.tree_unflatten(returned, exported.call_spec.out_spec)
     return program
+
+
+def _followed(inside: Any, changes: _Changes, enter: Callable[[Any], None]) -> list[Any]:
+    """Follow the nodes of a graph, whose inputs `enter`; return what its outputs are."""
+    for node in inside.graph.nodes:
+        if node.op == "placeholder":
+            enter(node)
+        elif node.op == "call_function":
+            _call(inside, changes, node)
+        elif node.op == "output":
+            results = node.args[0] if isinstance(node.args[0], (tuple, list)) else node.args
+            return [changes.get(n) if hasattr(n, "op") else n for n in results]
+    return []
 
 
 def _placeholder(
     program: Program, node: Any, own: Any, others: Any, transient: set[str], held: Any, first: Any
 ) -> Any:
+    from torch import nn
+
     name = own.get(node.name) or others.get(node.name)
     if name is None:
         if not hasattr(node.meta["val"], "shape"):
@@ -162,7 +179,7 @@ def _placeholder(
         return program.inputs[-1]
     tensor = held[name]
     if node.name in own and name not in transient:
-        trained = isinstance(tensor, _parameter())
+        trained = isinstance(tensor, nn.Parameter)
         return Own(first.get(id(tensor), name), tuple(tensor.shape), tensor.dtype, tensor, trained)
     if not hasattr(tensor, "shape"):
         raise UnfitError(f"{name} is a {type(tensor).__name__}, which no layer takes")
@@ -173,12 +190,6 @@ def named(module: Any) -> Iterator[tuple[str, Any]]:
     """List the parameters and buffers of a module with all of their names."""
     yield from module.named_parameters(remove_duplicate=False)
     yield from module.named_buffers(remove_duplicate=False)
-
-
-def _parameter() -> Any:
-    import torch
-
-    return torch.nn.Parameter
 
 
 def _tensor(name: str, val: Any) -> Tensor:
@@ -219,8 +230,7 @@ def _call(inside: Any, changes: _Changes, node: Any) -> None:
             operator.out = _results(node, value)
             first = next(iter(nodes.values()), None)
             if name in SAME and _keeps(operator):
-                changes.shows[node] = (first, Operator("alias", node.target, {"self": None}, None))
-                changes.put(node, changes.get(first))
+                changes.alias(node, first)
                 return
             shows = any(r.alias_info is not None for r in schema.returns)
             if shows and hasattr(first, "op") and _is_view(node, first):
@@ -288,8 +298,7 @@ def _in_place(changes: _Changes, operator: Operator, node: Any, nodes: Any, writ
             return
         raise UnfitError(f"it changes {name}, and the forward of a network changes none of its parameters")
     changes.change(target, changes.emit(operator), operator)
-    changes.shows[node] = (target, Operator("alias", operator.target, {"self": None}, None))
-    changes.put(node, changes.values[target])
+    changes.alias(node, target)
 
 
 def _standing(node: Any) -> tuple[str, str]:
@@ -311,21 +320,15 @@ def _inlined(inside: Any, changes: _Changes, node: Any, operator: Operator) -> N
         raise UnfitError(f"a part of it runs under torch.autocast in another dtype: {where}")
     body = getattr(inside, node.args[at].target)
     given = iter(node.args[at + 1 :])
-    returned: Any = ()
     before = len(changes.program.operators)
-    for inner in body.graph.nodes:
-        if inner.op == "placeholder":
-            source = next(given)
-            changes.shows[inner] = (source, Operator("alias", None, {"self": None}, None))
-            changes.put(inner, changes.get(source))
-        elif inner.op == "output":
-            results = inner.args[0] if isinstance(inner.args[0], (tuple, list)) else (inner.args[0],)
-            returned = tuple(changes.get(n) if hasattr(n, "op") else n for n in results)
-        elif inner.op == "call_function":
-            _call(body, changes, inner)
+
+    def enter(inner: Any) -> None:
+        changes.alias(inner, next(given))
+
+    returned = _followed(body, changes, enter)
     if "set_grad_enabled" in name and not node.args[0] and len(changes.program.operators) > before:
         where = described(changes.program.operators[-1])
         raise UnfitError(
             f"a part of it runs under torch.no_grad, but a network trains all of its layers: {where}"
         )
-    changes.put(node, returned)
+    changes.put(node, tuple(returned))

@@ -7,23 +7,13 @@ from typing import Any
 
 from fconv.layer import Layer
 from fconv.layers import identity
+from fconv.networks.reading import UnfitError
 from fconv.torch import indexing, moving, pointwise, weighted, windows  # noqa: F401  (fill the table)
 from fconv.torch.chains import gathered
 from fconv.torch.nodes import Nodes
 from fconv.torch.program import Program
 from fconv.torch.table import STRETCHING, TABLE, Call, unexpanded
-from fconv.torch.values import (
-    Const,
-    Expanded,
-    Operator,
-    Own,
-    Size,
-    Tensor,
-    UnfitError,
-    Value,
-    described,
-    tensors,
-)
+from fconv.torch.values import Const, Expanded, Operator, Own, Size, Tensor, Value, described, tensors
 from fconv.torch.weights import own
 
 
@@ -60,8 +50,7 @@ class Reader:
         self.homes = {name.rpartition(".")[0] for name in owned}
         self.nodes = Nodes(owned | self.homes, self._whole())
         for name, tensor in zip(names, program.inputs, strict=True):
-            node = name if name not in self.nodes.taken else f"{name}_input"
-            self.nodes.taken.add(node)
+            node = self.nodes.names.new(f"{name}_input" if name in self.nodes.names else name)
             self.inputs[node] = self.known[tensor] = Value(node, tensor.shape, tensor.dtype)
             self.nodes.values.append(self.inputs[node])
 
@@ -184,9 +173,9 @@ class Reader:
         value = self.nodes.emit(value, ("", None))
         if value.name == name or not (exactly or value.name in self.inputs):
             return value
-        if exactly and name in self.nodes.taken:
+        if exactly and name in self.nodes.names:
             raise UnfitError(f"the output {name!r} is called as an input, a module or a parameter is")
-        node = self.nodes.name("", name)
+        node = self.nodes.names.new(name)
         return self.nodes.add(node, (identity(), value.name), value.shape, value.dtype)
 
 

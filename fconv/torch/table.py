@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any, NamedTuple
 
-from fconv import layers, networks
 from fconv.layer import Layer
-from fconv.layers import calls
 from fconv.layers.calls import call
-from fconv.torch.values import Const, Expanded, Operator, Size, Tensor, UnfitError, example
+from fconv.networks.reading import UnfitError, make
+from fconv.torch.values import Const, Expanded, Operator, Size, Tensor, example
 
 Entry = Callable[["Call"], Any]
 STRETCHING: set[str] = set()
@@ -47,13 +46,6 @@ def plain(names: str, options: str = "", layer: str = "") -> None:
         return make(layer or names.split()[0], *args, **given), c.x
 
     aten(*names.split())(entry)
-
-
-def make(name: str, *args: Any, **options: Any) -> Layer:
-    """Make a layer by name."""
-    maker = getattr(layers, name, None) or getattr(networks, name, None) or getattr(calls, name)
-    made: Layer = maker(*args, **options)
-    return made
 
 
 class Weighted(NamedTuple):

@@ -6,12 +6,11 @@ import itertools
 import logging
 import re
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from fconv.torch.exporting import Signature
-from fconv.torch.values import UnfitError
+from fconv.networks.reading import UnfitError
+from fconv.torch.exporting import Signature, in_mode
 
 SIZES = (32, 224, 64, 28, 16, 96, 128, 256, 299, 8, 7, 6, 5, 9, 4, 10, 12, 3, 2, 1)
 CHANNELS = (3, 4, 2, 8, 16, 6, 5, 10, 12, 32, 64, 128, 256, 512, 1)
@@ -37,18 +36,17 @@ def given(module: Any, signature: Signature, shape: Any) -> tuple[dict[str, Any]
         for name, sizes in checked.items()
     }
     batch = {name: (max(sizes[0] or 2, 2), *sizes[1:]) for name, sizes in checked.items()}
-    if not any(None in sizes for sizes in batch.values()):
-        dtypes = _dtypes(module, signature, batch)
-        return {name: _zeros(module, batch[name], dtypes[name]) for name in batch}, open_axes
-
-    def tried() -> Iterator[dict[str, tuple[int, ...]]]:
-        for size in SIZES:
-            yield {name: tuple(size if n is None else n for n in sizes) for name, sizes in batch.items()}
-
-    found = _first(module, signature, tried())
-    if found is None:
-        raise UnfitError("its forward takes no input of that shape with any of the sizes tried for None")
-    return found, open_axes
+    if any(None in sizes for sizes in batch.values()):
+        found = _first(module, signature, (
+            {name: tuple(size if n is None else n for n in sizes) for name, sizes in batch.items()}
+            for size in SIZES
+        ))  # fmt: skip
+        if found is None:
+            raise UnfitError("its forward takes no input of that shape with any of the sizes tried for None")
+        return found, open_axes
+    kinds = list(_kinds(module, batch))
+    found = _first(module, signature, [batch]) if len(kinds) > 1 else None
+    return found or _zeros(module, batch, kinds[0]), open_axes
 
 
 def _checked(name: str, sizes: Any) -> tuple[Any, ...]:
@@ -124,15 +122,16 @@ def _candidates(module: Any) -> Iterator[tuple[int, ...]]:
     yield from seen
 
 
-def _first(module: Any, signature: Signature, shapes: Iterator[Mapping[str, Any]]) -> dict[str, Any] | None:
+def _first(module: Any, signature: Signature, shapes: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Return the inputs of the first shapes that the forward takes, tried without computing anything."""
     until = time.thread_time() + SECONDS
-    with _trial(module, signature) as trial:
+    trial = _Trial(module, signature)
+    with in_mode(module, False):
         for each in shapes:
             if time.thread_time() > until:
                 return None
             for dtypes in _kinds(module, each):
-                tensors = {name: _zeros(module, shape, dtypes[name]) for name, shape in each.items()}
+                tensors = _zeros(module, each, dtypes)
                 error = trial.fails(tensors)
                 if error is None:
                     return tensors
@@ -152,18 +151,6 @@ def _kinds(module: Any, each: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         types.append(torch.int64)
     for dtypes in itertools.product(types, repeat=min(len(each), 4)):
         yield dict(itertools.zip_longest(each, dtypes, fillvalue=types[0]))
-
-
-def _dtypes(module: Any, signature: Signature, each: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the first types that the forward takes for inputs of given shapes."""
-    kinds = list(_kinds(module, each))
-    if len(kinds) > 1:
-        with _trial(module, signature) as trial:
-            for dtypes in kinds:
-                tensors = {name: _zeros(module, shape, dtypes[name]) for name, shape in each.items()}
-                if trial.fails(tensors) is None:
-                    return dtypes
-    return kinds[0]
 
 
 class _Trial:
@@ -195,17 +182,6 @@ class _Trial:
         return None
 
 
-@contextmanager
-def _trial(module: Any, signature: Signature) -> Iterator[_Trial]:
-    before = [(m, m.training) for m in module.modules()]
-    try:
-        module.eval()
-        yield _Trial(module, signature)
-    finally:
-        for m, was in before:
-            m.training = was
-
-
 def floating(module: Any) -> Any:
     """Return the type of a module's parameters, float32 where it has none."""
     import torch
@@ -214,9 +190,9 @@ def floating(module: Any) -> Any:
     return next((t.dtype for t in tensors if t.dtype.is_floating_point), torch.get_default_dtype())
 
 
-def _zeros(module: Any, shape: Any, dtype: Any) -> Any:
+def _zeros(module: Any, shapes: Mapping[str, Any], dtypes: Mapping[str, Any]) -> dict[str, Any]:
     import torch
 
     tensors = itertools.chain(module.parameters(), module.buffers())
     device = next((t.device for t in tensors), torch.device("cpu"))
-    return torch.zeros(shape, dtype=dtype, device=device)
+    return {name: torch.zeros(shape, dtype=dtypes[name], device=device) for name, shape in shapes.items()}

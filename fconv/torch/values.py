@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
 
-
-class UnfitError(ValueError):
-    """Raised where what a module does has no layer; says why, without saying where."""
+from fconv.networks.reading import UnfitError
 
 
 class Size(NamedTuple):

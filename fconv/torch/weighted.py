@@ -6,17 +6,18 @@ import math
 from typing import Any
 
 from fconv import layers
+from fconv.networks.reading import UnfitError, make
 from fconv.torch.exporting import CUMULATIVE
 from fconv.torch.indexing import array
-from fconv.torch.table import Call, Weighted, aten, fixed, function, make
-from fconv.torch.values import Const, Own, UnfitError
+from fconv.torch.table import Call, Weighted, aten, fixed, function
+from fconv.torch.values import Const, Own
 
 
-def _weighted(
-    layer: Any, name: str, sources: dict[str, Any], params: dict[str, Any], **options: Any
-) -> Weighted:
-    """Return a layer, and the call of the function of that name with all its arrays."""
+def _weighted(layer: Any, name: str, sources: dict[str, Any], params: dict[str, Any], **options: Any) -> Any:
+    """Return a layer with its parameters, and the call of the function of that name with all its arrays."""
     held = {leaf: tensor for leaf, tensor in params.items() if tensor is not None}
+    if not held:
+        return layer, *sources.values()
     arrays = (*sources, *(leaf for leaf in held if not leaf.startswith("running")))
     return Weighted(layer, tuple(sources.values()), held, function(name, arrays, **options))
 
@@ -48,6 +49,17 @@ for _d in (1, 2, 3):
 
 def _affine(c: Call) -> dict[str, Any]:
     return {"weight": c["weight"], "bias": c["bias"]}
+
+
+def _is_apart(c: Call) -> bool:
+    """Return whether a norm has a weight or a bias alone, where its layer has both or neither."""
+    return (c["weight"] is None) != (c["bias"] is None)
+
+
+def _apart(c: Call, plain: Any) -> Any:
+    """Scale or shift what a norm gives for channels (N, C, ...)."""
+    one, merge = (c["bias"], "add") if c["weight"] is None else (c["weight"], "multiply")
+    return make(merge), plain, (make("view", -1, *(1,) * (len(c.shape) - 2)), one)
 
 
 @aten("linear")
@@ -99,12 +111,8 @@ def _layer_norm(c: Call) -> Any:
     shape = tuple(fixed(c["normalized_shape"]))
     eps = float(c["eps"])
     weight, bias = c["weight"], c["bias"]
-    if bias is not None and weight is None:
-        return (
-            make("add"),
-            (layers.layer_norm(shape, eps=eps, elementwise_affine=False), c.x),
-            bias,
-        )
+    if weight is None and bias is not None:
+        return make("add"), (layers.layer_norm(shape, eps=eps, elementwise_affine=False), c.x), bias
     layer = layers.layer_norm(shape, eps=eps, elementwise_affine=weight is not None, bias=bias is not None)
     return _weighted(layer, "layer_norm", {"x": c.x}, _affine(c), normalized_shape=shape, eps=eps)
 
@@ -119,56 +127,35 @@ def _rms_norm(c: Call) -> Any:
 @aten("group_norm")
 def _group_norm(c: Call) -> Any:
     groups, eps = c["num_groups"], float(c["eps"])
-    weight, bias = c["weight"], c["bias"]
-    if bias is not None and weight is None:
-        plain = (layers.group_norm(groups, eps=eps, affine=False), c.x)
-        return make("add"), plain, _by_channel(bias, len(c.shape))
-    layer = layers.group_norm(groups, eps=eps, affine=weight is not None)
-    found = _weighted(layer, "group_norm", {"x": c.x}, _affine(c), num_groups=groups, eps=eps)
-    if (weight is None) == (bias is None):
-        return found
-    return found.function, c.x, weight
-
-
-def _by_channel(tensor: Any, rank: int) -> Any:
-    """Lay numbers of channels out beside (N, C, ...)."""
-    return make("view", -1, *(1,) * (rank - 2)), tensor
+    if _is_apart(c):
+        return _apart(c, (layers.group_norm(groups, eps=eps, affine=False), c.x))
+    layer = layers.group_norm(groups, eps=eps, affine=c["weight"] is not None)
+    return _weighted(layer, "group_norm", {"x": c.x}, _affine(c), num_groups=groups, eps=eps)
 
 
 @aten("batch_norm", "instance_norm")
 def _running_norm(c: Call) -> Any:
-    name = c.operator.name
-    by_input = bool(c.args.get("training", c.args.get("use_input_stats")))
-    weight, bias, eps = c["weight"], c["bias"], float(c["eps"])
-    momentum = None if c["momentum"] == CUMULATIVE else float(c["momentum"])
-    mean, var = c["running_mean"], c["running_var"]
-    options: dict[str, Any] = {"eps": eps}
-    if mean is not None and not by_input:  # held in inference by the module itself, in training too
-        arrays = {"x": c["input"], "running_mean": mean, "running_var": var} | {
-            leaf: tensor for leaf, tensor in _affine(c).items() if tensor is not None
-        }
-        switch = {"training" if name == "batch_norm" else "use_input_stats": False}
-        return function(name, tuple(arrays), **options, **switch), *arrays.values()
-    tracked = mean is not None
-    if tracked and not (isinstance(mean, Own) and isinstance(var, Own)):
+    name, x, eps = c.operator.name, c["input"], float(c["eps"])
+    switch = "training" if name == "batch_norm" else "use_input_stats"
+    statistics = {leaf: c[leaf] for leaf in ("running_mean", "running_var") if c[leaf] is not None}
+    if statistics and not c[switch]:  # held in inference by the module itself, in training too
+        affine = {leaf: tensor for leaf, tensor in _affine(c).items() if tensor is not None}
+        arrays = {"x": x, **statistics, **affine}
+        return function(name, tuple(arrays), eps=eps, **{switch: False}), *arrays.values()
+    if not all(isinstance(tensor, Own) for tensor in statistics.values()):
         raise UnfitError("running statistics that are no buffers of a module have no layer")
-    rank = {"ndim": len(c.shape) - 2} if name == "instance_norm" else {}
-    affine = weight is not None and bias is not None
-    layer = getattr(layers, name)(
-        eps=eps, momentum=momentum, affine=affine, track_running_stats=tracked, **rank
-    )  # fmt: skip
-    statistics = {"running_mean": mean, "running_var": var} if tracked else {}
-    switch = {"training" if name == "batch_norm" else "use_input_stats": True}
-    if (weight is None) == (bias is None):
-        return _weighted(layer, name, {"x": c["input"]}, {**_affine(c), **statistics}, **options, **switch)
-    value: Any = _weighted(layer, name, {"x": c["input"]}, statistics, **options, **switch)._replace(
-        part=True
-    )
-    if not tracked:
-        value = (layer, c["input"])
-    if weight is not None:
-        return make("multiply"), value, _by_channel(weight, len(c.shape))
-    return make("add"), value, _by_channel(bias, len(c.shape))
+    apart = _is_apart(c)
+    options = {
+        "eps": eps, "momentum": None if c["momentum"] == CUMULATIVE else float(c["momentum"]),
+        "affine": c["weight"] is not None and not apart, "track_running_stats": bool(statistics),
+    }  # fmt: skip
+    if name == "instance_norm":
+        options["ndim"] = len(c.shape) - 2
+    params = statistics if apart else {**_affine(c), **statistics}
+    found = _weighted(getattr(layers, name)(**options), name, {"x": x}, params, eps=eps, **{switch: True})
+    if not apart:
+        return found
+    return _apart(c, found._replace(part=True) if statistics else found)
 
 
 @aten("scaled_dot_product_attention")

@@ -8,7 +8,7 @@ import numpy as np
 
 from fconv.arrays import Array
 from fconv.layer import Params
-from fconv.torch.values import UnfitError
+from fconv.networks.reading import UnfitError
 
 
 def array_of(name: str, tensor: Any) -> Array:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fconv.torch.table import Call, aten, fixed, function, make
-from fconv.torch.values import UnfitError, example
+from fconv.networks.reading import UnfitError, make
+from fconv.torch.table import Call, aten, fixed, function
+from fconv.torch.values import example
 
 for _d in (1, 2, 3):
 

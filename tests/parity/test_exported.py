@@ -203,6 +203,18 @@ class OneSided(nn.Module):
         return self.c(self.b(self.a(x)))
 
 
+class Levels(nn.Module):
+    """A pyramid with a level that has no channels, as segmentation's encoders without a stem give."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(4, 6, 3, padding=1)
+
+    def forward(self, x):
+        empty = torch.empty((x.shape[0], 0, *x.shape[2:]), dtype=x.dtype)
+        return torch.cat([self.conv(torch.cat([x, empty], 1)), empty], 1)
+
+
 class Standardized(nn.Conv2d):
     """Weights normalised on the way, as in NFNets and BiT."""
 
@@ -236,6 +248,7 @@ KINDS = {
     "places in pieces": (Rotary(), PICTURE),
     "axes in another order": (Of(lambda m, x: x.movedim(1, -1).swapaxes(1, 2).mT.permute(0, 3, 1, 2)), None),
     "norms with one parameter": (OneSided(), PICTURE),
+    "a level without channels": (Levels(), PICTURE),
     "standardized weights": (nn.Sequential(Standardized(4, 6, 3)), None),
     "squeeze": (Of(lambda m, x: x.mean((2, 3), keepdim=True).squeeze() * 2), PICTURE),
     "a maximum with its place": (

@@ -6,66 +6,52 @@ from typing import Any
 
 import numpy as np
 
-from fconv.onnx.nodes import Node, make
+from fconv.networks.reading import UnfitError, make
+from fconv.onnx.nodes import Node
 from fconv.onnx.operators.table import reads, writes
 from fconv.onnx.sites import Site
-from fconv.onnx.values import UnfitError, Value
+from fconv.onnx.values import Value
 
-# Operators and layers of one number each that say the same, option by option.
+Options = dict[str, tuple[str, float]]
+"""Each option of a layer with the operator's attribute and the attribute's default."""
 
-POINTWISE: tuple[tuple[str, str, dict[str, tuple[str, float]]], ...] = (
-    ("Relu", "relu", {}),
-    ("LeakyRelu", "leaky_relu", {"negative_slope": ("alpha", 0.01)}),
-    ("Elu", "elu", {"alpha": ("alpha", 1.0)}),
-    ("Sigmoid", "sigmoid", {}),
-    ("Softsign", "softsign", {}),
-    ("Tanh", "tanh", {}),
-    ("Mish", "mish", {}),
-    ("Cos", "cos", {}),
-    ("Exp", "exp", {}),
-    ("Log", "log", {}),
-    ("Sin", "sin", {}),
-    ("Sqrt", "sqrt", {}),
-    ("Abs", "abs", {}),
-    ("Erf", "erf", {}),
-    ("Reciprocal", "reciprocal", {}),
-    ("Acos", "acos", {}),
-    ("Acosh", "acosh", {}),
-    ("Asin", "asin", {}),
-    ("Asinh", "asinh", {}),
-    ("Atan", "atan", {}),
-    ("Atanh", "atanh", {}),
-    ("Ceil", "ceil", {}),
-    ("Cosh", "cosh", {}),
-    ("Floor", "floor", {}),
-    ("Round", "round", {}),
-    ("Sign", "sign", {}),
-    ("Sinh", "sinh", {}),
-    ("Tan", "tan", {}),
-)
-"""Operator, layer, and each option of the layer with its attribute and the attribute's default."""
+ALIKE: dict[str, tuple[str, Options]] = {
+    op: (op.lower(), {})
+    for op in (
+        "Relu", "Sigmoid", "Softsign", "Tanh", "Mish", "Cos", "Exp", "Log", "Sin", "Sqrt", "Abs", "Erf",
+        "Reciprocal", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Cosh", "Floor", "Round",
+        "Sign", "Sinh", "Tan",
+    )
+} | {
+    "LeakyRelu": ("leaky_relu", {"negative_slope": ("alpha", 0.01)}),
+    "Elu": ("elu", {"alpha": ("alpha", 1.0)}),
+}  # fmt: skip
+"""Operators and layers of one tensor that say the same, option by option."""
+
+READ_ALIKE: dict[str, tuple[str, Options]] = {
+    "Celu": ("celu", {"alpha": ("alpha", 1.0)}), "HardSwish": ("hardswish", {}), "Softplus": ("softplus", {}),
+}  # fmt: skip
+"""The same for reading alone."""
 
 
-def _pointwise(operator: str, layer: str, options: dict[str, tuple[str, float]]) -> None:
+def _read(operator: str, layer: str, options: Options) -> None:
     @reads(operator, becomes=layer)
     def read(node: Node) -> Value:
         given = {ours: node.number(theirs, default) for ours, (theirs, default) in options.items()}
         return node.layer(make(layer, **given), node.value())
 
+
+def _written(operator: str, layer: str, options: Options) -> None:
     @writes(layer, operators=operator)
     def write(at: Site) -> str:
         given = {theirs: float(at.options[ours]) for ours, (theirs, _) in options.items()}
         return at.node(operator, at.x, **given)
 
 
-for _row in POINTWISE:
-    _pointwise(*_row)
-
-
-@reads("Celu", becomes="celu")
-def celu(node: Node) -> Value:
-    """Continuously differentiable exponential linear unit."""
-    return node.layer(make("celu", node.number("alpha", 1.0)), node.value())
+for _operator, (_layer, _options) in (ALIKE | READ_ALIKE).items():
+    _read(_operator, _layer, _options)
+    if _operator in ALIKE:
+        _written(_operator, _layer, _options)
 
 
 @writes("celu", operators="Celu; for other types than float32 Div, Elu and Mul")
@@ -140,12 +126,6 @@ def write_silu(at: Site) -> str:
     return at.node("Mul", at.x, at.node("Sigmoid", at.x))
 
 
-@reads("Softplus", becomes="softplus")
-def softplus(node: Node) -> Value:
-    """Smooth rectified linear unit."""
-    return node.layer(make("softplus"), node.value())
-
-
 @writes("softplus", operators="Softplus; another beta: Mul and Div; a threshold below 20: Greater and Where")
 def write_softplus(at: Site) -> str:
     """Write softplus. Above a threshold of 20, what PyTorch leaves out is less than 2e-9."""
@@ -209,12 +189,6 @@ def write_hardsigmoid(at: Site) -> str:
 def _sixths(at: Site) -> str:
     moved = at.node("Add", at.x, at.constant(3.0))
     return at.node("Div", at.node("Clip", moved, at.constant(0.0), at.constant(6.0)), at.constant(6.0))
-
-
-@reads("HardSwish", becomes="hardswish")
-def hard_swish(node: Node) -> Value:
-    """Straight pieces in place of silu's sigmoid."""
-    return node.layer(make("hardswish"), node.value())
 
 
 @writes("hardswish", operators="HardSwish; for other types than float32 Add, Clip, Div and Mul")
@@ -300,15 +274,10 @@ def write_tanhshrink(at: Site) -> str:
 @reads(
     "Softmax", becomes="softmax", refused="before opset 13, an axis that others of more than one entry follow"
 )
-def softmax(node: Node) -> Value:
-    """Softmax along an axis."""
-    return node.layer(make("softmax", _axis(node)), node.value())
-
-
 @reads("LogSoftmax", becomes="log_softmax", refused="as Softmax")
-def log_softmax(node: Node) -> Value:
-    """Logarithm of the softmax along an axis."""
-    return node.layer(make("log_softmax", _axis(node)), node.value())
+def softmax(node: Node) -> Value:
+    """Softmax along an axis, or its logarithm."""
+    return node.layer(make("softmax" if node.op == "Softmax" else "log_softmax", _axis(node)), node.value())
 
 
 def _axis(node: Node) -> int:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from fconv.geometry import whole_tuple
+from fconv.networks.reading import UnfitError, make
 from fconv.onnx.folds import room
-from fconv.onnx.nodes import Node, make
+from fconv.onnx.nodes import Node
 from fconv.onnx.operators.convolution import convolution_node
 from fconv.onnx.operators.table import reads, writes
 from fconv.onnx.operators.windows import widened, window
 from fconv.onnx.sites import Site
-from fconv.onnx.values import UnfitError, Value, common
+from fconv.onnx.values import Value, common
 
 MODES = {"bilinear": "linear", "nearest": "nearest", "bicubic": "cubic"}
 """PyTorch's modes of grid_sample by ONNX's names, which before opset 20 were PyTorch's."""

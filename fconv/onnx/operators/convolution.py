@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from fconv.geometry import AMPLE, whole_tuple, window_geometry
-from fconv.onnx.nodes import Node, make
+from fconv.networks.reading import UnfitError, make
+from fconv.onnx.nodes import Node
 from fconv.onnx.operators.table import reads, writes
 from fconv.onnx.operators.windows import Pairs, Window, spatial, widened, window
 from fconv.onnx.sites import Site
-from fconv.onnx.values import UnfitError, Value
+from fconv.onnx.values import Value
 
 
 def _weighted(node: Node, name: str, x: Value) -> tuple[Any, dict[str, Any]]:
@@ -39,24 +40,15 @@ def conv(node: Node) -> Value:
     if not at.symmetric:
         x = widened(node, x, at.pairs)
     padding = at.padding if at.symmetric else (0,) * at.ndim
+    how = {"stride": at.stride, "padding": padding, "dilation": at.dilation, "groups": groups}
     if not own:
         names = ("x", "weight", "bias")[: 3 if node.has(2) else 2]
-        how = {"stride": at.stride, "padding": padding, "dilation": at.dilation, "groups": groups}
         others = [node.value(i) for i in range(1, len(names))]
         return node.layer(make("call", f"conv{at.ndim}d", names, **how), x, *others)
     weight, params = _weighted(node, "conv", x)
     if node.has(2):
         params["bias"] = (2, node.channelled(2, weight.shape[0]))
-    layer = make(
-        f"conv{at.ndim}d",
-        weight.shape[0],
-        at.kernel,
-        stride=at.stride,
-        padding=padding,
-        dilation=at.dilation,
-        groups=groups,
-        bias="bias" in params,
-    )
+    layer = make(f"conv{at.ndim}d", weight.shape[0], at.kernel, bias="bias" in params, **how)
     return node.layer(layer, x, params=params)
 
 

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from fconv.functional.rearranging import moved_axes
-from fconv.onnx.nodes import Node, make
+from fconv.networks.reading import UnfitError, make
+from fconv.onnx.nodes import Node
 from fconv.onnx.operators.table import reads, writes
 from fconv.onnx.sites import Site
-from fconv.onnx.values import UnfitError, Value
+from fconv.onnx.values import Value
 
 LAST = 2**63 - 1
 

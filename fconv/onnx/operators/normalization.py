@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from fconv.arrays import Array
-from fconv.onnx.nodes import Node, make
+from fconv.networks.reading import UnfitError, make
+from fconv.onnx.nodes import Node
 from fconv.onnx.operators.table import reads, writes
 from fconv.onnx.sites import Site
-from fconv.onnx.values import UnfitError, Value
+from fconv.onnx.values import Value
 
 
 @reads("BatchNormalization", becomes="batch_norm", refused="training_mode; statistics that are computed")
@@ -32,11 +33,8 @@ def batch_norm(node: Node) -> Value:
     params["num_batches_tracked"] = (-1, np.zeros((), np.int64))
     # ONNX's momentum is the share of the old statistics.
     momentum = round(1 - node.number("momentum", 0.9), 7)
-    return node.layer(
-        make("batch_norm", eps=node.number("epsilon", 1e-5), momentum=momentum, affine=not plain),
-        x,
-        params=params,
-    )
+    layer = make("batch_norm", eps=node.number("epsilon", 1e-5), momentum=momentum, affine=not plain)
+    return node.layer(layer, x, params=params)
 
 
 @writes(
@@ -115,7 +113,11 @@ def lp_norm(node: Node) -> Value:
     return node.layer(make("divide"), x, node.step(make("clamp", least), size))
 
 
-def _over_last(node: Node, name: str) -> Value:
+@reads("LayerNormalization", becomes="layer_norm", refused="sizes of the last axes that the file leaves open")
+@reads("RMSNormalization", becomes="rms_norm", refused="as LayerNormalization")
+def over_last(node: Node) -> Value:
+    """Layer norm, or the norm by the root mean square."""
+    name = "layer_norm" if node.op == "LayerNormalization" else "rms_norm"
     x = node.value()
     axis = x.axis(node.integer("axis", -1))
     sizes = tuple(x.size(i) for i in range(axis, x.rank))
@@ -135,18 +137,6 @@ def _over_last(node: Node, name: str) -> Value:
     return node.layer(layer, x, params=params)
 
 
-@reads("LayerNormalization", becomes="layer_norm", refused="sizes of the last axes that the file leaves open")
-def layer_norm(node: Node) -> Value:
-    """Layer norm."""
-    return _over_last(node, "layer_norm")
-
-
-@reads("RMSNormalization", becomes="rms_norm", refused="as LayerNormalization")
-def rms_norm(node: Node) -> Value:
-    """Norm by the root mean square."""
-    return _over_last(node, "rms_norm")
-
-
 def _last_axes(at: Site) -> tuple[int, ...]:
     sizes = at.options.get("normalized_shape")
     count = len(sizes) if sizes is not None else at.options["last_axes"]
@@ -159,14 +149,8 @@ def write_layer_norm(at: Site) -> str:
     """Write layer norm."""
     sizes = _last_axes(at)
     weight = at.parameter("weight") if at.has("weight") else at.constant(np.ones(sizes))
-    return at.node(
-        "LayerNormalization",
-        at.x,
-        weight,
-        *at.parameters("bias"),
-        axis=-len(sizes),
-        epsilon=at.options["eps"],
-    )
+    held, eps = (weight, *at.parameters("bias")), at.options["eps"]
+    return at.node("LayerNormalization", at.x, *held, axis=-len(sizes), epsilon=eps)
 
 
 @writes("rms_norm", operators="Mul, ReduceMean, Add, Sqrt, Div, Mul")

@@ -8,11 +8,12 @@ import numpy as np
 
 from fconv.files.formats.claims import array_bytes
 from fconv.geometry import whole_tuple
-from fconv.onnx.nodes import Node, make
+from fconv.networks.reading import UnfitError, make
+from fconv.onnx.nodes import Node
 from fconv.onnx.operators.table import reads, writes
 from fconv.onnx.operators.windows import Window, spatial, widened, window
 from fconv.onnx.sites import Site
-from fconv.onnx.values import UnfitError, Value
+from fconv.onnx.values import Value
 
 
 def _slight(at: Window) -> bool:
@@ -39,17 +40,8 @@ def max_pool(node: Node) -> Value:
     x, ceil = node.value(), node.flag("ceil_mode")
     at = window(node, x, None)
     x, padding = _padded(node, x, at, ceil, -np.inf)
-    return node.layer(
-        make(
-            f"max_pool{at.ndim}d",
-            at.kernel,
-            stride=at.stride,
-            padding=padding,
-            dilation=at.dilation,
-            ceil_mode=ceil,
-        ),
-        x,
-    )
+    how = {"stride": at.stride, "padding": padding, "dilation": at.dilation, "ceil_mode": ceil}
+    return node.layer(make(f"max_pool{at.ndim}d", at.kernel, **how), x)
 
 
 @reads(
@@ -65,17 +57,8 @@ def avg_pool(node: Node) -> Value:
     if any(d != 1 for d in at.dilation) or not (_slight(at) or counted):
         return _counted_mean(node, x, at, ceil, counted)
     x, padding = _padded(node, x, at, ceil, 0.0)
-    return node.layer(
-        make(
-            f"avg_pool{at.ndim}d",
-            at.kernel,
-            stride=at.stride,
-            padding=padding,
-            ceil_mode=ceil,
-            count_include_pad=counted,
-        ),
-        x,
-    )
+    how = {"stride": at.stride, "padding": padding, "ceil_mode": ceil, "count_include_pad": counted}
+    return node.layer(make(f"avg_pool{at.ndim}d", at.kernel, **how), x)
 
 
 def _counted_mean(node: Node, x: Value, at: Window, ceil: bool, counted: bool) -> Value:
@@ -120,17 +103,12 @@ def lp_pool(node: Node) -> Value:
 
 
 @reads("GlobalAveragePool", becomes="global_avg_pool")
-def global_avg_pool(node: Node) -> Value:
-    """Mean over all spatial axes."""
-    spatial(node, node.value())
-    return node.layer(make("global_avg_pool"), node.value())
-
-
 @reads("GlobalMaxPool", becomes="global_max_pool")
-def global_max_pool(node: Node) -> Value:
-    """Maximum over all spatial axes."""
+def global_pool(node: Node) -> Value:
+    """Mean or maximum over all spatial axes."""
     spatial(node, node.value())
-    return node.layer(make("global_max_pool"), node.value())
+    kind = "avg" if node.op == "GlobalAveragePool" else "max"
+    return node.layer(make(f"global_{kind}_pool"), node.value())
 
 
 def window_attributes(at: Site) -> dict[str, Any]:

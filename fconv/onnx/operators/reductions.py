@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fconv.onnx.nodes import Node, make
+from fconv.networks.reading import make
+from fconv.onnx.nodes import Node
 from fconv.onnx.operators.table import reads, writes
 from fconv.onnx.sites import Site
 from fconv.onnx.values import Value

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from fconv import functional
-from fconv.onnx.nodes import Node, make, plain
+from fconv.networks.reading import UnfitError, make
+from fconv.onnx.nodes import Node, plain
 from fconv.onnx.operators.sampling import by_matrices, wanted
 from fconv.onnx.operators.table import reads, writes
 from fconv.onnx.operators.windows import spatial
 from fconv.onnx.sites import Site
-from fconv.onnx.values import UnfitError, Value
+from fconv.onnx.values import Value
 
 SMOOTH = {
     ("linear", 1): "linear",

@@ -11,8 +11,9 @@ import numpy as np
 
 from fconv.arrays import Array
 from fconv.files.formats.claims import array_bytes
-from fconv.onnx.nodes import Node, make
-from fconv.onnx.values import UnfitError, Value
+from fconv.networks.reading import UnfitError, make
+from fconv.onnx.nodes import Node
+from fconv.onnx.values import Value
 
 
 def _places(rule: str, size: int, out: int, scale: float, crop: tuple[float, float]) -> Array:

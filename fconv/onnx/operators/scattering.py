@@ -6,9 +6,10 @@ import numpy as np
 
 from fconv.arrays import Array
 from fconv.files.formats.claims import array_bytes
-from fconv.onnx.nodes import Node, make
+from fconv.networks.reading import UnfitError, make
+from fconv.onnx.nodes import Node
 from fconv.onnx.operators.table import reads
-from fconv.onnx.values import UnfitError, Value
+from fconv.onnx.values import Value
 
 
 def _scattered(node: Node, positions: Array) -> Value:

@@ -7,11 +7,12 @@ from math import prod
 
 import numpy as np
 
-from fconv.onnx.nodes import Node, make
+from fconv.networks.reading import UnfitError, make
+from fconv.onnx.nodes import Node
 from fconv.onnx.operators.convolution import MODES, write_pad
 from fconv.onnx.operators.table import reads, writes
 from fconv.onnx.sites import Site
-from fconv.onnx.values import UnfitError, Value
+from fconv.onnx.values import Value
 
 
 def _laid_out(node: Node, x: Value, targets: list[tuple[int, ...]]) -> Value:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fconv.onnx.nodes import Node, make
-from fconv.onnx.values import UnfitError, Value
+from fconv.networks.reading import UnfitError, make
+from fconv.onnx.nodes import Node
+from fconv.onnx.values import Value
 
 Pairs = tuple[tuple[int, int], ...]
 
