@@ -20,7 +20,8 @@ from fconv.engine.compiled.llvm import Module, machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro, most_rows
 from fconv.engine.compiled.pool import BYTES, Fields, Launch, address, aligned, kernel_of, pool, scratch
 from fconv.engine.compiled.shapes import Shape
-from fconv.engine.compiled.winograd import PRODUCTS, Pieces, Winograd, transform
+from fconv.engine.compiled.transforms import transform
+from fconv.engine.compiled.winograd import PRODUCTS, Pieces, Winograd
 from fconv.engine.winograd_matrices import FILTER, OUT, SIDE, STEP
 
 MOST_BLOCK = 32

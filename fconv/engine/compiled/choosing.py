@@ -1,0 +1,212 @@
+"""A correlation by whichever kernel suits its shape, and the memory order that kernels want."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from fconv.arrays import Array
+from fconv.engine.compiled.correlate import Correlation
+from fconv.engine.compiled.heavy import HeavyCorrelation, box_of, serves
+from fconv.engine.compiled.heavy_winograd import HeavyWinograd
+from fconv.engine.compiled.llvm import INT, Module, machine
+from fconv.engine.compiled.packing import compiled_box
+from fconv.engine.compiled.planes import Planes
+from fconv.engine.compiled.pool import BYTES, Fields, Launch, address, kernel_of, pool, scratch
+from fconv.engine.compiled.positions import Positions
+from fconv.engine.compiled.shapes import Shape, Tap, few_channels
+from fconv.engine.compiled.winograd import PRODUCTS, Winograd
+from fconv.engine.winograd_matrices import STEP
+
+COPY_BYTES = 4 << 20
+"""Most bytes of contiguous pictures that are copied to channels-last at once."""
+
+
+def new_channels_last(shape: tuple[int, ...], dtype: Any, make: Callable[..., Array] = np.empty) -> Array:
+    """Make an array (N, C, D, H, W) that is channels-last in memory."""
+    n, c, *size = shape
+    return make((n, *size, c), dtype).transpose(0, 4, 1, 2, 3)
+
+
+class Pass:
+    """A correlation by whichever kernel suits its shape."""
+
+    def __init__(
+        self,
+        shape: Shape,
+        dtype: str,
+        algorithm: str,
+        filters: tuple[Tap, ...] | None = None,
+        lists: Positions | None = None,
+    ) -> None:
+        self.shape, self.dtype = shape, dtype
+        lanes = machine().vector_bytes // (4 if dtype == "float32" else 8)
+        self.planes: Planes | None = None
+        self.winograd: Winograd | None = None
+        self.heavy: HeavyCorrelation | HeavyWinograd | None = None
+        if lists is not None:
+            self.direct: Positions | Correlation = lists
+        elif algorithm == "winograd" or (algorithm == "auto" and winograd_pays(shape, dtype)):
+            if serves(shape, dtype) and HeavyWinograd.serves(shape):
+                self.winograd = self.heavy = HeavyWinograd(shape, dtype)
+            else:
+                self.winograd = Winograd(shape, dtype)
+        elif few_channels(
+            shape, lanes, prod(shape.out_size) * len(shape.taps), shape.out_size[2], prod(box_of(shape))
+        ):
+            self.planes = Planes(shape, dtype)
+        elif serves(shape, dtype):
+            self.heavy = HeavyCorrelation(shape, dtype)
+        else:
+            self.direct = Correlation(shape, dtype, filters)
+
+        self.lays = self.planes is None and self.heavy is None
+        """Whether filters are laid out before."""
+        if self.lays:
+            self.filters = (self.winograd or self.direct).filters
+        self._out_shape = (shape.images, shape.groups * shape.outer, *shape.out_size)
+        self._part: Pass | None = None
+
+    def output(self, dtype: Any) -> Array:
+        """Make an array for the output, in the memory order that is written fastest."""
+        return np.empty(self._out_shape, dtype) if self.planes else new_channels_last(self._out_shape, dtype)
+
+    def lay(self, weight: Array) -> Array | None:
+        """Lay out a weight (groups, outer, inner, D, H, W), in any memory order, in scratch memory."""
+        return self.filters.lay(weight) if self.lays else None
+
+    def run(self, x: Array, weight: Array, laid: Array | None, bias: Array | None, y: Array) -> None:
+        """Correlate `x` with a weight that `lay` laid out."""
+        if self.planes is not None:
+            start = np.zeros(y.shape[1], y.dtype) if bias is None else np.ascontiguousarray(bias)
+            self.planes.run(x, self.planes.lay(weight), start, y)
+            return
+        if self.winograd is not None and not is_channels_last(x):
+            images = even_run(len(x), COPY_BYTES // (x.nbytes // len(x)))
+            if images < len(x):
+                self._part = self._part or Pass(replace(self.shape, images=images), self.dtype, "winograd")
+                for run in runs(len(x), images):
+                    self._part.run(x[run], weight, laid, bias, y[run])
+                return
+            x = channels_last(x, self.dtype)
+        if self.heavy is not None:
+            self.heavy.run(x, weight, self.heavy.start(bias, y.dtype), y)
+            return
+        start = self.filters.start(bias, y.dtype)
+        if self.winograd is not None:
+            w = self.winograd.transformed(laid)
+            self.winograd.run(x, w, start, y)
+            scratch.give_back(w)
+        else:
+            self.direct.run(x, laid, start, y)
+
+
+def is_channels_last(x: Array) -> bool:
+    """Return whether channels are neighbours in memory."""
+    return x.strides[1] == x.itemsize or x.shape[1] == 1
+
+
+def runs(count: int, step: int) -> list[slice]:
+    """Divide images into runs of one length, of which the last may begin in the one before."""
+    return [slice(min(i, count - step), min(i + step, count)) for i in range(0, count, step)]
+
+
+def even_run(count: int, most: int) -> int:
+    """Return the longest run of images, up to a bound, whose repetition adds little to so many images.
+
+    Examples
+    --------
+    >>> even_run(8, 5), even_run(100, 30), even_run(7, 9), even_run(7, 0)
+    (4, 26, 7, 1)
+    """
+    lengths = range(1, max(1, min(count, most)) + 1)
+    return max(n for n in lengths if -(-count // n) * n * 16 <= count * 17)
+
+
+def channels_last(x: Array, dtype: str) -> Array:
+    """Return (N, C, 1, H, W) with neighbouring channels, itself if they are."""
+    if is_channels_last(x):
+        return x
+    out = new_channels_last(x.shape, x.dtype)
+    n, c, _, h, w = x.shape
+    image, channel, _, row, column = x.strides
+    rows = max(1, h // 8)
+    pieces = -(-h // rows)
+    arguments = (
+        address(x), address(out), out.strides[0], out.strides[3], image, channel, row, column, c, h, w,
+        rows, pieces,
+        compiled_box(dtype),
+    )  # fmt: skip
+    pool().run(Launch(_last_kernel(dtype), arguments, n * pieces, cost=x.nbytes / BYTES), ())
+    return out
+
+
+@lru_cache(maxsize=4)
+def _last_kernel(dtype: str) -> int:
+    """Compile the copy of pictures to channels-last; a task takes some rows of one."""
+    f, task, address, _ = kernel_of(Module())
+    names = [
+        "x",
+        "y",
+        "y_image",
+        "y_row",
+        "image",
+        "channel",
+        "row",
+        "column",
+        "channels",
+        "high",
+        "wide",
+        "rows",
+        "pieces",
+        "box",
+    ]
+    a = Fields(f, address, names)
+    n, first = task // a.pieces, task % a.pieces * a.rows
+    target = a.pointer("y") + n * a.y_image + first * a.y_row
+    zero, one = f.constant(0, INT), f.constant(1, INT)
+    f.call_address(
+        a.box, target, a.pointer("x") + n * a.image, one, f.least(a.high - first, a.rows), a.wide, zero,
+        first, zero,
+        one, a.high, a.wide, a.channels, a.channel, zero, a.row, a.column,
+    )  # fmt: skip
+    f.finish()
+    return machine().compile(f.module)[0]
+
+
+def winograd_pays(shape: Shape, dtype: str, *, weights: bool = False) -> bool:
+    """Compare what the two ways cost, in multiplications.
+
+    What a transform reads and writes costs as much as some multiplications, and more for filters, which
+    are written to memory. The constants are fitted to measured times, docs/design/convolution.md.
+
+    Parameters
+    ----------
+    shape : Shape
+        Of the forward pass.
+    dtype : str
+        Of the arrays.
+    weights : bool
+        Compare the weight gradients instead.
+    """
+    inner, outer = shape.inner, shape.outer
+    if dtype != "float32" or not is_3x3(shape) or min(inner, outer) < machine().vector_bytes // 4:
+        return False
+    blocks = shape.images * prod(-(-n // STEP) for n in shape.out_size[1:])
+    if not weights and serves(shape, dtype) and HeavyWinograd.serves(shape):
+        return PRODUCTS * inner * outer * (2 * blocks + 6) < shape.multiply_adds
+    filters = 25 if inner * outer < 1 << 17 else 75 if weights else 60
+    cost = PRODUCTS * (blocks * (1.25 * inner * outer + 12 * (inner + outer)) + inner * outer * filters)
+    slower = 1.5 if weights and not serves(shape, dtype, weights=True) else 1.1 if weights else 1
+    return cost < shape.multiply_adds * slower
+
+
+def is_3x3(shape: Shape) -> bool:
+    """Return whether a correlation is one over two axes, 3x3, of stride and dilation 1, in one group."""
+    reach = tuple(hi - lo for lo, hi in zip(shape.low, shape.high, strict=True))
+    return shape.groups == 1 and shape.step == (1, 1, 1) and len(shape.taps) == 9 and reach == (0, 2, 2)
