@@ -73,6 +73,11 @@ TESTS = {
     "engine/sweeps": ["test_segments", "test_norms", "test_losses"],
     "engine": [CONVOLUTIONS, "test_engine", "test_compiled.py"],
     "functional/convolution": [CONVOLUTIONS, "test_functions.*conv"],
+    "functional/affine": ["test_adjoint.*(linear_maps|linear])", "test_functions.*linear", "test_errors"],
+    "functional/taps": [
+        "test_adjoint.*taps", "test_adjoint.*(pad|interpolate|adaptive)",
+        "test_functions.*(pad|interpolate|adaptive)",
+    ],
     "functional/core": [
         "test_functions.*(linear|tanh|dropout|conv1d|where|nll_loss)", "test_float16", "test_mistakes",
     ],
@@ -366,7 +371,7 @@ def patterns_of(path: str, exact: bool) -> list[str]:
     names = public_names(ROOT, path) if found == TESTS["functional"] else ()
     if names and len(names) < 40:
         alone = f"(?<![a-z0-9_])({'|'.join(names)})(?![a-z0-9_])"
-        found = [f"test_adjoint.*its_adjoint.*{alone}", f"test_functions.*{alone}", "test_errors"]
+        found = [f"test_adjoint.*{alone}", f"test_functions.*{alone}", "test_errors"]
     return [p for p in found if "test_adjoint" in p] if exact else found
 
 

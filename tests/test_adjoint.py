@@ -57,11 +57,16 @@ EXACT = [
     ("pad", [(2, 3, 4, 5)], {"pad": (2, 3, 1, 2), "mode": "reflect"}, [0], {}),
     ("pad", [(2, 3, 4, 5)], {"pad": (2, 6, 1, -2), "mode": "replicate"}, [0], {}),
     ("pad", [(2, 3, 4, 5)], {"pad": (2, 5, 4, 2), "mode": "circular"}, [0], {}),
+    ("pad", [(2, 3, 4, 5)], {"pad": (-1, 2, 2, -1), "mode": "circular"}, [0], {}),
+    ("unfold", [(2, 3, 5, 6)], {"kernel_size": 2}, [0], {}),
     ("unfold", [(2, 3, 5, 6)], {"kernel_size": (2, 3), "dilation": (2, 1), "padding": 1, "stride": 2}, [0], {}),
     ("fold", [(2, 12, 12)], {"output_size": (4, 6), "kernel_size": (2, 3)}, [0], {}),
     ("fold", [(12, 12)], {"output_size": (5, 7), "kernel_size": 2, "stride": 2, "padding": 1}, [0], {}),
     ("avg_pool1d", [(2, 3, 9)], {"kernel_size": (2,), "stride": (1,), "padding": (1,)}, [0], {}),
+    ("avg_pool1d", [(2, 3, 11)], {"kernel_size": (4,), "padding": (2,)}, [0], {}),
     ("avg_pool2d", [(2, 3, 9, 8)], {"kernel_size": (2, 2)}, [0], {}),
+    ("avg_pool2d", [(2, 3, 9, 8)], {"kernel_size": (4, 4), "padding": (1, 1)}, [0], {}),
+    ("avg_pool3d", [(1, 2, 5, 4, 7)], {"kernel_size": (2, 2, 2), "padding": (1, 1, 1)}, [0], {}),
     ("avg_pool2d", [(2, 3, 9, 8)], {"kernel_size": (3, 3), "stride": (2, 2), "padding": (1, 1), "ceil_mode": True}, [0], {"scale": 9}),
     ("avg_pool2d", [(2, 3, 7, 8)], {"kernel_size": (3, 3), "stride": (1, 1), "padding": (1, 1), "count_include_pad": False}, [0],
      {"scale": 36}),
@@ -384,7 +389,7 @@ def test_any_shape_is_served(shape, key):
     check_adjoint(lambda x: -x, lambda g, x: -g, [np.zeros(shape)], key=key)
 
 
-def test_the_definition_serves_large_batches_in_runs():
+def test_convolutions_by_the_definition_take_large_batches_in_runs():
     """The windows of the batch take 340 MB, so that they are not computed at once."""
     x, weight = filled([(64, 8, 40, 40), (2, 4, 32, 32)], 2)
     g = integers(64, 2, 9, 9, most=2)
