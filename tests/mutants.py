@@ -51,7 +51,8 @@ EXACT = (  # vjps of linear functions, and the kernels of convolutions
     *(f"engine/cpu/{name}.py" for name in (
         "convolution", "depthwise", "direct", "filters", "planar", "tiles", "winograd")),
     *(f"engine/compiled/{name}.py" for name in (
-        "convolution", "correlate", "few", "heavy", "micro", "packing", "planes", "weights", "winograd")),
+        "choosing", "convolution", "correlate", "few", "filters", "heavy", "heavy_winograd", "micro",
+        "packing", "planes", "positions", "shapes", "transforms", "weights", "winograd")),
     *(f"functional/{name}.py" for name in (
         "affine", "convolution", "convolution_transpose", "padding", "pooling_avg", "rearranging",
         "shape", "slicing", "taps", "unfolding", "unpooling", "products", "resampling")),
