@@ -36,7 +36,7 @@ FAR_BYTES = 4 << 20
 
 @dataclass(frozen=True)
 class Meetings:
-    """Where a kernel meets the picture: triples of an output position, an input position and an entry.
+    """A table of where a kernel meets the picture: output position, input position and element of the kernel.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Meetings:
 
     @cached_property
     def count(self) -> int:
-        """How many there are."""
+        """The number of triples."""
         return prod(len(each[0]) for each in self._along)
 
     @property
@@ -76,7 +76,7 @@ class Meetings:
 
     @cached_property
     def gathered(self) -> int:
-        """How many products the correlation of the gradient takes, with zeros around it."""
+        """The number of products that correlating the gradient takes, with zeros around it."""
         found = 1
         for size, k, t, d, p in zip(
             self.in_size, self.kernel, self.stride, self.dilation, self.pads, strict=True
