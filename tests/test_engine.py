@@ -130,9 +130,16 @@ def test_the_same_bits_with_any_number_of_threads(name):
             np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("batch", [7, 24])
-def test_the_same_bits_with_any_memory_order_of_many_pictures(batch):
-    x, weight = arrays((batch, 32, 57, 56), (48, 32, 3, 3))  # some are copied to channels-last at a time
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        ((7, 32, 57, 56), (48, 32, 3, 3)),
+        ((24, 32, 57, 56), (48, 32, 3, 3)),
+        ((2, 768, 28, 28), (96, 768, 3, 3)),
+    ],
+)
+def test_the_same_bits_with_any_memory_order_of_many_pictures(shapes):
+    x, weight = arrays(*shapes)  # some pictures are copied to channels-last at a time
     other = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
     y = F.conv2d(x, weight, padding=1)
     np.testing.assert_array_equal(F.conv2d(other, weight, padding=1), y)

@@ -43,6 +43,7 @@ class Pass:
         algorithm: str,
         filters: tuple[Tap, ...] | None = None,
         lists: Positions | None = None,
+        kind: type[Winograd] | None = None,
     ) -> None:
         self.shape, self.dtype = shape, dtype
         lanes = machine().vector_bytes // (4 if dtype == "float32" else 8)
@@ -52,10 +53,9 @@ class Pass:
         if lists is not None:
             self.direct: Positions | Correlation = lists
         elif algorithm == "winograd" or (algorithm == "auto" and winograd_pays(shape, dtype)):
-            if serves(shape, dtype) and HeavyWinograd.serves(shape):
-                self.winograd = self.heavy = HeavyWinograd(shape, dtype)
-            else:
-                self.winograd = Winograd(shape, dtype)
+            outweigh = serves(shape, dtype) and HeavyWinograd.serves(shape)
+            self.winograd = (kind or (HeavyWinograd if outweigh else Winograd))(shape, dtype)
+            self.heavy = self.winograd if isinstance(self.winograd, HeavyWinograd) else None
         elif few_channels(
             shape, lanes, prod(shape.out_size) * len(shape.taps), shape.out_size[2], prod(box_of(shape))
         ):
@@ -89,9 +89,13 @@ class Pass:
         if self.winograd is not None and not is_channels_last(x):
             images = even_run(len(x), COPY_BYTES // (x.nbytes // len(x)))
             if images < len(x):
-                self._part = self._part or Pass(replace(self.shape, images=images), self.dtype, "winograd")
+                # Of the same kind, for the same bits as of pictures that are channels-last.
+                part = self._part or Pass(
+                    replace(self.shape, images=images), self.dtype, "winograd", kind=type(self.winograd)
+                )
+                self._part = part
                 for run in runs(len(x), images):
-                    self._part.run(x[run], weight, laid, bias, y[run])
+                    part.run(x[run], weight, laid, bias, y[run])
                 return
             x = channels_last(x, self.dtype)
         if self.heavy is not None:
