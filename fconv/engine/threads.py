@@ -292,8 +292,9 @@ def _release(token: _Token) -> None:
     state = _state
     with state.lock:
         state.holders.discard(token)
-        if state.held is not None and not state.holders:
-            for blas, threads in zip(state.blas or (), state.held, strict=True):
+        held = state.held  # a signal's handler that computes may restore it meanwhile: twice does no harm
+        if held is not None and not state.holders:
+            for blas, threads in zip(state.blas or (), held, strict=True):
                 if threads != 1:
                     blas.set_threads(threads)
             state.held = None
