@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -12,14 +11,14 @@ import numpy as np
 
 from fconv.arrays import Array
 from fconv.engine.compiled.correlate import Correlation
-from fconv.engine.compiled.heavy import HeavyCorrelation, box_of, serves
+from fconv.engine.compiled.heavy import HeavyCorrelation, serves
 from fconv.engine.compiled.heavy_winograd import HeavyWinograd
-from fconv.engine.compiled.llvm import INT, Module, machine
+from fconv.engine.compiled.llvm import INT, Module, itemsize_of, machine
 from fconv.engine.compiled.packing import compiled_box
 from fconv.engine.compiled.planes import Planes
 from fconv.engine.compiled.pool import BYTES, Fields, Launch, address, kernel_of, pool, scratch
 from fconv.engine.compiled.positions import Positions
-from fconv.engine.compiled.shapes import Shape, Tap, few_channels
+from fconv.engine.compiled.shapes import Shape, Tap, few_channels, is_3x3
 from fconv.engine.compiled.winograd import PRODUCTS, Winograd
 from fconv.engine.winograd_matrices import STEP
 
@@ -43,10 +42,8 @@ class Pass:
         algorithm: str,
         filters: tuple[Tap, ...] | None = None,
         lists: Positions | None = None,
-        kind: type[Winograd] | None = None,
     ) -> None:
         self.shape, self.dtype = shape, dtype
-        lanes = machine().vector_bytes // (4 if dtype == "float32" else 8)
         self.planes: Planes | None = None
         self.winograd: Winograd | None = None
         self.heavy: HeavyCorrelation | HeavyWinograd | None = None
@@ -54,11 +51,9 @@ class Pass:
             self.direct: Positions | Correlation = lists
         elif algorithm == "winograd" or (algorithm == "auto" and winograd_pays(shape, dtype)):
             outweigh = serves(shape, dtype) and HeavyWinograd.serves(shape)
-            self.winograd = (kind or (HeavyWinograd if outweigh else Winograd))(shape, dtype)
+            self.winograd = (HeavyWinograd if outweigh else Winograd)(shape, dtype)
             self.heavy = self.winograd if isinstance(self.winograd, HeavyWinograd) else None
-        elif few_channels(
-            shape, lanes, prod(shape.out_size) * len(shape.taps), shape.out_size[2], prod(box_of(shape))
-        ):
+        elif few_channels(shape, machine().vector_bytes // itemsize_of(dtype)):
             self.planes = Planes(shape, dtype)
         elif serves(shape, dtype):
             self.heavy = HeavyCorrelation(shape, dtype)
@@ -67,10 +62,9 @@ class Pass:
 
         self.lays = self.planes is None and self.heavy is None
         """Whether filters are laid out before."""
-        if self.lays:
-            self.filters = (self.winograd or self.direct).filters
+        if self.planes is None:
+            self.filters = (self.winograd or self.heavy or self.direct).filters
         self._out_shape = (shape.images, shape.groups * shape.outer, *shape.out_size)
-        self._part: Pass | None = None
 
     def output(self, dtype: Any) -> Array:
         """Make an array for the output, in the memory order that is written fastest."""
@@ -86,26 +80,16 @@ class Pass:
             start = np.zeros(y.shape[1], y.dtype) if bias is None else np.ascontiguousarray(bias)
             self.planes.run(x, self.planes.lay(weight), start, y)
             return
-        if self.winograd is not None and not is_channels_last(x):
-            images = even_run(len(x), COPY_BYTES // (x.nbytes // len(x)))
-            if images < len(x):
-                # Of the same kind, for the same bits as of pictures that are channels-last.
-                part = self._part or Pass(
-                    replace(self.shape, images=images), self.dtype, "winograd", kind=type(self.winograd)
-                )
-                self._part = part
-                for run in runs(len(x), images):
-                    part.run(x[run], weight, laid, bias, y[run])
-                return
-            x = channels_last(x, self.dtype)
-        if self.heavy is not None:
-            self.heavy.run(x, weight, self.heavy.start(bias, y.dtype), y)
-            return
         start = self.filters.start(bias, y.dtype)
         if self.winograd is not None:
-            w = self.winograd.transformed(laid)
-            self.winograd.run(x, w, start, y)
-            scratch.give_back(w)
+            w = weight if self.heavy else self.winograd.transformed(laid)
+            step = len(x) if is_channels_last(x) else max(1, COPY_BYTES // (x.nbytes // len(x)))
+            for run in (slice(i, i + step) for i in range(0, len(x), step)):
+                self.winograd.run(channels_last(x[run], self.dtype), w, start, y[run])
+            if w is not weight:
+                scratch.give_back(w)
+        elif self.heavy is not None:
+            self.heavy.run(x, weight, start, y)
         else:
             self.direct.run(x, laid, start, y)
 
@@ -113,23 +97,6 @@ class Pass:
 def is_channels_last(x: Array) -> bool:
     """Return whether channels are neighbours in memory."""
     return x.strides[1] == x.itemsize or x.shape[1] == 1
-
-
-def runs(count: int, step: int) -> list[slice]:
-    """Divide images into runs of one length, of which the last may begin in the one before."""
-    return [slice(min(i, count - step), min(i + step, count)) for i in range(0, count, step)]
-
-
-def even_run(count: int, most: int) -> int:
-    """Return the longest run of images, up to a bound, whose repetition adds little to so many images.
-
-    Examples
-    --------
-    >>> even_run(8, 5), even_run(100, 30), even_run(7, 9), even_run(7, 0)
-    (4, 26, 7, 1)
-    """
-    lengths = range(1, max(1, min(count, most)) + 1)
-    return max(n for n in lengths if -(-count // n) * n * 16 <= count * 17)
 
 
 def channels_last(x: Array, dtype: str) -> Array:
@@ -208,9 +175,3 @@ def winograd_pays(shape: Shape, dtype: str, *, weights: bool = False) -> bool:
     cost = PRODUCTS * (blocks * (1.25 * inner * outer + 12 * (inner + outer)) + inner * outer * filters)
     slower = 1.5 if weights and not serves(shape, dtype, weights=True) else 1.1 if weights else 1
     return cost < shape.multiply_adds * slower
-
-
-def is_3x3(shape: Shape) -> bool:
-    """Return whether a correlation is one over two axes, 3x3, of stride and dilation 1, in one group."""
-    reach = tuple(hi - lo for lo, hi in zip(shape.low, shape.high, strict=True))
-    return shape.groups == 1 and shape.step == (1, 1, 1) and len(shape.taps) == 9 and reach == (0, 2, 2)

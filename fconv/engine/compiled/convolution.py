@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import product
@@ -11,7 +12,7 @@ import numpy as np
 
 from fconv.arrays import Array
 from fconv.engine.compiled import positions
-from fconv.engine.compiled.choosing import Pass, channels_last, new_channels_last, runs, winograd_pays
+from fconv.engine.compiled.choosing import Pass, channels_last, new_channels_last, winograd_pays
 from fconv.engine.compiled.few import FewWeights
 from fconv.engine.compiled.heavy import HeavyWeights, serves
 from fconv.engine.compiled.pool import scratch
@@ -58,15 +59,15 @@ class CompiledConvolution:
         )
         self.shape = Shape(geometry.batch, groups, inner, outer, in_size, out_size, stride, taps)
         self._meetings = Meetings(in_size, out_size, kernel, stride, dilation, pads)
-        self.forward = Pass(self.shape, dtype, algorithm, lists=self._by_positions(self.shape))
+        self.forward = Pass(self.shape, dtype, algorithm, lists=self._lists(self.shape, [self.shape]))
         self.algorithm = "winograd" if self.forward.winograd else "direct"
         self._phases: list[Phase] | None = None
         self._weights: WeightGradient | FewWeights | HeavyWeights | Winograd | None = None
         self._in = (kernel, stride, dilation, pads)
 
-    def _by_positions(self, shape: Shape, *, turned: bool = False) -> Positions | None:
+    def _lists(self, shape: Shape, phases: Sequence[Shape], *, turned: bool = False) -> Positions | None:
         """Plan a correlation by lists of what each position meets, where that pays."""
-        if self._wanted == "winograd" or not positions.pays(shape, self._meetings, self.dtype, turned=turned):
+        if self._wanted == "winograd" or not positions.pays(shape, self._meetings, phases, self.dtype):
             return None
         return Positions(shape, self._meetings, self.dtype, turned=turned)
 
@@ -115,10 +116,6 @@ class CompiledConvolution:
         kernel, stride, dilation, pads = self._in
         s = self.shape
         back = (s.images, s.groups, s.outer, s.inner, s.out_size)
-        taps = tuple(Tap((0, 0, 0), tap.place) for tap in s.taps)
-        single = self._by_positions(Shape(*back, s.in_size, (1, 1, 1), taps), turned=True)
-        if single is not None:
-            return [((slice(None),) * 3, Pass(single.shape, self.dtype, "direct", lists=single))]
         found: list[tuple[tuple[slice, ...], Shape | None]] = []
         for offsets in product(*map(range, stride)):
             size = tuple(max(0, -(-(n - a) // t)) for n, a, t in zip(s.in_size, offsets, stride, strict=True))
@@ -133,6 +130,10 @@ class CompiledConvolution:
             where = tuple(slice(a, None, t) for a, t in zip(offsets, stride, strict=True))
             shape = Shape(*back, size, (1, 1, 1), tuple(met))  # type: ignore[arg-type]
             found.append((where, shape if met else None))
+        whole = Shape(*back, s.in_size, (1, 1, 1), tuple(Tap((0, 0, 0), tap.place) for tap in s.taps))
+        lists = self._lists(whole, [shape for _, shape in found if shape], turned=True)
+        if lists is not None:
+            return [((slice(None),) * 3, Pass(whole, self.dtype, "direct", lists=lists))]
         used = [tap for _, shape in found if shape for tap in shape.taps]
         unused = set(product(*map(range, kernel))) - {tap.place for tap in used}
         filters = (*used, *(Tap((0, 0, 0), place) for place in sorted(unused)))  # type: ignore[arg-type]
@@ -175,7 +176,9 @@ class CompiledConvolution:
         return WeightGradient(replace(self.shape, images=images), self.dtype, each=True)
 
     def _runs(self) -> list[slice]:
-        return runs(self.geometry.batch, self._each.shape.images)
+        """Divide the images into runs of one length, of which the last may begin in the one before."""
+        n, step = self.geometry.batch, self._each.shape.images
+        return [slice(min(i, n - step), min(i + step, n)) for i in range(0, n, step)]
 
     def each_weight_gradient(self, g: Array, x: Array) -> Array:
         """Return the gradient of the weight by each image, (N, O, C/groups, *kernel)."""

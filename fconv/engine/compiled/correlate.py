@@ -184,7 +184,7 @@ class Correlation:
         s = self.shape
         inner = self.filters.inner
         row = self.filters.row * inner
-        x = [sum((a - lo) * p for a, lo, p in zip(tap.shift, s.low, pitch, strict=True)) for tap in s.taps]
+        x = s.offsets(s.taps, pitch).tolist()
         step, joined = inner * self.itemsize, 1
         if s.groups == 1 and pitch[2] == step:
             while joined < len(x) and x[joined] - x[joined - 1] == step:

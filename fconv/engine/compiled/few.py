@@ -145,13 +145,7 @@ class FewWeights:
         pitch = (self.box[1] * self.box[2] * item, self.box[2] * item, item)
         rows = [(h * s.step[1] * pitch[1], h * self.wide * item) for h in range(self.strip)]
         table = np.array(rows, np.int64)
-        taps = np.array(
-            [
-                sum((v - lo) * p for v, lo, p in zip(tap.shift, s.low, pitch, strict=True))
-                for tap in self.taps
-            ],
-            np.int64,
-        )
+        taps = s.offsets(self.taps, pitch)
         zeros = np.zeros(self.width, self.dtype)
         across = sorted({tap.shift[2] for tap in s.taps})
         x_row = (across[1] - across[0] if len(across) > 1 else 1) * item

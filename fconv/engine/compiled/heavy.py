@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from fconv.engine.compiled import packing
-from fconv.engine.compiled.filters import filter_table, vectors_for
+from fconv.engine.compiled.filters import FilterBlocks, filter_table, vectors_for
 from fconv.engine.compiled.llvm import Module, Numbers, itemsize_of, machine
-from fconv.engine.compiled.micro import MICRO, PAIR, contract, even, micro, most_rows
+from fconv.engine.compiled.micro import MICRO, PAIR, contract, even, micro
 from fconv.engine.compiled.pool import BYTES, Fields, Launch, address, aligned, kernel_of, pool, scratch
 from fconv.engine.compiled.shapes import Shape
 from fconv.engine.compiled.weights import in_c_order
@@ -102,17 +102,11 @@ def block_of(channels: int, most: int) -> int:
     return max(d for d in range(1, min(channels, most) + 1) if channels % d == 0)
 
 
-def box_of(shape: Shape) -> tuple[int, int, int]:
-    """Return the size of the input that all outputs of a picture see, zeros included."""
-    sides = zip(shape.low, shape.high, shape.out_size, shape.step, strict=True)
-    return tuple((n - 1) * step + hi - lo + 1 for lo, hi, n, step in sides)  # type: ignore[return-value]
-
-
 def serves(shape: Shape, dtype: str, *, weights: bool = False) -> bool:
     """Return whether filters outweigh pictures, or almost for their gradient, and fall into blocks."""
     item = itemsize_of(dtype)
     filters = len(shape.taps) * shape.inner * shape.outer * item
-    pictures = shape.images * prod(box_of(shape)) * shape.inner * item
+    pictures = shape.images * prod(shape.box) * shape.inner * item
     lanes = machine().vector_bytes // item
     return (
         shape.groups == 1
@@ -165,22 +159,12 @@ class HeavyCorrelation:
 
     def __init__(self, shape: Shape, dtype: str) -> None:
         self.shape, self.dtype = shape, dtype
-        s, item = shape, itemsize_of(dtype)
+        s = shape
         self.block = _block(s, dtype)
-        self.vectors = vectors_for(s.outer, machine().vector_bytes // item)
-        self.width = self.vectors * machine().vector_bytes // item
-        self.blocks = -(-s.outer // self.width)
-        self.box = box_of(s)
-        self.parts = -(-4 // self.blocks)
-        self.copy = Blocked(s.images, s.inner, self.block, s.low, self.box, s.in_size, dtype)
+        self.filters = FilterBlocks(s, dtype, s.taps)
+        self.parts = -(-4 // self.filters.blocks)
+        self.copy = Blocked(s.images, s.inner, self.block, s.low, s.box, s.in_size, dtype)
         self._launches: dict[tuple[int, ...], Launch] = {}
-
-    def start(self, bias: Any, dtype: Any) -> Any:
-        """Lay out what the sums begin with."""
-        start = np.zeros(self.blocks * self.width, dtype)
-        if bias is not None:
-            start[: self.shape.outer] = bias
-        return start
 
     def run(self, x: Any, weight: Any, start: Any, y: Any) -> None:
         """Correlate x (N, C, D, H, W) with a weight (1, O, C, D, H, W) into channels-last y."""
@@ -193,16 +177,10 @@ class HeavyCorrelation:
         scratch.give_back(pictures)
 
     def _run(self, weight: Any, y: tuple[int, ...]) -> Launch:
-        s, item = self.shape, itemsize_of(self.dtype)
-        row, steps = self.width * item, self.copy.steps
-        entries = [
-            (
-                sum((v - lo) * p for v, lo, p in zip(tap.shift, s.low, steps[1:], strict=True)),
-                i * self.block * row,
-            )
-            for i, tap in enumerate(s.taps)
-        ]
-        table = np.array(entries, np.int64)
+        s, filters, item = self.shape, self.filters, itemsize_of(self.dtype)
+        row, steps = filters.row, self.copy.steps
+        offsets = s.offsets(s.taps, steps[1:])
+        table = np.stack([offsets, np.arange(len(s.taps)) * (self.block * row)], 1)
         places = np.indices((s.images, *s.out_size)).reshape(4, -1)
         x_steps = (steps[0], *(step * p for step, p in zip(s.step, steps[1:], strict=True)))
         rows = np.stack([np.dot(x_steps, places), np.dot((y[0], *y[2:]), places)], 1)
@@ -211,19 +189,19 @@ class HeavyCorrelation:
         lay, length, runs = filter_table(
             s.taps, weight.shape[3:], (outer, inner, *kernel), self.block, row, item
         )
-        most = most_rows(self.vectors)
+        most = filters.most_rows
         lengths = tuple({(i + 1) * total // self.parts - i * total // self.parts for i in range(self.parts)})
         block_rows = even(max(lengths), min(most, max(lengths)))
         # A place more than there are taps is for entries of the kernel that no output meets.
         size = aligned((len(s.taps) + 1) * self.block * row)
         arguments = (
             *(0,) * 4, outer, inner, address(table), len(table), s.inner, self.block, s.outer,
-            self.copy.bytes,
-            self.width, total, address(rows), self.parts, len(s.taps), packing.compiled_filters(self.dtype),
-            address(lay), length, runs,
-            *micro(self.dtype, block_rows, self.vectors, lengths, scattered=True), size, 0,
+            self.copy.bytes, filters.width, total, address(rows), self.parts, len(s.taps),
+            packing.compiled_filters(self.dtype), address(lay), length, runs,
+            *micro(self.dtype, block_rows, filters.vectors, lengths, scattered=True), size, 0,
         )  # fmt: skip
-        return Launch(_kernel(self.dtype), arguments, self.blocks * self.parts, size, keep=(table, rows, lay))
+        tasks = filters.blocks * self.parts
+        return Launch(_kernel(self.dtype), arguments, tasks, size, keep=(table, rows, lay))
 
 
 WEIGHT_FIELDS = (
@@ -269,13 +247,11 @@ class HeavyWeights:
 
     def __init__(self, shape: Shape, dtype: str) -> None:
         self.shape, self.dtype = shape, dtype
-        s, item = shape, itemsize_of(dtype)
-        self.vectors = vectors_for(s.outer, machine().vector_bytes // item)
-        self.width = self.vectors * machine().vector_bytes // item
-        self.blocks = -(-s.outer // self.width)
+        s = shape
+        self.filters = FilterBlocks(s, dtype, s.taps)
         self.block = _block(s, dtype)
-        self.copy = Blocked(s.images, s.inner, self.block, s.low, box_of(s), s.in_size, dtype)
-        g_block = self.width if s.outer % self.width == 0 else s.outer
+        self.copy = Blocked(s.images, s.inner, self.block, s.low, s.box, s.in_size, dtype)
+        g_block = self.filters.width if s.outer % self.filters.width == 0 else s.outer
         self.copy_g = Blocked(s.images, s.outer, g_block, (0, 0, 0), s.out_size, s.out_size, dtype)
         self._finish: dict[tuple[int, ...], Launch | None] = {}
 
@@ -294,30 +270,27 @@ class HeavyWeights:
         return dw
 
     def _run(self, dw: tuple[int, ...]) -> Launch:
-        s, item = self.shape, itemsize_of(self.dtype)
-        row, x, g = self.width * item, self.copy.steps, self.copy_g.steps
+        s, filters, item = self.shape, self.filters, itemsize_of(self.dtype)
+        row, x, g = filters.row, self.copy.steps, self.copy_g.steps
         lines = np.indices((s.images, *s.out_size[:2])).reshape(3, -1)
         x_steps = (x[0], s.step[0] * x[1], s.step[1] * x[2])
         table = np.stack([np.dot(x_steps, lines), np.dot(g[:3], lines)], 1)
-        taps = np.array(
-            [sum((v - lo) * p for v, lo, p in zip(tap.shift, s.low, x[1:], strict=True)) for tap in s.taps],
-            np.int64,
-        )
-        count, zeros = len(s.taps), np.zeros(self.width, self.dtype)
+        taps = s.offsets(s.taps, x[1:])
+        count, zeros = len(s.taps), np.zeros(filters.width, self.dtype)
         side = dw[0] == item
         places = [(t * self.block + k) * row for k in range(self.block) for t in range(count)]
         if side:
             places = [sum(p * step for p, step in zip(tap.place, dw[2:], strict=True)) for tap in s.taps]
         finish = packing.padded(places)
-        block_rows = even(self.block, min(most_rows(self.vectors), self.block))
+        block_rows = even(self.block, min(filters.most_rows, self.block))
         size = aligned(count * self.block * row)
         arguments = (
             0, 0, 0, *dw[:2], address(table), len(table), max(1, LONGEST_SUM // s.out_size[2]), s.out_size[2],
             address(taps), count, self.block, s.inner // self.block, self.copy.bytes,
-            self.copy_g.bytes if self.copy_g.pixel == row else row, s.outer, self.width, address(zeros),
+            self.copy_g.bytes if self.copy_g.pixel == row else row, s.outer, filters.width, address(zeros),
             s.step[2] * x[3], g[3], address(finish), 0 if side else packing.compiled_collect(self.dtype),
-            *micro(self.dtype, block_rows, self.vectors, (self.block,), ends=s.outer % self.width != 0),
+            *micro(self.dtype, block_rows, filters.vectors, (self.block,), ends=s.outer % filters.width != 0),
             size, 0,
         )  # fmt: skip
-        tasks = self.blocks * (s.inner // self.block)
+        tasks = filters.blocks * (s.inner // self.block)
         return Launch(_weight_kernel(self.dtype), arguments, tasks, size, keep=(table, taps, finish, zeros))

@@ -22,7 +22,7 @@ from fconv.engine.compiled.pool import BYTES, Fields, Launch, address, aligned, 
 from fconv.engine.compiled.shapes import Shape
 from fconv.engine.compiled.transforms import transform
 from fconv.engine.compiled.winograd import PRODUCTS, Pieces, Winograd
-from fconv.engine.winograd_matrices import FILTER, OUT, SIDE, STEP
+from fconv.engine.winograd_matrices import FILTER, SIDE, STEP
 
 MOST_BLOCK = 32
 """Channels of a piece of filters."""
@@ -58,9 +58,8 @@ def _spread(dtype: str) -> int:
 def _multiply(dtype: str) -> int:
     """Compile the rest: a task takes one block of filters."""
     module = Module()
-    pieces = Pieces(module, dtype)
+    pieces = Pieces(module, dtype, back=True)
     of_filters = transform(module, dtype, FILTER, ends="none")
-    to_output = transform(module, dtype, OUT, ends="store", shifted=True)
     f, task, arguments, worker = kernel_of(module)
     a, item = Fields(f, arguments, FIELDS), pieces.itemsize
     row = a.width * item
@@ -84,18 +83,9 @@ def _multiply(dtype: str) -> int:
             x, y = a.pointer("u") + i * a.total * a.inner_row + c * item, products + i * a.total * row
             operands = (w + i * step, a.pointer("table"), 1, a.block, a.pointer("zeros"), a.width, c)
             contract(f, a, a.total, x, y, operands, (item, a.inner_row, row, row))
-    start, side = a.pointer("start") + first * item, a.total * row
-    with f.loop(a.total) as t:
-        image, h, v = pieces.corner(a, t)
-        source = products + t * row
-        target = a.pointer("y") + image * a.y_image + h * a.y_h + v * a.y_w + first * item
-        whole = f.all_of(h + (STEP - 1) < a.out_h, v + (STEP - 1) < a.out_w)
-        with f.when(whole):
-            f.call(to_output, source, side * SIDE, side, target, a.y_h, a.y_w, there, start)
-        with f.when(f.negation(whole)):
-            f.call(to_output, source, side * SIDE, side, room, row * STEP, row, there, start)
-            with f.loop(f.least(a.out_h - h, STEP)) as i, f.loop(f.least(a.out_w - v, STEP)) as j:
-                packing.copy(f, target + i * a.y_h + j * a.y_w, room + (i * STEP + j) * row, there * item)
+    steps, place = (a.total * row, row), a.pointer("y") + first * item
+    start = a.pointer("start") + first * item
+    pieces.gather(f, a, 0, a.total, products, steps, place, there, start, room)
     f.finish()
     return machine().compile(module)[0]
 
@@ -106,7 +96,7 @@ class HeavyWinograd(Winograd):
     def __init__(self, shape: Shape, dtype: str) -> None:
         super().__init__(shape, dtype)
         self.block = block_of(shape.inner, MOST_BLOCK)
-        self._planned_runs: dict[tuple[int, ...], tuple[Launch, Launch]] = {}
+        self._both: dict[tuple[int, ...], tuple[Launch, Launch]] = {}
 
     @staticmethod
     def serves(shape: Shape) -> bool:
@@ -114,44 +104,41 @@ class HeavyWinograd(Winograd):
         pieces = shape.images * prod(-(-n // STEP) for n in shape.out_size[1:])
         return pieces <= MOST_PIECES and block_of(shape.inner, MOST_BLOCK) >= 16
 
-    def start(self, bias: Any, dtype: Any) -> Any:
-        """Lay out what the sums begin with."""
-        return self.filters.start(bias, dtype)
-
     def run(self, x: Any, weight: Any, start: Any, y: Any) -> None:
         """Correlate channels-last `x` with a weight (1, O, C, 1, 3, 3) into channels-last `y`."""
-        key = x.strides + weight.strides + y.strides
-        if key not in self._planned_runs:
-            self._planned_runs[key] = self._spread(x.strides), self._multiply(weight, y.strides)
-        spread, multiply = self._planned_runs[key]
-        u = scratch.array(PRODUCTS * self.total * self.inner_row // self.itemsize, x.dtype)
+        key = (len(x), *x.strides, *weight.strides, *y.strides)
+        total = len(x) * self.high * self.wide
+        if key not in self._both:
+            self._both[key] = self._spread(x.strides, total), self._multiply(weight, y.strides, total)
+        spread, multiply = self._both[key]
+        u = scratch.array(PRODUCTS * total * self.inner_row // self.itemsize, x.dtype)
         pool().run(spread, (x, u))
         pool().run(multiply, (u, weight, start, y))
         scratch.give_back(u)
 
-    def _spread(self, x: tuple[int, ...]) -> Launch:
-        s, parts = self.shape, min(self.total, 16)
+    def _spread(self, x: tuple[int, ...], total: int) -> Launch:
+        s, parts = self.shape, min(total, 16)
         size = aligned(PRODUCTS * self.inner_row)
         arguments = (
-            0, 0, x[0], *x[3:], *s.in_size[1:], *s.low[1:], self.high, self.wide, self.total, self.total,
-            s.inner, self.inner_row, parts, packing.compiled_box(self.dtype), size, 0,
+            0, 0, x[0], *x[3:], *s.in_size[1:], *s.low[1:], self.high, self.wide, total, total, s.inner,
+            self.inner_row, parts, packing.compiled_box(self.dtype), size, 0,
         )  # fmt: skip
-        cost = PRODUCTS * self.total * self.inner_row / BYTES
+        cost = PRODUCTS * total * self.inner_row / BYTES
         return Launch(_spread(self.dtype), arguments, parts, size, cost=cost)
 
-    def _multiply(self, weight: Any, y: tuple[int, ...]) -> Launch:
+    def _multiply(self, weight: Any, y: tuple[int, ...], total: int) -> Launch:
         s, row = self.shape, self.filters.row
         _, outer, inner, *kernel = weight.strides
         places, length, runs = filter_table(
             s.taps, weight.shape[3:], (outer, inner, *kernel), self.block, row, self.itemsize
         )
         table, zeros = np.zeros(2, np.int64), np.zeros(self.width, self.dtype)
-        rows = even(self.total, min(most_rows(self.vectors), self.total))
-        size = aligned((self.block * (PRODUCTS + 9) + self.total * PRODUCTS + STEP * STEP) * row)
+        rows = even(total, min(most_rows(self.vectors), total))
+        size = aligned((self.block * (PRODUCTS + 9) + total * PRODUCTS + STEP * STEP) * row)
         arguments = (
-            *(0,) * 4, y[0], *y[3:], *s.out_size[1:], self.high, self.wide, self.total, s.inner,
+            *(0,) * 4, y[0], *y[3:], *s.out_size[1:], self.high, self.wide, total, s.inner,
             self.inner_row, self.block, s.outer, outer, inner, address(places), length, runs,
             packing.compiled_filters(self.dtype), address(table), address(zeros), self.width,
-            *micro(self.dtype, rows, self.vectors, (self.total,)), size, 0,
+            *micro(self.dtype, rows, self.vectors, (total,)), size, 0,
         )  # fmt: skip
         return Launch(_multiply(self.dtype), arguments, self.blocks, size, keep=(table, zeros, places))

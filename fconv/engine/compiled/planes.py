@@ -20,7 +20,7 @@ from fconv.engine.compiled.filters import dense
 from fconv.engine.compiled.llvm import POINTER, Module, itemsize_of, machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro
 from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, address, aligned, kernel_of, pool
-from fconv.engine.compiled.shapes import Shape, Tap
+from fconv.engine.compiled.shapes import Shape, thinned
 
 FIELDS = (
     "x", "w", "start", "y", "x_image", "x_channel", "x_d", "x_h", "x_w", "y_image", "y_channel", "y_d", "y_h",
@@ -64,36 +64,11 @@ def _kernel(dtype: str) -> int:
     return machine().compile(f.module)[0]
 
 
-def _thinned(shape: Shape) -> tuple[Shape, tuple[slice, ...]]:
-    """Leave out what no window sees: where all look at the same remainder of an axis, it has no stride.
-
-    Returns
-    -------
-    tuple of Shape and tuple of slice
-        The correlation, and the part of the input (N, C, D, H, W) that it is of.
-    """
-    in_size, step, seen = list(shape.in_size), list(shape.step), [slice(None)] * 5
-    taps = [(list(tap.shift), tap.place) for tap in shape.taps]
-    for axis, stride in enumerate(shape.step):
-        remainders = {shift[axis] % stride for shift, _ in taps}
-        first = min(remainders)
-        size = len(range(first, shape.in_size[axis], stride))
-        if stride > 1 and len(remainders) == 1 and size:
-            in_size[axis], step[axis], seen[2 + axis] = size, 1, slice(first, None, stride)
-            for shift, _ in taps:
-                shift[axis] //= stride
-    if step == list(shape.step):
-        return shape, ()
-    thinned = [Tap(tuple(shift), place) for shift, place in taps]  # type: ignore[arg-type]
-    changed = {"in_size": tuple(in_size), "step": tuple(step), "taps": tuple(thinned)}
-    return replace(shape, **changed), tuple(seen)  # type: ignore[arg-type]
-
-
 class Planes:
     """A correlation to few channels, planned."""
 
     def __init__(self, shape: Shape, dtype: str) -> None:
-        shape, self._seen = _thinned(shape)
+        shape, self._seen = thinned(shape)
         self.shape, self.dtype = shape, dtype
         self._launches: dict[tuple[int, ...], Launch] = {}
         self.places: Any = None

@@ -1,8 +1,8 @@
 """Convolution of small pictures, where windows mostly see zeros around them: without those zeros.
 
 A kernel that is nearly as large as the picture, or the gradient of its input, meets the picture in a few
-places only. Here each output position, or each entry of the kernel, has a list of its own of what it meets,
-and the rows of a block are pictures, which all share it. Nothing is copied that lies in a usable order.
+places only. Here each output position has a list of the input positions and elements of the kernel that meet
+there, and the rows of a block are pictures, which all share it. Channels-last pictures are read in place.
 """
 
 from __future__ import annotations
@@ -15,22 +15,26 @@ from typing import Any
 
 import numpy as np
 
+from fconv.engine.compiled.correlate import LEAST_TASKS
 from fconv.engine.compiled.filters import FilterBlocks
 from fconv.engine.compiled.heavy import Blocked
 from fconv.engine.compiled.llvm import INT, Module, itemsize_of, machine
 from fconv.engine.compiled.micro import MICRO, PAIR, contract, even, micro
 from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, address, kernel_of, pool, scratch
-from fconv.engine.compiled.shapes import BOX, PLANE, Shape, few_channels
+from fconv.engine.compiled.shapes import Shape, costs, few_channels, is_3x3
 
 MOST_PAIRS = 1 << 16
+"""Largest number of meetings that are listed."""
 PIECE_BYTES = 256 << 10
 """Largest piece of a block of filters: it stays in the L2 cache for all positions and pictures of a task."""
-LEAST_TASKS = 8
 PHASE, CALL, FAR = 20000, 40, 12
 """Products of vectors that take as long as a phase of the gradient, a block of rows, and a vector of arrays
 that outgrow the cache, whose images lie far apart."""
 WINOGRAD, ELEMENTWISE = 0.45, 1.4
-"""What a product of its own costs Winograd, and one of channels by themselves here."""
+"""The time of a 3x3 product by Winograd's algorithm, and of a depthwise product by lists, in that of others.
+
+Like the constants above they are fitted to measured times of random shapes.
+"""
 FAR_BYTES = 4 << 20
 
 
@@ -69,37 +73,8 @@ class Meetings:
         """The number of triples."""
         return prod(len(each[0]) for each in self._along)
 
-    @property
-    def is_3x3(self) -> bool:
-        """Return whether the convolution is one for Winograd but for its channels and groups."""
-        return self.kernel == (1, 3, 3) and self.stride == self.dilation == (1, 1, 1)
-
-    @cached_property
-    def gathered(self) -> int:
-        """The number of products that correlating the gradient takes, with zeros around it."""
-        found = 1
-        for size, k, t, d, p in zip(
-            self.in_size, self.kernel, self.stride, self.dilation, self.pads, strict=True
-        ):
-            found *= int(np.sum((np.arange(size)[:, None] + p - d * np.arange(k)) % t == 0))
-        return found
-
-    def box(self, *, turned: bool) -> int:
-        """Return how many positions of a picture or its gradient windows see, zeros around it included."""
-        found = 1
-        for size, out, k, t, d in zip(
-            self.in_size, self.out_size, self.kernel, self.stride, self.dilation, strict=True
-        ):
-            if turned:
-                found *= (size - 1) // t + (k - 1) * d + 1
-            elif k == 1 or d % t == 0:  # windows see every t-th position alone
-                found *= out + (k - 1) * d // t
-            else:
-                found *= (out - 1) * t + (k - 1) * d + 1
-        return found
-
     def lists(self, by: int) -> tuple[Any, Any, Any]:
-        """Return output positions, input positions and entries, sorted by one of them."""
+        """Return output positions, input positions and elements, sorted by output (0) or input (1)."""
         index = np.meshgrid(*(np.arange(len(each[0])) for each in self._along), indexing="ij")
         whole = [
             np.ravel_multi_index(
@@ -111,51 +86,39 @@ class Meetings:
         return tuple(each[order] for each in whole)
 
 
-def pays(shape: Shape, meetings: Meetings, dtype: str, *, turned: bool = False) -> bool:
-    """Compare what lists cost with what a correlation does, in products of vectors.
-
-    The constants are fitted to measured times, docs/design/convolution.md.
+def pays(shape: Shape, meetings: Meetings, phases: Sequence[Shape], dtype: str) -> bool:
+    """Compare what lists cost with what correlations do, in products of vectors.
 
     Parameters
     ----------
     shape : Shape
-        Of the correlation.
+        Of the correlation by lists; of its taps only the number counts.
     meetings : Meetings
         Of the convolution.
+    phases : sequence of Shape
+        The correlations that it replaces: one, or those of the gradient's phases.
     dtype : str
         Of the numbers.
-    turned : bool
-        It is the gradient of the input that is computed: phase by phase, where there is a stride.
     """
-    met = meetings.count
-    if met > MOST_PAIRS:
+    if meetings.count > MOST_PAIRS:
         return False
-    lanes = machine().vector_bytes // itemsize_of(dtype)
-    gathered, stride, phases = prod(shape.out_size) * len(shape.taps), 1, 1
-    if turned:
-        gathered, stride, phases = meetings.gathered, meetings.stride[2], prod(meetings.stride)
-    columns = -(-shape.out_size[2] // stride)
-    channels = -(-shape.groups // lanes) if shape.elementwise else shape.groups * shape.inner
-    images, vectors = shape.images, -(-shape.outer // lanes)
-    seen = meetings.box(turned=turned)
-    numbers = images * shape.groups * shape.inner * seen
-    correlated: float = images * channels * gathered * vectors
-    if few_channels(shape, lanes, gathered, columns, seen):
-        correlated *= shape.outer * -(-columns // lanes) / columns / vectors
-        if shape.elementwise:
-            correlated *= shape.groups
-        correlated += PLANE * numbers
-    elif phases == 1:
-        correlated += BOX * numbers
-    if meetings.is_3x3 and dtype == "float32" and min(shape.inner, shape.outer) >= lanes:
-        correlated *= WINOGRAD
-    listed = channels * met * vectors * (images * (ELEMENTWISE if shape.elementwise else 0.95) + 1)
-    blocks = channels // (1 if shape.elementwise else shape.inner) * vectors / 2
+    lanes, images = machine().vector_bytes // itemsize_of(dtype), shape.images
+    correlated = PHASE * (len(phases) - 1.0)
+    for each in phases:
+        over_channels, along_rows = costs(each, lanes)
+        cost = along_rows if few_channels(each, lanes) else over_channels
+        wide = dtype == "float32" and min(each.inner, each.outer) >= lanes
+        correlated += cost * (WINOGRAD if wide and is_3x3(each) else 1)
+    vectors = -(-(shape.groups if shape.elementwise else shape.outer) // lanes)
+    blocks = vectors / 2 * (1 if shape.elementwise else shape.groups)
+    channels = 1 if shape.elementwise else shape.groups * shape.inner
+    product = ELEMENTWISE if shape.elementwise else 0.95
+    listed = channels * meetings.count * vectors * (images * product + 1)
     listed += CALL * blocks * prod(shape.out_size) * (-(-images // 8) - images / 8)
     every = images * shape.groups * (shape.inner * prod(shape.in_size) + shape.outer * prod(shape.out_size))
     if every * itemsize_of(dtype) > FAR_BYTES:
         listed += every / lanes * FAR
-    return listed < correlated + PHASE * (phases - 1)
+    return listed < correlated
 
 
 def _offsets(index: Any, size: Sequence[int], strides: Sequence[int]) -> Any:
@@ -232,10 +195,8 @@ class Positions:
         self.strips = -(-shape.images // self.strip)
         self.parts = min(positions, -(-LEAST_TASKS // (filters.all_blocks * self.strips)))
         self.rows = even(self.strip, min(most, self.strip))
-        s = shape
-        self._copy = Blocked(
-            s.images, s.groups * s.inner, s.groups * s.inner, (0, 0, 0), s.in_size, s.in_size, dtype
-        )
+        channels, size = shape.groups * shape.inner, shape.in_size
+        self._copy = Blocked(shape.images, channels, channels, (0, 0, 0), size, size, dtype)
         self._launches: dict[tuple[int, ...], Launch] = {}
 
     def run(self, x: Any, w: Any, start: Any, y: Any) -> None:

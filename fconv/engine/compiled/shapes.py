@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property, lru_cache
 from math import prod
+from typing import Any
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,17 @@ class Shape:
         return tuple(max(tap.shift[i] for tap in self.taps) for i in range(3))  # type: ignore[return-value]
 
     @property
+    def box(self) -> tuple[int, int, int]:
+        """The size of the input that all outputs of a picture see, zeros included."""
+        sides = zip(self.low, self.high, self.out_size, self.step, strict=True)
+        return tuple((n - 1) * step + hi - lo + 1 for lo, hi, n, step in sides)  # type: ignore[return-value]
+
+    def offsets(self, taps: Sequence[Tap], pitch: Sequence[int]) -> Any:
+        """Return the bytes from the first position that a window sees to what some taps see."""
+        shifts = np.array([tap.shift for tap in taps], np.int64) - np.array(self.low, np.int64)
+        return shifts @ np.array(pitch, np.int64)
+
+    @property
     def hangs_over(self) -> bool:
         """Return whether a window leaves the picture."""
         sides = zip(self.low, self.high, self.in_size, self.out_size, self.step, strict=True)
@@ -73,8 +88,44 @@ class Shape:
         return self.images * prod(self.out_size) * len(self.taps) * self.groups * self.inner * self.outer
 
 
-def few_channels(shape: Shape, lanes: int, products: int, columns: int, seen: int) -> bool:
-    """Return whether vectors should run along rows of output positions, because they would have idle lanes.
+def is_3x3(shape: Shape) -> bool:
+    """Return whether a correlation is one over two axes, 3x3, of stride and dilation 1, in one group."""
+    reach = tuple(hi - lo for lo, hi in zip(shape.low, shape.high, strict=True))
+    return shape.groups == 1 and shape.step == (1, 1, 1) and len(shape.taps) == 9 and reach == (0, 2, 2)
+
+
+@lru_cache(maxsize=256)
+def thinned(shape: Shape) -> tuple[Shape, tuple[slice, ...]]:
+    """Leave out what no window sees: where all look at the same remainder of an axis, it has no stride.
+
+    Returns
+    -------
+    tuple of Shape and tuple of slice
+        The correlation, and the part of the input (N, C, D, H, W) that it is of.
+    """
+    in_size, step, seen = list(shape.in_size), list(shape.step), [slice(None)] * 5
+    taps = [(list(tap.shift), tap.place) for tap in shape.taps]
+    for axis, stride in enumerate(shape.step):
+        remainders = {shift[axis] % stride for shift, _ in taps}
+        first = min(remainders)
+        size = len(range(first, shape.in_size[axis], stride))
+        if stride > 1 and len(remainders) == 1 and size:
+            in_size[axis], step[axis], seen[2 + axis] = size, 1, slice(first, None, stride)
+            for shift, _ in taps:
+                shift[axis] //= stride
+    if step == list(shape.step):
+        return shape, ()
+    thinned = [Tap(tuple(shift), place) for shift, place in taps]  # type: ignore[arg-type]
+    changed = {"in_size": tuple(in_size), "step": tuple(step), "taps": tuple(thinned)}
+    return replace(shape, **changed), tuple(seen)  # type: ignore[arg-type]
+
+
+PLANE, BOX = 1, 0.2
+"""Products of vectors that take as long as copying a number into planes, and into a box."""
+
+
+def costs(shape: Shape, lanes: int) -> tuple[float, float]:
+    """Estimate a correlation whose vectors run over channels, and one whose vectors run along rows.
 
     Parameters
     ----------
@@ -82,17 +133,24 @@ def few_channels(shape: Shape, lanes: int, products: int, columns: int, seen: in
         Of the correlation.
     lanes : int
         Of a vector.
-    products, columns, seen : int
-        Of a picture and a channel: products of the correlation, output positions in a row, and input
-        positions that are copied for it, zeros included.
+
+    Returns
+    -------
+    tuple of float
+        Products of vectors, and what takes as long as so many.
     """
-    wide = -(-columns // lanes)
+    seen = shape.images * shape.groups * shape.inner * prod(thinned(shape)[0].box)
+    products = shape.images * prod(shape.out_size) * len(shape.taps)
+    if not shape.elementwise:
+        products *= shape.groups * shape.inner
+    columns, outer = shape.out_size[2], shape.groups if shape.elementwise else shape.outer
+    over_channels = products * -(-outer // lanes) + BOX * seen
+    along_rows = products * outer * -(-columns // lanes) / columns + PLANE * seen
+    return over_channels, along_rows
+
+
+def few_channels(shape: Shape, lanes: int) -> bool:
+    """Return whether vectors should run along rows of output positions, as lanes would be idle otherwise."""
+    over_channels, along_rows = costs(shape, lanes)
     outer = shape.groups if shape.elementwise else shape.outer
-    if outer * 2 > lanes or columns * lanes <= outer * wide * lanes:
-        return False
-    rows = products * outer * wide / columns + seen * PLANE
-    return rows < products + seen * BOX
-
-
-PLANE, BOX = 1, 0.2
-"""Products of vectors that take as long as copying a number into planes, and into a box."""
+    return outer * 2 <= lanes and along_rows < over_channels

@@ -267,13 +267,7 @@ class WeightGradient:
             for h in range(high)
         ]
         table = np.array([pair[::-1] for pair in rows] if self.turned else rows, np.int64)
-        taps = np.array(
-            [
-                sum((a - lo) * p for a, lo, p in zip(tap.shift, s.low, pitch, strict=True))
-                for tap in self.taps
-            ],
-            np.int64,
-        )
+        taps = s.offsets(self.taps, pitch)
         zeros, box = np.zeros(self.width, self.dtype), packing.compiled_box(self.dtype)
         across = sorted({tap.shift[2] for tap in s.taps})
         x_row = (across[1] - across[0]) * pixel if self.elementwise and len(across) > 1 else item

@@ -62,9 +62,11 @@ FIELDS = (
 class Pieces:
     """Emits what the kernels share: where pieces lie, and how they are transformed."""
 
-    def __init__(self, module: Module, dtype: str) -> None:
+    def __init__(self, module: Module, dtype: str, *, back: bool = False) -> None:
         self.itemsize = itemsize_of(dtype)
         self.to_input = transform(module, dtype, IN, ends="load")
+        if back:
+            self.to_output = transform(module, dtype, OUT, ends="store", shifted=True)
 
     def corner(self, a: Fields, q: Value) -> tuple[Value, Value, Value]:
         """Return picture, row and column of a piece's output."""
@@ -125,13 +127,40 @@ class Pieces:
                 use,
             )
 
+    def gather(
+        self,
+        f: Function,
+        a: Fields,
+        first: Value | int,
+        count: Value,
+        products: Value,
+        steps: Sequence[Value],
+        place: Value,
+        channels: Value,
+        start: Value,
+        room: Value,
+    ) -> None:
+        """Transform products back into y; `steps` are the bytes from product to product, piece to piece."""
+        step, each = steps
+        pixel = channels * self.itemsize
+        with f.loop(count) as t:
+            image, i, j = self.corner(a, t + first)
+            source = products + t * each
+            target = place + image * a.y_image + i * a.y_h + j * a.y_w
+            whole = f.all_of(i + (STEP - 1) < a.out_h, j + (STEP - 1) < a.out_w)
+            with f.when(whole):
+                f.call(self.to_output, source, step * SIDE, step, target, a.y_h, a.y_w, channels, start)
+            with f.when(f.negation(whole)):
+                f.call(self.to_output, source, step * SIDE, step, room, pixel * STEP, pixel, channels, start)
+                with f.loop(f.least(a.out_h - i, STEP)) as k, f.loop(f.least(a.out_w - j, STEP)) as m:
+                    packing.copy(f, target + k * a.y_h + m * a.y_w, room + (k * STEP + m) * pixel, pixel)
+
 
 @lru_cache(maxsize=4)
 def _forward(dtype: str) -> int:
     module = Module()
-    pieces = Pieces(module, dtype)
+    pieces = Pieces(module, dtype, back=True)
     item = pieces.itemsize
-    to_output = transform(module, dtype, OUT, ends="store", shifted=True)
     f, task, address, worker = kernel_of(module)
     a = Fields(f, address, FIELDS)
     u = a.pointer("scratch") + worker * a.scratch_size
@@ -146,22 +175,8 @@ def _forward(dtype: str) -> int:
         weights = a.pointer("w") + (i * a.blocks + b) * a.inner * row
         rest = (weights, a.pointer("table"), 1, a.inner, a.pointer("zeros"), a.width, 0)
         contract(f, a, count, x, y, rest, (item, a.inner_row, row, a.outer_row))
-    step = a.chunk * a.outer_row
-    with f.loop(count) as t:
-        image, i, j = pieces.corner(a, first + t)
-        source = p + t * a.outer_row
-        target = a.pointer("y") + image * a.y_image + i * a.y_h + j * a.y_w
-        whole = f.all_of(i + (STEP - 1) < a.out_h, j + (STEP - 1) < a.out_w)
-        with f.when(whole):
-            f.call(to_output, source, step * SIDE, step, target, a.y_h, a.y_w, a.outer, a.pointer("start"))
-        with f.when(f.negation(whole)):
-            pixel = a.outer * item
-            f.call(
-                to_output, source, step * SIDE, step, room, pixel * STEP, pixel, a.outer, a.pointer("start")
-            )
-            lines, columns = f.least(a.out_h - i, STEP), f.least(a.out_w - j, STEP)
-            with f.loop(lines) as k, f.loop(columns) as m:
-                packing.copy(f, target + k * a.y_h + m * a.y_w, room + (k * STEP + m) * pixel, pixel)
+    steps = (a.chunk * a.outer_row, a.outer_row)
+    pieces.gather(f, a, first, count, p, steps, a.pointer("y"), a.outer, a.pointer("start"), room)
     f.finish()
     return machine().compile(module)[0]
 
@@ -297,12 +312,13 @@ class Winograd:
 
     def _planned(self, kind: str, x: Any, y: Any) -> Launch:
         """Plan a kernel, for arrays of these strides."""
-        key = (kind, *x.strides, *y.strides)
+        key = (kind, len(x), *x.strides, *y.strides)
         if key in self._launches:
             return self._launches[key]
+        total = len(x) * self.high * self.wide
         s, table, zeros = self.shape, np.zeros(2, np.int64), np.zeros(self.width, self.dtype)
         compile, chunk, parts, tasks = {
-            "forward": (_forward, self.chunk, 1, -(-self.total // self.chunk)),
+            "forward": (_forward, self.chunk, 1, -(-total // self.chunk)),
             "spread": (
                 _spread,
                 self.share,
@@ -312,22 +328,25 @@ class Winograd:
             "multiply": (_multiply, self.share, 1, PRODUCTS * self.blocks),
         }[kind]
         length = chunk if kind == "forward" else s.inner
-        rest = length if kind != "forward" else self.total - (self.total - 1) // length * length
+        rest = length if kind != "forward" else total - (total - 1) // length * length
         rows = even(length, min(most_rows(self.vectors), length))
         arguments = (
             *(0,) * 6, x.strides[0], *x.strides[3:], y.strides[0], *y.strides[3:], *s.in_size[1:], *s.low[1:],
-            *s.out_size[1:], self.high, self.wide, self.total, chunk, s.inner, s.outer, self.inner_row,
+            *s.out_size[1:], self.high, self.wide, total, chunk, s.inner, s.outer, self.inner_row,
             self.outer_row, self.blocks, address(table), parts, address(zeros), self.width,
             *micro(self.dtype, rows, self.vectors, (length, rest)), packing.compiled_box(self.dtype),
             self.size, 0,
         )  # fmt: skip
-        cost = self.total * PRODUCTS * s.inner * s.outer / MULTIPLY_ADDS
+        cost = total * PRODUCTS * s.inner * s.outer / MULTIPLY_ADDS
         launch = Launch(compile(self.dtype), arguments, tasks, self.size, (table, zeros), cost)
         self._launches[key] = launch
         return launch
 
     def run(self, x: Any, w: Any, start: Any, y: Any) -> None:
-        """Correlate channels-last `x` (N, C, 1, H, W) into channels-last `y` (N, O, 1, H', W')."""
+        """Correlate channels-last `x` (N, C, 1, H, W) into channels-last `y` (N, O, 1, H', W').
+
+        They may be a run of the pictures that this is planned for.
+        """
         pool().run(self._planned("forward", x, y), (x, w, start, y))
 
     def weight_gradient(self, g: Any, x: Any, like: Any) -> Any:
