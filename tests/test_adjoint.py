@@ -16,8 +16,8 @@ from fconv.engine import compiled
 from fconv.testing import check_adjoint
 from fconv.testing import strategies as fst
 from tests.cases import CASES, FAMILIES
+from tests.convolutions import CASES as ENGINE_CASES
 from tests.naive import conv as naive_conv
-from tests.test_engine import CASES as ENGINE_CASES
 
 KEY = random.key(3)
 

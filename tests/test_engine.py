@@ -1,11 +1,5 @@
 """The CPU engines: each path gives what the definition gives, with the same bits on any number of threads."""
 
-import multiprocessing
-import os
-import signal
-import subprocess
-import sys
-import threading
 import tracemalloc
 
 import numpy as np
@@ -15,22 +9,13 @@ from hypothesis import strategies as st
 
 import fconv as fc
 import fconv.functional as F
-from fconv.engine import compiled, plans, reference, threads
+from fconv.engine import plans, reference
 from fconv.engine.cpu import direct, filters, tiles
 from fconv.geometry import conv_geometry
 from fconv.testing import strategies as fst
+from tests.convolutions import CASES, _the_number_of_threads_stays, arrays, engine  # noqa: F401
 
 f32 = np.float32
-
-
-@pytest.fixture(params=["compiled", "numpy"], scope="module", autouse=True)
-def engine(request):
-    """Compute with each of the engines for the CPU."""
-    if request.param == "compiled" and compiled.problem():
-        pytest.skip(compiled.problem())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiled, "wished", lambda: request.param == "compiled")
-        yield request.param
 
 
 @st.composite
@@ -83,38 +68,6 @@ def test_the_bias_is_added_to_every_position(case):
     bias = np.arange(1.0, geometry.out_channels + 1)
     expected = reference.convolve(x, weight, geometry) + bias.reshape(-1, *(1,) * geometry.windows.ndim)
     close(plans.plan(geometry, "float64").convolve(x, weight, bias), expected)
-
-
-CASES = {
-    "direct": ((4, 24, 40, 40), (32, 24, 5, 5), {"padding": 2}),  # of several tiles, as the next
-    "strided": ((4, 24, 81, 80), (64, 24, 3, 3), {"padding": 1, "stride": 2}),
-    "winograd": ((6, 64, 30, 30), (64, 64, 3, 3), {"padding": 1}),
-    "depthwise": ((4, 24, 30, 30), (24, 1, 3, 3), {"padding": 1, "groups": 24}),
-    "grouped": ((4, 24, 30, 30), (24, 4, 3, 3), {"padding": 1, "groups": 6}),
-    "pointwise": ((4, 24, 30, 30), (16, 24, 1, 1), {}),
-    "planar": ((4, 3, 30, 30), (16, 3, 5, 5), {"padding": 2, "stride": 2}),
-    "planar to few": ((1, 2, 90, 80), (3, 2, 3, 3), {"padding": 1}),
-    "multiplied": ((2, 6, 14, 12), (12, 1, 3, 3), {"padding": 1, "groups": 6}),
-    "adding": ((3, 20, 20, 18), (2, 20, 3, 3), {"padding": 1}),
-    "heavy": ((3, 160, 5, 4), (160, 160, 3, 3), {"padding": 1}),
-    "heavy at the border": ((1, 176, 7, 6), (150, 176, 3, 3), {}),
-    "heavy strided": ((2, 144, 8, 7), (200, 144, 3, 3), {"padding": 1, "stride": 2}),
-    "heavy pointwise": ((4, 448, 3, 3), (512, 448, 1, 1), {}),
-    "small pictures": ((6, 40, 2, 2), (72, 40, 3, 3), {"padding": 1}),
-}
-
-
-def arrays(x_shape, weight_shape, mean=0.0):
-    key = fc.random.key(1)
-    x = mean + fc.random.normal(key, x_shape)
-    return x, fc.random.normal(fc.random.fold_in(key, 1), weight_shape) / 10
-
-
-@pytest.fixture(autouse=True)
-def _the_number_of_threads_stays():
-    before = threads.get_num_threads()
-    yield
-    threads.set_num_threads(before)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -197,7 +150,7 @@ def test_every_case_by_every_algorithm(name, algorithm):
             close(a, b)
 
 
-def test_the_table_chooses(engine):
+def test_the_table_chooses(engine):  # noqa: F811
     def chosen(name, dtype=f32):
         x_shape, weight_shape, options = CASES[name]
         return plans.algorithm_for(x_shape, weight_shape, dtype=dtype, **options)
@@ -304,137 +257,6 @@ def test_an_algorithm_that_cannot_be_is_refused(algorithm, options, text):
     x, weight = arrays((1, 4, 9, 9), (4, 4, 3, 3))
     with pytest.raises(ValueError, match=text):
         F.conv2d(x, weight, algorithm=algorithm, **options)
-
-
-@pytest.mark.parametrize(
-    ("n", "kind"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError), ("2", TypeError)]
-)
-def test_a_number_of_threads_that_cannot_be_is_refused(n, kind):
-    with pytest.raises(kind, match="set_num_threads: n must be"):
-        fc.set_num_threads(n)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"), [("3", "3"), ("0", "expected a number of threads of 1 or more"), ("x", "got 'x'")]
-)
-def test_the_environment_sets_the_number_of_threads(text, expected):
-    found = subprocess.run(
-        [sys.executable, "-c", "import fconv; print(fconv.get_num_threads())"],
-        env={**os.environ, "FCONV_NUM_THREADS": text}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert expected in found.stdout + found.stderr
-
-
-def blas_threads():
-    threads.run(lambda i: None, 1)  # which finds the libraries that are held; SciPy may load another later
-    return [blas.get_threads() for blas in threads._state.blas]
-
-
-def test_blas_gets_its_threads_back():
-    before = blas_threads()
-    seen = []
-    threads.run(lambda i: seen.append([blas.get_threads() for blas in threads._state.blas]), 3)
-    assert all(set(each) == {1} for each in seen)
-    with pytest.raises(MemoryError):
-        threads.run(lambda i: np.empty(1 << 50), 8)
-    assert blas_threads() == before
-    x, weight = arrays((2, 4, 9, 9), (4, 4, 3, 3))
-    y = F.conv2d(x, weight)  # usable after
-    np.testing.assert_allclose(y, F.conv2d(x, weight, algorithm="reference"), rtol=1e-4, atol=1e-5)
-
-
-def interrupted(i):
-    raise KeyboardInterrupt
-
-
-def test_ctrl_c_leaves_nothing_held():
-    before = blas_threads()
-    for tasks in (1, 8):
-        with pytest.raises(KeyboardInterrupt):
-            threads.run(interrupted, tasks)
-        assert threads._state.held is None
-        assert threads.depth() == 0
-    assert blas_threads() == before
-
-
-def test_a_call_whose_end_was_lost_is_not_waited_for():
-    before = blas_threads()
-    threads._hold(threads._Token())  # nobody releases it
-    threads.run(lambda i: None, 2)
-    assert blas_threads() == before
-
-
-def test_tasks_see_the_callers_errstate():
-    fc.set_num_threads(4)
-    seen = []
-    with np.errstate(over="raise"):
-        threads.run(lambda i: seen.append(np.geterr()["over"]), 64)
-    assert seen == ["raise"] * 64
-
-
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers here")
-@pytest.mark.skipif(
-    threading.current_thread() is not threading.main_thread(), reason="signals reach the main thread alone"
-)
-def test_a_signals_handler_may_compute():
-    x, weight = arrays((4, 16, 16, 16), (16, 16, 3, 3))
-    other = x[::-1].copy()
-    expected, calls = (F.conv2d(x, weight), F.conv2d(other, weight)), []
-
-    def compute(*_):
-        calls.append(np.allclose(F.conv2d(other, weight), expected[1], atol=1e-4))
-        signal.setitimer(signal.ITIMER_REAL, 0.002)  # only now, so that the handler never starves the rest
-
-    handler = signal.signal(signal.SIGALRM, compute)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.002)
-        found = [np.allclose(F.conv2d(x, weight), expected[0], atol=1e-4) for _ in range(200)]
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, handler)
-    assert all(found)
-    assert calls
-    assert all(calls)
-
-
-def test_a_task_may_itself_run_tasks():
-    done = []
-    threads.run(lambda i: threads.run(lambda j: done.append((i, j)), 3), 4)
-    assert sorted(done) == [(i, j) for i in range(4) for j in range(3)]
-
-
-def test_calls_from_several_threads_at_once():
-    x_shape, weight_shape, options = CASES["winograd"]
-    x, weight = arrays(x_shape, weight_shape)
-    expected, before, found = F.conv2d(x, weight, **options), blas_threads(), {}
-
-    def call(i):
-        found[i] = [F.conv2d(x, weight, **options) for _ in range(5)]
-
-    callers = [threading.Thread(target=call, args=(i,)) for i in range(4)]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join()
-    assert all((y == expected).all() for ys in found.values() for y in ys)
-    assert blas_threads() == before
-
-
-def _child(queue, x, weight):
-    queue.put(F.conv2d(x, weight, padding=1))
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_forked_child_computes():
-    x, weight = arrays((4, 16, 16, 16), (16, 16, 3, 3))
-    expected = F.conv2d(x, weight, padding=1)
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    child = context.Process(target=_child, args=(queue, x, weight))
-    child.start()
-    np.testing.assert_array_equal(queue.get(timeout=60), expected)
-    child.join()
 
 
 def test_tile_sizes_depend_on_the_shape_alone():

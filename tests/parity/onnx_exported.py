@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional as F  # as PyTorch's users call it
 
 import fconv as fc
-from tests.parity.test_onnx_networks import by_runtime
+from tests.parity.onnx_evaluators import by_runtime
 
 
 class Of(nn.Module):

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 
 import fconv as fc
-from tests.parity.test_onnx_networks import LAYERS, MORE, by_runtime, feed
+from tests.parity.onnx_evaluators import by_runtime, feed
+from tests.parity.test_onnx_layers import MORE
+from tests.test_layers import LAYERS
 
 STARTS = ((2, 4, 8, 8), (2, 6, 7, 5), (3, 4, 6), (2, 4, 4, 6, 4), (3, 12))
 

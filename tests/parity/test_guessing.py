@@ -10,56 +10,57 @@ import fconv as fc
 from fconv.tools.weights import params_from, renamed
 from fconv.vision.guessing import guess_model, options_in
 from fconv.vision.images import Picture, read_image, write_image
-from tests.parity import twins
+from tests.parity import restorers, twins
 
 NARROW = {"layers": 5, "width": 8}
 
 # Module, task, factor, name and options of the network.
 PUBLISHED = {
     "KAIR's DnCNN with batch norm": (
-        lambda: twins.DnCNN(3, 5, True, 8), "denoising", None, "dncnn",
+        lambda: restorers.DnCNN(3, 5, True, 8), "denoising", None, "dncnn",
         {"channels": 3, **NARROW, "batch_norm": True, "bias": "all"},
     ),
     "cszn's DnCNN in PyTorch": (
-        lambda: twins.DnCNN(1, 5, True, 8, "first", "dncnn"), "denoising", None, "dncnn",
+        lambda: restorers.DnCNN(1, 5, True, 8, "first", "dncnn"), "denoising", None, "dncnn",
         {"channels": 1, **NARROW, "batch_norm": True, "bias": "first"},
     ),
     "SaoYan's DnCNN": (
-        lambda: twins.DnCNN(1, 5, True, 8, "none", "dncnn"), "denoising", None, "dncnn",
+        lambda: restorers.DnCNN(1, 5, True, 8, "none", "dncnn"), "denoising", None, "dncnn",
         {"channels": 1, **NARROW, "batch_norm": True, "bias": "none"},
     ),
     "Noise2Noise, the paper's table": (
-        lambda: twins.Noise2NoiseUNet(1), "denoising", None, "noise2noise_unet",
+        lambda: restorers.Noise2NoiseUNet(1), "denoising", None, "noise2noise_unet",
         {"channels": 1, "shared": False},
     ),
     "Noise2Noise of joeylitalien": (
-        twins.Noise2NoiseShared, "denoising", None, "noise2noise_unet", {"channels": 3, "shared": True},
+        restorers.Noise2NoiseShared, "denoising", None, "noise2noise_unet", {"channels": 3, "shared": True},
     ),
     "FSRCNN of three channels": (
-        lambda: twins.fsrcnn(2, 3, 8, 4, 2), "super-resolution", 2, "fsrcnn",
+        lambda: restorers.fsrcnn(2, 3, 8, 4, 2), "super-resolution", 2, "fsrcnn",
         {"scale_factor": 2, "num_channels": 3, "d": 8, "s": 4, "m": 2},
     ),
     "Lornatang's FSRCNN": (
-        lambda: twins.FSRCNNByParts(3, 3, 8, 4, 2), "super-resolution", 3, "fsrcnn",
+        lambda: restorers.FSRCNNByParts(3, 3, 8, 4, 2), "super-resolution", 3, "fsrcnn",
         {"scale_factor": 3, "num_channels": 3, "d": 8, "s": 4, "m": 2},
     ),
     "leftthomas's SRGAN": (
-        lambda: twins.SRGAN(blocks=3, scale=2, width=8), "super-resolution", None, "srgan",
+        lambda: restorers.SRGAN(blocks=3, scale=2, width=8), "super-resolution", None, "srgan",
         {"channels": 3, "blocks": 3, "scale": 2, "width": 8, "bias": True, "output": "tanh"},
     ),
     **{
         f"Lornatang's SRGAN, {name}": (
-            lambda name=name: twins.SRGANByTrunk(blocks=2, width=8, name=name),
+            lambda name=name: restorers.SRGANByTrunk(blocks=2, width=8, name=name),
             "super-resolution", None, "srgan",
             {"channels": 3, "blocks": 2, "scale": 4, "width": 8, "bias": False, "output": "clip"},
         )
         for name in ("conv", "conv_block")
     },
     "Real-ESRGAN's realesr-animevideov3": (
-        twins.SRVGG, "super-resolution", None, "srvgg", {"channels": 3, "convs": 16, "width": 64, "scale": 4},
+        restorers.SRVGG, "super-resolution", None, "srvgg",
+        {"channels": 3, "convs": 16, "width": 64, "scale": 4},
     ),
     "Real-ESRGAN's realesr-general-x4v3": (
-        lambda: twins.SRVGG(convs=32), "super-resolution", None, "srvgg",
+        lambda: restorers.SRVGG(convs=32), "super-resolution", None, "srvgg",
         {"channels": 3, "convs": 32, "width": 64, "scale": 4},
     ),
 }  # fmt: skip

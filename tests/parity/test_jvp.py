@@ -60,7 +60,9 @@ def test_functions_have_pytorchs_tangents(name, data, key):
     except (RuntimeError, NotImplementedError):
         if all(primal.numel() for primal in primals):
             raise
-        assume(False)  # torch refuses some empty batches
+        # torch refuses some empty batches
+        assert function.jvp(tangents, *args, **options).shape == function(*args, **options).shape
+        return
     ours = function.jvp(tangents, *args, **options)
     assume(np.isfinite(ours).all() and torch.isfinite(dy).all())
     check_close(name, "the tangents of fconv and torch", ours, dy.numpy(), 1e-10, 1.0)

@@ -12,7 +12,7 @@ import torch
 import fconv as fc
 from fconv import models
 from tests.cases.models import undrawn
-from tests.parity import twins
+from tests.parity import restorers, twins
 
 PICTURE = (2, 3, 40, 48)
 NARROW = {"num_classes": 7, "hidden": 24}
@@ -53,31 +53,32 @@ CASES = {
         partial(twins.mobilenet_v2, HALF, 1280, 5),
         PICTURE,
     ),
-    "unet": (partial(models.unet, width=8), partial(twins.UNet, width=8), (2, 3, 32, 48)),
+    "unet": (partial(models.unet, width=8), partial(restorers.UNet, width=8), (2, 3, 32, 48)),
     "unet bilinear with biases, an odd size": (
         partial(models.unet, n_classes=1, bilinear=True, bias=True, width=8),
-        partial(twins.UNet, 1, True, True, 8),
+        partial(restorers.UNet, 1, True, True, 8),
         (2, 3, 39, 50),
     ),
-    "unet, an odd size": (partial(models.unet, width=8), partial(twins.UNet, width=8), (2, 3, 39, 50)),
-    "dncnn": (models.dncnn, twins.DnCNN, (2, 1, 17, 14)),
+    "unet, an odd size": (partial(models.unet, width=8), partial(restorers.UNet, width=8), (2, 3, 39, 50)),
+    "dncnn": (models.dncnn, restorers.DnCNN, (2, 1, 17, 14)),
     "dncnn in training": (
         partial(models.dncnn, 3, layers=20, batch_norm=True, width=16),
-        partial(twins.DnCNN, 3, 20, True, 16),
+        partial(restorers.DnCNN, 3, 20, True, 16),
         (2, 3, 16, 16),
     ),
-    "espcn": (models.espcn, twins.espcn, (2, 3, 11, 9)),
+    "espcn": (models.espcn, restorers.espcn, (2, 3, 11, 9)),
     "espcn of luma": (
-        partial(models.espcn, 2, channels=1, clip=False), partial(twins.espcn, 2, 1, False), (2, 1, 11, 9),
+        partial(models.espcn, 2, channels=1, clip=False), partial(restorers.espcn, 2, 1, False),
+        (2, 1, 11, 9),
     ),
-    "fsrcnn": (models.fsrcnn, twins.fsrcnn, (2, 1, 11, 9)),
+    "fsrcnn": (models.fsrcnn, restorers.fsrcnn, (2, 1, 11, 9)),
     "fsrcnn doubling colours": (
-        partial(models.fsrcnn, 2, 3, d=8, s=4, m=2), partial(twins.fsrcnn, 2, 3, 8, 4, 2), (2, 3, 11, 9),
+        partial(models.fsrcnn, 2, 3, d=8, s=4, m=2), partial(restorers.fsrcnn, 2, 3, 8, 4, 2), (2, 3, 11, 9),
     ),
-    "srresnet": (models.srresnet, twins.SRResNet, (2, 3, 9, 8)),
+    "srresnet": (models.srresnet, restorers.SRResNet, (2, 3, 9, 8)),
     "srresnet of single pictures": (
         partial(models.srresnet, 1, blocks=3, norm="instance", width=8),
-        partial(twins.SRResNet, 1, 3, "instance", 8),
+        partial(restorers.SRResNet, 1, 3, "instance", 8),
         (2, 1, 9, 8),
     ),
     "lenet of two convolutions a stage": (
@@ -92,30 +93,31 @@ CASES = {
     ),
     "dncnn of fewer biases": (
         partial(models.dncnn, layers=5, batch_norm=True, width=8, bias="first"),
-        partial(twins.DnCNN, 1, 5, True, 8, "first"),
+        partial(restorers.DnCNN, 1, 5, True, 8, "first"),
         (2, 1, 17, 14),
     ),
     "srgan": (
-        partial(models.srgan, blocks=2, width=16), partial(twins.SRGAN, blocks=2, width=16), (2, 3, 9, 8),
+        partial(models.srgan, blocks=2, width=16), partial(restorers.SRGAN, blocks=2, width=16), (2, 3, 9, 8),
     ),
     "srgan that cuts off": (
         partial(models.srgan, 1, blocks=2, scale=2, width=8, bias=False, output="clip"),
-        partial(twins.SRGAN, 1, 2, 2, 8, False, True),
+        partial(restorers.SRGAN, 1, 2, 2, 8, False, True),
         (2, 1, 9, 8),
     ),
-    "srvgg": (models.srvgg, twins.SRVGG, (2, 3, 9, 8)),
+    "srvgg": (models.srvgg, restorers.SRVGG, (2, 3, 9, 8)),
     "srvgg of another factor": (
-        partial(models.srvgg, 1, convs=2, width=8, scale=3), partial(twins.SRVGG, 1, 2, 8, 3), (2, 1, 9, 8),
+        partial(models.srvgg, 1, convs=2, width=8, scale=3), partial(restorers.SRVGG, 1, 2, 8, 3),
+        (2, 1, 9, 8),
     ),
-    "noise2noise_unet": (models.noise2noise_unet, twins.Noise2NoiseUNet, (2, 3, 32, 64)),
+    "noise2noise_unet": (models.noise2noise_unet, restorers.Noise2NoiseUNet, (2, 3, 32, 64)),
     "noise2noise_unet of shared blocks": (
         partial(models.noise2noise_unet, 1, shared=True),
-        partial(twins.Noise2NoiseShared, 1),
+        partial(restorers.Noise2NoiseShared, 1),
         (2, 1, 64, 32),
     ),
-    "noise2noise": (models.noise2noise, twins.noise2noise, (2, 3, 32, 32)),
-    "noise2noise_strided": (models.noise2noise_strided, twins.noise2noise_strided, (2, 3, 32, 32)),
-    "noise2noise_shallow": (models.noise2noise_shallow, twins.noise2noise_shallow, (2, 3, 32, 32)),
+    "noise2noise": (models.noise2noise, restorers.noise2noise, (2, 3, 32, 32)),
+    "noise2noise_strided": (models.noise2noise_strided, restorers.noise2noise_strided, (2, 3, 32, 32)),
+    "noise2noise_shallow": (models.noise2noise_shallow, restorers.noise2noise_shallow, (2, 3, 32, 32)),
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import fconv as fc
-from tests.parity import twins
+from tests.parity import restorers
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 DNCNN = "kair_dncnn/dncnn_25.pth"
@@ -80,7 +80,7 @@ def test_dncnn_25_removes_noise_as_its_paper_says(name, least):
     # The paper: 30.18 dB for its photographer, 29.23 dB on average over BSD68, from 20.2 dB.
     net, published = fc.models.dncnn(), read(DNCNN)
     clean = grey(name, 192)
-    params, twin = loaded(net, twins.DnCNN(), published, clean.shape)
+    params, twin = loaded(net, restorers.DnCNN(), published, clean.shape)
     noise = fc.random.normal(fc.random.key(1), clean.shape)
     noisy = clean + np.float32(SIGMA) * noise
     denoised = both(net, params, twin, noisy)
@@ -92,7 +92,7 @@ def test_dncnn_25_removes_noise_as_its_paper_says(name, least):
 def test_espcn_enlarges_the_luma_better_than_cubic_interpolation(scale, least, gain):
     color = pytest.importorskip("skimage.color")
     net, published = fc.models.espcn(scale), read(ESPCN.format(scale))
-    params, twin = loaded(net, twins.espcn(scale), published, (1, 3, 8, 8))
+    params, twin = loaded(net, restorers.espcn(scale), published, (1, 3, 8, 8))
     gained, reached = [], []
     for i in range(1, 6):
         small, large = (
@@ -111,14 +111,14 @@ def test_espcn_enlarges_the_luma_better_than_cubic_interpolation(scale, least, g
 def test_espcn_takes_a_photograph():
     net, published = fc.models.espcn(3), read(ESPCN.format(3))
     x = as_channels(picture("astronaut")[100:180, 200:290] / 255)
-    params, twin = loaded(net, twins.espcn(3), published, x.shape)
+    params, twin = loaded(net, restorers.espcn(3), published, x.shape)
     assert both(net, params, twin, x).shape == (1, 3, 240, 270)
 
 
 def test_espcn_training_state_holds_the_model_beside_the_optimizer():
     state = read("nhat_espcn/ckpt-x3.pt")
     net = fc.models.espcn(3)
-    params, _ = loaded(net, twins.espcn(3), state["model"], (1, 3, 8, 8))
+    params, _ = loaded(net, restorers.espcn(3), state["model"], (1, 3, 8, 8))
     moments = state["optimizer"]["state"]
     # Adam's moments stand in the order of the parameters.
     assert [m["exp_avg"].shape for m in moments.values()] == [p.shape for p in fc.trees.leaves(params)]

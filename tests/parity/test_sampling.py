@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import fconv as fc
-from tests.parity.test_onnx_networks import by_runtime
+from tests.parity.onnx_evaluators import by_runtime
 
 X = fc.random.normal(fc.random.key(0), (2, 4, 6, 7))
 GRID = 1.3 * np.tanh(fc.random.normal(fc.random.key(1), (2, 3, 5, 2)))

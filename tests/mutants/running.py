@@ -1,0 +1,282 @@
+"""Runs of tests, one for each fault, in child processes."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import CodeType, FunctionType
+
+import pytest
+
+from tests.mutants.aims import CURVED, EXACT, PARTS, patterns_of, reason_for, reasons
+from tests.mutants.faults import ROOT, Mutant, is_python, mutants_of
+
+
+def codes(source: bytes, path: str) -> list[CodeType]:
+    """List the code of a module and of its functions."""
+    found, queue = [], [compile(source, path, "exec", dont_inherit=True)]
+    while queue:
+        code = queue.pop()
+        found.append(code)
+        queue += [const for const in code.co_consts if isinstance(const, CodeType)]
+    return found
+
+
+@cache
+def called_at_import() -> frozenset[tuple[str, str]]:
+    """Find the functions that importing the library calls, by file and qualified name."""
+    program = """
+import pkgutil, sys
+seen = set()
+sys.setprofile(lambda frame, event, _: seen.add((frame.f_code.co_filename, frame.f_code.co_qualname)))
+import fconv
+for module in pkgutil.walk_packages(fconv.__path__, "fconv."):
+    if ".cuda" not in module.name and "__main__" not in module.name:
+        __import__(module.name)
+sys.setprofile(None)
+print(*(f"{file}|{name}" for file, name in seen if "fconv" in file), sep="\\n")
+"""
+    options = {
+        "cwd": ROOT,
+        "env": {**os.environ, "PYTHONPATH": str(ROOT)},
+        "capture_output": True,
+        "text": True,
+    }
+    lines = subprocess.run([sys.executable, "-c", program], check=True, **options).stdout.splitlines()
+    return frozenset(tuple(line.split("|")) for line in lines)  # type: ignore[misc]
+
+
+def exchange(path: str, before: bytes, after: bytes) -> bool:
+    """Put the code of other source into an imported module's functions; False where import would differ."""
+    old, new = codes(before, path), codes(after, path)
+    if [code.co_qualname for code in old] != [code.co_qualname for code in new]:
+        return False
+    different = {a: b for a, b in zip(old, new, strict=True) if a != b}
+    for a, b in different.items():
+        changed = (a.co_code, a.co_names, plain(a)) != (b.co_code, b.co_names, plain(b))
+        if changed and (a.co_name == "<module>" or (path, a.co_qualname) in called_at_import()):
+            return False
+    functions = [f for f in gc.get_objects() if isinstance(f, FunctionType) and f.__code__ in different]
+    for function in functions:
+        function.__code__ = different[function.__code__]
+    return bool(functions)
+
+
+def plain(code: CodeType) -> list[object]:
+    """List the constants of a function but for code."""
+    return [const for const in code.co_consts if not isinstance(const, CodeType)]
+
+
+def watched(child: int, limit: float) -> tuple[int, float]:
+    """Wait for a child process, and end it where it takes too long; return its status and the time."""
+    start = time.monotonic()
+    while True:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if not pid and time.monotonic() - start < 6 * limit:  # more: it is blocked
+            time.sleep(0.01)
+            continue
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        if not pid:
+            os.waitpid(child, 0)
+            status = int(signal.SIGXCPU)
+        return status, time.monotonic() - start
+
+
+def set_apart(limit: float, log: Path) -> None:
+    """Make a child process one that is quiet, and ends."""
+    os.setsid()
+    resource.setrlimit(resource.RLIMIT_CPU, (int(limit) + 1, int(limit) + 2))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+
+
+class Runner:
+    """A plugin of pytest: in the place of the tests it runs them once for each mutant."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self.given, self.failed, self.killers = given, "", Counter[str]()
+        self.folder = Path(tempfile.mkdtemp())
+        self.copy = self.folder / "copy"
+        for name in ("fconv", "tests"):
+            shutil.copytree(ROOT / name, self.copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", self.copy)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self.failed = self.failed or report.nodeid
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        try:
+            campaign(self, session.items)
+        finally:
+            shutil.rmtree(self.folder)
+        return True
+
+    def ordered(self, items: list[pytest.Item], path: str, exact: bool) -> list[pytest.Item]:
+        """Return the tests of a file: those first that caught most, then in the order of the patterns."""
+        places = {}
+        for i, pattern in enumerate(patterns_of(path, exact)):
+            for item in items:
+                if re.search(pattern, item.nodeid):
+                    places.setdefault(item.nodeid, (i, item))
+        found = sorted(places.values(), key=lambda place: (-self.killers[place[1].nodeid], place[0]))
+        return [item for _, item in found]
+
+    def run(self, items: list[pytest.Item], path: str, before: bytes, after: bytes) -> tuple[str, float]:
+        """Run tests of one mutant; return what came of them and the time."""
+        sys.stdout.flush()
+        child = os.fork()
+        if child == 0:
+            code = 70
+            try:
+                set_apart(self.given.limit, self.folder / "log.txt")
+                code = self._inside(items, path, before, after)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+        status, spent = watched(child, self.given.limit)
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 71:
+            return self._imported(items, path, after)
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 1:
+            self.killers[(self.folder / "killer.txt").read_text()] += 1
+        return said(status), spent
+
+    def _inside(self, items: list[pytest.Item], path: str, before: bytes, after: bytes) -> int:
+        if before != after and not exchange(str(ROOT / path), before, after):
+            return 71
+        for item, following in zip(items, [*items[1:], None], strict=False):
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            if self.failed:
+                (self.folder / "killer.txt").write_text(self.failed)
+                return 1
+        return 0
+
+    def _imported(self, items: list[pytest.Item], path: str, after: bytes) -> tuple[str, float]:
+        """Run tests in a copy of the tree, for what a mutant changes at import."""
+        before = (self.copy / path).read_bytes()
+        (self.copy / path).write_bytes(after)
+        names = self.folder / "names.txt"
+        names.write_text("\n".join(item.nodeid for item in items))
+        options = ("-m", "pytest", "-x", "-q", "--tb=line", "-p", "no:cacheprovider")
+        try:
+            process = subprocess.Popen(
+                [sys.executable, *options, f"@{names}"],
+                cwd=self.copy,
+                env={**os.environ, "PYTHONPATH": str(self.copy)},
+                preexec_fn=lambda: set_apart(self.given.limit, self.folder / "log.txt"),
+            )
+            status, spent = watched(process.pid, self.given.limit)
+            process.returncode = 0  # it has been waited for
+        finally:
+            (self.copy / path).write_bytes(before)
+        return said(status), spent
+
+
+def said(status: int) -> str:
+    """Put the status of a child process in words."""
+    if os.WIFSIGNALED(status):
+        name = signal.Signals(os.WTERMSIG(status)).name
+        return "out of time" if name in ("SIGXCPU", "SIGKILL") else f"ended by {name}"
+    return {0: "survived", 1: "failed", 4: "not imported"}.get(
+        os.WEXITSTATUS(status), f"ended with {os.WEXITSTATUS(status)}"
+    )
+
+
+def drawn(
+    given: argparse.Namespace, done: set[tuple[str, int, str]]
+) -> Iterator[tuple[Mutant, bytes, str | None]]:
+    """Draw mutants that were not run before, with the source and the reason why one is equivalent."""
+    again, known = None, reasons()
+    if given.again:
+        records = [json.loads(line) for line in Path(given.again).read_text().splitlines()]
+        again = {(r["path"], r["before"], r["after"]) for r in records if r["result"] == "survived"}
+    paths = [f"fconv/{p}" for p in EXACT]
+    if not given.exact:
+        paths = [
+            str(p.relative_to(ROOT)) for part in PARTS for p in sorted((ROOT / "fconv" / part).rglob("*.py"))
+        ]
+        paths = [p for p in paths if "/cuda/" not in p and "_gpu" not in p]  # which need a GPU
+    paths = [p for p in paths if not given.paths or p.startswith(tuple(f"fconv/{g}" for g in given.paths))]
+    every = [mutant for path in paths for mutant in mutants_of(ROOT, path)]
+    print(f"{len(every)} mutants of {len(paths)} files", flush=True)
+    random.Random(given.seed).shuffle(every)
+    sources = {path: (ROOT / path).read_bytes() for path in paths}
+    for mutant in every:
+        source = sources[mutant.path]
+        if given.exact and CURVED.search(mutant.scope):
+            continue
+        if again is not None and (mutant.path, *mutant.lines(source)) not in again:
+            continue
+        if (mutant.path, mutant.start, mutant.text) not in done and is_python(mutant.apply(source)):
+            yield mutant, source, reason_for(mutant, source, known)
+
+
+def campaign(runner: Runner, items: list[pytest.Item]) -> None:
+    """Run mutants, and say what survived."""
+    given, begun = runner.given, time.monotonic()
+    for module in pkgutil.walk_packages(importlib.import_module("fconv").__path__, "fconv."):
+        if ".cuda" not in module.name and "__main__" not in module.name:
+            importlib.import_module(module.name)
+    called_at_import()
+    log = Path(given.log).absolute()
+    records = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    counts, proven = Counter[str](), set[tuple[str, ...]]()
+    for mutant, source, reason in drawn(given, {(r["path"], r["start"], r["text"]) for r in records}):
+        run = counts["caught"] + counts["survived"]
+        if run >= given.count or time.monotonic() - begun > 60 * given.minutes:
+            break
+        if reason is not None:
+            counts["equivalent"] += 1
+            continue
+        tests = runner.ordered(items, mutant.path, given.exact)
+        key = tuple(sorted(item.nodeid for item in tests))
+        if not tests:
+            raise pytest.UsageError(f"there are no tests of {mutant.path}")
+        if key not in proven:
+            result, spent = runner.run(tests, mutant.path, source, source)
+            print(
+                f"{len(tests)} tests of {mutant.path} without a mutant: {result} in {spent:.0f} s", flush=True
+            )
+            if result != "survived":
+                log = (runner.folder / "log.txt").read_text()
+                raise pytest.UsageError(f"they fail without a mutant:\n{log}")
+            proven.add(key)
+        result, spent = runner.run(tests, mutant.path, source, mutant.apply(source))
+        counts["survived" if result == "survived" else "caught"] += 1
+        before, after = mutant.lines(source)
+        record = {
+            "path": mutant.path, "start": mutant.start, "text": mutant.text, "scope": mutant.scope,
+            "before": before, "after": after, "result": result, "seconds": round(spent, 1),
+        }  # fmt: skip
+        with log.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        if result == "survived":
+            print(f"survived after {spent:.0f} s in {mutant.scope}\n{mutant.diff(source)}", flush=True)
+    run = counts["caught"] + counts["survived"]
+    share = f"{counts['caught'] / max(1, run):.1%}"
+    print(f"{counts['caught']} of {run} mutants caught ({share}); {counts['equivalent']} more are equivalent")
