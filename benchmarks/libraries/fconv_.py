@@ -95,7 +95,9 @@ def numpy(results):
 def details():
     """Name the GPU, or what compiles loops on the CPU."""
     return device.details() or (
-        "kernels by llvmlite " + metadata.version("llvmlite") if not compiled.problem() else ""
+        "kernels by llvmlite " + metadata.version("llvmlite")
+        if compiled.wished() and not compiled.problem()
+        else ""
     )
 
 

@@ -60,7 +60,7 @@ T = TypeVar("T")
 Thunks: TypeAlias = dict[str, Callable[[], Array]]
 Wrt: TypeAlias = str | Iterable[str] | None
 EACH, NORMS = ("of each",), ("norm of each", "of each")
-"""What takes the place of a gradient that is a sum over samples: the first of these that there is."""
+"""Suffixes of the gradients to use instead of a sum over samples; the first that a function defines wins."""
 
 
 class once(Generic[T]):  # noqa: N801 - used as a decorator

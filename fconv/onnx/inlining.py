@@ -17,10 +17,10 @@ from fconv.onnx.nodes import Node
 from fconv.onnx.values import Value
 
 DEEPEST = 16
-"""How deep definitions, branches and loops may nest."""
+"""Maximum nesting depth of function definitions, branches and loops."""
 
 MOST_TURNS = 4096
-"""How often a loop may turn."""
+"""Maximum number of iterations of a loop that is unrolled."""
 
 
 class Body(NamedTuple):

@@ -29,7 +29,7 @@ from fconv.schedules.decay import Schedule
 State: TypeAlias = Any
 
 Own: TypeAlias = dict[str, Any]
-"""What an optimizer keeps for one parameter, by torch.optim's names, ``step`` among them."""
+"""The optimizer state of one parameter, by torch.optim's names, including ``step``."""
 
 Rule: TypeAlias = Callable[[Array, Array, Own, float], tuple[Array, Own]]
 """``rule(p, g, own, lr) -> (p, changed)``: one step of one parameter, and what it changes of its own."""

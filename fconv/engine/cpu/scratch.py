@@ -18,8 +18,8 @@ _buffers = threading.local()
 def scratch(role: str, shape: Shape, dtype: Any) -> Array:
     """Return an array of this thread to work in; it holds anything.
 
-    A fresh array of a few MB costs a page fault for every 4 kB of it, as dear as the
-    arithmetic on many layers; this one has been touched before.
+    A new array of a few MB costs a page fault for every 4 kB, which on many layers takes as long as the
+    arithmetic. The pages of this one are mapped already.
 
     Parameters
     ----------
