@@ -250,7 +250,7 @@ def _naming(path: str) -> Iterator[None]:
     try:
         yield
     except UnidentifiedImageError:
-        what = stranger(head(path)) or "a file that is no picture"
+        what = stranger(head(path)) or "a file of another format"
         what = what.replace("a ", "a damaged ", 1) if what.endswith("picture") else what
         raise ValueError(f"read_image: {path}: expected a picture ({', '.join(_READ)}), got {what}") from None
     except MemoryError:
