@@ -41,7 +41,8 @@ def pool():
 @pytest.fixture(scope="module")
 def counting():
     """The address of a kernel that adds 1 to the entry of its task."""
-    from fconv.engine.compiled.llvm import Module, machine
+    from fconv.engine.compiled.llvm import Module
+    from fconv.engine.compiled.machine import machine
     from fconv.engine.compiled.pool import kernel_of
 
     module = Module()
@@ -204,7 +205,7 @@ llvm.get_host_cpu_features, llvm.get_host_cpu_name = lambda: fewer, lambda: {cpu
 
 import numpy as np
 from fconv.engine import plans, reference
-from fconv.engine.compiled.llvm import machine
+from fconv.engine.compiled.machine import machine
 from fconv.geometry import conv_geometry
 
 assert machine().vector_bytes == {vector_bytes}
@@ -236,7 +237,7 @@ print("agree")
     ],
 )
 def test_kernels_for_narrower_vectors(cpu, vector_bytes, dropped):
-    from fconv.engine.compiled.llvm import machine
+    from fconv.engine.compiled.machine import machine
 
     if machine().vector_bytes < vector_bytes:
         pytest.skip("this processor's vectors are narrower still")

@@ -13,7 +13,8 @@ from fconv.arrays import Array
 from fconv.engine.compiled.correlate import Correlation
 from fconv.engine.compiled.heavy import HeavyCorrelation, serves
 from fconv.engine.compiled.heavy_winograd import HeavyWinograd
-from fconv.engine.compiled.llvm import INT, Module, itemsize_of, machine
+from fconv.engine.compiled.llvm import INT, Module, itemsize_of
+from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.packing import compiled_box
 from fconv.engine.compiled.planes import Planes
 from fconv.engine.compiled.pool import BYTES, Fields, Launch, address, kernel_of, pool, scratch

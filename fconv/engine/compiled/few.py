@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from fconv.engine.compiled import packing
-from fconv.engine.compiled.llvm import INT, Module, itemsize_of, machine
+from fconv.engine.compiled.llvm import INT, Module, itemsize_of
+from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, contract, micro
 from fconv.engine.compiled.pool import (
     MULTIPLY_ADDS,

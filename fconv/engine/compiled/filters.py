@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from fconv.engine.compiled import packing
-from fconv.engine.compiled.llvm import Module, itemsize_of, machine
+from fconv.engine.compiled.llvm import Module, itemsize_of
+from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import most_rows
 from fconv.engine.compiled.pool import BYTES, Fields, Launch, address, kernel_of, pool, scratch
 from fconv.engine.compiled.shapes import Shape, Tap

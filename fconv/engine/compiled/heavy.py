@@ -16,7 +16,8 @@ import numpy as np
 
 from fconv.engine.compiled import packing
 from fconv.engine.compiled.filters import FilterBlocks, filter_table, vectors_for
-from fconv.engine.compiled.llvm import Module, Numbers, itemsize_of, machine
+from fconv.engine.compiled.llvm import Module, Numbers, itemsize_of
+from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, PAIR, contract, even, micro
 from fconv.engine.compiled.pool import BYTES, Fields, Launch, address, aligned, kernel_of, pool, scratch
 from fconv.engine.compiled.shapes import Shape

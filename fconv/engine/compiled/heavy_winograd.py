@@ -16,7 +16,8 @@ import numpy as np
 from fconv.engine.compiled import packing
 from fconv.engine.compiled.filters import filter_table
 from fconv.engine.compiled.heavy import block_of
-from fconv.engine.compiled.llvm import Module, machine
+from fconv.engine.compiled.llvm import Module
+from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro, most_rows
 from fconv.engine.compiled.pool import BYTES, Fields, Launch, address, aligned, kernel_of, pool, scratch
 from fconv.engine.compiled.shapes import Shape

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Number, Numbers, Value, machine
+from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Number, Numbers, Value
+from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.pool import Fields
 
 PAIR = 16  # bytes of an entry of a table: an offset into x and one into w
@@ -30,8 +31,7 @@ def most_rows(vectors: int) -> int:
     """
     if vectors == 1:
         return min(14, machine().registers - 2)
-    spare = 0 if machine().embedded else 1  # where a repeated number needs a register
-    return max(1, min(14, (machine().registers - spare) // vectors - 1))
+    return max(1, min(14, (machine().registers - 1) // vectors - 1))  # one for the number that is repeated
 
 
 def even(count: int, most: int) -> int:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Number, Numbers, Value, machine
+from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Number, Numbers, Value
+from fconv.engine.compiled.machine import machine
 
 
 def copy(f: Function, target: Value, source: Value, size: Number) -> None:

@@ -17,7 +17,8 @@ import numpy as np
 from fconv.engine.compiled import packing
 from fconv.engine.compiled.correlate import BOX_BYTES, LEAST_TASKS
 from fconv.engine.compiled.filters import dense
-from fconv.engine.compiled.llvm import POINTER, Module, itemsize_of, machine
+from fconv.engine.compiled.llvm import POINTER, Module, itemsize_of
+from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro
 from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, address, aligned, kernel_of, pool
 from fconv.engine.compiled.shapes import Shape, thinned

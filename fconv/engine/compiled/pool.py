@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from fconv.engine import threads
-from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Value, callable_at, machine
+from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Value, callable_at
+from fconv.engine.compiled.machine import machine
 
 # The mailbox has one cache line a field: who reads one is not slowed by who writes another.
 _FIELDS = ("busy", "job", "kernel", "arguments", "tasks", "next", "inside", "threads", "recalled")

@@ -16,7 +16,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fconv.arrays import from_order, full_like_order, memory_order
-from fconv.engine.compiled.llvm import INT, Module, Number, Value, machine, name_of
+from fconv.engine.compiled.llvm import INT, Module, Number, Value, name_of
+from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.pool import Fields, Launch, kernel_of, pool
 from fconv.engine.compiled.transcendental import Maths
 from fconv.geometry import Windows

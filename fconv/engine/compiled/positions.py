@@ -18,7 +18,8 @@ import numpy as np
 from fconv.engine.compiled.correlate import LEAST_TASKS
 from fconv.engine.compiled.filters import FilterBlocks
 from fconv.engine.compiled.heavy import Blocked
-from fconv.engine.compiled.llvm import INT, Module, itemsize_of, machine
+from fconv.engine.compiled.llvm import INT, Module, itemsize_of
+from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, PAIR, contract, even, micro
 from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, address, kernel_of, pool, scratch
 from fconv.engine.compiled.shapes import Shape, costs, few_channels, is_3x3

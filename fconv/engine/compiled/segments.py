@@ -17,7 +17,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fconv.engine.compiled.formulas import PIECE
-from fconv.engine.compiled.llvm import INT, Module, Value, Variable, machine, name_of
+from fconv.engine.compiled.llvm import INT, Module, Value, Variable, name_of
+from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.pool import Launch, kernel_of, pool
 from fconv.engine.compiled.tracing import emit, trace
 from fconv.engine.compiled.transcendental import Maths

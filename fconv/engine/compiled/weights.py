@@ -19,7 +19,8 @@ import numpy as np
 
 from fconv.engine.compiled import packing
 from fconv.engine.compiled.filters import dense, vectors_for
-from fconv.engine.compiled.llvm import INT, POINTER, Module, Number, Numbers, itemsize_of, machine
+from fconv.engine.compiled.llvm import INT, POINTER, Module, Number, Numbers, itemsize_of
+from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro, most_rows
 from fconv.engine.compiled.pool import (
     BYTES,

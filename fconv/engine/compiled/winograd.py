@@ -22,7 +22,8 @@ import numpy as np
 
 from fconv.engine.compiled import packing
 from fconv.engine.compiled.filters import FilterBlocks
-from fconv.engine.compiled.llvm import INT, Function, Module, Value, itemsize_of, machine
+from fconv.engine.compiled.llvm import INT, Function, Module, Value, itemsize_of
+from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro, most_rows
 from fconv.engine.compiled.pool import (
     BYTES,
