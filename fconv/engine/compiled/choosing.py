@@ -11,7 +11,7 @@ import numpy as np
 
 from fconv.arrays import Array
 from fconv.engine.compiled.correlate import Correlation
-from fconv.engine.compiled.heavy import HeavyCorrelation, serves
+from fconv.engine.compiled.heavy import HeavyCorrelation, outweighs
 from fconv.engine.compiled.heavy_winograd import HeavyWinograd
 from fconv.engine.compiled.llvm import INT, Module, itemsize_of
 from fconv.engine.compiled.machine import machine
@@ -51,12 +51,12 @@ class Pass:
         if lists is not None:
             self.direct: Positions | Correlation = lists
         elif algorithm == "winograd" or (algorithm == "auto" and winograd_pays(shape, dtype)):
-            outweigh = serves(shape, dtype) and HeavyWinograd.serves(shape)
-            self.winograd = (HeavyWinograd if outweigh else Winograd)(shape, dtype)
+            heavy = HeavyWinograd.serves(shape, dtype)
+            self.winograd = (HeavyWinograd if heavy else Winograd)(shape, dtype)
             self.heavy = self.winograd if isinstance(self.winograd, HeavyWinograd) else None
         elif few_channels(shape, machine().vector_bytes // itemsize_of(dtype)):
             self.planes = Planes(shape, dtype)
-        elif serves(shape, dtype):
+        elif outweighs(shape, dtype):
             self.heavy = HeavyCorrelation(shape, dtype)
         else:
             self.direct = Correlation(shape, dtype, filters)
@@ -170,9 +170,9 @@ def winograd_pays(shape: Shape, dtype: str, *, weights: bool = False) -> bool:
     if dtype != "float32" or not is_3x3(shape) or min(inner, outer) < machine().vector_bytes // 4:
         return False
     blocks = shape.images * prod(-(-n // STEP) for n in shape.out_size[1:])
-    if not weights and serves(shape, dtype) and HeavyWinograd.serves(shape):
+    if not weights and HeavyWinograd.serves(shape, dtype):
         return PRODUCTS * inner * outer * (2 * blocks + 6) < shape.multiply_adds
     filters = 25 if inner * outer < 1 << 17 else 75 if weights else 60
     cost = PRODUCTS * (blocks * (1.25 * inner * outer + 12 * (inner + outer)) + inner * outer * filters)
-    slower = 1.5 if weights and not serves(shape, dtype, weights=True) else 1.1 if weights else 1
+    slower = 1.5 if weights and not outweighs(shape, dtype, weights=True) else 1.1 if weights else 1
     return cost < shape.multiply_adds * slower

@@ -14,7 +14,7 @@ from fconv.arrays import Array
 from fconv.engine.compiled import positions
 from fconv.engine.compiled.choosing import Pass, channels_last, new_channels_last, winograd_pays
 from fconv.engine.compiled.few import FewWeights
-from fconv.engine.compiled.heavy import HeavyWeights, serves
+from fconv.engine.compiled.heavy import HeavyWeights, outweighs
 from fconv.engine.compiled.pool import scratch
 from fconv.engine.compiled.positions import Meetings, Positions
 from fconv.engine.compiled.shapes import Shape, Tap
@@ -148,7 +148,7 @@ class CompiledConvolution:
             self._wanted == "auto" and winograd_pays(s, self.dtype, weights=True)
         ):
             return self.forward.winograd or Winograd(s, self.dtype)
-        if serves(s, self.dtype, weights=True):
+        if outweighs(s, self.dtype, weights=True):
             return HeavyWeights(s, self.dtype)
         direct = WeightGradient(s, self.dtype)
         few = not direct.elementwise and FewWeights.pays(s, self.dtype, direct.products)

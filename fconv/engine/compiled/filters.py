@@ -57,6 +57,11 @@ def vectors_for(outer: int, lanes: int) -> int:
     return min(cost, key=lambda v: (cost[v], -v))
 
 
+def row_of(outer: int, dtype: str) -> int:
+    """Return the bytes of a row of a block."""
+    return vectors_for(outer, machine().vector_bytes // itemsize_of(dtype)) * machine().vector_bytes
+
+
 def filter_table(
     taps: Sequence[Tap], kernel: Sequence[int], strides: Sequence[int], count: int, row: int, item: int
 ) -> tuple[Any, int, int]:

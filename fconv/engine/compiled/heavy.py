@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fconv.engine.compiled import packing
-from fconv.engine.compiled.filters import FilterBlocks, filter_table, vectors_for
+from fconv.engine.compiled.filters import FilterBlocks, filter_table, row_of
 from fconv.engine.compiled.llvm import Module, Numbers, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, PAIR, contract, even, micro
@@ -103,7 +103,7 @@ def block_of(channels: int, most: int) -> int:
     return max(d for d in range(1, min(channels, most) + 1) if channels % d == 0)
 
 
-def serves(shape: Shape, dtype: str, *, weights: bool = False) -> bool:
+def outweighs(shape: Shape, dtype: str, *, weights: bool = False) -> bool:
     """Return whether filters outweigh pictures, or almost for their gradient, and fall into blocks."""
     item = itemsize_of(dtype)
     filters = len(shape.taps) * shape.inner * shape.outer * item
@@ -119,9 +119,7 @@ def serves(shape: Shape, dtype: str, *, weights: bool = False) -> bool:
 
 
 def _block(shape: Shape, dtype: str) -> int:
-    item = itemsize_of(dtype)
-    width = vectors_for(shape.outer, machine().vector_bytes // item) * machine().vector_bytes
-    return block_of(shape.inner, max(1, PIECE_BYTES // (len(shape.taps) * width)))
+    return block_of(shape.inner, max(1, PIECE_BYTES // (len(shape.taps) * row_of(shape.outer, dtype))))
 
 
 FIELDS = (

@@ -8,37 +8,49 @@ sums up in the cache what is transformed back at the end.
 from __future__ import annotations
 
 from functools import lru_cache
-from math import prod
 from typing import Any
 
 import numpy as np
 
 from fconv.engine.compiled import packing
-from fconv.engine.compiled.filters import filter_table
-from fconv.engine.compiled.heavy import block_of
+from fconv.engine.compiled.filters import filter_table, row_of
+from fconv.engine.compiled.heavy import block_of, outweighs
 from fconv.engine.compiled.llvm import Module
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro, most_rows
 from fconv.engine.compiled.pool import BYTES, Fields, Launch, address, aligned, kernel_of, pool, scratch
 from fconv.engine.compiled.shapes import Shape
 from fconv.engine.compiled.transforms import transform
-from fconv.engine.compiled.winograd import PRODUCTS, Pieces, Winograd
+from fconv.engine.compiled.winograd import (
+    LEAST_PIECES,
+    PRODUCTS,
+    Pieces,
+    Winograd,
+    pieces_in_cache,
+    pieces_of,
+)
 from fconv.engine.winograd_matrices import FILTER, SIDE, STEP
 
 MOST_BLOCK = 32
 """Channels of a piece of filters."""
-MOST_PIECES = 64
-"""Pieces of pictures whose products stay in the L2 cache beside the filters."""
+SPREAD_BYTES = 16 << 20
+"""Most bytes of transformed pictures at once."""
 
 SPREAD_FIELDS = (
-    "x", "u", "x_image", "x_h", "x_w", "in_h", "in_w", "low_h", "low_w", "high", "wide", "total", "chunk",
-    "inner", "inner_row", "parts", "pack", "scratch_size", "scratch",
+    "x", "u", "begin", "x_image", "x_h", "x_w", "in_h", "in_w", "low_h", "low_w", "high", "wide", "total",
+    "chunk", "inner", "inner_row", "parts", "pack", "scratch_size", "scratch",
 )  # fmt: skip
 FIELDS = (
-    "u", "weight", "start", "y", "y_image", "y_h", "y_w", "out_h", "out_w", "high", "wide", "total", "inner",
-    "inner_row", "block", "outer", "weight_outer", "weight_inner", "places", "length", "runs", "lay", "table",
-    "zeros", "width", *MICRO, "scratch_size", "scratch",
+    "u", "weight", "start", "y", "begin", "y_image", "y_h", "y_w", "out_h", "out_w", "high", "wide", "total",
+    "chunk", "group", "inner", "inner_row", "block", "blocks", "outer", "weight_outer", "weight_inner",
+    "places", "length", "runs", "lay", "table", "zeros", "width", *MICRO, "scratch_size", "scratch",
 )  # fmt: skip
+
+
+def _most_pieces(row: int) -> int:
+    """Return how many pieces' products with a block of filters stay in the L2 cache beside the filters."""
+    left = machine().l2_bytes * 7 // 8 - MOST_BLOCK * (PRODUCTS + 9) * row
+    return max(LEAST_PIECES, left // (PRODUCTS * row))
 
 
 @lru_cache(maxsize=4)
@@ -48,30 +60,33 @@ def _spread(dtype: str) -> int:
     pieces = Pieces(module, dtype)
     f, task, arguments, worker = kernel_of(module)
     a = Fields(f, arguments, SPREAD_FIELDS)
-    first, last = task * a.total // a.parts, (task + 1) * a.total // a.parts
+    count = f.least(a.total - a.begin, a.chunk)
+    first, last = task * count // a.parts, (task + 1) * count // a.parts
     room = a.pointer("scratch") + worker * a.scratch_size
-    pieces.spread(f, a, first, last - first, a.pointer("u") + first * a.inner_row, room)
+    pieces.spread(f, a, a.begin + first, last - first, a.pointer("u") + first * a.inner_row, room)
     f.finish()
     return machine().compile(module)[0]
 
 
 @lru_cache(maxsize=4)
 def _multiply(dtype: str) -> int:
-    """Compile the rest: a task takes one block of filters."""
+    """Compile the rest: a task multiplies a group of pieces by one block of filters."""
     module = Module()
     pieces = Pieces(module, dtype, back=True)
     of_filters = transform(module, dtype, FILTER, ends="none")
     f, task, arguments, worker = kernel_of(module)
     a, item = Fields(f, arguments, FIELDS), pieces.itemsize
     row = a.width * item
-    first = task * a.width
+    first, begin = task % a.blocks * a.width, task // a.blocks * a.group
+    count = f.least(f.least(a.total - a.begin, a.chunk) - begin, a.group)
     there = f.least(a.outer - first, a.width)
     laid = a.pointer("scratch") + worker * a.scratch_size
     step = a.block * row
     w = laid + step * 9
     products = w + step * PRODUCTS
-    room = products + a.total * row * PRODUCTS
-    with f.loop(a.inner, step=a.block) as c:
+    room = products + a.group * row * PRODUCTS
+    u = a.pointer("u") + begin * a.inner_row
+    with f.when(count > 0), f.loop(a.inner, step=a.block) as c:
         weight = a.pointer("weight") + first * a.weight_outer + c * a.weight_inner
         f.call_address(
             a.lay, laid, weight, a.weight_outer, there, a.weight_inner, a.block, 9, a.width,
@@ -81,12 +96,12 @@ def _multiply(dtype: str) -> int:
             target = w + k * row
             f.call(of_filters, laid + k * row, step * 3, step, target, step * SIDE, step, a.width, laid)
         with f.loop(PRODUCTS) as i:
-            x, y = a.pointer("u") + i * a.total * a.inner_row + c * item, products + i * a.total * row
+            x, y = u + i * a.chunk * a.inner_row + c * item, products + i * a.group * row
             operands = (w + i * step, a.pointer("table"), 1, a.block, a.pointer("zeros"), a.width, c)
-            contract(f, a, a.total, x, y, operands, (item, a.inner_row, row, row))
-    steps, place = (a.total * row, row), a.pointer("y") + first * item
+            contract(f, a, count, x, y, operands, (item, a.inner_row, row, row))
+    steps, place = (a.group * row, row), a.pointer("y") + first * item
     start = a.pointer("start") + first * item
-    pieces.gather(f, a, 0, a.total, products, steps, place, there, start, room)
+    pieces.gather(f, a, a.begin + begin, count, products, steps, place, there, start, room)
     f.finish()
     return machine().compile(module)[0]
 
@@ -97,49 +112,57 @@ class HeavyWinograd(Winograd):
     def __init__(self, shape: Shape, dtype: str) -> None:
         super().__init__(shape, dtype)
         self.block = block_of(shape.inner, MOST_BLOCK)
-        self._both: dict[tuple[int, ...], tuple[Launch, Launch]] = {}
+        self._both: dict[tuple[int, ...], tuple[Launch, Launch, int]] = {}
 
     @staticmethod
-    def serves(shape: Shape) -> bool:
-        """Return whether there are few pieces, and channels fall into blocks."""
-        pieces = shape.images * prod(-(-n // STEP) for n in shape.out_size[1:])
-        return pieces <= MOST_PIECES and block_of(shape.inner, MOST_BLOCK) >= 16
+    def serves(shape: Shape, dtype: str) -> bool:
+        """Return whether filters outweigh pictures, or as many pieces as the cache holds."""
+        if block_of(shape.inner, MOST_BLOCK) < 16 or shape.groups > 1:
+            return False
+        most = _most_pieces(row_of(shape.outer, dtype))
+        few = pieces_of(shape) <= most and outweighs(shape, dtype)
+        return few or pieces_in_cache(shape, dtype) < LEAST_PIECES
 
     def run(self, x: Any, weight: Any, start: Any, y: Any) -> None:
         """Correlate channels-last `x` with a weight (1, O, C, 1, 3, 3) into channels-last `y`."""
         key = (len(x), *x.strides, *weight.strides, *y.strides)
-        total = len(x) * self.high * self.wide
         if key not in self._both:
-            self._both[key] = self._spread(x.strides, total), self._multiply(weight, y.strides, total)
-        spread, multiply = self._both[key]
-        u = scratch.array(PRODUCTS * total * self.inner_row // self.itemsize, x.dtype)
-        pool().run(spread, (x, u))
-        pool().run(multiply, (u, weight, start, y))
+            self._both[key] = self._plan(x.strides, weight, y.strides, len(x) * self.high * self.wide)
+        spread, multiply, chunk = self._both[key]
+        u = scratch.array(PRODUCTS * chunk * self.inner_row // self.itemsize, x.dtype)
+        for begin in range(0, len(x) * self.high * self.wide, chunk):
+            pool().run(spread, (x, u), begin)
+            pool().run(multiply, (u, weight, start, y), begin)
         scratch.give_back(u)
 
-    def _spread(self, x: tuple[int, ...], total: int) -> Launch:
-        s, parts = self.shape, min(total, 16)
+    def _plan(
+        self, x: tuple[int, ...], weight: Any, y: tuple[int, ...], total: int
+    ) -> tuple[Launch, Launch, int]:
+        """Plan both kernels, and how many pieces they take at once: some groups of the same size."""
+        s, row = self.shape, self.filters.row
+        group = even(total, _most_pieces(row))
+        groups = even(-(-total // group), max(1, SPREAD_BYTES // (PRODUCTS * group * self.inner_row)))
+        chunk, parts = groups * group, min(total, 16)
         size = aligned(PRODUCTS * self.inner_row)
         arguments = (
-            0, 0, x[0], *x[3:], *s.in_size[1:], *s.low[1:], self.high, self.wide, total, total, s.inner,
+            0, 0, 0, x[0], *x[3:], *s.in_size[1:], *s.low[1:], self.high, self.wide, total, chunk, s.inner,
             self.inner_row, parts, packing.compiled_box(self.dtype), size, 0,
         )  # fmt: skip
-        cost = PRODUCTS * total * self.inner_row / BYTES
-        return Launch(_spread(self.dtype), arguments, parts, size, cost=cost)
-
-    def _multiply(self, weight: Any, y: tuple[int, ...], total: int) -> Launch:
-        s, row = self.shape, self.filters.row
+        cost = PRODUCTS * min(total, chunk) * self.inner_row / BYTES
+        spread = Launch(_spread(self.dtype), arguments, parts, size, cost=cost)
         _, outer, inner, *kernel = weight.strides
         places, length, runs = filter_table(
             s.taps, weight.shape[3:], (outer, inner, *kernel), self.block, row, self.itemsize
         )
         table, zeros = np.zeros(2, np.int64), np.zeros(self.width, self.dtype)
-        rows = even(total, min(most_rows(self.vectors), total))
-        size = aligned((self.block * (PRODUCTS + 9) + total * PRODUCTS + STEP * STEP) * row)
+        last = total - (total - 1) // group * group
+        rows = even(group, min(most_rows(self.vectors), group))
+        size = aligned((self.block * (PRODUCTS + 9) + group * PRODUCTS + STEP * STEP) * row)
         arguments = (
-            *(0,) * 4, y[0], *y[3:], *s.out_size[1:], self.high, self.wide, total, s.inner,
-            self.inner_row, self.block, s.outer, outer, inner, address(places), length, runs,
+            *(0,) * 5, y[0], *y[3:], *s.out_size[1:], self.high, self.wide, total, chunk, group, s.inner,
+            self.inner_row, self.block, self.blocks, s.outer, outer, inner, address(places), length, runs,
             packing.compiled_filters(self.dtype), address(table), address(zeros), self.width,
-            *micro(self.dtype, rows, self.vectors, (total,)), size, 0,
+            *micro(self.dtype, rows, self.vectors, (group, last)), size, 0,
         )  # fmt: skip
-        return Launch(_multiply(self.dtype), arguments, self.blocks, size, keep=(table, zeros, places))
+        keep = (table, zeros, places)
+        return spread, Launch(_multiply(self.dtype), arguments, self.blocks * groups, size, keep), chunk

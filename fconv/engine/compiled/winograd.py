@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -42,9 +43,10 @@ from fconv.engine.compiled.weights import into_weight
 from fconv.engine.winograd_matrices import FILTER, IN, OUT, SIDE, STEP
 
 PRODUCTS = SIDE * SIDE
-CACHE_BYTES = 768 << 10
-"""Most bytes of a task's transformed pieces, before and after the products."""
+LEAST_PIECES = 14
+"""Pieces of a task that are worth reading the transformed filters once more."""
 LEAST_TASKS = 8
+LINE = 64
 LONGEST_SUM = 256
 """Pieces that are summed up one after another in a register, before rounding errors would grow."""
 SHARE_BYTES = 8 << 20
@@ -55,9 +57,24 @@ FIELDS = (
     "x", "w", "start", "y", "sums", "begin", "x_image", "x_h", "x_w", "y_image", "y_h", "y_w", "in_h",
     "in_w", "low_h",
     "low_w", "out_h", "out_w", "high", "wide", "total", "chunk", "inner", "outer", "inner_row", "outer_row",
-    "blocks", "table", "parts", "zeros", "width", *MICRO, "pack", "scratch_size",
+    "sum_row", "blocks", "table", "parts", "zeros", "width", *MICRO, "pack", "scratch_size",
     "scratch",
 )  # fmt: skip
+
+
+def apart(row: int) -> int:
+    """Return the bytes from row to row: rows at steps of a KiB would share a few sets of the L1 cache."""
+    return row + LINE if row % 1024 == 0 else row
+
+
+def pieces_of(shape: Shape) -> int:
+    """Return how many pieces the output consists of."""
+    return shape.images * prod(-(-n // STEP) for n in shape.out_size[1:])
+
+
+def pieces_in_cache(shape: Shape, dtype: str) -> int:
+    """Return how many pieces stay in the L2 cache, transformed, before and after the products."""
+    return machine().l2_bytes * 3 // 4 // (PRODUCTS * itemsize_of(dtype) * (shape.inner + shape.outer))
 
 
 class Pieces:
@@ -238,8 +255,8 @@ def _multiply(dtype: str) -> int:
     i, row = task // a.blocks, a.width * item
     across = task % a.blocks * row
     x, g = a.pointer("w") + i * a.chunk * a.inner_row, a.pointer("start") + i * a.chunk * a.outer_row + across
-    y = a.pointer("sums") + i * a.inner * a.outer_row + across
-    steps = (a.inner_row, item, a.outer_row, a.outer_row)
+    y = a.pointer("sums") + i * a.inner * a.sum_row + across
+    steps = (a.inner_row, item, a.outer_row, a.sum_row)
     with f.loop(f.least(a.total - a.begin, a.chunk), step=LONGEST_SUM) as t:
         count, add = f.least(a.total - a.begin - t, f.least(a.chunk - t, LONGEST_SUM)), a.begin + t
         operands = (g + t * a.outer_row, a.pointer("table"), 1, count, a.pointer("zeros"), a.width, add)
@@ -254,13 +271,13 @@ def _back(dtype: str) -> int:
     module = Module()
     of_sums = transform(module, dtype, FILTER.T, ends="none")
     f, task, address, _ = kernel_of(module)
-    a, item = Fields(f, address, ("sums", "dw", "inner", "outer_row", "pieces")), itemsize_of(dtype)
-    step = a.inner * a.outer_row
+    a, item = Fields(f, address, ("sums", "dw", "inner", "sum_row", "pieces")), itemsize_of(dtype)
+    step = a.inner * a.sum_row
     with f.loop((task + 1) * a.inner // a.pieces, task * a.inner // a.pieces) as c:
-        source = a.pointer("sums") + c * a.outer_row
+        source = a.pointer("sums") + c * a.sum_row
         f.call(
-            of_sums, source, step * SIDE, step, a.pointer("dw") + c * a.outer_row, step * 3, step,
-            a.outer_row // item, source,
+            of_sums, source, step * SIDE, step, a.pointer("dw") + c * a.sum_row, step * 3, step,
+            a.sum_row // item, source,
         )  # fmt: skip
     f.finish()
     return machine().compile(module)[0]
@@ -278,16 +295,17 @@ class Winograd:
         self.width, self.blocks = self.filters.width, self.filters.blocks
         s = shape
         self.high, self.wide = (-(-n // STEP) for n in s.out_size[1:])
-        self.total = s.images * self.high * self.wide
-        self.inner_row = -(-s.inner // self.lanes) * self.lanes * self.itemsize
-        self.outer_row = self.blocks * self.width * self.itemsize
-        fits = CACHE_BYTES // (PRODUCTS * (self.inner_row + self.outer_row))
-        self.chunk = even(self.total, max(1, min(max(14, fits), -(-self.total // LEAST_TASKS))))
+        self.total = pieces_of(shape)
+        self.inner_row = apart(-(-s.inner // self.lanes) * self.lanes * self.itemsize)
+        self.sum_row = self.blocks * self.width * self.itemsize
+        self.outer_row = apart(self.sum_row)
+        fits = max(LEAST_PIECES, pieces_in_cache(shape, dtype))
+        self.chunk = even(self.total, max(1, min(fits, -(-self.total // LEAST_TASKS))))
         self.size = PRODUCTS * (
             self.chunk * (self.inner_row + self.outer_row) + max(self.inner_row, self.outer_row)
         )
         self.size = aligned(self.size)
-        self.part = PRODUCTS * s.inner * self.outer_row
+        self.part = PRODUCTS * s.inner * self.sum_row
         fits = SHARE_BYTES // (PRODUCTS * (self.inner_row + self.outer_row))
         self.share = even(self.total, max(1, fits))
         self._launches: dict[tuple[int, ...], Launch] = {}
@@ -302,7 +320,7 @@ class Winograd:
     @cached_property
     def _sums(self) -> Launch:
         pieces = max(1, min(8, self.shape.inner // 4))
-        arguments = (0, 0, self.shape.inner, self.outer_row, pieces)
+        arguments = (0, 0, self.shape.inner, self.sum_row, pieces)
         return Launch(_back(self.dtype), arguments, pieces, cost=self.part / BYTES)
 
     def transformed(self, laid: Any) -> Any:
@@ -334,7 +352,7 @@ class Winograd:
         arguments = (
             *(0,) * 6, x.strides[0], *x.strides[3:], y.strides[0], *y.strides[3:], *s.in_size[1:], *s.low[1:],
             *s.out_size[1:], self.high, self.wide, total, chunk, s.inner, s.outer, self.inner_row,
-            self.outer_row, self.blocks, address(table), parts, address(zeros), self.width,
+            self.outer_row, self.sum_row, self.blocks, address(table), parts, address(zeros), self.width,
             *micro(self.dtype, rows, self.vectors, (length, rest)), packing.compiled_box(self.dtype),
             self.size, 0,
         )  # fmt: skip
