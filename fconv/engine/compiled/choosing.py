@@ -21,6 +21,7 @@ from fconv.engine.compiled.pool import BYTES, Fields, Launch, address, kernel_of
 from fconv.engine.compiled.positions import Positions
 from fconv.engine.compiled.shapes import Shape, Tap, few_channels, is_3x3
 from fconv.engine.compiled.winograd import PRODUCTS, Winograd
+from fconv.engine.compiled.winograd_weights import at_once
 from fconv.engine.winograd_matrices import STEP
 
 COPY_BYTES = 4 << 20
@@ -172,7 +173,10 @@ def winograd_pays(shape: Shape, dtype: str, *, weights: bool = False) -> bool:
     blocks = shape.images * prod(-(-n // STEP) for n in shape.out_size[1:])
     if not weights and HeavyWinograd.serves(shape, dtype):
         return PRODUCTS * inner * outer * (2 * blocks + 6) < shape.multiply_adds
-    filters = 25 if inner * outer < 1 << 17 else 75 if weights else 60
+    if weights and at_once(shape, dtype):
+        filters = 28
+    else:
+        filters = 25 if inner * outer < 1 << 17 else 75 if weights else 60
     cost = PRODUCTS * (blocks * (1.25 * inner * outer + 12 * (inner + outer)) + inner * outer * filters)
     slower = 1.5 if weights and not outweighs(shape, dtype, weights=True) else 1.1 if weights else 1
     return cost < shape.multiply_adds * slower

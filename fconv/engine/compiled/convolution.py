@@ -19,7 +19,7 @@ from fconv.engine.compiled.pool import scratch
 from fconv.engine.compiled.positions import Meetings, Positions
 from fconv.engine.compiled.shapes import Shape, Tap
 from fconv.engine.compiled.weights import PART_BYTES, WeightGradient
-from fconv.engine.compiled.winograd import Winograd
+from fconv.engine.compiled.winograd_weights import WinogradWeights
 from fconv.geometry import ConvGeometry
 
 
@@ -62,7 +62,7 @@ class CompiledConvolution:
         self.forward = Pass(self.shape, dtype, algorithm, lists=self._lists(self.shape, [self.shape]))
         self.algorithm = "winograd" if self.forward.winograd else "direct"
         self._phases: list[Phase] | None = None
-        self._weights: WeightGradient | FewWeights | HeavyWeights | Winograd | None = None
+        self._weights: WeightGradient | FewWeights | HeavyWeights | WinogradWeights | None = None
         self._in = (kernel, stride, dilation, pads)
 
     def _lists(self, shape: Shape, phases: Sequence[Shape], *, turned: bool = False) -> Positions | None:
@@ -142,12 +142,12 @@ class CompiledConvolution:
             (where, Pass(shape, self.dtype, algorithm, filters) if shape else None) for where, shape in found
         ]
 
-    def _weight_pass(self) -> WeightGradient | FewWeights | HeavyWeights | Winograd:
+    def _weight_pass(self) -> WeightGradient | FewWeights | HeavyWeights | WinogradWeights:
         s = self.shape
         if self._wanted == "winograd" or (
             self._wanted == "auto" and winograd_pays(s, self.dtype, weights=True)
         ):
-            return self.forward.winograd or Winograd(s, self.dtype)
+            return WinogradWeights(s, self.dtype)
         if outweighs(s, self.dtype, weights=True):
             return HeavyWeights(s, self.dtype)
         direct = WeightGradient(s, self.dtype)
@@ -161,8 +161,8 @@ class CompiledConvolution:
         deep = _deep(like)
         if self._weights is None:
             self._weights = self._weight_pass()
-        if isinstance(self._weights, Winograd):
-            dw = self._weights.weight_gradient(
+        if isinstance(self._weights, WinogradWeights):
+            dw = self._weights.run(
                 channels_last(_deep(g), self.dtype), channels_last(_deep(x), self.dtype), deep
             )
         else:

@@ -8,6 +8,7 @@ Both read copies of the pictures with their zeros, whose blocks of channels lie 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -16,11 +17,11 @@ import numpy as np
 
 from fconv.engine.compiled import packing
 from fconv.engine.compiled.filters import FilterBlocks, filter_table, row_of
-from fconv.engine.compiled.llvm import Module, Numbers, itemsize_of
+from fconv.engine.compiled.llvm import Function, Module, Numbers, Value, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, PAIR, contract, even, micro
 from fconv.engine.compiled.pool import BYTES, Fields, Launch, address, aligned, kernel_of, pool, scratch
-from fconv.engine.compiled.shapes import Shape
+from fconv.engine.compiled.shapes import Shape, Tap
 from fconv.engine.compiled.weights import in_c_order
 
 LEAST_BYTES = 768 << 10
@@ -212,6 +213,42 @@ WEIGHT_FIELDS = (
 )  # fmt: skip
 
 
+def put_piece(f: Function, a: Fields, dtype: str, piece: Value, b: Value, c: Value) -> None:
+    """Write a piece of a gradient, [tap][channel of a block][output], to its place; `ending` plans it."""
+    n, first, row = Numbers(f, dtype), b * a.width, a.width * itemsize_of(dtype)
+    there = f.least(a.outer - first, a.width)
+    dw = a.pointer("dw") + first * a.dw_outer + c * a.block * a.dw_inner
+    with f.when(a.collect > 0):
+        f.call_address(
+            a.collect, dw, a.dw_outer, piece, a.pointer("places"), 0, 1, there, a.block * a.tap_count
+        )
+    with f.when(a.collect.equals(0)), f.loop(a.tap_count) as t, f.loop(a.block) as k:
+        source = piece + (t * a.block + k) * row
+        target = dw + packing.entry(f, a.pointer("places"), t) + k * a.dw_inner
+        with f.loop(there, step=n.lanes) as v:
+            n.store(n.load(source + v * n.itemsize), target + v * n.itemsize, n.mask(there - v))
+
+
+def ending(
+    dw: Sequence[int], taps: Sequence[Tap], block: int, row: int, dtype: str
+) -> tuple[Any, tuple[int, int]]:
+    """Plan `put_piece` for a gradient of these strides: a table, and the fields "places" and "collect"."""
+    side = dw[0] == itemsize_of(dtype)
+    places = [(t * block + k) * row for k in range(block) for t in range(len(taps))]
+    if side:
+        places = [sum(p * step for p, step in zip(tap.place, dw[2:], strict=True)) for tap in taps]
+    table = packing.padded(places)
+    return table, (address(table), 0 if side else packing.compiled_collect(dtype))
+
+
+def gradient_like(like: Any) -> Any:
+    """Make an array for a gradient in the memory order of a weight, or in C order where that is another."""
+    dw = np.empty_like(like)
+    if dw.strides[0] == dw.itemsize or in_c_order(dw.strides, dw.shape, dw.itemsize):
+        return dw
+    return np.empty(like.shape, like.dtype)
+
+
 @lru_cache(maxsize=4)
 def _weight_kernel(dtype: str) -> int:
     f, task, arguments, worker = kernel_of(Module())
@@ -228,15 +265,7 @@ def _weight_kernel(dtype: str) -> int:
             table = a.pointer("table") + line * PAIR
             operands = (g, table, lines, a.columns, a.pointer("zeros"), there, line)
             contract(f, a, a.block, xt, y, operands, (a.x_step, item, a.g_step, row))
-    dw, n = a.pointer("dw") + first * a.dw_outer + c * a.block * a.dw_inner, Numbers(f, dtype)
-    with f.when(a.collect > 0):
-        places, count = a.pointer("places"), a.block * a.tap_count
-        f.call_address(a.collect, dw, a.dw_outer, piece, places, 0, 1, there, count)
-    with f.when(a.collect.equals(0)), f.loop(a.tap_count) as t, f.loop(a.block) as k:
-        source = piece + (t * a.block + k) * row
-        target = dw + packing.entry(f, a.pointer("places"), t) + k * a.dw_inner
-        with f.loop(there, step=n.lanes) as v:
-            n.store(n.load(source + v * item), target + v * item, n.mask(there - v))
+    put_piece(f, a, dtype, piece, b, c)
     f.finish()
     return machine().compile(f.module)[0]
 
@@ -256,9 +285,7 @@ class HeavyWeights:
 
     def run(self, g: Any, x: Any, like: Any) -> Any:
         """Return the gradient, (O, C, D, H, W), from g (N, O, ...) and x (N, C, ...) in any order."""
-        dw = np.empty_like(like)
-        if dw.strides[0] != dw.itemsize and not in_c_order(dw.strides, dw.shape, dw.itemsize):
-            dw = np.empty(like.shape, like.dtype)
+        dw = gradient_like(like)
         launch = self._finish.get(dw.strides)
         if launch is None:
             launch = self._finish[dw.strides] = self._run(dw.strides)
@@ -269,25 +296,21 @@ class HeavyWeights:
         return dw
 
     def _run(self, dw: tuple[int, ...]) -> Launch:
-        s, filters, item = self.shape, self.filters, itemsize_of(self.dtype)
+        s, filters = self.shape, self.filters
         row, x, g = filters.row, self.copy.steps, self.copy_g.steps
         lines = np.indices((s.images, *s.out_size[:2])).reshape(3, -1)
         x_steps = (x[0], s.step[0] * x[1], s.step[1] * x[2])
         table = np.stack([np.dot(x_steps, lines), np.dot(g[:3], lines)], 1)
         taps = s.offsets(s.taps, x[1:])
         count, zeros = len(s.taps), np.zeros(filters.width, self.dtype)
-        side = dw[0] == item
-        places = [(t * self.block + k) * row for k in range(self.block) for t in range(count)]
-        if side:
-            places = [sum(p * step for p, step in zip(tap.place, dw[2:], strict=True)) for tap in s.taps]
-        finish = packing.padded(places)
+        finish, written = ending(dw, s.taps, self.block, row, self.dtype)
         block_rows = even(self.block, min(filters.most_rows, self.block))
         size = aligned(count * self.block * row)
         arguments = (
             0, 0, 0, *dw[:2], address(table), len(table), max(1, LONGEST_SUM // s.out_size[2]), s.out_size[2],
             address(taps), count, self.block, s.inner // self.block, self.copy.bytes,
             self.copy_g.bytes if self.copy_g.pixel == row else row, s.outer, filters.width, address(zeros),
-            s.step[2] * x[3], g[3], address(finish), 0 if side else packing.compiled_collect(self.dtype),
+            s.step[2] * x[3], g[3], *written,
             *micro(self.dtype, block_rows, filters.vectors, (self.block,), ends=s.outer % filters.width != 0),
             size, 0,
         )  # fmt: skip

@@ -2,8 +2,9 @@
 
 A 6x6 piece d of the input gives 4x4 outputs ``A^T [(G w G^T) * (B^T d B)] A``, summed over the channels in
 between, which makes 36 products of pieces by channels. A task transforms some pieces, in registers; what
-they become stays in the L2 cache for the products and the transform back. The weight gradient takes the
-same pieces and those of the gradient, ``G^T [(B^T d B)^T (A g A^T)] G`` summed over the pieces.
+they become stays in the L2 cache for the products and the transform back. The weight gradient, in
+`winograd_weights.py`, takes the same pieces and those of the gradient: ``G^T [(B^T d B)^T (A g A^T)] G``
+summed over the pieces.
 
 References
 ----------
@@ -15,7 +16,7 @@ convolution for deep neural networks", 2020, on how the points decide the error.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -39,7 +40,6 @@ from fconv.engine.compiled.pool import (
 )
 from fconv.engine.compiled.shapes import Shape
 from fconv.engine.compiled.transforms import transform
-from fconv.engine.compiled.weights import into_weight
 from fconv.engine.winograd_matrices import FILTER, IN, OUT, SIDE, STEP
 
 PRODUCTS = SIDE * SIDE
@@ -47,18 +47,12 @@ LEAST_PIECES = 14
 """Pieces of a task that are worth reading the transformed filters once more."""
 LEAST_TASKS = 8
 LINE = 64
-LONGEST_SUM = 256
-"""Pieces that are summed up one after another in a register, before rounding errors would grow."""
-SHARE_BYTES = 8 << 20
-"""Most bytes of a weight gradient's transformed pieces at once."""
 
 
 FIELDS = (
-    "x", "w", "start", "y", "sums", "begin", "x_image", "x_h", "x_w", "y_image", "y_h", "y_w", "in_h",
-    "in_w", "low_h",
+    "x", "w", "start", "y", "x_image", "x_h", "x_w", "y_image", "y_h", "y_w", "in_h", "in_w", "low_h",
     "low_w", "out_h", "out_w", "high", "wide", "total", "chunk", "inner", "outer", "inner_row", "outer_row",
-    "sum_row", "blocks", "table", "parts", "zeros", "width", *MICRO, "pack", "scratch_size",
-    "scratch",
+    "blocks", "table", "zeros", "width", *MICRO, "pack", "scratch_size", "scratch",
 )  # fmt: skip
 
 
@@ -220,108 +214,40 @@ def _filter_transform(dtype: str) -> int:
     return machine().compile(module)[0]
 
 
-@lru_cache(maxsize=4)
-def _spread(dtype: str) -> int:
-    """Compile the transforms of pieces and of their gradients into memory that all threads share."""
-    module = Module()
-    pieces = Pieces(module, dtype)
-    to_gradient = transform(module, dtype, OUT.T, ends="load")
-    f, task, address, worker = kernel_of(module)
-    a = Fields(f, address, FIELDS)
-    room = a.pointer("scratch") + worker * a.scratch_size
-    first, last = task * a.chunk // a.parts, (task + 1) * a.chunk // a.parts
-    last = f.least(last, a.total - a.begin)
-    with f.when(last > first):
-        u, q = a.pointer("w") + first * a.inner_row, a.pointer("start") + first * a.outer_row
-        pieces.spread(f, a, a.begin + first, last - first, u, room)
-        step = a.chunk * a.outer_row
-        with f.loop(last - first) as t:
-            image, i, j = pieces.corner(a, a.begin + first + t)
-
-            def use(source: Value, row: Value, column: Value, t: Value = t) -> None:
-                f.call(to_gradient, source, row, column, q + t * a.outer_row, step * SIDE, step, a.outer, q)
-
-            base = a.pointer("y") + image * a.y_image
-            pieces.part(f, a, base, (a.y_h, a.y_w), (i, j), STEP, (a.out_h, a.out_w), a.outer, room, use)
-    f.finish()
-    return machine().compile(module)[0]
-
-
-@lru_cache(maxsize=4)
-def _multiply(dtype: str) -> int:
-    """Compile the products of pieces that `_spread` transformed: a task is one product of one block."""
-    f, task, address, _ = kernel_of(Module())
-    a, item = Fields(f, address, FIELDS), itemsize_of(dtype)
-    i, row = task // a.blocks, a.width * item
-    across = task % a.blocks * row
-    x, g = a.pointer("w") + i * a.chunk * a.inner_row, a.pointer("start") + i * a.chunk * a.outer_row + across
-    y = a.pointer("sums") + i * a.inner * a.sum_row + across
-    steps = (a.inner_row, item, a.outer_row, a.sum_row)
-    with f.loop(f.least(a.total - a.begin, a.chunk), step=LONGEST_SUM) as t:
-        count, add = f.least(a.total - a.begin - t, f.least(a.chunk - t, LONGEST_SUM)), a.begin + t
-        operands = (g + t * a.outer_row, a.pointer("table"), 1, count, a.pointer("zeros"), a.width, add)
-        contract(f, a, a.inner, x + t * a.inner_row, y, operands, steps)
-    f.finish()
-    return machine().compile(f.module)[0]
-
-
-@lru_cache(maxsize=4)
-def _back(dtype: str) -> int:
-    """Compile ``G^T S G``: a task takes some input channels."""
-    module = Module()
-    of_sums = transform(module, dtype, FILTER.T, ends="none")
-    f, task, address, _ = kernel_of(module)
-    a, item = Fields(f, address, ("sums", "dw", "inner", "sum_row", "pieces")), itemsize_of(dtype)
-    step = a.inner * a.sum_row
-    with f.loop((task + 1) * a.inner // a.pieces, task * a.inner // a.pieces) as c:
-        source = a.pointer("sums") + c * a.sum_row
-        f.call(
-            of_sums, source, step * SIDE, step, a.pointer("dw") + c * a.sum_row, step * 3, step,
-            a.sum_row // item, source,
-        )  # fmt: skip
-    f.finish()
-    return machine().compile(module)[0]
-
-
-class Winograd:
-    """A 3x3 correlation at stride 1 by Winograd's algorithm, planned."""
+class Tiling:
+    """How a 3x3 correlation at stride 1 falls into pieces, and how those lie in memory."""
 
     def __init__(self, shape: Shape, dtype: str) -> None:
         self.shape, self.dtype = shape, dtype
         self.itemsize = itemsize_of(dtype)
-        self.lanes = machine().vector_bytes // self.itemsize
         self.filters = FilterBlocks(shape, dtype, shape.taps)
         self.vectors = self.filters.vectors
         self.width, self.blocks = self.filters.width, self.filters.blocks
-        s = shape
-        self.high, self.wide = (-(-n // STEP) for n in s.out_size[1:])
+        self.high, self.wide = (-(-n // STEP) for n in shape.out_size[1:])
         self.total = pieces_of(shape)
-        self.inner_row = apart(-(-s.inner // self.lanes) * self.lanes * self.itemsize)
+        lanes = machine().vector_bytes // self.itemsize
+        self.inner_row = apart(-(-shape.inner // lanes) * lanes * self.itemsize)
         self.sum_row = self.blocks * self.width * self.itemsize
         self.outer_row = apart(self.sum_row)
+
+
+class Winograd(Tiling):
+    """A 3x3 correlation at stride 1 by Winograd's algorithm, planned."""
+
+    def __init__(self, shape: Shape, dtype: str) -> None:
+        super().__init__(shape, dtype)
         fits = max(LEAST_PIECES, pieces_in_cache(shape, dtype))
         self.chunk = even(self.total, max(1, min(fits, -(-self.total // LEAST_TASKS))))
-        self.size = PRODUCTS * (
-            self.chunk * (self.inner_row + self.outer_row) + max(self.inner_row, self.outer_row)
-        )
-        self.size = aligned(self.size)
-        self.part = PRODUCTS * s.inner * self.sum_row
-        fits = SHARE_BYTES // (PRODUCTS * (self.inner_row + self.outer_row))
-        self.share = even(self.total, max(1, fits))
+        rows = self.inner_row + self.outer_row
+        self.size = aligned(PRODUCTS * (self.chunk * rows + max(self.inner_row, self.outer_row)))
         self._launches: dict[tuple[int, ...], Launch] = {}
-        pieces = max(1, min(s.inner // 8, 8 // self.blocks))
+        pieces = max(1, min(shape.inner // 8, 8 // self.blocks))
         self._filters = Launch(
             _filter_transform(self.dtype),
-            (0, 0, self.blocks, s.inner, pieces, self.width),
+            (0, 0, self.blocks, shape.inner, pieces, self.width),
             self.blocks * pieces,
-            cost=self.part / BYTES,
+            cost=PRODUCTS * shape.inner * self.sum_row / BYTES,
         )
-
-    @cached_property
-    def _sums(self) -> Launch:
-        pieces = max(1, min(8, self.shape.inner // 4))
-        arguments = (0, 0, self.shape.inner, self.sum_row, pieces)
-        return Launch(_back(self.dtype), arguments, pieces, cost=self.part / BYTES)
 
     def transformed(self, laid: Any) -> Any:
         """Transform filters that `FilterBlocks.lay` laid out."""
@@ -329,59 +255,28 @@ class Winograd:
         pool().run(self._filters, (w, laid))
         return w
 
-    def _planned(self, kind: str, x: Any, y: Any) -> Launch:
-        """Plan a kernel, for arrays of these strides."""
-        key = (kind, len(x), *x.strides, *y.strides)
-        if key in self._launches:
-            return self._launches[key]
-        total = len(x) * self.high * self.wide
-        s, table, zeros = self.shape, np.zeros(2, np.int64), np.zeros(self.width, self.dtype)
-        compile, chunk, parts, tasks = {
-            "forward": (_forward, self.chunk, 1, -(-total // self.chunk)),
-            "spread": (
-                _spread,
-                self.share,
-                min(self.share, 4 * LEAST_TASKS),
-                min(self.share, 4 * LEAST_TASKS),
-            ),
-            "multiply": (_multiply, self.share, 1, PRODUCTS * self.blocks),
-        }[kind]
-        length = chunk if kind == "forward" else s.inner
-        rest = length if kind != "forward" else total - (total - 1) // length * length
-        rows = even(length, min(most_rows(self.vectors), length))
-        arguments = (
-            *(0,) * 6, x.strides[0], *x.strides[3:], y.strides[0], *y.strides[3:], *s.in_size[1:], *s.low[1:],
-            *s.out_size[1:], self.high, self.wide, total, chunk, s.inner, s.outer, self.inner_row,
-            self.outer_row, self.sum_row, self.blocks, address(table), parts, address(zeros), self.width,
-            *micro(self.dtype, rows, self.vectors, (length, rest)), packing.compiled_box(self.dtype),
-            self.size, 0,
-        )  # fmt: skip
-        cost = total * PRODUCTS * s.inner * s.outer / MULTIPLY_ADDS
-        launch = Launch(compile(self.dtype), arguments, tasks, self.size, (table, zeros), cost)
-        self._launches[key] = launch
-        return launch
-
     def run(self, x: Any, w: Any, start: Any, y: Any) -> None:
         """Correlate channels-last `x` (N, C, 1, H, W) into channels-last `y` (N, O, 1, H', W').
 
         They may be a run of the pictures that this is planned for.
         """
-        pool().run(self._planned("forward", x, y), (x, w, start, y))
+        key = (len(x), *x.strides, *y.strides)
+        if key not in self._launches:
+            self._launches[key] = self._planned(*key)
+        pool().run(self._launches[key], (x, w, start, y))
 
-    def weight_gradient(self, g: Any, x: Any, like: Any) -> Any:
-        """Return the gradient of the weight (O, C, 1, 3, 3) from channels-last g and x."""
-        s = self.shape
-        sizes = (self.part, PRODUCTS * self.share * self.inner_row, PRODUCTS * self.share * self.outer_row)
-        sums, u, q = (scratch.array(size // self.itemsize, x.dtype) for size in sizes)
-        for begin in range(0, self.total, self.share):
-            for kind in ("spread", "multiply"):
-                pool().run(self._planned(kind, x, g), (x, u, q, g, sums), begin)
-        rows = scratch.array(9 * self.part // PRODUCTS // self.itemsize, x.dtype)
-        pool().run(self._sums, (sums, rows))
-        dw = np.empty_like(like)
-        if not into_weight(rows, 0, 1, dw, s, self.dtype, self.width):
-            found = rows.reshape(3, 3, s.inner, -1)[..., : s.outer]
-            dw[...] = found.transpose(3, 2, 0, 1)[:, :, None]
-        for memory in (sums, u, q, rows):
-            scratch.give_back(memory)
-        return dw
+    def _planned(self, images: int, *strides: int) -> Launch:
+        s, x, y = self.shape, strides[:5], strides[5:]
+        total = images * self.high * self.wide
+        table, zeros = np.zeros(2, np.int64), np.zeros(self.width, self.dtype)
+        rest = total - (total - 1) // self.chunk * self.chunk
+        rows = even(self.chunk, min(most_rows(self.vectors), self.chunk))
+        arguments = (
+            0, 0, 0, 0, x[0], *x[3:], y[0], *y[3:], *s.in_size[1:], *s.low[1:], *s.out_size[1:], self.high,
+            self.wide, total, self.chunk, s.inner, s.outer, self.inner_row, self.outer_row, self.blocks,
+            address(table), address(zeros), self.width,
+            *micro(self.dtype, rows, self.vectors, (self.chunk, rest)), packing.compiled_box(self.dtype),
+            self.size, 0,
+        )  # fmt: skip
+        tasks, cost = -(-total // self.chunk), total * PRODUCTS * s.inner * s.outer / MULTIPLY_ADDS
+        return Launch(_forward(self.dtype), arguments, tasks, self.size, (table, zeros), cost)
