@@ -215,7 +215,7 @@ def _filter_transform(dtype: str) -> int:
 
 
 class Tiling:
-    """How a 3x3 correlation at stride 1 falls into pieces, and how those lie in memory."""
+    """The division of a 3x3 correlation at stride 1 into pieces, and their places in memory."""
 
     def __init__(self, shape: Shape, dtype: str) -> None:
         self.shape, self.dtype = shape, dtype
