@@ -1,5 +1,7 @@
 """Convolutions that take every path of the CPU engines, for the tests of several files."""
 
+from contextlib import contextmanager
+
 import pytest
 
 import fconv as fc
@@ -37,11 +39,18 @@ def _the_number_of_threads_stays():
     threads.set_num_threads(before)
 
 
-@pytest.fixture(params=["compiled", "numpy"], scope="module", autouse=True)
-def engine(request):
-    """Compute with each of the engines for the CPU."""
-    if request.param == "compiled" and compiled.problem():
+@contextmanager
+def computing(engine):
+    """Compute with one of the engines for the CPU, "compiled" or "numpy"."""
+    if engine == "compiled" and compiled.problem():
         pytest.skip(compiled.problem())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiled, "wished", lambda: request.param == "compiled")
-        yield request.param
+        patch.setattr(compiled, "wished", lambda: engine == "compiled")
+        yield engine
+
+
+@pytest.fixture(params=["compiled", "numpy"], scope="module", autouse=True)
+def engine(request):
+    """Compute with each of the engines."""
+    with computing(request.param) as engine:
+        yield engine

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from fconv import functional as F
 from fconv import random
-from fconv.engine import compiled
 from fconv.testing import check_adjoint
 from fconv.testing import strategies as fst
 from tests.cases import CASES, FAMILIES
 from tests.convolutions import CASES as ENGINE_CASES
+from tests.convolutions import computing
 from tests.naive import conv as naive_conv
 
 KEY = random.key(3)
@@ -27,12 +27,9 @@ ENGINES = ("compiled", "numpy")
 
 @pytest.fixture
 def engine(request):
-    """Compute with each of the engines for the CPU."""
-    if request.param == "compiled" and compiled.problem():
-        pytest.skip(compiled.problem())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiled, "wished", lambda: request.param == "compiled")
-        yield request.param
+    """Compute with each of the engines."""
+    with computing(request.param) as engine:
+        yield engine
 
 
 def integers(*shape, most=4, key=KEY):

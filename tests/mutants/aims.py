@@ -18,7 +18,7 @@ EXACT = (  # vjps of linear functions, and the kernels of convolutions
         "convolution", "depthwise", "direct", "filters", "planar", "tiles", "winograd")),
     *(f"engine/compiled/{name}.py" for name in (
         "choosing", "convolution", "correlate", "few", "filters", "heavy", "heavy_winograd", "micro",
-        "packing", "planes", "positions", "shapes", "transforms", "weights", "winograd")),
+        "packing", "planes", "positions", "shapes", "transforms", "weights", "winograd", "winograd_weights")),
     *(f"functional/{name}.py" for name in (
         "affine", "convolution", "convolution_transpose", "padding", "pooling_avg", "rearranging",
         "shape", "slicing", "taps", "unfolding", "unpooling", "products", "resampling")),

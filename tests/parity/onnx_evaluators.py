@@ -22,7 +22,7 @@ REFERENCE_FAILS = {
     "pad": "it does not crop by negative widths",
     "pad by reflection": "it does not crop by negative widths",
 }
-"""What onnx's evaluator gets wrong; onnxruntime has the say there."""
+"""Cases that onnx's reference evaluator computes wrongly, and why: ONNX Runtime's results count there."""
 
 
 def entries(name, shape, dtype=np.float32):

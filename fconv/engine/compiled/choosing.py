@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -20,9 +19,8 @@ from fconv.engine.compiled.planes import Planes
 from fconv.engine.compiled.pool import BYTES, Fields, Launch, address, kernel_of, pool, scratch
 from fconv.engine.compiled.positions import Positions
 from fconv.engine.compiled.shapes import Shape, Tap, few_channels, is_3x3
-from fconv.engine.compiled.winograd import PRODUCTS, Winograd
+from fconv.engine.compiled.winograd import PRODUCTS, Winograd, pieces_of
 from fconv.engine.compiled.winograd_weights import at_once
-from fconv.engine.winograd_matrices import STEP
 
 COPY_BYTES = 4 << 20
 """Most bytes of contiguous pictures that are copied to channels-last at once."""
@@ -170,7 +168,7 @@ def winograd_pays(shape: Shape, dtype: str, *, weights: bool = False) -> bool:
     inner, outer = shape.inner, shape.outer
     if dtype != "float32" or not is_3x3(shape) or min(inner, outer) < machine().vector_bytes // 4:
         return False
-    blocks = shape.images * prod(-(-n // STEP) for n in shape.out_size[1:])
+    blocks = pieces_of(shape)
     if not weights and HeavyWinograd.serves(shape, dtype):
         return PRODUCTS * inner * outer * (2 * blocks + 6) < shape.multiply_adds
     if weights and at_once(shape, dtype):

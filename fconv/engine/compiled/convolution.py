@@ -155,7 +155,7 @@ class CompiledConvolution:
         return FewWeights(s, self.dtype, direct) if few else direct
 
     def weight_gradient(self, g: Array, x: Array, like: Array | None = None) -> Array:
-        """Return the gradient of the weight, (O, C/groups, *kernel), in the memory order of `like`."""
+        """Return the gradient of the weight, (O, C/groups, *kernel), in the order of `like` or C order."""
         if like is None:
             like = np.empty(self.geometry.weight_shape, g.dtype)
         deep = _deep(like)

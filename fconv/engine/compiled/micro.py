@@ -29,8 +29,6 @@ def most_rows(vectors: int) -> int:
     >>> most_rows(1) >= most_rows(4) >= 1
     True
     """
-    if vectors == 1:
-        return min(14, machine().registers - 2)
     return max(1, min(14, (machine().registers - 1) // vectors - 1))  # one for the number that is repeated
 
 

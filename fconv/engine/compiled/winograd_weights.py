@@ -33,10 +33,9 @@ from fconv.engine.compiled.pool import (
 from fconv.engine.compiled.shapes import Shape
 from fconv.engine.compiled.transforms import transform
 from fconv.engine.compiled.weights import into_weight
-from fconv.engine.compiled.winograd import PRODUCTS, Pieces, Tiling, pieces_of
+from fconv.engine.compiled.winograd import LEAST_TASKS, PRODUCTS, Pieces, Tiling, pieces_of
 from fconv.engine.winograd_matrices import FILTER, OUT, SIDE, STEP
 
-LEAST_TASKS = 8
 LONGEST_SUM = 256
 """Pieces that are summed up one after another in a register, before rounding errors would grow."""
 SHARE_BYTES = 8 << 20
