@@ -243,23 +243,3 @@ def test_kernels_for_narrower_vectors(cpu, vector_bytes, dropped):
         pytest.skip("this processor's vectors are narrower still")
     found = python(NARROWER.format(cpu=cpu, vector_bytes=vector_bytes, dropped=dropped))
     assert found.stdout.strip() == "agree", found.stderr[-2000:]
-
-
-@pytest.mark.parametrize("size", [(21, 18), (70, 66), (171, 170)])  # the last in several runs, with 256 KiB
-@pytest.mark.parametrize("kib", [256, 1024, 4096])
-def test_winograd_divides_its_work_by_any_cache(kib, size, monkeypatch):
-    from fconv.engine.compiled.convolution import CompiledConvolution
-    from fconv.engine.compiled.machine import machine
-    from fconv.geometry import conv_geometry
-
-    monkeypatch.setattr(machine(), "l2_bytes", kib << 10)
-    images = 1 if size[0] > 21 else 3
-    x, w, g, b = draw((images, 64, *size), (80, 64, 3, 3), (images, 80, *size), (80,))
-    geometry = conv_geometry("conv", 2, x.shape, w.shape, None, 1, 1, 1, 1)
-    plan = CompiledConvolution(geometry, "float32", "winograd")
-    found = plan.convolve(x, w, b), plan.input_gradient(g, w), plan.weight_gradient(g, x, w)
-    wide = [a.astype(np.float64) for a in (g, x, w, b)]
-    y = F.conv2d(*wide[1:], padding=1, algorithm="direct")
-    dx, dw, _ = F.conv2d_vjp(*wide, padding=1, algorithm="direct")
-    for ours, expected in zip(found, (y, dx, dw), strict=True):
-        assert np.linalg.norm(ours - expected) < 1e-5 * np.linalg.norm(expected)

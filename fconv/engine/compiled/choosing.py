@@ -18,8 +18,9 @@ from fconv.engine.compiled.packing import compiled_box
 from fconv.engine.compiled.planes import Planes
 from fconv.engine.compiled.pool import BYTES, Fields, Launch, address, kernel_of, pool, scratch
 from fconv.engine.compiled.positions import Positions
-from fconv.engine.compiled.shapes import Shape, Tap, few_channels, is_3x3
-from fconv.engine.compiled.winograd import PRODUCTS, Winograd, pieces_of
+from fconv.engine.compiled.shapes import Shape, Tap, few_channels
+from fconv.engine.compiled.squares import squares_of
+from fconv.engine.compiled.winograd import LEAST_PIECES, PRODUCTS, Winograd, pieces_in_cache
 from fconv.engine.compiled.winograd_weights import at_once
 
 COPY_BYTES = 4 << 20
@@ -100,51 +101,38 @@ def is_channels_last(x: Array) -> bool:
 
 
 def channels_last(x: Array, dtype: str) -> Array:
-    """Return (N, C, 1, H, W) with neighbouring channels, itself if they are."""
+    """Return (N, C, D, H, W) with neighbouring channels, itself if they are."""
     if is_channels_last(x):
         return x
     out = new_channels_last(x.shape, x.dtype)
-    n, c, _, h, w = x.shape
-    image, channel, _, row, column = x.strides
+    n, c, d, h, w = x.shape
+    image, channel, plane, row, column = x.strides
     rows = max(1, h // 8)
     pieces = -(-h // rows)
     arguments = (
-        address(x), address(out), out.strides[0], out.strides[3], image, channel, row, column, c, h, w,
-        rows, pieces,
-        compiled_box(dtype),
+        address(x), address(out), out.strides[2], out.strides[3], image, channel, plane, row, column, c, d, h,
+        w, rows, pieces, compiled_box(dtype),
     )  # fmt: skip
-    pool().run(Launch(_last_kernel(dtype), arguments, n * pieces, cost=x.nbytes / BYTES), ())
+    pool().run(Launch(_last_kernel(dtype), arguments, n * d * pieces, cost=x.nbytes / BYTES), ())
     return out
 
 
 @lru_cache(maxsize=4)
 def _last_kernel(dtype: str) -> int:
-    """Compile the copy of pictures to channels-last; a task takes some rows of one."""
+    """Compile the copy of pictures to channels-last; a task takes some rows of one plane."""
     f, task, address, _ = kernel_of(Module())
-    names = [
-        "x",
-        "y",
-        "y_image",
-        "y_row",
-        "image",
-        "channel",
-        "row",
-        "column",
-        "channels",
-        "high",
-        "wide",
-        "rows",
-        "pieces",
-        "box",
-    ]
+    names = (
+        "x", "y", "y_plane", "y_row", "image", "channel", "plane", "row", "column", "channels", "deep",
+        "high", "wide", "rows", "pieces", "box",
+    )  # fmt: skip
     a = Fields(f, address, names)
     n, first = task // a.pieces, task % a.pieces * a.rows
-    target = a.pointer("y") + n * a.y_image + first * a.y_row
+    source = a.pointer("x") + n // a.deep * a.image + n % a.deep * a.plane
     zero, one = f.constant(0, INT), f.constant(1, INT)
     f.call_address(
-        a.box, target, a.pointer("x") + n * a.image, one, f.least(a.high - first, a.rows), a.wide, zero,
-        first, zero,
-        one, a.high, a.wide, a.channels, a.channel, zero, a.row, a.column,
+        a.box, a.pointer("y") + n * a.y_plane + first * a.y_row, source, one,
+        f.least(a.high - first, a.rows), a.wide, zero, first, zero, one, a.high, a.wide, a.channels,
+        a.channel, zero, a.row, a.column,
     )  # fmt: skip
     f.finish()
     return machine().compile(f.module)[0]
@@ -165,13 +153,15 @@ def winograd_pays(shape: Shape, dtype: str, *, weights: bool = False) -> bool:
     weights : bool
         Compare the weight gradients instead.
     """
-    inner, outer = shape.inner, shape.outer
-    if dtype != "float32" or not is_3x3(shape) or min(inner, outer) < machine().vector_bytes // 4:
+    squares = squares_of(shape)
+    if dtype != "float32" or squares is None or min(shape.inner, shape.outer) < machine().vector_bytes // 4:
         return False
-    blocks = pieces_of(shape)
+    inner, outer, blocks = squares.inner, shape.outer, squares.pieces
     if not weights and HeavyWinograd.serves(shape, dtype):
         return PRODUCTS * inner * outer * (2 * blocks + 6) < shape.multiply_adds
-    if weights and at_once(shape, dtype):
+    if not weights and pieces_in_cache(squares, dtype) < LEAST_PIECES:
+        return False
+    if weights and at_once(squares, dtype):
         filters = 28
     else:
         filters = 25 if inner * outer < 1 << 17 else 75 if weights else 60

@@ -20,14 +20,16 @@ from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro, most_rows
 from fconv.engine.compiled.pool import BYTES, Fields, Launch, address, aligned, kernel_of, pool, scratch
 from fconv.engine.compiled.shapes import Shape
+from fconv.engine.compiled.squares import squares_of
 from fconv.engine.compiled.transforms import transform
 from fconv.engine.compiled.winograd import (
     LEAST_PIECES,
+    PLACES,
     PRODUCTS,
+    READING,
     Pieces,
     Winograd,
     pieces_in_cache,
-    pieces_of,
 )
 from fconv.engine.winograd_matrices import FILTER, SIDE, STEP
 
@@ -36,14 +38,11 @@ MOST_BLOCK = 32
 SPREAD_BYTES = 16 << 20
 """Most bytes of transformed pictures at once."""
 
-SPREAD_FIELDS = (
-    "x", "u", "begin", "x_image", "x_h", "x_w", "in_h", "in_w", "low_h", "low_w", "high", "wide", "total",
-    "chunk", "inner", "inner_row", "parts", "pack", "scratch_size", "scratch",
-)  # fmt: skip
+SPREAD_FIELDS = ("x", "u", "begin", *READING, "total", "parts", "scratch_size", "scratch")
 FIELDS = (
-    "u", "weight", "start", "y", "begin", "y_image", "y_h", "y_w", "out_h", "out_w", "high", "wide", "total",
-    "chunk", "group", "inner", "inner_row", "block", "blocks", "outer", "weight_outer", "weight_inner",
-    "places", "length", "runs", "lay", "table", "zeros", "width", *MICRO, "scratch_size", "scratch",
+    "u", "weight", "start", "y", "begin", *PLACES, "y_h", "y_w", "total", "chunk", "group", "inner",
+    "inner_row", "block", "blocks", "outer", "weight_outer", "weight_inner", "places", "length", "runs",
+    "lay", "table", "zeros", "width", *MICRO, "scratch_size", "scratch",
 )  # fmt: skip
 
 
@@ -117,39 +116,37 @@ class HeavyWinograd(Winograd):
     @staticmethod
     def serves(shape: Shape, dtype: str) -> bool:
         """Return whether filters outweigh pictures, or as many pieces as the cache holds."""
-        if block_of(shape.inner, MOST_BLOCK) < 16 or shape.groups > 1:
+        squares = squares_of(shape)
+        if squares is None or len(squares.planes) > 1 or block_of(shape.inner, MOST_BLOCK) < 16:
             return False
-        most = _most_pieces(row_of(shape.outer, dtype))
-        few = pieces_of(shape) <= most and outweighs(shape, dtype)
-        return few or pieces_in_cache(shape, dtype) < LEAST_PIECES
+        few = squares.pieces <= _most_pieces(row_of(shape.outer, dtype)) and outweighs(shape, dtype)
+        return few or pieces_in_cache(squares, dtype) < LEAST_PIECES
 
     def run(self, x: Any, weight: Any, start: Any, y: Any) -> None:
         """Correlate channels-last `x` with a weight (1, O, C, 1, 3, 3) into channels-last `y`."""
         key = (len(x), *x.strides, *weight.strides, *y.strides)
         if key not in self._both:
-            self._both[key] = self._plan(x.strides, weight, y.strides, len(x) * self.high * self.wide)
+            self._both[key] = self._plan(len(x), x.strides, weight, y.strides)
         spread, multiply, chunk = self._both[key]
         u = scratch.array(PRODUCTS * chunk * self.inner_row // self.itemsize, x.dtype)
-        for begin in range(0, len(x) * self.high * self.wide, chunk):
+        for begin in range(0, len(x) * self.squares.each, chunk):
             pool().run(spread, (x, u), begin)
             pool().run(multiply, (u, weight, start, y), begin)
         scratch.give_back(u)
 
     def _plan(
-        self, x: tuple[int, ...], weight: Any, y: tuple[int, ...], total: int
+        self, images: int, x: tuple[int, ...], weight: Any, y: tuple[int, ...]
     ) -> tuple[Launch, Launch, int]:
         """Plan both kernels, and how many pieces they take at once: some groups of the same size."""
-        s, row = self.shape, self.filters.row
+        s, row, total = self.shape, self.filters.row, images * self.squares.each
+        pictures, where = self.places(images, x, y)
         group = even(total, _most_pieces(row))
         groups = even(-(-total // group), max(1, SPREAD_BYTES // (PRODUCTS * group * self.inner_row)))
         chunk, parts = groups * group, min(total, 16)
         size = aligned(PRODUCTS * self.inner_row)
-        arguments = (
-            0, 0, 0, x[0], *x[3:], *s.in_size[1:], *s.low[1:], self.high, self.wide, total, chunk, s.inner,
-            self.inner_row, parts, packing.compiled_box(self.dtype), size, 0,
-        )  # fmt: skip
+        arguments = (0, 0, 0, *self.reading(where, x, chunk), total, parts, size, 0)
         cost = PRODUCTS * min(total, chunk) * self.inner_row / BYTES
-        spread = Launch(_spread(self.dtype), arguments, parts, size, cost=cost)
+        spread = Launch(_spread(self.dtype), arguments, parts, size, (pictures,), cost)
         _, outer, inner, *kernel = weight.strides
         places, length, runs = filter_table(
             s.taps, weight.shape[3:], (outer, inner, *kernel), self.block, row, self.itemsize
@@ -159,10 +156,10 @@ class HeavyWinograd(Winograd):
         rows = even(group, min(most_rows(self.vectors), group))
         size = aligned((self.block * (PRODUCTS + 9) + group * PRODUCTS + STEP * STEP) * row)
         arguments = (
-            *(0,) * 5, y[0], *y[3:], *s.out_size[1:], self.high, self.wide, total, chunk, group, s.inner,
-            self.inner_row, self.block, self.blocks, s.outer, outer, inner, address(places), length, runs,
+            *(0,) * 5, *where, *self.squares.steps(y), total, chunk, group, s.inner, self.inner_row,
+            self.block, self.blocks, s.outer, outer, inner, address(places), length, runs,
             packing.compiled_filters(self.dtype), address(table), address(zeros), self.width,
             *micro(self.dtype, rows, self.vectors, (group, last)), size, 0,
         )  # fmt: skip
-        keep = (table, zeros, places)
+        keep = (table, zeros, places, pictures)
         return spread, Launch(_multiply(self.dtype), arguments, self.blocks * groups, size, keep), chunk

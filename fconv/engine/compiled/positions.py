@@ -22,7 +22,8 @@ from fconv.engine.compiled.llvm import INT, Module, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, PAIR, contract, even, micro
 from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, address, kernel_of, pool, scratch
-from fconv.engine.compiled.shapes import Shape, costs, few_channels, is_3x3
+from fconv.engine.compiled.shapes import Shape, costs, few_channels
+from fconv.engine.compiled.squares import squares_of
 
 MOST_PAIRS = 1 << 16
 """Largest number of meetings that are listed."""
@@ -109,7 +110,7 @@ def pays(shape: Shape, meetings: Meetings, phases: Sequence[Shape], dtype: str) 
         over_channels, along_rows = costs(each, lanes)
         cost = along_rows if few_channels(each, lanes) else over_channels
         wide = dtype == "float32" and min(each.inner, each.outer) >= lanes
-        correlated += cost * (WINOGRAD if wide and is_3x3(each) else 1)
+        correlated += cost * (WINOGRAD if wide and squares_of(each) else 1)
     vectors = -(-(shape.groups if shape.elementwise else shape.outer) // lanes)
     blocks = vectors / 2 * (1 if shape.elementwise else shape.groups)
     channels = 1 if shape.elementwise else shape.groups * shape.inner

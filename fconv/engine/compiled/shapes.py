@@ -88,12 +88,6 @@ class Shape:
         return self.images * prod(self.out_size) * len(self.taps) * self.groups * self.inner * self.outer
 
 
-def is_3x3(shape: Shape) -> bool:
-    """Return whether a correlation is one over two axes, 3x3, of stride and dilation 1, in one group."""
-    reach = tuple(hi - lo for lo, hi in zip(shape.low, shape.high, strict=True))
-    return shape.groups == 1 and shape.step == (1, 1, 1) and len(shape.taps) == 9 and reach == (0, 2, 2)
-
-
 @lru_cache(maxsize=256)
 def thinned(shape: Shape) -> tuple[Shape, tuple[slice, ...]]:
     """Leave out what no window sees: where all look at the same remainder of an axis, it has no stride.

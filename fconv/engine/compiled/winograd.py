@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -39,6 +38,7 @@ from fconv.engine.compiled.pool import (
     scratch,
 )
 from fconv.engine.compiled.shapes import Shape
+from fconv.engine.compiled.squares import OUTPUT, SQUARE, Squares, squares_of
 from fconv.engine.compiled.transforms import transform
 from fconv.engine.winograd_matrices import FILTER, IN, OUT, SIDE, STEP
 
@@ -49,10 +49,13 @@ LEAST_TASKS = 8
 LINE = 64
 
 
+PLACES = ("pictures", "picture_bytes", "high", "wide")
+"""Fields of a kernel that finds pieces: a table of pictures, bytes of its rows, pieces along both axes."""
+READING = (*PLACES, "x_h", "x_w", "squares", "channels", "inner_row", "chunk", "pack")
+"""Fields of a kernel that transforms pieces of the input; `channels` are those of one square."""
 FIELDS = (
-    "x", "w", "start", "y", "x_image", "x_h", "x_w", "y_image", "y_h", "y_w", "in_h", "in_w", "low_h",
-    "low_w", "out_h", "out_w", "high", "wide", "total", "chunk", "inner", "outer", "inner_row", "outer_row",
-    "blocks", "table", "zeros", "width", *MICRO, "pack", "scratch_size", "scratch",
+    "x", "w", "start", "y", *READING, "y_h", "y_w", "total", "inner", "outer", "outer_row", "blocks", "table",
+    "zeros", "width", *MICRO, "scratch_size", "scratch",
 )  # fmt: skip
 
 
@@ -61,14 +64,10 @@ def apart(row: int) -> int:
     return row + LINE if row % 1024 == 0 else row
 
 
-def pieces_of(shape: Shape) -> int:
-    """Return how many pieces the output consists of."""
-    return shape.images * prod(-(-n // STEP) for n in shape.out_size[1:])
-
-
-def pieces_in_cache(shape: Shape, dtype: str) -> int:
+def pieces_in_cache(squares: Squares, dtype: str) -> int:
     """Return how many pieces stay in the L2 cache, transformed, before and after the products."""
-    return machine().l2_bytes * 3 // 4 // (PRODUCTS * itemsize_of(dtype) * (shape.inner + shape.outer))
+    channels = squares.inner + squares.shape.outer
+    return machine().l2_bytes * 3 // 4 // (PRODUCTS * itemsize_of(dtype) * channels)
 
 
 class Pieces:
@@ -81,9 +80,10 @@ class Pieces:
             self.to_output = transform(module, dtype, OUT, ends="store", shifted=True)
 
     def corner(self, a: Fields, q: Value) -> tuple[Value, Value, Value]:
-        """Return picture, row and column of a piece's output."""
+        """Return the row of its picture in the table, and row and column of a piece's output."""
         rest = q % (a.high * a.wide)
-        return q // (a.high * a.wide), rest // a.wide * STEP, rest % a.wide * STEP
+        picture = a.pointer("pictures") + q // (a.high * a.wide) * a.picture_bytes
+        return picture, rest // a.wide * STEP, rest % a.wide * STEP
 
     def part(
         self,
@@ -119,25 +119,18 @@ class Pieces:
         """Transform the input of `count` pieces into ``u[36][chunk][inner_row]``."""
         step = a.chunk * a.inner_row
         with f.loop(count) as t:
-            image, i, j = self.corner(a, first + t)
+            picture, i, j = self.corner(a, first + t)
+            with f.loop(a.squares) as square:
+                target = u + t * a.inner_row + square * a.channels * self.itemsize
+                place, low_h, low_w, high, wide = (
+                    packing.entry(f, picture, square * SQUARE + k) for k in range(OUTPUT, OUTPUT + SQUARE)
+                )
 
-            def use(source: Value, row: Value, column: Value) -> None:
-                target = u + t * a.inner_row
-                f.call(self.to_input, source, row, column, target, step * SIDE, step, a.inner, u)
+                def use(source: Value, row: Value, column: Value, target: Value = target) -> None:
+                    f.call(self.to_input, source, row, column, target, step * SIDE, step, a.channels, u)
 
-            base = a.pointer("x") + image * a.x_image
-            self.part(
-                f,
-                a,
-                base,
-                (a.x_h, a.x_w),
-                (i + a.low_h, j + a.low_w),
-                SIDE,
-                (a.in_h, a.in_w),
-                a.inner,
-                room,
-                use,
-            )
+                corner, base = (i + low_h, j + low_w), a.pointer("x") + place
+                self.part(f, a, base, (a.x_h, a.x_w), corner, SIDE, (high, wide), a.channels, room, use)
 
     def gather(
         self,
@@ -156,15 +149,16 @@ class Pieces:
         step, each = steps
         pixel = channels * self.itemsize
         with f.loop(count) as t:
-            image, i, j = self.corner(a, t + first)
+            picture, i, j = self.corner(a, t + first)
+            output, high, wide = (packing.entry(f, picture, f.constant(k, INT)) for k in range(OUTPUT))
             source = products + t * each
-            target = place + image * a.y_image + i * a.y_h + j * a.y_w
-            whole = f.all_of(i + (STEP - 1) < a.out_h, j + (STEP - 1) < a.out_w)
+            target = place + output + i * a.y_h + j * a.y_w
+            whole = f.all_of(i + (STEP - 1) < high, j + (STEP - 1) < wide)
             with f.when(whole):
                 f.call(self.to_output, source, step * SIDE, step, target, a.y_h, a.y_w, channels, start)
             with f.when(f.negation(whole)):
                 f.call(self.to_output, source, step * SIDE, step, room, pixel * STEP, pixel, channels, start)
-                with f.loop(f.least(a.out_h - i, STEP)) as k, f.loop(f.least(a.out_w - j, STEP)) as m:
+                with f.loop(f.least(high - i, STEP)) as k, f.loop(f.least(wide - j, STEP)) as m:
                     packing.copy(f, target + k * a.y_h + m * a.y_w, room + (k * STEP + m) * pixel, pixel)
 
 
@@ -215,50 +209,66 @@ def _filter_transform(dtype: str) -> int:
 
 
 class Tiling:
-    """The division of a 3x3 correlation at stride 1 into pieces, and their places in memory."""
+    """The division of a correlation by 3x3 squares into pieces, and their places in memory."""
 
     def __init__(self, shape: Shape, dtype: str) -> None:
-        self.shape, self.dtype = shape, dtype
+        squares = squares_of(shape)
+        assert squares is not None
+        self.shape, self.dtype, self.squares = shape, dtype, squares
         self.itemsize = itemsize_of(dtype)
         self.filters = FilterBlocks(shape, dtype, shape.taps)
         self.vectors = self.filters.vectors
         self.width, self.blocks = self.filters.width, self.filters.blocks
-        self.high, self.wide = (-(-n // STEP) for n in shape.out_size[1:])
-        self.total = pieces_of(shape)
+        self.inner, self.total = squares.inner, squares.pieces
         lanes = machine().vector_bytes // self.itemsize
-        self.inner_row = apart(-(-shape.inner // lanes) * lanes * self.itemsize)
+        # The transform of the last square writes whole vectors from where its channels begin.
+        whole = self.inner - shape.inner + -(-shape.inner // lanes) * lanes
+        self.inner_row = apart(-(-whole // lanes) * lanes * self.itemsize)
         self.sum_row = self.blocks * self.width * self.itemsize
         self.outer_row = apart(self.sum_row)
 
+    def places(self, images: int, x: Sequence[int], y: Sequence[int]) -> tuple[Any, tuple[int, ...]]:
+        """Return the table of pictures, which a launch must keep, and the values of the fields `PLACES`."""
+        table = self.squares.table(images, x, y)
+        size = 8 * (OUTPUT + SQUARE * len(self.squares.planes))
+        return table, (address(table), size, *self.squares.high_wide)
+
+    def reading(self, places: Sequence[int], x: Sequence[int], chunk: int) -> tuple[int, ...]:
+        """Return the values of the fields `READING`."""
+        steps, count = self.squares.steps(x), len(self.squares.planes)
+        pack = packing.compiled_box(self.dtype)
+        return (*places, *steps, count, self.shape.inner, self.inner_row, chunk, pack)
+
 
 class Winograd(Tiling):
-    """A 3x3 correlation at stride 1 by Winograd's algorithm, planned."""
+    """A correlation by 3x3 squares by Winograd's algorithm, planned."""
 
     def __init__(self, shape: Shape, dtype: str) -> None:
         super().__init__(shape, dtype)
-        fits = max(LEAST_PIECES, pieces_in_cache(shape, dtype))
+        fits = max(LEAST_PIECES, pieces_in_cache(self.squares, dtype))
         self.chunk = even(self.total, max(1, min(fits, -(-self.total // LEAST_TASKS))))
         rows = self.inner_row + self.outer_row
         self.size = aligned(PRODUCTS * (self.chunk * rows + max(self.inner_row, self.outer_row)))
         self._launches: dict[tuple[int, ...], Launch] = {}
         pieces = max(1, min(shape.inner // 8, 8 // self.blocks))
+        laid = self.blocks * len(self.squares.planes)  # what `lay` returns: blocks of squares of nine taps
         self._filters = Launch(
             _filter_transform(self.dtype),
-            (0, 0, self.blocks, shape.inner, pieces, self.width),
-            self.blocks * pieces,
-            cost=PRODUCTS * shape.inner * self.sum_row / BYTES,
+            (0, 0, laid, shape.inner, pieces, self.width),
+            laid * pieces,
+            cost=PRODUCTS * self.inner * self.sum_row / BYTES,
         )
 
     def transformed(self, laid: Any) -> Any:
         """Transform filters that `FilterBlocks.lay` laid out."""
-        w = scratch.array(PRODUCTS * self.blocks * self.shape.inner * self.width, laid.dtype)
+        w = scratch.array(PRODUCTS * self.blocks * self.inner * self.width, laid.dtype)
         pool().run(self._filters, (w, laid))
         return w
 
     def run(self, x: Any, w: Any, start: Any, y: Any) -> None:
-        """Correlate channels-last `x` (N, C, 1, H, W) into channels-last `y` (N, O, 1, H', W').
+        """Correlate channels-last `x` (N, C, D, H, W) into channels-last `y` (N, O, D', H', W').
 
-        They may be a run of the pictures that this is planned for.
+        They may be a run of the images that this is planned for.
         """
         key = (len(x), *x.strides, *y.strides)
         if key not in self._launches:
@@ -267,16 +277,15 @@ class Winograd(Tiling):
 
     def _planned(self, images: int, *strides: int) -> Launch:
         s, x, y = self.shape, strides[:5], strides[5:]
-        total = images * self.high * self.wide
+        total = images * self.squares.each
         table, zeros = np.zeros(2, np.int64), np.zeros(self.width, self.dtype)
+        pictures, places = self.places(images, x, y)
         rest = total - (total - 1) // self.chunk * self.chunk
         rows = even(self.chunk, min(most_rows(self.vectors), self.chunk))
         arguments = (
-            0, 0, 0, 0, x[0], *x[3:], y[0], *y[3:], *s.in_size[1:], *s.low[1:], *s.out_size[1:], self.high,
-            self.wide, total, self.chunk, s.inner, s.outer, self.inner_row, self.outer_row, self.blocks,
-            address(table), address(zeros), self.width,
-            *micro(self.dtype, rows, self.vectors, (self.chunk, rest)), packing.compiled_box(self.dtype),
-            self.size, 0,
+            0, 0, 0, 0, *self.reading(places, x, self.chunk), *self.squares.steps(y), total, self.inner,
+            s.outer, self.outer_row, self.blocks, address(table), address(zeros), self.width,
+            *micro(self.dtype, rows, self.vectors, (self.chunk, rest)), self.size, 0,
         )  # fmt: skip
-        tasks, cost = -(-total // self.chunk), total * PRODUCTS * s.inner * s.outer / MULTIPLY_ADDS
-        return Launch(_forward(self.dtype), arguments, tasks, self.size, (table, zeros), cost)
+        tasks, cost = -(-total // self.chunk), total * PRODUCTS * self.inner * s.outer / MULTIPLY_ADDS
+        return Launch(_forward(self.dtype), arguments, tasks, self.size, (table, zeros, pictures), cost)

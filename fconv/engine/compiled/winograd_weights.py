@@ -1,4 +1,4 @@
-"""The weight gradient of a 3x3 correlation at stride 1, by Winograd's algorithm.
+"""The weight gradient of a correlation by 3x3 squares, by Winograd's algorithm.
 
 Pieces of the input and of the output's gradient are transformed into memory that all threads share. Where all
 of them fit into it at once, a task sums up the products of a block of input channels by a block of output
@@ -16,7 +16,7 @@ import numpy as np
 from fconv.engine.compiled import packing
 from fconv.engine.compiled.filters import row_of
 from fconv.engine.compiled.heavy import block_of, ending, gradient_like, put_piece
-from fconv.engine.compiled.llvm import Module, Value, itemsize_of
+from fconv.engine.compiled.llvm import INT, Module, Value, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro, most_rows
 from fconv.engine.compiled.pool import (
@@ -31,9 +31,10 @@ from fconv.engine.compiled.pool import (
     scratch,
 )
 from fconv.engine.compiled.shapes import Shape
+from fconv.engine.compiled.squares import OUTPUT, Squares
 from fconv.engine.compiled.transforms import transform
 from fconv.engine.compiled.weights import into_weight
-from fconv.engine.compiled.winograd import LEAST_TASKS, PRODUCTS, Pieces, Tiling, pieces_of
+from fconv.engine.compiled.winograd import LEAST_TASKS, PRODUCTS, READING, Pieces, Tiling
 from fconv.engine.winograd_matrices import FILTER, OUT, SIDE, STEP
 
 LONGEST_SUM = 256
@@ -44,9 +45,8 @@ WHOLE_BYTES = 24 << 20
 """Most bytes of transformed pieces where all of them are summed up at once."""
 
 SPREAD_FIELDS = (
-    "x", "g", "u", "q", "begin", "x_image", "x_h", "x_w", "g_image", "g_h", "g_w", "in_h", "in_w", "low_h",
-    "low_w", "out_h", "out_w", "high", "wide", "total", "chunk", "inner", "outer", "inner_row", "outer_row",
-    "parts", "pack", "scratch_size", "scratch",
+    "x", "g", "u", "q", "begin", *READING, "g_h", "g_w", "total", "outer", "outer_row", "parts",
+    "scratch_size", "scratch",
 )  # fmt: skip
 RUN_FIELDS = (
     "u", "q", "sums", "begin", "total", "chunk", "inner", "inner_row", "outer_row", "sum_row", "blocks",
@@ -74,13 +74,14 @@ def _spread(dtype: str) -> int:
         pieces.spread(f, a, a.begin + first, last - first, u, room)
         step = a.chunk * a.outer_row
         with f.loop(last - first) as t:
-            image, i, j = pieces.corner(a, a.begin + first + t)
+            picture, i, j = pieces.corner(a, a.begin + first + t)
+            place, high, wide = (packing.entry(f, picture, f.constant(k, INT)) for k in range(OUTPUT))
 
             def use(source: Value, row: Value, column: Value, t: Value = t) -> None:
                 f.call(to_gradient, source, row, column, q + t * a.outer_row, step * SIDE, step, a.outer, q)
 
-            base = a.pointer("g") + image * a.g_image
-            pieces.part(f, a, base, (a.g_h, a.g_w), (i, j), STEP, (a.out_h, a.out_w), a.outer, room, use)
+            base, corner = a.pointer("g") + place, (i, j)
+            pieces.part(f, a, base, (a.g_h, a.g_w), corner, STEP, (high, wide), a.outer, room, use)
     f.finish()
     return machine().compile(module)[0]
 
@@ -129,18 +130,17 @@ def _run(dtype: str) -> int:
 
 @lru_cache(maxsize=4)
 def _back(dtype: str) -> int:
-    """Compile ``G^T S G``: a task takes some input channels."""
+    """Compile ``G^T S G``: a task takes some input channels of all squares."""
     module = Module()
     of_sums = transform(module, dtype, FILTER.T, ends="none")
     f, task, arguments, _ = kernel_of(module)
-    a, item = Fields(f, arguments, ("sums", "dw", "inner", "sum_row", "pieces")), itemsize_of(dtype)
-    step = a.inner * a.sum_row
+    item, fields = itemsize_of(dtype), ("sums", "dw", "inner", "channels", "sum_row", "pieces")
+    a = Fields(f, arguments, fields)
+    step, tap = a.inner * a.sum_row, a.channels * a.sum_row
     with f.loop((task + 1) * a.inner // a.pieces, task * a.inner // a.pieces) as c:
-        source = a.pointer("sums") + c * a.sum_row
-        f.call(
-            of_sums, source, step * SIDE, step, a.pointer("dw") + c * a.sum_row, step * 3, step,
-            a.sum_row // item, source,
-        )  # fmt: skip
+        source, square = a.pointer("sums") + c * a.sum_row, c // a.channels
+        target = a.pointer("dw") + square * tap * 9 + (c - square * a.channels) * a.sum_row
+        f.call(of_sums, source, step * SIDE, step, target, tap * 3, tap, a.sum_row // item, source)
     f.finish()
     return machine().compile(module)[0]
 
@@ -153,22 +153,22 @@ def _block(shape: Shape, dtype: str) -> int:
     return block_of(shape.inner, min(most, max(1, shape.inner * blocks // LEAST_TASKS)))
 
 
-def at_once(shape: Shape, dtype: str) -> bool:
+def at_once(squares: Squares, dtype: str) -> bool:
     """Return whether all pieces are summed up at once: they fit into memory, but their sums not the cache."""
-    each = PRODUCTS * itemsize_of(dtype)
+    shape, each = squares.shape, PRODUCTS * itemsize_of(dtype)
     outgrow = each * shape.inner * shape.outer > machine().l2_bytes // 2
-    fit = pieces_of(shape) * each * (shape.inner + shape.outer) <= WHOLE_BYTES
-    return outgrow and fit and _block(shape, dtype) >= 8
+    fit = squares.pieces * each * (shape.inner + shape.outer) <= WHOLE_BYTES
+    return len(squares.planes) == 1 and outgrow and fit and _block(shape, dtype) >= 8
 
 
 class WinogradWeights(Tiling):
-    """The weight gradient of a 3x3 correlation at stride 1 by Winograd's algorithm, planned."""
+    """The weight gradient of a correlation by 3x3 squares by Winograd's algorithm, planned."""
 
     def __init__(self, shape: Shape, dtype: str) -> None:
         super().__init__(shape, dtype)
         self.block = _block(shape, dtype)
-        self.part = PRODUCTS * shape.inner * self.sum_row
-        self.at_once = at_once(shape, dtype)
+        self.part = PRODUCTS * self.inner * self.sum_row
+        self.at_once = at_once(self.squares, dtype)
         fits = SHARE_BYTES // (PRODUCTS * (self.inner_row + self.outer_row))
         self.share = self.total if self.at_once else even(self.total, max(1, fits))
         self._table, self._zeros = np.zeros(2, np.int64), np.zeros(self.width, dtype)
@@ -177,7 +177,7 @@ class WinogradWeights(Tiling):
         self._runs: tuple[Launch, Launch] | None = None
 
     def run(self, g: Any, x: Any, like: Any) -> Any:
-        """Return the gradient of the weight (O, C, 1, 3, 3) from channels-last g and x."""
+        """Return the gradient of the weight (O, C, D, 3, 3) from channels-last g and x."""
         key = x.strides + g.strides
         if key not in self._spreads:
             self._spreads[key] = self._spread(x.strides, g.strides)
@@ -208,8 +208,8 @@ class WinogradWeights(Tiling):
         pool().run(back, (sums, rows))
         dw = np.empty_like(like)
         if not into_weight(rows, 0, 1, dw, s, self.dtype, self.width):
-            found = rows.reshape(3, 3, s.inner, -1)[..., : s.outer]
-            dw[...] = found.transpose(3, 2, 0, 1)[:, :, None]
+            found = rows.reshape(-1, 3, 3, s.inner, self.width * self.blocks)[..., : s.outer]
+            dw[...] = found.transpose(4, 3, 0, 1, 2)
         scratch.give_back(sums)
         scratch.give_back(rows)
         return dw
@@ -217,13 +217,13 @@ class WinogradWeights(Tiling):
     def _spread(self, x: tuple[int, ...], g: tuple[int, ...]) -> Launch:
         s, parts = self.shape, min(self.share, 4 * LEAST_TASKS)
         size = aligned(PRODUCTS * max(self.inner_row, self.outer_row))
+        pictures, places = self.places(s.images, x, g)
         arguments = (
-            *(0,) * 5, x[0], *x[3:], g[0], *g[3:], *s.in_size[1:], *s.low[1:], *s.out_size[1:], self.high,
-            self.wide, self.total, self.share, s.inner, s.outer, self.inner_row, self.outer_row, parts,
-            packing.compiled_box(self.dtype), size, 0,
+            *(0,) * 5, *self.reading(places, x, self.share), *self.squares.steps(g), self.total, s.outer,
+            self.outer_row, parts, size, 0,
         )  # fmt: skip
         cost = self.share * PRODUCTS * (self.inner_row + self.outer_row) / BYTES
-        return Launch(_spread(self.dtype), arguments, parts, size, cost=cost)
+        return Launch(_spread(self.dtype), arguments, parts, size, (pictures,), cost)
 
     def _micro(self, length: int) -> tuple[int, ...]:
         rows = even(length, min(most_rows(self.vectors), length))
@@ -244,13 +244,13 @@ class WinogradWeights(Tiling):
     def _multiply(self) -> Launch:
         s = self.shape
         arguments = (
-            *(0,) * 4, self.total, self.share, s.inner, self.inner_row, self.outer_row, self.sum_row,
-            self.blocks, address(self._table), address(self._zeros), self.width, *self._micro(s.inner),
+            *(0,) * 4, self.total, self.share, self.inner, self.inner_row, self.outer_row, self.sum_row,
+            self.blocks, address(self._table), address(self._zeros), self.width, *self._micro(self.inner),
         )  # fmt: skip
-        cost = self.share * PRODUCTS * s.inner * s.outer / MULTIPLY_ADDS
+        cost = self.share * PRODUCTS * self.inner * s.outer / MULTIPLY_ADDS
         return Launch(_run(self.dtype), arguments, PRODUCTS * self.blocks, cost=cost)
 
     def _back(self) -> Launch:
-        pieces = max(1, min(8, self.shape.inner // 4))
-        arguments = (0, 0, self.shape.inner, self.sum_row, pieces)
+        pieces = max(1, min(8, self.inner // 4))
+        arguments = (0, 0, self.inner, self.shape.inner, self.sum_row, pieces)
         return Launch(_back(self.dtype), arguments, pieces, cost=self.part / BYTES)
