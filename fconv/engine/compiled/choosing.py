@@ -21,7 +21,6 @@ from fconv.engine.compiled.positions import Positions
 from fconv.engine.compiled.shapes import Shape, Tap, few_channels
 from fconv.engine.compiled.squares import squares_of
 from fconv.engine.compiled.winograd import LEAST_PIECES, PRODUCTS, Winograd, pieces_in_cache
-from fconv.engine.compiled.winograd_weights import at_once
 
 COPY_BYTES = 4 << 20
 """Most bytes of contiguous pictures that are copied to channels-last at once."""
@@ -138,7 +137,7 @@ def _last_kernel(dtype: str) -> int:
     return machine().compile(f.module)[0]
 
 
-def winograd_pays(shape: Shape, dtype: str, *, weights: bool = False) -> bool:
+def winograd_pays(shape: Shape, dtype: str) -> bool:
     """Compare what the two ways cost, in multiplications.
 
     What a transform reads and writes costs as much as some multiplications, and more for filters, which
@@ -147,24 +146,18 @@ def winograd_pays(shape: Shape, dtype: str, *, weights: bool = False) -> bool:
     Parameters
     ----------
     shape : Shape
-        Of the forward pass.
+        Of the correlation.
     dtype : str
         Of the arrays.
-    weights : bool
-        Compare the weight gradients instead.
     """
     squares = squares_of(shape)
-    if dtype != "float32" or squares is None or min(shape.inner, shape.outer) < machine().vector_bytes // 4:
+    if squares is None or not squares.worth_transforming(dtype):
         return False
     inner, outer, blocks = squares.inner, shape.outer, squares.pieces
-    if not weights and HeavyWinograd.serves(shape, dtype):
+    if HeavyWinograd.serves(shape, dtype):
         return PRODUCTS * inner * outer * (2 * blocks + 6) < shape.multiply_adds
-    if not weights and pieces_in_cache(squares, dtype) < LEAST_PIECES:
+    if pieces_in_cache(squares, dtype) < LEAST_PIECES:
         return False
-    if weights and at_once(squares, dtype):
-        filters = 28
-    else:
-        filters = 25 if inner * outer < 1 << 17 else 75 if weights else 60
+    filters = 25 if inner * outer < 1 << 17 else 60
     cost = PRODUCTS * (blocks * (1.25 * inner * outer + 12 * (inner + outer)) + inner * outer * filters)
-    slower = 1.5 if weights and not outweighs(shape, dtype, weights=True) else 1.1 if weights else 1
-    return cost < shape.multiply_adds * slower
+    return cost < shape.multiply_adds

@@ -12,7 +12,7 @@ import numpy as np
 
 from fconv.arrays import Array
 from fconv.engine.compiled import positions
-from fconv.engine.compiled.choosing import Pass, channels_last, new_channels_last, winograd_pays
+from fconv.engine.compiled.choosing import Pass, channels_last, new_channels_last
 from fconv.engine.compiled.few import FewWeights
 from fconv.engine.compiled.heavy import HeavyWeights, outweighs
 from fconv.engine.compiled.pool import scratch
@@ -32,6 +32,7 @@ def _deep(x: Array) -> Array:
     return x.reshape(x.shape[:2] + (1,) * (5 - x.ndim) + x.shape[2:]) if x.ndim < 5 else x
 
 
+Weights: TypeAlias = WeightGradient | FewWeights | HeavyWeights | WinogradWeights
 Phase: TypeAlias = tuple[tuple[slice, ...], "Pass | None"]
 """The input positions of one remainder, and the correlation of the gradient that gives them."""
 
@@ -62,7 +63,7 @@ class CompiledConvolution:
         self.forward = Pass(self.shape, dtype, algorithm, lists=self._lists(self.shape, [self.shape]))
         self.algorithm = "winograd" if self.forward.winograd else "direct"
         self._phases: list[Phase] | None = None
-        self._weights: WeightGradient | FewWeights | HeavyWeights | WinogradWeights | None = None
+        self._weights: Weights | None = None
         self._in = (kernel, stride, dilation, pads)
 
     def _lists(self, shape: Shape, phases: Sequence[Shape], *, turned: bool = False) -> Positions | None:
@@ -142,11 +143,9 @@ class CompiledConvolution:
             (where, Pass(shape, self.dtype, algorithm, filters) if shape else None) for where, shape in found
         ]
 
-    def _weight_pass(self) -> WeightGradient | FewWeights | HeavyWeights | WinogradWeights:
+    def _weight_pass(self) -> Weights:
         s = self.shape
-        if self._wanted == "winograd" or (
-            self._wanted == "auto" and winograd_pays(s, self.dtype, weights=True)
-        ):
+        if self._wanted == "winograd" or (self._wanted == "auto" and WinogradWeights.pays(s, self.dtype)):
             return WinogradWeights(s, self.dtype)
         if outweighs(s, self.dtype, weights=True):
             return HeavyWeights(s, self.dtype)

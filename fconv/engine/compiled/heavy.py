@@ -213,16 +213,16 @@ WEIGHT_FIELDS = (
 )  # fmt: skip
 
 
-def put_piece(f: Function, a: Fields, dtype: str, piece: Value, b: Value, c: Value) -> None:
+def put_piece(f: Function, a: Fields, dtype: str, piece: Value, b: Value, c: Value, channels: Value) -> None:
     """Write a piece of a gradient, [tap][channel of a block][output], to its place; `ending` plans it."""
     n, first, row = Numbers(f, dtype), b * a.width, a.width * itemsize_of(dtype)
     there = f.least(a.outer - first, a.width)
     dw = a.pointer("dw") + first * a.dw_outer + c * a.block * a.dw_inner
     with f.when(a.collect > 0):
         f.call_address(
-            a.collect, dw, a.dw_outer, piece, a.pointer("places"), 0, 1, there, a.block * a.tap_count
+            a.collect, dw, a.dw_outer, piece, a.pointer("places"), 0, 1, there, channels * a.tap_count
         )
-    with f.when(a.collect.equals(0)), f.loop(a.tap_count) as t, f.loop(a.block) as k:
+    with f.when(a.collect.equals(0)), f.loop(a.tap_count) as t, f.loop(channels) as k:
         source = piece + (t * a.block + k) * row
         target = dw + packing.entry(f, a.pointer("places"), t) + k * a.dw_inner
         with f.loop(there, step=n.lanes) as v:
@@ -265,7 +265,7 @@ def _weight_kernel(dtype: str) -> int:
             table = a.pointer("table") + line * PAIR
             operands = (g, table, lines, a.columns, a.pointer("zeros"), there, line)
             contract(f, a, a.block, xt, y, operands, (a.x_step, item, a.g_step, row))
-    put_piece(f, a, dtype, piece, b, c)
+    put_piece(f, a, dtype, piece, b, c, a.block)
     f.finish()
     return machine().compile(f.module)[0]
 

@@ -38,7 +38,7 @@ MOST_BLOCK = 32
 SPREAD_BYTES = 16 << 20
 """Most bytes of transformed pictures at once."""
 
-SPREAD_FIELDS = ("x", "u", "begin", *READING, "total", "parts", "scratch_size", "scratch")
+SPREAD_FIELDS = ("x", "u", "begin", *READING, "total", "chunk", "parts", "scratch_size", "scratch")
 FIELDS = (
     "u", "weight", "start", "y", "begin", *PLACES, "y_h", "y_w", "total", "chunk", "group", "inner",
     "inner_row", "block", "blocks", "outer", "weight_outer", "weight_inner", "places", "length", "runs",
@@ -61,8 +61,8 @@ def _spread(dtype: str) -> int:
     a = Fields(f, arguments, SPREAD_FIELDS)
     count = f.least(a.total - a.begin, a.chunk)
     first, last = task * count // a.parts, (task + 1) * count // a.parts
-    room = a.pointer("scratch") + worker * a.scratch_size
-    pieces.spread(f, a, a.begin + first, last - first, a.pointer("u") + first * a.inner_row, room)
+    zeros = a.pointer("scratch") + worker * a.scratch_size
+    pieces.spread(f, a, a.begin + first, last - first, a.pointer("u") + first * a.piece_bytes, zeros)
     f.finish()
     return machine().compile(module)[0]
 
@@ -139,12 +139,12 @@ class HeavyWinograd(Winograd):
     ) -> tuple[Launch, Launch, int]:
         """Plan both kernels, and how many pieces they take at once: some groups of the same size."""
         s, row, total = self.shape, self.filters.row, images * self.squares.each
-        pictures, where = self.places(images, x, y)
         group = even(total, _most_pieces(row))
         groups = even(-(-total // group), max(1, SPREAD_BYTES // (PRODUCTS * group * self.inner_row)))
         chunk, parts = groups * group, min(total, 16)
-        size = aligned(PRODUCTS * self.inner_row)
-        arguments = (0, 0, 0, *self.reading(where, x, chunk), total, parts, size, 0)
+        size = aligned(self.inner_row)
+        pictures, reading = self.reading(images, x, y, chunk, self.inner_row)
+        arguments = (0, 0, 0, *reading, total, chunk, parts, size, 0)
         cost = PRODUCTS * min(total, chunk) * self.inner_row / BYTES
         spread = Launch(_spread(self.dtype), arguments, parts, size, (pictures,), cost)
         _, outer, inner, *kernel = weight.strides
@@ -156,8 +156,8 @@ class HeavyWinograd(Winograd):
         rows = even(group, min(most_rows(self.vectors), group))
         size = aligned((self.block * (PRODUCTS + 9) + group * PRODUCTS + STEP * STEP) * row)
         arguments = (
-            *(0,) * 5, *where, *self.squares.steps(y), total, chunk, group, s.inner, self.inner_row,
-            self.block, self.blocks, s.outer, outer, inner, address(places), length, runs,
+            *(0,) * 5, *reading[: len(PLACES)], *self.squares.steps(y), total, chunk, group, s.inner,
+            self.inner_row, self.block, self.blocks, s.outer, outer, inner, address(places), length, runs,
             packing.compiled_filters(self.dtype), address(table), address(zeros), self.width,
             *micro(self.dtype, rows, self.vectors, (group, last)), size, 0,
         )  # fmt: skip

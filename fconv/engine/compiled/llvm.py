@@ -183,6 +183,10 @@ class Function:
         a, b = self.constant(then, INT), self.constant(otherwise, INT)
         return self.value(f"select i1 {condition.name}, i64 {a.name}, i64 {b.name}", INT)
 
+    def choose(self, condition: Value, then: Value, otherwise: Value) -> Value:
+        """Choose one of two addresses."""
+        return self.value(f"select i1 {condition.name}, ptr {then.name}, ptr {otherwise.name}", POINTER)
+
     def all_of(self, a: Value, b: Value) -> Value:
         """Return whether both conditions hold."""
         return self.value(f"and i1 {a.name}, {b.name}", "i1")

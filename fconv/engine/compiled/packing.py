@@ -17,7 +17,8 @@ def copy(f: Function, target: Value, source: Value, size: Number) -> None:
     f.call("llvm.memcpy.p0.p0.i64", target, source, f.constant(size, INT), Value(f, "false", "i1"))
 
 
-def _clear(f: Function, target: Value, size: Number) -> None:
+def clear(f: Function, target: Value, size: Number) -> None:
+    """Write zeros."""
     f.call("llvm.memset.p0.i64", target, Value(f, "0", "i8"), f.constant(size, INT), Value(f, "false", "i1"))
 
 
@@ -155,8 +156,8 @@ def box(module: Module, dtype: Any, transposing: Function) -> Function:
         d, h = start[0] + i, start[1] + j
         inside = f.all_of(f.all_of(d > -1, d < full[0]), f.all_of(h > -1, h < full[1]))
         first, last = f.select(inside, low, size[2]), f.select(inside, high, size[2])
-        _clear(f, to, first * pixel)
-        _clear(f, to + last * pixel, (size[2] - last) * pixel)
+        clear(f, to, first * pixel)
+        clear(f, to + last * pixel, (size[2] - last) * pixel)
         with f.when(last > first):
             source = picture + d * steps[0] + h * steps[1] + (start[2] + first) * steps[2]
             _row(n, to + first * pixel, source, last - first, channels, channel, steps[2], transposing)
@@ -236,8 +237,8 @@ def planes(module: Module, dtype: Any, transposing: Function, stride: int, phase
             with f.when(f.negation(near)):
                 with f.loop(channels) as c:
                     to = row + c * plane
-                    _clear(f, to, first * n.itemsize)
-                    _clear(f, to + last * n.itemsize, short - last * n.itemsize)
+                    clear(f, to, first * n.itemsize)
+                    clear(f, to + last * n.itemsize, short - last * n.itemsize)
                 by_channel, some = channel.equals(n.itemsize), last > first
                 place, to = place + first * step, row + first * n.itemsize
                 with f.when(f.all_of(by_channel, some)):
@@ -283,7 +284,7 @@ def filters(module: Module, dtype: Any) -> Function:
     n = Numbers(f, dtype)
     row = width * n.itemsize
     with f.when(there < width):
-        _clear(f, target, taps * count * row)
+        clear(f, target, taps * count * row)
     dealing = transpose(module, dtype, dealt=True)
     with f.loop(runs) as k:
         f.call(dealing, target + k * row, table, weight + k * inner, outer, there, length)

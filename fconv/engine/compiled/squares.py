@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.packing import padded
 from fconv.engine.compiled.shapes import Shape
 from fconv.engine.winograd_matrices import STEP
@@ -65,6 +66,10 @@ class Squares:
         """Pieces of all pictures."""
         return self.shape.images * self.each
 
+    def worth_transforming(self, dtype: str) -> bool:
+        """Return whether vectors of channels are full on both sides, of a type that is exact enough."""
+        return dtype == "float32" and min(self.shape.inner, self.shape.outer) * 4 >= machine().vector_bytes
+
     def steps(self, strides: Sequence[int]) -> tuple[int, int]:
         """Return the bytes from row to row and from pixel to pixel of a picture of (N, C, D, H, W)."""
         return self.dilation[0] * strides[3], self.dilation[1] * strides[4]
@@ -93,11 +98,9 @@ class Squares:
             seen = [max(0, -(-(full - rest) // by)) for _, rest, by, _, full in found]
             for shift in self.planes:
                 plane = d * s.step[0] + shift
-                if 0 <= plane < s.in_size[0]:
-                    place = n * x[0] + plane * x[2] + rest_h * x[3] + rest_w * x[4]
-                    row += [place, first_h, first_w, *seen]
-                else:
-                    row += [0, first_h, first_w, 0, 0]
+                inside = 0 <= plane < s.in_size[0]
+                place = n * x[0] + plane * x[2] + rest_h * x[3] + rest_w * x[4] if inside else 0
+                row += [place, first_h, first_w, *(seen if inside else (0, 0))]
             rows.append(row)
         return padded(np.array(rows, np.int64).ravel())
 

@@ -49,7 +49,13 @@ def _combined(n: Numbers, matrix: np.ndarray[Any, Any], values: Sequence[Value])
 
 
 def transform(
-    module: Module, dtype: Any, matrix: np.ndarray[Any, Any], *, ends: str, shifted: bool = False
+    module: Module,
+    dtype: Any,
+    matrix: np.ndarray[Any, Any],
+    *,
+    ends: str,
+    shifted: bool = False,
+    bounded: bool = False,
 ) -> Function:
     """Emit ``M d M^T`` for each of some channels.
 
@@ -63,28 +69,38 @@ def transform(
         What must not pass the last channel.
     shifted : bool
         A vector is added to every entry of the result.
+    bounded : bool
+        Zeros are read in the place of what lies outside of a picture.
 
     Returns
     -------
     Function
         Of source, its bytes from row to row and from column to column, target, likewise, channels, and what
-        is added.
+        is added; where it is bounded, zeros for all channels instead, and where the piece begins in the
+        picture and the picture's size, each along both axes.
     """
-    f = Function(module, f"transform{len(module.functions)}", [*[POINTER, INT, INT] * 2, INT, POINTER])
-    source, s_row, s_column, target, t_row, t_column, channels, shift = f.arguments
+    arguments = [*[POINTER, INT, INT] * 2, INT, POINTER, *[INT] * 4 * bounded]
+    f = Function(module, f"transform{len(module.functions)}", arguments)
+    source, s_row, s_column, target, t_row, t_column, channels, shift, *bounds = f.arguments
     n = Numbers(f, dtype)
     outer, inner = matrix.shape
+    sides = [
+        [f.all_of(first + k > -1, first + k < size) for k in range(inner)]
+        for first, size in zip(bounds[:2], bounds[2:], strict=True)
+    ]
+    inside = [[f.all_of(row, column) for column in sides[1]] for row in sides[0]] if bounded else []
     with f.loop(channels, step=n.lanes) as c:
         mask = n.mask(channels - c)
         begin, out = source + c * n.itemsize, target + c * n.itemsize
-        columns = [
-            _combined(
-                n, matrix,
-                [n.load(begin + s_row * i + s_column * j,
-                mask if ends == "load" else None) for i in range(inner)],
-            )
-            for j in range(inner)
-        ]  # fmt: skip
+        masked = mask if ends == "load" else None
+
+        def read(i: int, j: int, begin: Value = begin, c: Value = c, masked: Value | None = masked) -> Value:
+            place = begin + s_row * i + s_column * j
+            if bounded:
+                place = f.choose(inside[i][j], place, shift + c * n.itemsize)
+            return n.load(place, masked)
+
+        columns = [_combined(n, matrix, [read(i, j) for i in range(inner)]) for j in range(inner)]
         added = n.load(shift + c * n.itemsize) if shifted else None
         for i in range(outer):
             for j, value in enumerate(_combined(n, matrix, [column[i] for column in columns])):

@@ -51,11 +51,12 @@ LINE = 64
 
 PLACES = ("pictures", "picture_bytes", "high", "wide")
 """Fields of a kernel that finds pieces: a table of pictures, bytes of its rows, pieces along both axes."""
-READING = (*PLACES, "x_h", "x_w", "squares", "channels", "inner_row", "chunk", "pack")
-"""Fields of a kernel that transforms pieces of the input; `channels` are those of one square."""
+READING = (*PLACES, "x_h", "x_w", "squares", "channels", "piece_bytes", "product_bytes")
+"""Fields of a kernel that transforms pieces of the input: squares of a piece, channels of a square, and the
+bytes of what they become from piece to piece and from product to product."""
 FIELDS = (
-    "x", "w", "start", "y", *READING, "y_h", "y_w", "total", "inner", "outer", "outer_row", "blocks", "table",
-    "zeros", "width", *MICRO, "scratch_size", "scratch",
+    "x", "w", "start", "y", *READING, "y_h", "y_w", "total", "chunk", "inner", "outer", "outer_row", "blocks",
+    "table", "zeros", "width", *MICRO, "scratch_size", "scratch",
 )  # fmt: skip
 
 
@@ -70,12 +71,43 @@ def pieces_in_cache(squares: Squares, dtype: str) -> int:
     return machine().l2_bytes * 3 // 4 // (PRODUCTS * itemsize_of(dtype) * channels)
 
 
+class Read:
+    """A transform of pieces of a picture, in the module of a kernel: `size` rows and columns of it."""
+
+    def __init__(self, module: Module, dtype: str, matrix: Any) -> None:
+        self.size, self._itemsize = matrix.shape[1], itemsize_of(dtype)
+        self._whole = transform(module, dtype, matrix, ends="load")
+        self._bounded = transform(module, dtype, matrix, ends="load", bounded=True)
+
+    def __call__(
+        self,
+        f: Function,
+        base: Value,
+        strides: Sequence[Value],
+        place: Sequence[Value],
+        full: Sequence[Value],
+        channels: Value,
+        zeros: Value,
+        target: Value,
+        product: Value,
+    ) -> None:
+        """Transform the piece at `place` of a picture; `product` are the bytes from product to product."""
+        (h, w), last = place, self.size - 1
+        inside = f.all_of(f.all_of(h > -1, h + last < full[0]), f.all_of(w > -1, w + last < full[1]))
+        source = base + h * strides[0] + w * strides[1]
+        given = (source, *strides, target, product * SIDE, product, channels, zeros)
+        with f.when(inside):
+            f.call(self._whole, *given)
+        with f.when(f.negation(inside)):
+            f.call(self._bounded, *given, h, w, *full)
+
+
 class Pieces:
     """Emits what the kernels share: where pieces lie, and how they are transformed."""
 
     def __init__(self, module: Module, dtype: str, *, back: bool = False) -> None:
         self.itemsize = itemsize_of(dtype)
-        self.to_input = transform(module, dtype, IN, ends="load")
+        self.to_input = Read(module, dtype, IN)
         if back:
             self.to_output = transform(module, dtype, OUT, ends="store", shifted=True)
 
@@ -85,52 +117,35 @@ class Pieces:
         picture = a.pointer("pictures") + q // (a.high * a.wide) * a.picture_bytes
         return picture, rest // a.wide * STEP, rest % a.wide * STEP
 
-    def part(
+    def spread(
         self,
         f: Function,
         a: Fields,
-        base: Value,
-        strides: Sequence[Value],
-        place: Sequence[Value],
-        size: int,
-        full: Sequence[Value],
-        channels: Value,
-        room: Value,
-        use: Any,
+        first: Value,
+        count: Value,
+        u: Value,
+        zeros: Value,
+        block: Sequence[Value] | None = None,
     ) -> None:
-        """Call `use` with the address and steps of a piece, in the picture or copied with zeros around."""
-        h, w = place
-        inside = f.all_of(
-            f.all_of(h > -1, h + (size - 1) < full[0]), f.all_of(w > -1, w + (size - 1) < full[1])
-        )
-        one, nought = f.constant(1, INT), f.constant(0, INT)
-        pixel = channels * self.itemsize
-        with f.when(inside):
-            use(base + h * strides[0] + w * strides[1], strides[0], strides[1])
-        with f.when(f.negation(inside)):
-            edge = f.constant(size, INT)
-            f.call_address(
-                a.pack, room, base, one, edge, edge, nought, h, w, one, full[0], full[1], channels,
-                f.constant(self.itemsize, INT), nought, strides[0], strides[1],
-            )  # fmt: skip
-            use(room, pixel * size, pixel)
+        """Transform the input of `count` pieces into ``u[36][chunk][squares][channels]``.
 
-    def spread(self, f: Function, a: Fields, first: Value, count: Value, u: Value, room: Value) -> None:
-        """Transform the input of `count` pieces into ``u[36][chunk][inner_row]``."""
-        step = a.chunk * a.inner_row
+        With `block`, a square, its first channel and how many they are, those alone. `zeros` is memory for a
+        row of channels.
+        """
+        nought = f.constant(0, INT)
+        start, channel, channels = block or (nought, nought, a.channels)
+        packing.clear(f, zeros, channels * self.itemsize)
         with f.loop(count) as t:
             picture, i, j = self.corner(a, first + t)
             with f.loop(a.squares) as square:
-                target = u + t * a.inner_row + square * a.channels * self.itemsize
+                target = u + t * a.piece_bytes + square * channels * self.itemsize
                 place, low_h, low_w, high, wide = (
-                    packing.entry(f, picture, square * SQUARE + k) for k in range(OUTPUT, OUTPUT + SQUARE)
+                    packing.entry(f, picture, (start + square) * SQUARE + k)
+                    for k in range(OUTPUT, OUTPUT + SQUARE)
                 )
-
-                def use(source: Value, row: Value, column: Value, target: Value = target) -> None:
-                    f.call(self.to_input, source, row, column, target, step * SIDE, step, a.channels, u)
-
-                corner, base = (i + low_h, j + low_w), a.pointer("x") + place
-                self.part(f, a, base, (a.x_h, a.x_w), corner, SIDE, (high, wide), a.channels, room, use)
+                base, corner = a.pointer("x") + place + channel * self.itemsize, (i + low_h, j + low_w)
+                strides, full = (a.x_h, a.x_w), (high, wide)
+                self.to_input(f, base, strides, corner, full, channels, zeros, target, a.product_bytes)
 
     def gather(
         self,
@@ -170,17 +185,17 @@ def _forward(dtype: str) -> int:
     f, task, address, worker = kernel_of(module)
     a = Fields(f, address, FIELDS)
     u = a.pointer("scratch") + worker * a.scratch_size
-    p = u + a.chunk * a.inner_row * PRODUCTS
+    p = u + a.product_bytes * PRODUCTS
     room = p + a.chunk * a.outer_row * PRODUCTS
     first = task * a.chunk
     count = f.least(a.total - first, a.chunk)
     pieces.spread(f, a, first, count, u, room)
     row = a.width * item
     with f.loop(PRODUCTS) as i, f.loop(a.blocks) as b:
-        x, y = u + i * a.chunk * a.inner_row, p + i * a.chunk * a.outer_row + b * row
+        x, y = u + i * a.product_bytes, p + i * a.chunk * a.outer_row + b * row
         weights = a.pointer("w") + (i * a.blocks + b) * a.inner * row
         rest = (weights, a.pointer("table"), 1, a.inner, a.pointer("zeros"), a.width, 0)
-        contract(f, a, count, x, y, rest, (item, a.inner_row, row, a.outer_row))
+        contract(f, a, count, x, y, rest, (item, a.piece_bytes, row, a.outer_row))
     steps = (a.chunk * a.outer_row, a.outer_row)
     pieces.gather(f, a, first, count, p, steps, a.pointer("y"), a.outer, a.pointer("start"), room)
     f.finish()
@@ -220,24 +235,23 @@ class Tiling:
         self.vectors = self.filters.vectors
         self.width, self.blocks = self.filters.width, self.filters.blocks
         self.inner, self.total = squares.inner, squares.pieces
-        lanes = machine().vector_bytes // self.itemsize
-        # The transform of the last square writes whole vectors from where its channels begin.
-        whole = self.inner - shape.inner + -(-shape.inner // lanes) * lanes
-        self.inner_row = apart(-(-whole // lanes) * lanes * self.itemsize)
+        self.lanes = machine().vector_bytes // self.itemsize
+        self.inner_row = self.row_of(shape.inner, len(squares.planes))
         self.sum_row = self.blocks * self.width * self.itemsize
         self.outer_row = apart(self.sum_row)
 
-    def places(self, images: int, x: Sequence[int], y: Sequence[int]) -> tuple[Any, tuple[int, ...]]:
-        """Return the table of pictures, which a launch must keep, and the values of the fields `PLACES`."""
-        table = self.squares.table(images, x, y)
-        size = 8 * (OUTPUT + SQUARE * len(self.squares.planes))
-        return table, (address(table), size, *self.squares.high_wide)
+    def row_of(self, channels: int, squares: int) -> int:
+        """Return the bytes of a piece: the transform of a square's channels writes whole vectors."""
+        whole = (squares - 1) * channels + -(-channels // self.lanes) * self.lanes
+        return apart(-(-whole // self.lanes) * self.lanes * self.itemsize)
 
-    def reading(self, places: Sequence[int], x: Sequence[int], chunk: int) -> tuple[int, ...]:
-        """Return the values of the fields `READING`."""
-        steps, count = self.squares.steps(x), len(self.squares.planes)
-        pack = packing.compiled_box(self.dtype)
-        return (*places, *steps, count, self.shape.inner, self.inner_row, chunk, pack)
+    def reading(
+        self, images: int, x: Sequence[int], y: Sequence[int], chunk: int, row: int
+    ) -> tuple[Any, tuple[int, ...]]:
+        """Return the table of pictures, which a launch must keep, and the values of the fields `READING`."""
+        table, count = self.squares.table(images, x, y), len(self.squares.planes)
+        places = (address(table), 8 * (OUTPUT + SQUARE * count), *self.squares.high_wide)
+        return table, (*places, *self.squares.steps(x), count, self.shape.inner, row, chunk * row)
 
 
 class Winograd(Tiling):
@@ -279,12 +293,12 @@ class Winograd(Tiling):
         s, x, y = self.shape, strides[:5], strides[5:]
         total = images * self.squares.each
         table, zeros = np.zeros(2, np.int64), np.zeros(self.width, self.dtype)
-        pictures, places = self.places(images, x, y)
+        pictures, reading = self.reading(images, x, y, self.chunk, self.inner_row)
         rest = total - (total - 1) // self.chunk * self.chunk
         rows = even(self.chunk, min(most_rows(self.vectors), self.chunk))
         arguments = (
-            0, 0, 0, 0, *self.reading(places, x, self.chunk), *self.squares.steps(y), total, self.inner,
-            s.outer, self.outer_row, self.blocks, address(table), address(zeros), self.width,
+            0, 0, 0, 0, *reading, *self.squares.steps(y), total, self.chunk, self.inner, s.outer,
+            self.outer_row, self.blocks, address(table), address(zeros), self.width,
             *micro(self.dtype, rows, self.vectors, (self.chunk, rest)), self.size, 0,
         )  # fmt: skip
         tasks, cost = -(-total // self.chunk), total * PRODUCTS * self.inner * s.outer / MULTIPLY_ADDS
