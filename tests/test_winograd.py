@@ -66,3 +66,13 @@ def test_winograd_of_dilated_kernels_and_of_three_axes(seed):
 
 def all_three(plan, g, x, w, b):
     return plan.convolve(x, w, b.astype(x.dtype)), plan.input_gradient(g, w), plan.weight_gradient(g, x, w)
+
+
+def test_a_large_batch_goes_run_by_run_with_the_same_bits_in_any_memory_order():
+    x, w, g = draw((70, 32, 56, 56), (32, 32, 3, 3), (70, 32, 56, 56))
+    found = F.conv2d_vjp(g, x, w, padding=1, wrt="weight")[1]
+    again = F.conv2d_vjp(channels_last(g), channels_last(x), w, padding=1, wrt="weight")[1]
+    np.testing.assert_array_equal(found, again)
+    parts = [slice(0, 23), slice(23, 70)]
+    apart = sum(F.conv2d_vjp(g[s], x[s], w, padding=1, wrt="weight", algorithm="direct")[1] for s in parts)
+    assert np.linalg.norm(found - apart) < 1e-5 * np.linalg.norm(apart)

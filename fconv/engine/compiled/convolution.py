@@ -161,9 +161,14 @@ class CompiledConvolution:
         if self._weights is None:
             self._weights = self._weight_pass()
         if isinstance(self._weights, WinogradWeights):
-            dw = self._weights.run(
-                channels_last(_deep(g), self.dtype), channels_last(_deep(x), self.dtype), deep
+            g, x = _deep(g), _deep(x)
+            parts = (
+                self._weights.run(channels_last(g[run], self.dtype), channels_last(x[run], self.dtype), deep)
+                for run in self._weights.runs
             )
+            dw = next(parts)
+            for part in parts:
+                dw += part
         else:
             dw = self._weights.run(_deep(g), _deep(x), deep)
         return dw.reshape(self.geometry.weight_shape)

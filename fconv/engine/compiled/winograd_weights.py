@@ -10,6 +10,7 @@ transformed again for each block, which takes less time than to read from memory
 from __future__ import annotations
 
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,8 @@ from fconv.engine.winograd_matrices import FILTER, OUT, SIDE
 
 LONGEST_SUM = 256
 """Pieces that are summed up one after another in a register, before rounding errors would grow."""
+RUN_BYTES = 32 << 20
+"""Most bytes of input and gradient at once: contiguous ones are copied to channels-last."""
 SUMS = 3 / 8
 """Part of the L2 cache for the sums of a task; three quarters hold sums and pieces."""
 
@@ -133,14 +136,19 @@ class WinogradWeights(Tiling):
         self.x_blocks = -(-shape.inner // self.channels)
         self.all_blocks = self.x_blocks * planes // self.task_squares
         self.part = PRODUCTS * self.inner * self.sum_row
+        pixels = shape.inner * prod(shape.in_size) + shape.outer * prod(shape.out_size)
+        images = even(shape.images, max(1, RUN_BYTES // (pixels * self.itemsize)))
+        self.runs = [slice(i, i + images) for i in range(0, shape.images, images)]
+        self.total = images * self.squares.each
+        last = (shape.images - self.runs[-1].start) * self.squares.each
         tasks = self.blocks * self.all_blocks
-        self.parts = max(1, min(self.total, -(-LEAST_TASKS // tasks), PART_BYTES // self.part))
+        self.parts = max(1, min(last, -(-LEAST_TASKS // tasks), PART_BYTES // self.part))
         self.at_once = self.parts == planes == 1
         self.piece_row = self.row_of(self.channels, self.task_squares)
         fits = (l2 * 3 // 4 - PRODUCTS * self.block * row) // (PRODUCTS * (self.piece_row + row))
         self.chunk = even(-(-self.total // self.parts), max(1, min(fits, LONGEST_SUM)))
         self._table, self._zeros = np.zeros(2, np.int64), np.zeros(self.width, dtype)
-        self._launches: dict[tuple[int, ...], Launch] = {}
+        self._launches: dict[tuple[Any, ...], Launch] = {}
         self._back: Launch | None = None
 
     @staticmethod
@@ -156,18 +164,18 @@ class WinogradWeights(Tiling):
         plan = WinogradWeights(shape, dtype)
         sums = plan.inner * shape.outer
         transforms = plan.inner * plan.blocks + shape.outer * plan.all_blocks
-        cost = plan.total * (1.25 * sums + 12 * transforms) + sums * (
+        cost = squares.pieces * (1.25 * sums + 12 * transforms) + sums * (
             20 if plan.at_once else 28 + 44 * plan.parts
         )
         slower = 1.1 if outweighs(shape, dtype, weights=True) else 1.5
         return PRODUCTS * cost < shape.multiply_adds * slower
 
     def run(self, g: Any, x: Any, like: Any) -> Any:
-        """Return the gradient of the weight (O, C, D, 3, 3) from channels-last g and x."""
+        """Return the gradient of the weight (O, C, D, 3, 3) from one of the runs of channels-last g and x."""
         dw = gradient_like(like) if self.at_once else None
-        key = x.strides + g.strides + (() if dw is None else dw.strides)
+        key = (len(x), x.strides, g.strides, None if dw is None else dw.strides)
         if key not in self._launches:
-            self._launches[key] = self._planned(x.strides, g.strides, None if dw is None else dw.strides)
+            self._launches[key] = self._planned(*key)
         if dw is not None:
             pool().run(self._launches[key], (x, g, dw))
             return dw
@@ -177,9 +185,11 @@ class WinogradWeights(Tiling):
         scratch.give_back(sums)
         return dw
 
-    def _planned(self, x: tuple[int, ...], g: tuple[int, ...], dw: tuple[int, ...] | None) -> Launch:
-        s, row = self.shape, self.width * self.itemsize
-        pictures, reading = self.reading(s.images, x, g, self.chunk, self.piece_row)
+    def _planned(
+        self, images: int, x: tuple[int, ...], g: tuple[int, ...], dw: tuple[int, ...] | None
+    ) -> Launch:
+        s, row, total = self.shape, self.width * self.itemsize, images * self.squares.each
+        pictures, reading = self.reading(images, x, g, self.chunk, self.piece_row)
         reading = (*reading[:6], self.task_squares, self.channels, *reading[8:])
         size = PRODUCTS * self.chunk * (self.piece_row + row) + max(self.channels * self.itemsize, row)
         written: tuple[Any, tuple[int, ...]] = (None, (0,) * 5)
@@ -191,13 +201,13 @@ class WinogradWeights(Tiling):
         lengths = tuple({self.block, (s.inner - (self.x_blocks - 1) * self.channels) * self.task_squares})
         rows = even(self.block, min(most_rows(self.vectors), self.block))
         arguments = (
-            0, 0, 0, *reading, *self.squares.steps(g), self.total, self.chunk, self.parts, self.part, s.inner,
+            0, 0, 0, *reading, *self.squares.steps(g), total, self.chunk, self.parts, self.part, s.inner,
             self.block, self.x_blocks, self.all_blocks, s.outer, self.width, self.sum_row, *steps,
             address(self._table), address(self._zeros), *written[1],
             *micro(self.dtype, rows, self.vectors, lengths), aligned(size), 0,
         )  # fmt: skip
         tasks, keep = self.parts * self.blocks * self.all_blocks, (pictures, written[0])
-        cost = self.total * PRODUCTS * self.inner * s.outer / MULTIPLY_ADDS
+        cost = total * PRODUCTS * self.inner * s.outer / MULTIPLY_ADDS
         return Launch(_kernel(self.dtype), arguments, tasks, aligned(size), keep, cost)
 
     def _finished(self, sums: Any, like: Any) -> Any:
