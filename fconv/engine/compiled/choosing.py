@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from fconv.arrays import Array
 from fconv.engine.compiled.correlate import Correlation
+from fconv.engine.compiled.depthwise import Depthwise
 from fconv.engine.compiled.heavy import HeavyCorrelation, outweighs
 from fconv.engine.compiled.heavy_winograd import HeavyWinograd
 from fconv.engine.compiled.llvm import INT, Module, itemsize_of
@@ -22,14 +24,25 @@ from fconv.engine.compiled.shapes import Shape, Tap, few_channels
 from fconv.engine.compiled.squares import squares_of
 from fconv.engine.compiled.winograd import LEAST_PIECES, PRODUCTS, Winograd, pieces_in_cache
 
+ALIGNED_FROM, LINE = 4096, 64
+"""Numbers of an array that begins at a cache line, and its bytes."""
 COPY_BYTES = 4 << 20
 """Most bytes of contiguous pictures that are copied to channels-last at once."""
 
 
 def new_channels_last(shape: tuple[int, ...], dtype: Any, make: Callable[..., Array] = np.empty) -> Array:
-    """Make an array (N, C, D, H, W) that is channels-last in memory."""
+    """Make an array (N, C, D, H, W) that is channels-last in memory.
+
+    Large ones begin at a cache line. NumPy's memory begins at multiples of 16 bytes, so that vectors would lie
+    across two lines each.
+    """
     n, c, *size = shape
-    return make((n, *size, c), dtype).transpose(0, 4, 1, 2, 3)
+    count = prod(shape)
+    if count < ALIGNED_FROM:
+        return make((n, *size, c), dtype).transpose(0, 4, 1, 2, 3)
+    room = make(count + LINE // 4, dtype)
+    first = -address(room) % LINE // room.itemsize
+    return room[first : first + count].reshape(n, *size, c).transpose(0, 4, 1, 2, 3)
 
 
 class Pass:
@@ -58,7 +71,7 @@ class Pass:
         elif outweighs(shape, dtype):
             self.heavy = HeavyCorrelation(shape, dtype)
         else:
-            self.direct = Correlation(shape, dtype, filters)
+            self.direct = (Depthwise if Depthwise.serves(shape) else Correlation)(shape, dtype, filters)
 
         self.lays = self.planes is None and self.heavy is None
         """Whether filters are laid out before."""

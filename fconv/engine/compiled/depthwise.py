@@ -1,0 +1,208 @@
+"""Depthwise correlation of channels-last pictures, which are read where they lie.
+
+For a row of the kernel, a block of outputs along a row reads each input position once, for all elements of
+the kernel row that meet it there, whose filters stay in registers like the sums. What a window sees outside
+of the picture is read from a row of zeros.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from fconv.engine.compiled.correlate import LEAST_TASKS, Correlation
+from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Numbers, itemsize_of
+from fconv.engine.compiled.machine import machine
+from fconv.engine.compiled.micro import even
+from fconv.engine.compiled.packing import entry
+from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, address, kernel_of, pool
+from fconv.engine.compiled.shapes import Shape
+
+MOST_ROWS, LEAST_ROWS = 14, 4
+"""Outputs of a block."""
+MOST_LINES = 16
+"""Lines of a task: the rows of the picture that they see stay in the L2 cache."""
+ROW = 4
+"""Integers of the table for each row of the kernel."""
+
+FIELDS = (
+    "x", "w", "start", "y", "x_image", "x_d", "x_h", "x_w", "y_image", "y_d", "y_h", "y_w", "in_d", "in_h",
+    "in_w", "step_d", "step_h", "step_w", "low_d", "low_h", "low_w", "reach_d", "reach_h", "reach_w", "out_d",
+    "out_h", "lines", "channels", "blocks", "block_bytes", "width", "table", "entries", "zeros", "rows",
+    "many", "less", "whole", "whole_less", "bounded", "bounded_less",
+)  # fmt: skip
+"""`many` blocks of as many `rows` and `less` of one less; addresses of `_block` for either."""
+
+
+@lru_cache(maxsize=256)
+def _block(dtype: str, columns: tuple[int, ...], step: int, rows: int, vectors: int, bounded: bool) -> int:
+    """Compile the outputs of a block: R columns by V vectors of channels.
+
+    Parameters
+    ----------
+    dtype : str
+        Of the numbers.
+    columns : tuple of int
+        Where the elements of a row of the kernel look, from the first.
+    step : int
+        Input positions from one output to the next.
+    rows, vectors : int
+        R and V.
+    bounded : bool
+        Some of it may lie outside of the picture, or behind the last channel.
+
+    Returns
+    -------
+    int
+        Address of a function of x, w, the table of the kernel's rows and how many there are, y, what the
+        sums start from, the bytes from pixel to pixel of x and of y; where it is bounded, also the channels,
+        zeros, the position that is seen first, and the picture's size.
+    """
+    arguments = [*[POINTER] * 3, INT, POINTER, POINTER, INT, INT, *[INT, POINTER, *[INT] * 6] * bounded]
+    f = Function(Module(), "block", arguments, exported=True)
+    x, w, table, entries, y, start, x_w, y_w, *bounds = f.arguments
+    n, every, across = Numbers(f, dtype), range(rows), range(vectors)
+    masks = [n.mask(bounds[0] - v * n.lanes) if bounded else None for v in across]
+    places = sorted({r * step + k for r in every for k in columns})
+    first = [n.load(start + v * n.bytes) for v in across]
+    sums = [[f.variable(n.vector, each) for each in first] for _ in every]
+    seen = []
+    if bounded:
+        _, zeros, d, h, column, in_d, in_h, in_w = bounds
+        seen = [f.all_of(column + k > -1, column + k < in_w) for k in places]
+    with f.loop(entries) as t:
+        x_bytes, w_bytes, *shifts = (entry(f, table, t * ROW + k) for k in range(ROW))
+        filters = [
+            [n.load(w + w_bytes + (k * vectors + v) * n.bytes) for v in across] for k in range(len(columns))
+        ]
+        inside = None
+        if bounded:
+            at = [d + shifts[0], h + shifts[1]]
+            there = [f.all_of(a > -1, a < size) for a, size in zip(at, (in_d, in_h), strict=True)]
+            inside = f.all_of(*there)
+        place, last = x + x_bytes, 0
+        for index, k in enumerate(places):
+            for _ in range(last, k):
+                place = place + x_w
+            last = k
+            read = place if inside is None else f.choose(f.all_of(inside, seen[index]), place, zeros)
+            pixels = [n.load(read + v * n.bytes, masks[v]) for v in across]
+            for r in every:
+                if k - r * step in columns:
+                    by = filters[columns.index(k - r * step)]
+                    for v in across:
+                        sums[r][v].set(n.fma(pixels[v], by[v], sums[r][v].get()))
+    for r in every:
+        for v in across:
+            n.store(sums[r][v].get(), y + y_w * r + v * n.bytes, masks[v])
+    f.finish()
+    return machine().compile(f.module)[0]
+
+
+@lru_cache(maxsize=4)
+def _kernel(dtype: str) -> int:
+    """Compile the walk over the blocks of some lines, a task."""
+    f, task, arguments, _ = kernel_of(Module())
+    a, item = Fields(f, arguments, FIELDS), itemsize_of(dtype)
+    down = (a.out_h + a.lines - 1) // a.lines
+    h0, rest = task % down * a.lines, task // down
+    d, image = rest % a.out_d, rest // a.out_d
+    x, y = a.pointer("x") + image * a.x_image, a.pointer("y") + image * a.y_image + d * a.y_d
+    deep = d * a.step_d + a.low_d
+    with f.loop(f.least(a.out_h, h0 + a.lines), h0) as h:
+        high = h * a.step_h + a.low_h
+        rows_inside = f.all_of(
+            f.all_of(deep > -1, deep + a.reach_d < a.in_d), f.all_of(high > -1, high + a.reach_h < a.in_h)
+        )
+        x_line, y_line = x + deep * a.x_d + high * a.x_h, y + h * a.y_h
+        with f.loop(a.blocks) as b:
+            there, channel = f.least(a.channels - b * a.width, a.width), b * a.width * item
+            w, start = a.pointer("w") + b * a.block_bytes, a.pointer("start") + channel
+            plain = f.all_of(rows_inside, there.equals(a.width))
+            for whole, bounded, size, count, from_ in (
+                (a.whole, a.bounded, a.rows, a.many, 0),
+                (a.whole_less, a.bounded_less, a.rows - 1, a.less, a.rows * a.many),
+            ):
+                with f.loop(count) as group:
+                    first = group * size + from_
+                    column = first * a.step_w + a.low_w
+                    end = column + (size - 1) * a.step_w + a.reach_w
+                    easy = f.all_of(plain, f.all_of(column > -1, end < a.in_w))
+                    given = (
+                        x_line + column * a.x_w + channel, w, a.pointer("table"), a.entries,
+                        y_line + first * a.y_w + channel, start, a.x_w, a.y_w,
+                    )  # fmt: skip
+                    with f.when(easy):
+                        f.call_address(whole, *given)
+                    with f.when(f.negation(easy)):
+                        zeros = a.pointer("zeros")
+                        size_of = (a.in_d, a.in_h, a.in_w)
+                        f.call_address(bounded, *given, there, zeros, deep, high, column, *size_of)
+    f.finish()
+    return machine().compile(f.module)[0]
+
+
+class Depthwise(Correlation):
+    """A depthwise correlation, planned; other memory orders than channels-last go by way of boxes."""
+
+    @staticmethod
+    def serves(shape: Shape) -> bool:
+        """Return whether all rows of the kernel have the same elements."""
+        rows = _rows(shape)
+        return shape.elementwise and all(rows[0][1] == columns for _, columns in rows)
+
+    def run(self, x: Any, w: Any, start: Any, y: Any) -> None:
+        """Correlate `x` (N, C, D, H, W) in any memory order into `y`, whose channels are neighbours."""
+        if x.strides[1] != self.itemsize:
+            super().run(x, w, start, y)
+            return
+        key = ("in place", *x.strides, *y.strides)
+        if key not in self._launches:
+            self._launches[key] = self._in_place(x.strides, y.strides)
+        pool().run(self._launches[key], (x, w, start, y))
+
+    def _in_place(self, x: tuple[int, ...], y: tuple[int, ...]) -> Launch:
+        s, filters = self.shape, self.filters
+        kernel = _rows(s)
+        columns = kernel[0][1]
+        vectors, wide = filters.vectors, s.out_size[2]
+        fits = (machine().registers - 1) // vectors - len(columns) - 1
+        rows = even(wide, min(wide, MOST_ROWS, max(LEAST_ROWS, fits)))
+        groups = -(-wide // rows)
+        less = groups * rows - wide
+        first = filters.taps.index(s.taps[0])
+        table = np.array(
+            [
+                (d * x[2] + h * x[3], (first + i * len(columns)) * filters.row, d, h)
+                for i, ((d, h), _) in enumerate(kernel)
+            ],
+            np.int64,
+        )
+        zeros = np.zeros(filters.width, self.dtype)
+        blocks = [
+            _block(self.dtype, columns, s.step[2], size, vectors, bounded) if count else 0
+            for bounded in (False, True)
+            for size, count in ((rows, groups - less), (rows - 1, less))
+        ]
+        every = s.images * s.out_size[0] * s.out_size[1]
+        lines = even(s.out_size[1], min(MOST_LINES, -(-every // LEAST_TASKS)))
+        reach = [high - low for low, high in zip(s.low, s.high, strict=True)]
+        arguments = (
+            0, 0, 0, 0, x[0], *x[2:], y[0], *y[2:], *s.in_size, *s.step, *s.low, *reach, *s.out_size[:2],
+            lines, self.channels, filters.blocks, filters.block_bytes, filters.width, address(table),
+            len(table), address(zeros), rows, groups - less, less, *blocks,
+        )  # fmt: skip
+        tasks = s.images * s.out_size[0] * -(-s.out_size[1] // lines)
+        cost = s.multiply_adds / MULTIPLY_ADDS
+        return Launch(_kernel(self.dtype), arguments, tasks, keep=(table, zeros), cost=cost)
+
+
+def _rows(shape: Shape) -> list[tuple[tuple[int, int], tuple[int, ...]]]:
+    """Return the rows of the kernel: where each lies, and where its elements look, from the lowest shifts."""
+    rows: dict[tuple[int, int], list[int]] = {}
+    for tap in shape.taps:
+        d, h, w = (shift - low for shift, low in zip(tap.shift, shape.low, strict=True))
+        rows.setdefault((d, h), []).append(w)
+    return [(place, tuple(columns)) for place, columns in rows.items()]
