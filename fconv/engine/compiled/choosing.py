@@ -33,8 +33,8 @@ COPY_BYTES = 4 << 20
 def new_channels_last(shape: tuple[int, ...], dtype: Any, make: Callable[..., Array] = np.empty) -> Array:
     """Make an array (N, C, D, H, W) that is channels-last in memory.
 
-    Large ones begin at a cache line. NumPy's memory begins at multiples of 16 bytes, so that vectors would lie
-    across two lines each.
+    Large ones begin at a cache line. NumPy's memory begins at multiples of 16 bytes, so that vectors would
+    lie across two lines each.
     """
     n, c, *size = shape
     count = prod(shape)
