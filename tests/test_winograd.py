@@ -76,3 +76,21 @@ def test_a_large_batch_goes_run_by_run_with_the_same_bits_in_any_memory_order():
     parts = [slice(0, 23), slice(23, 70)]
     apart = sum(F.conv2d_vjp(g[s], x[s], w, padding=1, wrt="weight", algorithm="direct")[1] for s in parts)
     assert np.linalg.norm(found - apart) < 1e-5 * np.linalg.norm(apart)
+
+
+@pytest.mark.parametrize("size", [(2, 64, 48, 30), (1, 300, 200, 5)])  # pictures, or filters, are the larger
+def test_large_groups_go_one_after_another(size):
+    n, inner, outer, side = size
+    x, w, g, b = draw(
+        (n, 2 * inner, side, side), (2 * outer, inner, 3, 3), (n, 2 * outer, side, side), (2 * outer,)
+    )
+    geometry = conv_geometry("conv", 2, x.shape, w.shape, None, 1, 1, 1, 2)
+    auto, direct = (
+        CompiledConvolution(geometry, *each) for each in (("float32", "auto"), ("float64", "direct"))
+    )
+    wide = [a.astype(np.float64) for a in (g, x, w, b)]
+    found = all_three(auto, g, x, w, b)
+    again = all_three(auto, channels_last(g), channels_last(x), channels_last(w), b)
+    for ours, same, expected in zip(found, again, all_three(direct, *wide), strict=True):
+        np.testing.assert_array_equal(ours, same)
+        assert np.linalg.norm(ours - expected) < 1e-5 * np.linalg.norm(expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -26,6 +27,8 @@ from fconv.engine.compiled.winograd import LEAST_PIECES, PRODUCTS, Winograd, pie
 
 ALIGNED_FROM, LINE = 4096, 64
 """Numbers of an array that begins at a cache line, and its bytes."""
+LEAST_GROUP = 16 << 20
+"""Multiplications of a group that is worth launches of its own."""
 COPY_BYTES = 4 << 20
 """Most bytes of contiguous pictures that are copied to channels-last at once."""
 
@@ -60,6 +63,8 @@ class Pass:
         self.planes: Planes | None = None
         self.winograd: Winograd | None = None
         self.heavy: HeavyCorrelation | HeavyWinograd | None = None
+        self.group: Pass | None = None
+        """The correlation of one group, where they go one after another."""
         if lists is not None:
             self.direct: Positions | Correlation = lists
         elif algorithm == "winograd" or (algorithm == "auto" and winograd_pays(shape, dtype)):
@@ -70,12 +75,14 @@ class Pass:
             self.planes = Planes(shape, dtype)
         elif outweighs(shape, dtype):
             self.heavy = HeavyCorrelation(shape, dtype)
+        elif groups_apart(shape, dtype, algorithm):
+            self.group = Pass(replace(shape, groups=1), dtype, algorithm)
         else:
             self.direct = (Depthwise if Depthwise.serves(shape) else Correlation)(shape, dtype, filters)
 
-        self.lays = self.planes is None and self.heavy is None
+        self.lays = self.planes is None and self.heavy is None and self.group is None
         """Whether filters are laid out before."""
-        if self.planes is None:
+        if self.planes is None and self.group is None:
             self.filters = (self.winograd or self.heavy or self.direct).filters
         self._out_shape = (shape.images, shape.groups * shape.outer, *shape.out_size)
 
@@ -89,6 +96,16 @@ class Pass:
 
     def run(self, x: Array, weight: Array, laid: Array | None, bias: Array | None, y: Array) -> None:
         """Correlate `x` with a weight that `lay` laid out."""
+        if self.group is not None:
+            s = self.shape
+            for k in range(s.groups):
+                mine, given = slice(k * s.outer, (k + 1) * s.outer), x[:, k * s.inner : (k + 1) * s.inner]
+                own, own_bias = weight[k : k + 1], None if bias is None else bias[mine]
+                laid = self.group.lay(own)
+                self.group.run(given, own, laid, own_bias, y[:, mine])
+                if laid is not None and laid is not own:
+                    scratch.give_back(laid)
+            return
         if self.planes is not None:
             start = np.zeros(y.shape[1], y.dtype) if bias is None else np.ascontiguousarray(bias)
             self.planes.run(x, self.planes.lay(weight), start, y)
@@ -105,6 +122,15 @@ class Pass:
             self.heavy.run(x, weight, start, y)
         else:
             self.direct.run(x, laid, start, y)
+
+
+def groups_apart(shape: Shape, dtype: str, algorithm: str) -> bool:
+    """Return whether groups are so large that each has a better way by itself than all have together."""
+    one = replace(shape, groups=1)
+    if shape.groups == 1:
+        return False
+    large = algorithm == "auto" and one.multiply_adds >= LEAST_GROUP
+    return outweighs(one, dtype) or (large and winograd_pays(one, dtype))
 
 
 def is_channels_last(x: Array) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 
 from fconv.arrays import Array
 from fconv.engine.compiled import positions
-from fconv.engine.compiled.choosing import Pass, channels_last, new_channels_last
+from fconv.engine.compiled.choosing import LEAST_GROUP, Pass, channels_last, new_channels_last
 from fconv.engine.compiled.few import FewWeights
 from fconv.engine.compiled.heavy import HeavyWeights, outweighs
 from fconv.engine.compiled.pool import scratch
@@ -64,6 +64,7 @@ class CompiledConvolution:
         self.algorithm = "winograd" if self.forward.winograd else "direct"
         self._phases: list[Phase] | None = None
         self._weights: Weights | None = None
+        self._apart = 1  # groups whose weight gradients go one after another
         self._in = (kernel, stride, dilation, pads)
 
     def _lists(self, shape: Shape, phases: Sequence[Shape], *, turned: bool = False) -> Positions | None:
@@ -144,7 +145,12 @@ class CompiledConvolution:
         ]
 
     def _weight_pass(self) -> Weights:
-        s = self.shape
+        s = replace(self.shape, groups=1)
+        winograd = self._wanted == "auto" and WinogradWeights.pays(s, self.dtype)
+        apart = s.multiply_adds >= LEAST_GROUP and (winograd or outweighs(s, self.dtype, weights=True))
+        self._apart = self.shape.groups if apart else 1
+        if not apart:
+            s = self.shape
         if self._wanted == "winograd" or (self._wanted == "auto" and WinogradWeights.pays(s, self.dtype)):
             return WinogradWeights(s, self.dtype)
         if outweighs(s, self.dtype, weights=True):
@@ -160,18 +166,28 @@ class CompiledConvolution:
         deep = _deep(like)
         if self._weights is None:
             self._weights = self._weight_pass()
-        if isinstance(self._weights, WinogradWeights):
-            g, x = _deep(g), _deep(x)
-            parts = (
-                self._weights.run(channels_last(g[run], self.dtype), channels_last(x[run], self.dtype), deep)
-                for run in self._weights.runs
-            )
-            dw = next(parts)
-            for part in parts:
-                dw += part
+        if self._apart == 1:
+            dw = self._one_weight_gradient(self._weights, _deep(g), _deep(x), deep)
         else:
-            dw = self._weights.run(_deep(g), _deep(x), deep)
+            dw = np.empty_like(deep)
+            _, outer, inner, *_ = self.weight_shape
+            for k in range(self._apart):
+                out, channels = slice(k * outer, (k + 1) * outer), slice(k * inner, (k + 1) * inner)
+                given = _deep(g)[:, out], _deep(x)[:, channels]
+                dw[out] = self._one_weight_gradient(self._weights, *given, deep[out])
         return dw.reshape(self.geometry.weight_shape)
+
+    def _one_weight_gradient(self, weights: Weights, g: Array, x: Array, like: Array) -> Array:
+        if not isinstance(weights, WinogradWeights):
+            return weights.run(g, x, like)
+        parts = (
+            weights.run(channels_last(g[run], self.dtype), channels_last(x[run], self.dtype), like)
+            for run in weights.runs
+        )
+        dw = next(parts)
+        for part in parts:
+            dw += part
+        return dw
 
     @cached_property
     def _each(self) -> WeightGradient:
