@@ -11,9 +11,9 @@ import numpy as np
 from fconv import functional
 from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, describe
-from fconv.derivatives.tangents import wired_jvp
 from fconv.functional.one_pass import over_the_first
 from fconv.layer import Layer, LayerPullback, Params, Rebuilding, Step, Wiring, as_layer, located
+from fconv.tangents import wired_jvp
 
 Curve: TypeAlias = tuple[str, tuple[tuple[str, Any, str], ...]]
 """Name and options of a function of each element; the options' texts tell 0.0 from -0.0 and True from 1."""

@@ -12,7 +12,6 @@ from fconv.arguments.constructors import constructor
 from fconv.arguments.patterns import nearest
 from fconv.arguments.signatures import shown
 from fconv.arrays import Array
-from fconv.derivatives.tangents import wired_jvp
 from fconv.layer import (
     Layer,
     LayerPullback,
@@ -26,6 +25,7 @@ from fconv.layer import (
 )
 from fconv.networks.chains import compose
 from fconv.networks.dataflow import Dataflow, Node
+from fconv.tangents import wired_jvp
 
 
 def part(net: Layer, params: Params, index: int | slice | str) -> tuple[Layer, Params]:

@@ -79,3 +79,13 @@ def common(what: str, answers: list[Any]) -> Any:
     if any(answer != answers[0] for answer in answers):
         raise UnfitError(f"{what} depends on the size of the input")
     return answers[0]
+
+
+def fixed(found: Value, what: str) -> Array:
+    """Return the elements of a value that must not depend on the network's input."""
+    if found.data is None:
+        raise UnfitError(f"{what} ({found.name!r}) is computed; it has to be an initializer")
+    first = found.data[0]
+    if any(other is not first and not np.array_equal(other, first) for other in found.data):
+        raise UnfitError(f"{what} ({found.name!r}) depends on the size of the input")
+    return first

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from fconv.arguments.constructors import constructor
-from fconv.derivatives.tangents import layer_jvp
 from fconv.layer import Layer, Rebuilding
+from fconv.tangents import layer_jvp
 
 
 @constructor

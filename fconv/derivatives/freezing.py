@@ -10,8 +10,8 @@ from fconv import trees
 from fconv.arguments.patterns import names_of
 from fconv.arguments.signatures import plain
 from fconv.arrays import Array
-from fconv.derivatives.tangents import layer_jvp
 from fconv.layer import Layer, LayerPullback, Params, no_gradient, params_at
+from fconv.tangents import layer_jvp
 
 
 def partly_trained(
