@@ -227,25 +227,10 @@ class MissingLayerError(KeyError, ValueError):
 
 
 def as_layer(where: str, value: Any) -> Layer:
-    """Return `value` as a Layer.
+    """Return `value` as a Layer: itself where it is one.
 
-    Parameters
-    ----------
-    where : str
-        Where it stands, for the error message.
-    value : object
-        A Layer, or anything with the functions `init`, `apply`, `vjp` and `out_shape`, and
-        `forward`, `jvp`, `name` and `buffers` where it likes.
-
-    Returns
-    -------
-    Layer
-        `value` itself where it is one.
-
-    Raises
-    ------
-    TypeError
-        `value` is no layer.
+    Anything else has the functions `init`, `apply`, `vjp` and `out_shape`, and `forward`, `jvp`, `name` and
+    `buffers` where it likes, or is a TypeError that says `where` it stands.
 
     Examples
     --------
@@ -338,13 +323,6 @@ def no_gradient(params: Params) -> Params:
 
 def check_params(name: str, params: Params, expected: tuple[str, ...]) -> None:
     """Require the parameters of a layer: a dict with just the expected names, or ``()`` for none.
-
-    Raises
-    ------
-    TypeError
-        Not a dict, or not ``()``.
-    ValueError
-        Names are missing or unexpected.
 
     Examples
     --------

@@ -17,25 +17,11 @@ from fconv.tangents import layer_jvp
 def partly_trained(
     net: Layer, params: Params, wanted: Container[str], live: Container[str] | None = None
 ) -> Layer:
-    """Return a network that computes only the gradients of some parameters; all others are None.
+    """Return a network that computes only the gradients of the parameters named in `wanted`.
 
-    Parameters
-    ----------
-    net : Layer
-        The network.
-    params : pytree
-        Its parameters, of which only the names are read.
-    wanted : container of str
-        Dotted names of the parameters whose gradients are wanted.
-    live : container of str, optional
-        A layer with parameters of which none is among these stays in inference mode, so that a frozen
-        batch norm keeps its running statistics and normalises by them. None leaves every
-        layer in the mode of the call.
-
-    Returns
-    -------
-    Layer
-        With the same parameters. It computes nothing on the way to the gradients that are not wanted.
+    All others are None, and nothing is computed on the way to them; of `params` only the names are read. A
+    layer with parameters of which none is in `live` stays in inference mode, so that a frozen batch norm
+    keeps its running statistics and normalises by them; None leaves every layer in the mode of the call.
     """
 
     def walk(layer: Layer, part: Params, path: trees.Path) -> Layer:

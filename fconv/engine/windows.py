@@ -56,19 +56,9 @@ def crop(x: Array, padding: Pairs) -> Array:
 
 
 def window_view(padded: Array, windows: Windows) -> Array:
-    """Return the windows of a padded input as a view, without copying it.
+    """Return the windows of a padded input (N, C, *padded_size) as a view (N, C, *out_size, *kernel).
 
-    Parameters
-    ----------
-    padded : array, shape (N, C, *padded_size)
-        The input after `pad`.
-    windows : Windows
-        Where the windows lie.
-
-    Returns
-    -------
-    array, shape (N, C, *out_size, *kernel)
-        A view into `padded`; it must not be written to.
+    It must not be written to.
 
     Examples
     --------
@@ -103,19 +93,10 @@ def kernel_offsets(windows: Windows) -> Iterator[tuple[Shape, Index]]:
 
 
 def windows_adjoint(columns: Array, windows: Windows) -> Array:
-    """Add the entries of windows back to where they were seen: the adjoint of padding and `window_view`.
+    """Add the elements of windows back to where they were seen: the adjoint of padding and `window_view`.
 
-    Parameters
-    ----------
-    columns : array, shape (N, C, *out_size, *kernel)
-        A value for every entry of every window.
-    windows : Windows
-        Where the windows lie.
-
-    Returns
-    -------
-    array, shape (N, C, *in_size)
-        For each input entry, the sum over the windows that see it.
+    From (N, C, *out_size, *kernel) to (N, C, *in_size): for each input element, the sum over the windows that
+    see it.
     """
     at: list[Index] = [((..., *position), index) for position, index in kernel_offsets(windows)]
     padded = full_like_order(columns[at[0][0]], (*columns.shape[:2], *windows.padded_size))

@@ -307,20 +307,8 @@ def differentiable(
 def for_sample(x: Array, batched_ndim: int, define: Callable[[Array], Definition]) -> Definition:
     """Let a definition for batches serve a single sample too, as PyTorch's functions do.
 
-    Parameters
-    ----------
-    x : array
-        A batch of `batched_ndim` axes, or one sample of one axis less.
-    batched_ndim : int
-        Axes of a batch.
-    define : callable
-        The definition, a function of the batch. In its pullback's dict, only the gradient of
-        ``x`` has a batch axis. Its push, if it has one, is a function.
-
-    Returns
-    -------
-    Definition
-        That of the batch, or the one that adds a batch axis to `x` and takes it from the results.
+    Where `x` has an axis less than a batch, a batch axis is added to it and taken from the results. In the
+    pullback's dict, only the gradient of ``x`` has a batch axis; the push, if there is one, is a function.
     """
     if x.ndim != batched_ndim - 1:
         return define(x)

@@ -24,19 +24,7 @@ def plain(number: float) -> float:
 
 
 class Node:
-    """One use of an operator.
-
-    Parameters
-    ----------
-    proto : onnx.NodeProto
-        The node.
-    opset : int
-        Version of its operators.
-    inputs : list of Value or None
-        None where an input is left out.
-    graph : Building
-        Where it stands.
-    """
+    """One use of an operator of `opset` in a graph; an input that is left out is None."""
 
     def __init__(self, proto: Any, opset: int, inputs: Sequence[Value | None], graph: Building) -> None:
         self.proto, self.opset, self.inputs = proto, opset, list(inputs)

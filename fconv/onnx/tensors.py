@@ -46,21 +46,10 @@ def dtype_of(number: int) -> np.dtype:
 
 
 def array_of(tensor: Any, folder: str, budget: Budget) -> Array:
-    """Read a TensorProto.
+    """Read a TensorProto into an array of its own, in the machine's byte order.
 
-    Parameters
-    ----------
-    tensor : onnx.TensorProto
-        The tensor.
-    folder : str
-        Where the model lies; external data lie there or below.
-    budget : Budget
-        Memory that external data may take, which several tensors may share.
-
-    Returns
-    -------
-    array
-        In the machine's byte order; it is not shared with the message.
+    External data lie in the model's `folder` or below, and take memory of `budget`, which several tensors may
+    share.
 
     Raises
     ------

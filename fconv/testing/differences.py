@@ -94,29 +94,11 @@ def _stepped(x: Array, step: Array) -> Array:
 def slope(
     value: Callable[[Point], Outputs], point: Point, g: Outputs, directions: Point, tolerance: float
 ) -> Slope | None:
-    """Differentiate ``<g, value(point)>`` along a direction.
+    """Differentiate ``<g, value(point)>`` along a direction; None where every step meets a kink.
 
     Central differences at two steps are extrapolated (Richardson). A kink between or at the
-    points shows in their disagreement, or in second differences that do not shrink with the
-    step; then a smaller step is tried.
-
-    Parameters
-    ----------
-    value : callable
-        The function.
-    point : mapping of array
-        Where to differentiate.
-    g : tuple of array
-        Weights of the outputs.
-    directions : mapping of array
-        The direction.
-    tolerance : float
-        Disagreement that is taken for rounding, relative to the slope's size.
-
-    Returns
-    -------
-    Slope or None
-        None where the function has a kink at every step tried.
+    points shows in their disagreement, beyond a `tolerance` for rounding relative to the slope's size, or in
+    second differences that do not shrink with the step; then a smaller step is tried.
     """
     middle = value(point)
     # Products of outputs carry rounding errors of this size, whatever they sum to.

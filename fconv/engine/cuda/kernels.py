@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fconv.engine.cuda.window_kernels import WINDOWS
+from fconv.engine.cuda.launch import WINDOWS
 
 SOURCE = (
     WINDOWS
