@@ -36,6 +36,7 @@ __all__ = [
     "located",
     "no_gradient",
     "params_at",
+    "vjp_of",
 ]
 
 
@@ -314,6 +315,17 @@ def params_at(params: Params, path: tuple[str, ...] | None) -> Params:
     for name in path or ():
         params = dict(trees.children(params) or ())[name]
     return () if path is None else params
+
+
+def vjp_of(forward: Forward) -> Vjp:
+    """Return the vjp that a forward pass with its pullback gives."""
+
+    def vjp(
+        params: Params, x: Any, g: Any, *, train: bool = False, key: Array | None = None
+    ) -> tuple[Params, Any]:
+        return forward(params, x, train=train, key=key)[2](g)
+
+    return vjp
 
 
 def no_gradient(params: Params) -> Params:

@@ -10,7 +10,7 @@ from fconv import trees
 from fconv.arguments.patterns import names_of
 from fconv.arguments.signatures import plain
 from fconv.arrays import Array
-from fconv.layer import Layer, LayerPullback, Params, no_gradient, params_at
+from fconv.layer import Layer, LayerPullback, Params, no_gradient, params_at, vjp_of
 from fconv.tangents import layer_jvp
 
 
@@ -66,17 +66,12 @@ def _restricted(layer: Layer, frozen: frozenset[str], wanted: frozenset[str], aw
 
         return y, refreshed, pullback
 
-    def vjp(
-        params: Params, x: Any, g: Any, *, train: bool = False, key: Array | None = None
-    ) -> tuple[Params, Any]:
-        return forward(params, x, train=train, key=key)[2](g)
-
     def jvp(
         params: Params, x: Any, dparams: Any, dx: Any, *, train: bool = False, key: Array | None = None
     ) -> tuple[Any, Any]:
         return layer_jvp(layer, params, x, dparams, dx, train and awake, key)
 
-    buffers = layer.buffers | frozen
     return replace(
-        layer, apply=apply, forward=forward, vjp=vjp, jvp=jvp, trained=bool(wanted), buffers=buffers
-    )
+        layer, apply=apply, forward=forward, vjp=vjp_of(forward), jvp=jvp, trained=bool(wanted),
+        buffers=layer.buffers | frozen,
+    )  # fmt: skip

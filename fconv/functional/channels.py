@@ -114,11 +114,10 @@ class ChannelsFirst(_Divided):
 Layout: TypeAlias = ChannelsLast | ChannelsFirst
 
 
-def layout_of(x: Array, least_plane: int | None = None) -> Layout | None:
+def layout_of(x: Array) -> Layout | None:
     """Find how an array (N, C, ...) is divided.
 
-    `least_plane` is how many elements of one channel and sample are neighbours, at least, where the channels
-    are not. None on a GPU, for float16, for nothing at all, and where neither the channels nor the
+    None on a GPU, for float16, for nothing at all, and where neither the channels nor the
     positions of one channel are neighbours in memory.
 
     Examples
@@ -134,7 +133,7 @@ def layout_of(x: Array, least_plane: int | None = None) -> Layout | None:
         return None
     if order[-1] == 1:
         return ChannelsLast(x.shape, order, x.itemsize)
-    if order[:2] == (0, 1) and prod(x.shape[2:]) >= (_LEAST_PLANE if least_plane is None else least_plane):
+    if order[:2] == (0, 1) and prod(x.shape[2:]) >= _LEAST_PLANE:
         return ChannelsFirst(x.shape, order, x.itemsize)
     return None
 

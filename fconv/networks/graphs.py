@@ -10,15 +10,7 @@ import numpy as np
 from fconv import random
 from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, describe
-from fconv.layer import (
-    Layer,
-    LayerPullback,
-    Params,
-    Rebuilding,
-    Step,
-    Wiring,
-    located,
-)
+from fconv.layer import Layer, LayerPullback, Params, Rebuilding, Step, Wiring, located, vjp_of
 from fconv.networks.dataflow import Dataflow, Node
 from fconv.networks.members import Members
 
@@ -112,11 +104,6 @@ def graph(
     ) -> tuple[Any, Params, LayerPullback]:
         return flow.forward(by_owner(params), x, train, keys_for(train, key))
 
-    def vjp(
-        params: Params, x: Any, g: Any, *, train: bool = False, key: Array | None = None
-    ) -> tuple[Params, Any]:
-        return forward(params, x, train=train, key=key)[2](g)
-
     def rebuilt(f: Callable[[tuple[str, ...], Layer], Layer]) -> Layer:
         layers = members.mapped(f).children
         return graph(
@@ -147,7 +134,7 @@ def graph(
     wiring = Wiring(wired, in_names, out_names, lone_in, lone_out)
 
     return Layer(
-        init=init, apply=apply, vjp=vjp, out_shape=lambda shape: flow.leaving(flow.shapes(shape)),
+        init=init, apply=apply, vjp=vjp_of(forward), out_shape=lambda shape: flow.leaving(flow.shapes(shape)),
         forward=forward, name="graph", children=members.children, wiring=lambda shape: wiring,
         rebuilding=Rebuilding(forward, rebuilt, cut),
     )  # fmt: skip

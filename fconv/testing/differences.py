@@ -266,13 +266,12 @@ def worst_element(
     g: Outputs,
     grads: Mapping[str, Array],
     size: float = 1e-5,
-    limit: int = 1000,
 ) -> str:
     """Difference single elements, and name the one whose gradient is furthest off."""
     worst, text = -1.0, "none was found"
     for name, grad in grads.items():
         x = point[name]
-        for flat in range(0, x.size, max(1, x.size // limit)):
+        for flat in range(0, x.size, max(1, x.size // 1000)):
             index = np.unravel_index(flat, x.shape)
             values = []
             for step in (size, -size):
