@@ -56,12 +56,7 @@ def find_mpiexec() -> list[str]:
 
 
 def launch(
-    script: Sequence[str],
-    ranks: int,
-    *,
-    least: int = 1,
-    most_restarts: int = 100,
-    mpiexec: str | None = None,
+    script: Sequence[str], ranks: int, *, least: int = 1, most_restarts: int = 100, mpiexec: str | None = None
 ) -> int:
     """Run a script, with its arguments, on several ranks until it has come to its end; return its status.
 

@@ -34,16 +34,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
 import numpy as np
 
-from fconv.arrays import (
-    Array,
-    Shape,
-    check_floating,
-    namespace,
-    narrowed,
-    native,
-    widened,
-    xp_of,
-)
+from fconv.arrays import Array, Shape, check_floating, namespace, narrowed, native, widened, xp_of
 from fconv.devices import with_memory_recovery
 from fconv.functional.derivatives import (
     check_gradient,

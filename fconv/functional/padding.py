@@ -67,10 +67,7 @@ def pad_pairs(name: str, shape: Shape, pad: Sequence[int], mode: str) -> Pairs:
 def padded_shape(shape: Shape, pairs: Pairs) -> Shape:
     """Return the shape after padding the last axes."""
     first = len(shape) - len(pairs)
-    return (
-        *shape[:first],
-        *(size + lo + hi for size, (lo, hi) in zip(shape[first:], pairs, strict=True)),
-    )
+    return (*shape[:first], *(size + lo + hi for size, (lo, hi) in zip(shape[first:], pairs, strict=True)))
 
 
 @lru_cache(maxsize=256)

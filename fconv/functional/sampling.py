@@ -15,11 +15,7 @@ from fconv.arrays import Array, xp_of
 from fconv.functional.core import Definition, differentiable, once
 from fconv.functional.indexing import added_at
 
-__all__ = [
-    "grid_sample",
-    "grid_sample_jvp",
-    "grid_sample_vjp",
-]
+__all__ = ["grid_sample", "grid_sample_jvp", "grid_sample_vjp"]
 
 _MODES = ("nearest", "bilinear", "bicubic")
 _PADDINGS = ("zeros", "border", "reflection")

@@ -25,11 +25,7 @@ __all__ = ["batch_norm", "instance_norm"]
 
 @constructor
 def batch_norm(
-    *,
-    eps: float = 1e-5,
-    momentum: float | None = 0.1,
-    affine: bool = True,
-    track_running_stats: bool = True,
+    *, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True, track_running_stats: bool = True
 ) -> Layer:
     """Batch normalisation of (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W).
 

@@ -25,6 +25,7 @@ def rmsprop(
     ``g = g + weight_decay * p``; ``v = alpha * v + (1 - alpha) * g**2``;
     ``u = g / (sqrt(v) + eps)``; ``p = p - lr * u``, or with momentum ``b = momentum * b + u`` and
     ``p = p - lr * b``.
+    Errors are those of `adam`.
 
     Parameters
     ----------
@@ -43,11 +44,6 @@ def rmsprop(
     -------
     Optimizer
         It keeps ``square_avg`` and, where they are needed, ``momentum_buffer`` and ``grad_avg``.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As of `adam`.
 
     References
     ----------
@@ -94,6 +90,7 @@ def adagrad(
 
     ``g = g + weight_decay * p``; ``s = s + g**2``;
     ``p = p - lr / (1 + (t - 1) * lr_decay) * g / (sqrt(s) + eps)`` at step t = 1, 2, ...
+    Errors are those of `adam`.
 
     Parameters
     ----------
@@ -110,11 +107,6 @@ def adagrad(
     -------
     Optimizer
         It keeps ``sum`` for each parameter.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As of `adam`.
 
     References
     ----------
@@ -153,6 +145,7 @@ def adadelta(
 
     ``g = g + weight_decay * p``; ``v = rho * v + (1 - rho) * g**2``;
     ``d = sqrt(a + eps) / sqrt(v + eps) * g``; ``a = rho * a + (1 - rho) * d**2``; ``p = p - lr * d``.
+    Errors are those of `adam`.
 
     Parameters
     ----------
@@ -167,11 +160,6 @@ def adadelta(
     -------
     Optimizer
         It keeps ``square_avg`` and ``acc_delta`` for each parameter.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As of `adam`.
 
     References
     ----------

@@ -12,16 +12,7 @@ from fconv import trees
 from fconv.arguments.constructors import Constructed
 from fconv.arguments.signatures import explained, shown
 from fconv.arguments.unpacking import changed_places
-from fconv.arrays import (
-    Array,
-    check_floating,
-    is_array,
-    namespace,
-    narrowed,
-    native,
-    widened,
-    xp_of,
-)
+from fconv.arrays import Array, check_floating, is_array, namespace, narrowed, native, widened, xp_of
 from fconv.optimizers.passes import UnusualError, advanced, gathered, placed
 from fconv.options import nonnegative
 from fconv.schedules.decay import Schedule

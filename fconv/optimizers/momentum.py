@@ -103,6 +103,7 @@ def lion(
 
     ``p = p - lr * (sign(betas[0] * m + (1 - betas[0]) * g) + weight_decay * p)``;
     ``m = betas[1] * m + (1 - betas[1]) * g``.
+    Errors are those of `adam`.
 
     Parameters
     ----------
@@ -117,11 +118,6 @@ def lion(
     -------
     Optimizer
         It keeps ``exp_avg`` for each parameter.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As of `adam`.
 
     References
     ----------
