@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, xp_of
-from fconv.optimizers.base import Optimizer, Own, leafwise, lerp, zeros
+from fconv.optimizers.base import Optimizer, leafwise, lerp, zeros
+from fconv.optimizers.passes import Own
 from fconv.options import nonnegative, shares
 from fconv.schedules.decay import Schedule
 

@@ -11,6 +11,7 @@ from fconv.arrays import Array, from_order, memory_order
 from fconv.functional.one_pass import formulas_serve, in_line, traced
 
 Own: TypeAlias = dict[str, Any]
+"""The optimizer state of one parameter, by torch.optim's names, including ``step``."""
 Update: TypeAlias = Callable[[Array, Array, Own], tuple[Array, Own]]
 Leaf: TypeAlias = tuple[Array, Array | None, Own]
 
