@@ -38,7 +38,7 @@ class Plan(Protocol):
 
 
 class _Nothing:
-    """The convolution of arrays without entries."""
+    """The convolution of arrays without elements."""
 
     engine, algorithm = "numpy", "reference"
 

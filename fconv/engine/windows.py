@@ -14,16 +14,16 @@ from fconv.geometry import Pairs, Windows
 
 
 def pad(x: Array, padding: Pairs, value: float = 0.0) -> Array:
-    """Widen the last axes of `x` by (before, after) entries of `value`.
+    """Widen the last axes of `x` by (before, after) elements of `value`.
 
     Parameters
     ----------
     x : array, shape (..., *spatial)
         Any strides; the result keeps the memory order.
     padding : tuple of (int, int)
-        Entries for each of the last axes, 0 or more.
+        Elements for each of the last axes, 0 or more.
     value : float
-        What the new entries hold.
+        What the new elements hold.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def pad(x: Array, padding: Pairs, value: float = 0.0) -> Array:
 
 
 def crop(x: Array, padding: Pairs) -> Array:
-    """Take (before, after) entries away from the last axes: the adjoint of zero `pad`, a view."""
+    """Take (before, after) elements away from the last axes: the adjoint of zero `pad`, a view."""
     sizes = x.shape[x.ndim - len(padding) :]
     inner: Index = (slice(lo, size - hi) for size, (lo, hi) in zip(sizes, padding, strict=True))
     return x[(..., *inner)]
@@ -74,14 +74,14 @@ def window_view(padded: Array, windows: Windows) -> Array:
     starts = tuple(
         slice(0, (out - 1) * s + 1, s) for out, s in zip(windows.out_size, windows.stride, strict=True)
     )
-    entries = tuple(slice(None, None, d) for d in windows.dilation)
-    return view[(slice(None), slice(None), *starts, *entries)]
+    elements = tuple(slice(None, None, d) for d in windows.dilation)
+    return view[(slice(None), slice(None), *starts, *elements)]
 
 
 def kernel_offsets(windows: Windows) -> Iterator[tuple[Shape, Index]]:
-    """Yield each kernel position and the index of the padded entries that it meets.
+    """Yield each kernel position and the index of the padded elements that it meets.
 
-    The index takes (N, C, *padded_size) to (N, C, *out_size): all windows' entries at
+    The index takes (N, C, *padded_size) to (N, C, *out_size): all windows' elements at
     that kernel position.
     """
     for position in product(*(range(k) for k in windows.kernel)):

@@ -1,4 +1,4 @@
-"""Arithmetic of what does not depend on the entries of the input: weights, and sizes."""
+"""Arithmetic of what does not depend on the elements of the input: weights, and sizes."""
 
 from __future__ import annotations
 

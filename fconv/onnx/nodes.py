@@ -90,7 +90,7 @@ class Node:
         return np.broadcast_to(x, shape).copy()
 
     def scalar(self, index: int) -> float:
-        """Return a constant input of one entry."""
+        """Return a constant input of one element."""
         found = self.constant(index)
         if found.size != 1:
             raise UnfitError(f"expected one number as input {index}, got shape {found.shape}")
@@ -110,7 +110,7 @@ class Node:
         return self.whole(index) if self.has(index) else None
 
     def channelled(self, index: int, count: int) -> Array:
-        """Return a constant input with one entry a channel."""
+        """Return a constant input with one element a channel."""
         found = self.constant(index)
         if found.shape != (count,):
             raise UnfitError(

@@ -30,9 +30,9 @@ class Value:
     shapes : tuple of tuple of int
         Its shape in each trial.
     dtype : numpy.dtype
-        Type of its entries.
+        Type of its elements.
     data : tuple of array, optional
-        Its entries in each trial, where they do not depend on those of the network's input.
+        Its elements in each trial, where they do not depend on those of the network's input.
     origin : str, optional
         The initializer that it is, or that it was moved or cast from.
     node : str, optional

@@ -1,6 +1,6 @@
 """Compile and launch our own kernels on the GPU; their text stands beside what uses it.
 
-Every entry of a result is made by one thread, in one order, so that there are no atomic additions
+Every element of a result is made by one thread, in one order, so that there are no atomic additions
 and the bits are the same on every run.
 """
 
@@ -25,7 +25,7 @@ typedef NUMBER T;  // not a macro of that name: NVRTC's own headers have templat
     for (long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x; i < count; \
          i += (long long)blockDim.x * gridDim.x)
 
-// Take the last axis, of size n, off the number of an entry.
+// Take the last axis, of size n, off the number of an element.
 __device__ inline int last(long long &i, int n) { int at = (int)(i % n); i /= n; return at; }
 
 """
@@ -36,7 +36,7 @@ WINDOWS = r"""
 // KD x KH x KW, strides S, zeros before P, dilation E.
 #define SIZES int C, int D, int H, int W, int OD, int OH, int OW, int KD, int KH, int KW, \
               int SD, int SH, int SW, int PD, int PH, int PW, int ED, int EH, int EW
-// The window position whose entry k lies at x, or -1.
+// The window position whose element k lies at x, or -1.
 __device__ inline int window_at(int x, int k, int stride, int before, int dilation, int out) {
     int t = x + before - k * dilation;
     return t < 0 || t % stride || t / stride >= out ? -1 : t / stride;
@@ -50,18 +50,18 @@ def _module(cupy: Any, source: str, dtype: np.dtype[Any]) -> Any:
 
 
 def launch(source: str, name: str, *arrays: Array, count: int, numbers: tuple[int, ...]) -> None:
-    """Run a kernel on the current stream: a thread for each of `count` entries, up to a limit.
+    """Run a kernel on the current stream: a thread for each of `count` elements, up to a limit.
 
     Parameters
     ----------
     source : str
-        CUDA, to which `COMMON` is put: numbers of type T, EACH entry, the `last` axis of its number.
+        CUDA, to which `COMMON` is put: numbers of type T, EACH element, the `last` axis of its number.
     name : str
         Of the kernel.
     *arrays : array
         What it reads and then what it writes, C-contiguous; the first's dtype is the kernel's.
     count : int
-        Entries that it makes: its first argument, before the arrays.
+        Elements that it makes: its first argument, before the arrays.
     numbers : tuple of int
         Its arguments after the arrays.
     """
