@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-ALLOWED = 1e-4  # of results and of the loss in float32, relative to the largest entry
+ALLOWED = 1e-4  # of results and of the loss in float32, relative to the largest element
 ALLOWED_TRAINING = 1e-6  # of two steps in float64: losses, and the momentum of each parameter
 
 Way = tuple[str, str]  # a library and a memory order

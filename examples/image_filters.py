@@ -2,7 +2,7 @@
 
 Five kernels of 3x3 (identity, emboss, sharpen, edge detection, blur) are the weight of one
 convolution; ``F.conv2d`` applies them all at once. The same is then done by loops, by rolling and
-adding, by a product for each entry of the kernel, by laying windows out for one product, by
+adding, by a product for each element of the kernel, by laying windows out for one product, by
 PyTorch and Numba where they are installed, each timed, and compared with the loops.
 
 Into --out go filters.png, timings.png and results.json.
@@ -64,7 +64,7 @@ def by_rolling(x: Any, w: Any) -> Any:
 
 
 def by_shifts(x: Any, w: Any) -> Any:
-    """Take one matrix product for each entry of the kernel, over the picture shifted by it."""
+    """Take one matrix product for each element of the kernel, over the picture shifted by it."""
     n, channels, height, width = x.shape
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
     y = np.zeros((n, len(w), height * width), x.dtype)

@@ -18,21 +18,21 @@ from fconv import (
 from fconv.derivatives.curvature import ggn_diagonal, ggn_product
 from fconv.derivatives.penalties import gradient_penalty
 from fconv.derivatives.per_example import per_example_gradients, per_example_norms
-from fconv.derivatives.tangents import jvp
 from fconv.devices import to_device
 from fconv.engine.threads import get_num_threads, set_num_threads
 from fconv.files.checkpoint import load, load_metadata, save
 from fconv.files.checkpointer import Checkpointer
 from fconv.files.formats.placeholders import Placeholder
-from fconv.inference import for_inference
 from fconv.layer import Layer
 from fconv.layers import *
 from fconv.layers.calls import call, constant, einsum, parameter, pow, scaled_dot_product_attention, where
 from fconv.losses import *
 from fconv.networks import *
+from fconv.networks.inference import for_inference
 from fconv.optimizers import *
 from fconv.showing import describe
 from fconv.state_dict import find_state_dict, from_state_dict, rename, to_state_dict
+from fconv.tangents import jvp
 from fconv.torch import from_torch, to_torch, to_torch_module
 from fconv.training import TrainState, train_state, train_step, value_and_grad
 from fconv.version import __version__

@@ -20,18 +20,7 @@ Index: TypeAlias = Any
 
 
 def library_of(x: object) -> str | None:
-    """Name the array library that `x` belongs to.
-
-    Parameters
-    ----------
-    x : object
-        Anything.
-
-    Returns
-    -------
-    str or None
-        ``"numpy"``, ``"cupy"``, or None where `x` is neither's array.
-    """
+    """Name the array library of `x`: ``"numpy"``, ``"cupy"``, or None where it is neither's array."""
     if isinstance(x, (np.ndarray, np.generic)):
         return "numpy"
     # Asking the type's module keeps CuPy unimported until an array of its turns up.
@@ -53,24 +42,10 @@ def describe(x: object) -> str:
 
 
 def namespace(name: str, **arrays: object) -> Any:
-    """Return the array library that all of `arrays` belong to.
+    """Return the array library, NumPy or CuPy, that all of `arrays` belong to; None is passed over.
 
-    Parameters
-    ----------
-    name : str
-        Name of the caller, with which error messages begin.
-    **arrays : array or None
-        The arrays by argument name. None is passed over.
-
-    Returns
-    -------
-    module
-        ``numpy`` or ``cupy``.
-
-    Raises
-    ------
-    TypeError
-        An argument is no array, or host and device arrays are mixed.
+    A TypeError, which begins with `name`, says that an argument is no array, or that host and device arrays
+    are mixed.
 
     Examples
     --------
@@ -128,15 +103,7 @@ def special(x: Array) -> Any:
 
 
 def any_of(mask: Array, *, unseen: bool) -> bool:
-    """Return whether an element of `mask` is true, if that is known without waiting.
-
-    Parameters
-    ----------
-    mask : array
-        Boolean.
-    unseen : bool
-        The answer for an array on a GPU, which is still being computed: to ask would make
-        the host wait for all that was begun before.
+    """Return whether an element of `mask` is true, or `unseen` where that would mean to wait for a GPU.
 
     Examples
     --------
@@ -147,22 +114,10 @@ def any_of(mask: Array, *, unseen: bool) -> bool:
 
 
 def check_floating(name: str, **arrays: object) -> None:
-    """Require that `arrays` are real floating-point arrays of one dtype.
+    """Require that `arrays` are real floating-point arrays of one dtype; None is passed over.
 
     Mixed dtypes are refused rather than promoted, because promotion would carry a
     float32 network silently to float64.
-
-    Parameters
-    ----------
-    name : str
-        Name of the caller, with which error messages begin.
-    **arrays : array or None
-        The arrays by argument name. None is passed over.
-
-    Raises
-    ------
-    TypeError
-        An array is integer, boolean or complex, or the dtypes differ.
 
     Examples
     --------
@@ -264,23 +219,9 @@ def from_order(laid: Array, order: Shape) -> Array:
 
 
 def full_like_order(x: Array, shape: Iterable[int], value: float | None = 0.0, dtype: Any = None) -> Array:
-    """Make a new array of `shape` filled with `value`, its axes in memory in the order of `x`'s.
+    """Make an array of `shape` filled with `value`, in the library, dtype and memory order of `x`.
 
-    Parameters
-    ----------
-    x : array
-        Its library, dtype and memory order are taken over.
-    shape : iterable of int
-        Shape of the new array, with as many axes as `x`.
-    value : float or None
-        The value of every element; None leaves them as they are.
-    dtype : dtype, optional
-        A dtype other than that of `x`.
-
-    Returns
-    -------
-    array
-        A new array of `shape`.
+    It has as many axes as `x`. A value of None leaves the elements as they are.
 
     Examples
     --------

@@ -18,20 +18,8 @@ def with_memory_recovery(name: str, call: Callable[P, T]) -> Callable[P, T]:
     """Make a function leave a GPU usable where its memory ends, and say who asked for how much.
 
     CuPy keeps memory for later arrays. What the interrupted call had made is let go, and all that
-    CuPy keeps unused goes back to the device, so that a smaller batch can be tried at once.
-
-    Parameters
-    ----------
-    name : str
-        What is computed; the message begins with it.
-    call : callable
-        The function.
-
-    Returns
-    -------
-    callable
-        The same function, but for a MemoryError in the place of CuPy's ``OutOfMemoryError`` (which
-        is one too). NumPy's, which says what it asked for, is left as it is.
+    CuPy keeps unused goes back to the device, so that a smaller batch can be tried at once. The error is a
+    MemoryError that begins with `name`, in the place of CuPy's ``OutOfMemoryError`` (which is one too).
 
     Examples
     --------

@@ -141,12 +141,6 @@ def window_geometry(
 
     Parameters
     ----------
-    name : str
-        Name of the caller, with which error messages begin.
-    in_size : tuple of int
-        Size of the input along each spatial axis.
-    kernel, stride, dilation : int or sequence of int
-        One number for all axes or one for each, all at least 1.
     padding : int, sequence of int, "same" or "valid"
         Elements added on both sides of each axis. "same" keeps the size (stride 1 only; an
         odd total puts the extra element last, as PyTorch does), "valid" adds none.
@@ -160,11 +154,6 @@ def window_geometry(
     Windows
         With ``out = floor((in + padding - dilation * (kernel - 1) - 1) / stride) + 1``;
         under `ceil_mode`, with ceil and the padding after the end widened to fit.
-
-    Raises
-    ------
-    ValueError, TypeError
-        A number is no integer or too small, or a window is larger than the padded input.
 
     Examples
     --------
@@ -227,34 +216,10 @@ def conv_geometry(
     dilation: Size,
     groups: int,
 ) -> ConvGeometry:
-    """Check the shapes of a convolution against each other.
+    """Check shapes of a convolution against each other: (N, C, *spatial), (O, C/groups, *kernel) and (O,).
 
-    Parameters
-    ----------
-    name : str
-        Name of the caller, with which error messages begin.
-    ndim : int
-        Number of spatial axes.
-    x_shape : tuple of int
-        (N, C, *spatial).
-    weight_shape : tuple of int
-        (O, C/groups, *kernel).
-    bias_shape : tuple of int, optional
-        (O,).
-    stride, padding, dilation
-        As for `window_geometry`.
-    groups : int
-        Channel groups; it divides C and O.
-
-    Returns
-    -------
-    ConvGeometry
-        The checked geometry.
-
-    Raises
-    ------
-    ValueError, TypeError
-        The shapes do not fit each other.
+    `stride`, `padding` and `dilation` are as for `window_geometry`. What does not fit is a ValueError or
+    TypeError that begins with `name`.
 
     Examples
     --------
@@ -294,27 +259,8 @@ def conv_transpose_geometry(
 
     Its input is the transposed convolution's output and the reverse, so its `in_shape` is what
     comes out: along each axis ``(in - 1) stride - 2 padding + dilation (kernel - 1) + output_padding + 1``.
-
-    Parameters
-    ----------
-    name, ndim, bias_shape, stride, dilation, groups
-        As for `conv_geometry`.
-    x_shape : tuple of int
-        (N, C, *spatial).
-    weight_shape : tuple of int
-        (C, O/groups, *kernel).
-    padding, output_padding : int or sequence of int
-        Elements taken from both ends of the output, and added at its end.
-
-    Returns
-    -------
-    ConvGeometry
-        The convolution from the output's shape to `x_shape`.
-
-    Raises
-    ------
-    ValueError, TypeError
-        The shapes do not fit each other.
+    The weight is (C, O/groups, *kernel); `padding` is taken from both ends of the output, `output_padding`
+    added at its end, and the rest is as for `conv_geometry`.
 
     Examples
     --------

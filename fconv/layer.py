@@ -36,6 +36,7 @@ __all__ = [
     "located",
     "no_gradient",
     "params_at",
+    "vjp_of",
 ]
 
 
@@ -227,25 +228,10 @@ class MissingLayerError(KeyError, ValueError):
 
 
 def as_layer(where: str, value: Any) -> Layer:
-    """Return `value` as a Layer.
+    """Return `value` as a Layer: itself where it is one.
 
-    Parameters
-    ----------
-    where : str
-        Where it stands, for the error message.
-    value : object
-        A Layer, or anything with the functions `init`, `apply`, `vjp` and `out_shape`, and
-        `forward`, `jvp`, `name` and `buffers` where it likes.
-
-    Returns
-    -------
-    Layer
-        `value` itself where it is one.
-
-    Raises
-    ------
-    TypeError
-        `value` is no layer.
+    Anything else has the functions `init`, `apply`, `vjp` and `out_shape`, and `forward`, `jvp`, `name` and
+    `buffers` where it likes, or is a TypeError that says `where` it stands.
 
     Examples
     --------
@@ -331,6 +317,17 @@ def params_at(params: Params, path: tuple[str, ...] | None) -> Params:
     return () if path is None else params
 
 
+def vjp_of(forward: Forward) -> Vjp:
+    """Return the vjp that a forward pass with its pullback gives."""
+
+    def vjp(
+        params: Params, x: Any, g: Any, *, train: bool = False, key: Array | None = None
+    ) -> tuple[Params, Any]:
+        return forward(params, x, train=train, key=key)[2](g)
+
+    return vjp
+
+
 def no_gradient(params: Params) -> Params:
     """Return the gradient of parameters that are not trained: their structure with None for leaves."""
     return trees.map(lambda _: None, params)
@@ -338,13 +335,6 @@ def no_gradient(params: Params) -> Params:
 
 def check_params(name: str, params: Params, expected: tuple[str, ...]) -> None:
     """Require the parameters of a layer: a dict with just the expected names, or ``()`` for none.
-
-    Raises
-    ------
-    TypeError
-        Not a dict, or not ``()``.
-    ValueError
-        Names are missing or unexpected.
 
     Examples
     --------

@@ -11,28 +11,9 @@ from fconv.arguments.signatures import shown
 
 
 def nonnegative(name: str, **options: Any) -> list[float]:
-    """Require numbers of 0 or more, and give them as Python floats.
+    """Require numbers of 0 or more by name, and give them as Python floats, in the order given.
 
     NumPy's own float64 would carry float32 arrays to float64; a Python float does not.
-
-    Parameters
-    ----------
-    name : str
-        Name of the caller, with which error messages begin.
-    **options : float
-        The numbers by option name.
-
-    Returns
-    -------
-    list of float
-        In the order given.
-
-    Raises
-    ------
-    TypeError
-        An option is no number.
-    ValueError
-        An option is negative or NaN.
 
     Examples
     --------

@@ -40,6 +40,12 @@ def run(tmp_path, monkeypatch):
     return lambda *args: runner.invoke(main, [str(arg) for arg in args], prog_name="fconv")
 
 
+@pytest.fixture
+def image():
+    """The module of Pillow's pictures."""
+    return pytest.importorskip("PIL.Image", reason="pictures need Pillow")
+
+
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):
     """Five small pictures with something in them, a corrupt one and one that is too small."""

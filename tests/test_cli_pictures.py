@@ -12,11 +12,6 @@ import fconv as fc
 from tests.commands import weights
 
 
-@pytest.fixture
-def image():
-    return pytest.importorskip("PIL.Image", reason="pictures need Pillow")
-
-
 def small_dncnn(path, channels=1, prefix=""):
     net = fc.models.dncnn(channels, layers=3, width=4)
     params = net.init(fc.random.key(0), (1, channels, 8, 8))

@@ -154,7 +154,7 @@ def test_the_weight_gradient_of_a_frozen_convolution_is_not_computed(monkeypatch
     (fc.embedding(5, 2), (2, 3)), (fc.parameter(2, 3), ()),
 ])  # fmt: skip
 def test_a_part_of_a_layer(net, shape):
-    from fconv.training.freezing import partly_trained
+    from fconv.derivatives.freezing import partly_trained
 
     params = net.init(KEY, shape, np.float64)
     x = fc.random.normal(KEY, shape, np.float64) if shape and isinstance(shape[0], int) else shape
@@ -177,7 +177,7 @@ def test_a_part_of_a_layer(net, shape):
 
 
 def test_a_partly_trained_network_is_a_layer():
-    from fconv.training.freezing import partly_trained
+    from fconv.derivatives.freezing import partly_trained
 
     net, params, x, _ = _case()
     weights = {name for name in fc.arguments.patterns.names_of(params) if name.endswith("weight")}

@@ -238,7 +238,7 @@ def test_a_window_may_be_larger_than_the_input_in_ceil_mode():
     y, pullback = F.max_pool2d.forward(x, 3, 2, ceil_mode=True)
     assert y.tolist() == [[[[5.0], [9.0], [11.0]]]]
     assert np.flatnonzero(pullback(np.ones_like(y))).tolist() == [5, 9, 11]
-    means = F.avg_pool2d(x, 3, 2, ceil_mode=True)  # of the entries that are there
+    means = F.avg_pool2d(x, 3, 2, ceil_mode=True)  # of the elements that are there
     assert means.tolist() == [[[[2.5], [6.5], [9.5]]]]
     sums = F.lp_pool2d(x, 1, 3, 2, ceil_mode=True)  # means times 9, as PyTorch weighs them
     assert sums.tolist() == [[[[22.5], [58.5], [85.5]]]]

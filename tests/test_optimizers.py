@@ -58,7 +58,7 @@ def name(value):
 
 
 def tree_of(i, dtype=np.float32):
-    """Parameters, or gradients, of several shapes; one of no axes, one of no entries."""
+    """Parameters, or gradients, of several shapes; one of no axes, one of no elements."""
     key = fc.random.fold_in(fc.random.key(5), i)
     shapes = {"w": (3, 2), "b": (2,), "scale": (), "empty": (0, 4)}
     drawn = {

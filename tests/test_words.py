@@ -24,6 +24,9 @@ WORDS = {
     r"\ball else\b": "everything else, otherwise",
     r"\brestless\b": "total variation",
     r"\b(picture|file|name)s? endings?\b(?! in\b)": "file extension, suffix",
+    # An entry stands in a list, a dict or a table.
+    r"\b(axes of one|ax[ei]s of no|ax[ei]s of more than one) entr(y|ies)\b": "element of an array",
+    r"\b(input|output|padded|array) entr(y|ies)\b": "element of an array",
 }
 FIRST = {
     "What",
@@ -84,6 +87,7 @@ def test_the_patterns_find_what_they_are_for():
         "the threads take turns",
         "in the third level of cache",
         "Its ending names it",
+        "axes of one entry",
     ]
     for text in examples:
         assert any(re.search(pattern, text, re.I) for pattern in WORDS), text

@@ -59,7 +59,7 @@ def inner(xp, at):
 
 
 def offsets(at):
-    """Give, for each entry of the kernel, its index and the padded input's positions that meet it."""
+    """Give, for each element of the kernel, its index and the padded input's positions that meet it."""
     for k in product(range(at.kernel), repeat=at.ndim):
         yield (
             k,

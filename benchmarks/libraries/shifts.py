@@ -1,4 +1,4 @@
-"""NumPy: one matrix product for each entry of the kernel, over the picture shifted by it."""
+"""NumPy: one matrix product for each element of the kernel, over the picture shifted by it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _grouped(a, at):
 
 
 def _matrices(w, at):
-    """Return the matrix of each entry of the kernel: (*kernel, groups, O / groups, C / groups)."""
+    """Return the matrix of each element of the kernel: (*kernel, groups, O / groups, C / groups)."""
     return np.ascontiguousarray(np.moveaxis(w.reshape(at.groups, -1, *w.shape[1:]), (0, 1, 2), (-3, -2, -1)))
 
 

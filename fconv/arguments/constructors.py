@@ -120,19 +120,10 @@ class Function(Constructed):
 def constructor(function: Callable[P, T]) -> Callable[P, T]:
     """Let what a function makes remember the call: a decorator of functions at the top of a module.
 
-    Parameters
-    ----------
-    function : callable
-        It returns a `Constructed` value, or a function, which is made one. The same arguments must
-        make the same value. It is called with copies of lists, dicts and arrays, so that the value
-        does not change with them.
-
-    Returns
-    -------
-    callable
-        The same function, whose results are equal, hash, print and pickle by its arguments. A call that
-        does not fit its signature, or something else where it is annotated with bool, is a TypeError that
-        says what to write.
+    The function returns a `Constructed` value, or a function, which is made one, and the same for the same
+    arguments; it is called with copies of lists, dicts and arrays, so that the value does not change with
+    them. Results are equal, hash, print and pickle by their arguments. A call that does not fit the
+    signature, or something else where it is annotated with bool, is a TypeError that says what to write.
 
     Examples
     --------

@@ -11,18 +11,7 @@ from fconv import trees
 
 
 def as_patterns(where: str, patterns: Any) -> tuple[str, ...]:
-    """Return one pattern, or several, as a tuple.
-
-    Raises
-    ------
-    TypeError
-        They are no text.
-
-    Examples
-    --------
-    >>> as_patterns("masked", "head.*")
-    ('head.*',)
-    """
+    """Return one pattern, or several, as a tuple; what is no text is a TypeError."""
     found = (patterns,) if isinstance(patterns, str) else patterns
     several = isinstance(found, (tuple, list, set, frozenset))
     if not several or not found or not all(isinstance(p, str) for p in found):
@@ -46,12 +35,7 @@ def matches(pattern: str, name: str) -> bool:
 
 
 def matched(where: str, patterns: Sequence[str], names: Sequence[str]) -> frozenset[str]:
-    """Return the names that fit one of the patterns.
-
-    Raises
-    ------
-    ValueError
-        A pattern fits no name; the nearest names are given.
+    """Return the names that fit one of the patterns; a pattern that fits none is a ValueError.
 
     Examples
     --------

@@ -75,21 +75,7 @@ _NOT_HERE = {
 
 
 def misfit(name: str, signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    """Return the message for a call that `signature` does not take.
-
-    Parameters
-    ----------
-    name : str
-        What was called, as the message names it.
-    signature : inspect.Signature
-        Its signature.
-    args, kwargs : sequence, mapping
-        The arguments of the call.
-
-    Returns
-    -------
-    str
-        What is wrong, and what to write.
+    """Return the message for a call that `signature` does not take: what is wrong, and what to write.
 
     Examples
     --------
@@ -129,19 +115,10 @@ def misfit(name: str, signature: inspect.Signature, args: Sequence[Any], kwargs:
 
 
 def explained(name: str, function: Callable[P, T]) -> Callable[P, T]:
-    """Let a call that does not fit a function's signature say what to write, under a public name.
+    """Let a call that does not fit a function's signature say what to write.
 
-    Parameters
-    ----------
-    name : str
-        What messages call the function, such as ``"conv2d.apply"``.
-    function : callable
-        A function; one that was explained before is explained again.
-
-    Returns
-    -------
-    callable
-        The function, with the same results.
+    `name` is what messages call the function, such as ``"conv2d.apply"``; one that was explained before is
+    explained again.
 
     Examples
     --------

@@ -1,13 +1,6 @@
 """Readers of data, and batches, crops, flips and noise as pure functions of a key."""
 
-from fconv.data.augmentation import (
-    color_jitter,
-    cutout,
-    mixup,
-    normalize,
-    random_rotations,
-    train_test_split,
-)
+from fconv.data.augmentation import color_jitter, cutout, mixup, normalize, random_rotations, train_test_split
 from fconv.data.batches import batches
 from fconv.data.crops import random_crops, random_flips
 from fconv.data.folders import Images, read_images

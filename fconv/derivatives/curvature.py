@@ -8,10 +8,10 @@ import numpy as np
 
 from fconv import random, trees
 from fconv.arrays import Array, xp_of
-from fconv.derivatives.tangents import jvp
 from fconv.layer import Layer, Params, as_layer, buffers_of
 from fconv.losses.base import Loss, as_loss
 from fconv.options import whole
+from fconv.tangents import jvp
 
 
 def ggn_product(

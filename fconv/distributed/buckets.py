@@ -35,20 +35,10 @@ class _Bucket:
 
 
 class Buckets:
-    """The gradients of a network, in the order in which the backward pass comes to them.
+    """The gradients of a network, in the order in which the backward pass comes to them, summed in buckets.
 
-    Parameters
-    ----------
-    like : sequence of (path, array)
-        The gradients, of arrays that are trained.
-    comm : Communicator
-        Who sums them.
-    own, shards : range, int
-        The shards of this rank, and how many there are in all.
-    most : int
-        Bytes of a bucket, about.
-    exact : bool
-        Sum along the tree.
+    `like` are the gradients of arrays that are trained, by path; `own` are this rank's of all the `shards`;
+    a bucket has about `most` bytes, and is summed along the tree where the sum is `exact`.
     """
 
     def __init__(

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, nullcontext
 from functools import reduce
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from fconv.arrays import Array, asnumpy, library_of, xp_of
 from fconv.distributed.launching import announce
-from fconv.distributed.tree import Exchange, Node, add_into_left, climb, tree_sum
+from fconv.distributed.tree import Node, add_into_left, climb, tree_sum
+from fconv.distributed.world import LostRankError, OneProcess, World
 from fconv.engine.threads import set_num_threads
 from fconv.options import number
 
@@ -24,10 +24,6 @@ _SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 """Environment variables with the number of processes: of MPICH's mpiexec, Open MPI's and srun."""
 
 
-class LostRankError(RuntimeError):
-    """A rank is dead, hangs, or has left: the job cannot go on."""
-
-
 def result_of(future: Future[T]) -> T:
     """Wait for a communication; the traceback of one that failed is that of who waits."""
     try:
@@ -35,44 +31,6 @@ def result_of(future: Future[T]) -> T:
     except LostRankError as error:
         message = str(error)
     raise LostRankError(message)
-
-
-class World(Exchange, Protocol):
-    """The processes, and the thread of this one that talks to the others."""
-
-    def call(self, function: Callable[[], Any]) -> Future[Any]:
-        """Call a function on that thread, after all that was asked for before."""
-        ...
-
-    def on_device(self, x: Array) -> Exchange | None:
-        """Return what exchanges arrays that lie beside `x` on a GPU, None where they go through the host."""
-        ...
-
-
-class OneProcess:
-    """The world of a process without others."""
-
-    rank, size = 0, 1
-
-    def call(self, function: Callable[[], Any]) -> Future[Any]:
-        """Call it at once."""
-        done: Future[Any] = Future()
-        done.set_result(function())
-        return done
-
-    def sendrecv(self, out: Array | None, to: int, into: Array | None, source: int) -> None:
-        """Do nothing: there is nobody."""
-
-    def sum(self, x: Array) -> None:
-        """Do nothing: the sum of one is itself."""
-
-    def computing(self) -> AbstractContextManager[None]:
-        """Do nothing before and after."""
-        return nullcontext()
-
-    def on_device(self, x: Array) -> Exchange | None:
-        """Return itself."""
-        return self
 
 
 class Communicator:

@@ -14,6 +14,7 @@ from fconv import random, trees
 from fconv.arguments.signatures import explained
 from fconv.arguments.unpacking import unpacked
 from fconv.arrays import Array, asnumpy, is_array, xp_of
+from fconv.derivatives.gradients import value_and_grad as _plain
 from fconv.distributed.agreement import check_parameters, check_start
 from fconv.distributed.buckets import Buckets, announcing, computing
 from fconv.distributed.communication import Communicator
@@ -22,7 +23,6 @@ from fconv.distributed.tree import bounds
 from fconv.layer import Layer, Params, as_layer
 from fconv.losses.base import Loss, as_loss, counts_of, shared_forward
 from fconv.options import whole
-from fconv.training import value_and_grad as _plain
 
 
 @dataclass

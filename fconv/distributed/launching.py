@@ -56,34 +56,14 @@ def find_mpiexec() -> list[str]:
 
 
 def launch(
-    script: Sequence[str],
-    ranks: int,
-    *,
-    least: int = 1,
-    most_restarts: int = 100,
-    mpiexec: str | None = None,
+    script: Sequence[str], ranks: int, *, least: int = 1, most_restarts: int = 100, mpiexec: str | None = None
 ) -> int:
-    """Run a script on several ranks until it has come to its end.
+    """Run a script, with its arguments, on several ranks until it has come to its end; return its status.
 
-    Where a rank was killed, has hung or does not answer, the job is started again, and the script goes on
-    from its newest checkpoint. Where not all ranks came up, half as many are started. An error of the
-    script's own ends it.
-
-    Parameters
-    ----------
-    script : sequence of str
-        The script and its arguments.
-    ranks, least : int
-        How many ranks to start, and how many there have to be.
-    most_restarts : int
-        How often to start it again.
-    mpiexec : str, optional
-        The command that starts ranks, with its options; ``-n`` and what follows is added.
-
-    Returns
-    -------
-    int
-        The status of the job.
+    Where a rank was killed, has hung or does not answer, the job is started again, up to `most_restarts`
+    times, and the script goes on from its newest checkpoint. Where not all ranks came up, half as many are
+    started, but `least`. An error of the script's own ends it. `mpiexec` is the command that starts ranks,
+    with its options.
     """
     starter = shlex.split(mpiexec) if mpiexec else find_mpiexec()
     for attempt in range(most_restarts + 1):

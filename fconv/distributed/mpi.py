@@ -17,8 +17,8 @@ import numpy as np
 
 from fconv.arrays import Array
 from fconv.devices import import_cupy
-from fconv.distributed.communication import LostRankError
 from fconv.distributed.tree import Exchange
+from fconv.distributed.world import LostRankError
 
 _ASK, _ANSWER = 1, 2
 _COMPUTES, _WAITS, _LEFT = 0, 1, 2

@@ -81,18 +81,8 @@ def tree_sum(world: Exchange, nodes: Mapping[Node, Array], shards: int, scratch:
     Where each of 2^k ranks holds one node, the ranks halve what they are responsible for, neighbours
     first, so that each ends with the sum of one part, and send the sums back in reverse order: each rank
     sends and receives 2 (1 - 1/size) times the array, the least there is. Otherwise each rank receives
-    all nodes of its part directly, and sends the sum to all.
-
-    Parameters
-    ----------
-    world : Exchange
-        The ranks.
-    nodes : mapping of (int, int) to array
-        What `held_by` lists; contiguous arrays of one axis.
-    shards : int
-        How many there are.
-    scratch : array
-        Of the length and dtype of each node.
+    all nodes of its part directly, and sends the sum to all. The nodes are those that `held_by` lists,
+    contiguous arrays of one axis; `scratch` has the length and dtype of each.
 
     References
     ----------

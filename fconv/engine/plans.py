@@ -38,7 +38,7 @@ class Plan(Protocol):
 
 
 class _Nothing:
-    """The convolution of arrays without entries."""
+    """The convolution of arrays without elements."""
 
     engine, algorithm = "numpy", "reference"
 
@@ -95,28 +95,9 @@ OFFERS: tuple[Callable[[ConvGeometry, str, str, str], Plan | None], ...] = (
 
 
 def plan(geometry: ConvGeometry, dtype: str, device: str = "cpu", algorithm: str = "auto") -> Plan:
-    """Plan a convolution; the plans of some hundred shapes are kept.
+    """Plan a convolution on "cpu" or "cuda"; the plans of some hundred shapes are kept.
 
-    Parameters
-    ----------
-    geometry : ConvGeometry
-        Its shapes.
-    dtype : str
-        Name of the arrays' dtype.
-    device : {"cpu", "cuda"}
-        Where they are.
-    algorithm : {"auto", "direct", "winograd", "reference"}
-        "auto" takes what is fastest.
-
-    Returns
-    -------
-    Plan
-        How it is computed.
-
-    Raises
-    ------
-    ValueError
-        There is no such algorithm, or it cannot serve the shape.
+    "auto" takes the fastest algorithm; one that does not exist, or cannot serve the shape, is a ValueError.
     """
     return _plan(geometry, dtype, device, algorithm, compiled.wished())
 
@@ -143,25 +124,9 @@ def convolution(
     groups: int,
     algorithm: str,
 ) -> tuple[ConvGeometry, Plan]:
-    """Check a convolution's shapes and options against each other, and plan it.
+    """Check a convolution's shapes and options as `fconv.geometry.conv_geometry` does, and plan it.
 
-    Parameters
-    ----------
-    name : str
-        Who asks; error messages begin with it.
-    ndim : int
-        Number of spatial axes.
-    x, weight : array
-        ``(N, C, *spatial)`` and ``(O, C/groups, *kernel)``.
-    bias_shape, stride, padding, dilation, groups
-        As for `fconv.geometry.conv_geometry`.
-    algorithm : str
-        One of `ALGORITHMS`.
-
-    Raises
-    ------
-    ValueError, TypeError
-        They do not fit each other.
+    `x` is ``(N, C, *spatial)`` and `weight` ``(O, C/groups, *kernel)``.
     """
     shapes = (name, ndim, x.shape, weight.shape, bias_shape)
     device = "cpu" if type(x) is np.ndarray else _device(x)

@@ -60,19 +60,8 @@ def run(work: Callable[[int], None], tasks: int) -> None:
 
     BLAS is held at one thread meanwhile, because its threads and ours would fight over the
     processors, and because a product's rounding may depend on their number. The calling thread
-    works too. Tasks must not depend on each other's order.
-
-    Parameters
-    ----------
-    work : callable
-        Takes the number of a task.
-    tasks : int
-        How many there are.
-
-    Raises
-    ------
-    Exception
-        The first that a task raised, once no task is running any more.
+    works too. Tasks must not depend on each other's order. The first exception of a task is raised once no
+    task is running any more.
     """
     depth = _local.depth
     threads = 1 if depth else min(_state.threads, tasks)
@@ -102,12 +91,7 @@ def depth() -> int:
 def join_in(spin: Callable[[int], object], recall: Callable[[], object]) -> None:
     """Let the workers do something else before they sleep.
 
-    Parameters
-    ----------
-    spin : callable
-        Takes the number of a worker, 1 or more; called whenever the worker has nothing to do.
-    recall : callable
-        Ends all calls of `spin` soon.
+    ``spin(number)`` is called whenever a worker, 1 or more, has nothing to do; ``recall()`` ends that.
     """
     _state.spin, _state.recall = spin, recall
 

@@ -14,16 +14,16 @@ from fconv.geometry import Pairs, Windows
 
 
 def pad(x: Array, padding: Pairs, value: float = 0.0) -> Array:
-    """Widen the last axes of `x` by (before, after) entries of `value`.
+    """Widen the last axes of `x` by (before, after) elements of `value`.
 
     Parameters
     ----------
     x : array, shape (..., *spatial)
         Any strides; the result keeps the memory order.
     padding : tuple of (int, int)
-        Entries for each of the last axes, 0 or more.
+        Elements for each of the last axes, 0 or more.
     value : float
-        What the new entries hold.
+        What the new elements hold.
 
     Returns
     -------
@@ -49,26 +49,16 @@ def pad(x: Array, padding: Pairs, value: float = 0.0) -> Array:
 
 
 def crop(x: Array, padding: Pairs) -> Array:
-    """Take (before, after) entries away from the last axes: the adjoint of zero `pad`, a view."""
+    """Take (before, after) elements away from the last axes: the adjoint of zero `pad`, a view."""
     sizes = x.shape[x.ndim - len(padding) :]
     inner: Index = (slice(lo, size - hi) for size, (lo, hi) in zip(sizes, padding, strict=True))
     return x[(..., *inner)]
 
 
 def window_view(padded: Array, windows: Windows) -> Array:
-    """Return the windows of a padded input as a view, without copying it.
+    """Return the windows of a padded input (N, C, *padded_size) as a view (N, C, *out_size, *kernel).
 
-    Parameters
-    ----------
-    padded : array, shape (N, C, *padded_size)
-        The input after `pad`.
-    windows : Windows
-        Where the windows lie.
-
-    Returns
-    -------
-    array, shape (N, C, *out_size, *kernel)
-        A view into `padded`; it must not be written to.
+    It must not be written to.
 
     Examples
     --------
@@ -84,14 +74,14 @@ def window_view(padded: Array, windows: Windows) -> Array:
     starts = tuple(
         slice(0, (out - 1) * s + 1, s) for out, s in zip(windows.out_size, windows.stride, strict=True)
     )
-    entries = tuple(slice(None, None, d) for d in windows.dilation)
-    return view[(slice(None), slice(None), *starts, *entries)]
+    elements = tuple(slice(None, None, d) for d in windows.dilation)
+    return view[(slice(None), slice(None), *starts, *elements)]
 
 
 def kernel_offsets(windows: Windows) -> Iterator[tuple[Shape, Index]]:
-    """Yield each kernel position and the index of the padded entries that it meets.
+    """Yield each kernel position and the index of the padded elements that it meets.
 
-    The index takes (N, C, *padded_size) to (N, C, *out_size): all windows' entries at
+    The index takes (N, C, *padded_size) to (N, C, *out_size): all windows' elements at
     that kernel position.
     """
     for position in product(*(range(k) for k in windows.kernel)):
@@ -103,19 +93,10 @@ def kernel_offsets(windows: Windows) -> Iterator[tuple[Shape, Index]]:
 
 
 def windows_adjoint(columns: Array, windows: Windows) -> Array:
-    """Add the entries of windows back to where they were seen: the adjoint of padding and `window_view`.
+    """Add the elements of windows back to where they were seen: the adjoint of padding and `window_view`.
 
-    Parameters
-    ----------
-    columns : array, shape (N, C, *out_size, *kernel)
-        A value for every entry of every window.
-    windows : Windows
-        Where the windows lie.
-
-    Returns
-    -------
-    array, shape (N, C, *in_size)
-        For each input entry, the sum over the windows that see it.
+    From (N, C, *out_size, *kernel) to (N, C, *in_size): for each input element, the sum over the windows that
+    see it.
     """
     at: list[Index] = [((..., *position), index) for position, index in kernel_offsets(windows)]
     padded = full_like_order(columns[at[0][0]], (*columns.shape[:2], *windows.padded_size))

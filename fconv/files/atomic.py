@@ -216,14 +216,9 @@ def make_folder(folder: str) -> None:
 
 
 def remove_leftovers(folder: str, names: re.Pattern[str]) -> None:
-    """Remove the temporary files that processes which were killed in `atomic_write` left behind.
+    """Remove the temporary files that processes killed in `atomic_write` left in a folder, for `names` alone.
 
-    Parameters
-    ----------
-    folder : str
-        What is being written there, by this process or another, is left alone.
-    names : pattern
-        The names under which the files would have appeared.
+    What is being written there, by this process or another, is left alone.
     """
     for entry in os.listdir(folder):
         match = _LEFTOVER.fullmatch(entry)

@@ -58,14 +58,8 @@ class Lock:
 def lock(who: str, folder: str) -> Lock:
     """Take the lock of a folder, or the one that this process holds there.
 
-    Raises
-    ------
-    BlockingIOError
-        Another process holds it; the message begins with `who`.
-    ValueError
-        What has the lock's name is no lock of fconv.
-    OSError
-        The file of the lock cannot be made.
+    A BlockingIOError, which begins with `who`, says that another process holds it; a ValueError that what has
+    the lock's name is no lock of fconv.
     """
     place = (os.getpid(), os.path.realpath(folder))
     path = os.path.join(place[1], _NAME)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import sqrt
-from typing import Any
 
 import numpy as np
 
@@ -86,59 +85,30 @@ def scaled_dot_product_attention(
     array([[3.]])
     """
     repeats = _check(query, key, value, enable_gqa)
-    rows, columns, features = query.shape[-2], key.shape[-2], query.shape[-1]
-    heads = (_repeated(key.shape, repeats)[:-2], _repeated(value.shape, repeats)[:-2])
-    try:
-        batch = np.broadcast_shapes(query.shape[:-2], *heads)
-        over = np.broadcast_shapes(query.shape[:-2], heads[0])
-    except ValueError:
-        raise ValueError(
-            f"{NAME}: the leading axes do not broadcast: query {query.shape}, key {key.shape}, "
-            f"value {value.shape}"
-        ) from None
-    scores_shape = (*over, rows, columns)
+    scores_shape, out_shape = _shapes(query, key, value, repeats)
     _check_mask(attn_mask, scores_shape, is_causal)
     check_probability(NAME, dropout_p)
+    if dropout_p and rng is None:
+        raise ValueError(f"{NAME}: dropout_p={dropout_p} needs rng=fconv.random.key(seed)")
     if dropout_p:
-        if rng is None:
-            raise ValueError(f"{NAME}: dropout_p={dropout_p} needs rng=fconv.random.key(seed)")
         random.check_key(NAME, rng)
     xp = xp_of(query)
     # Without features all scores are 0, whatever they are scaled by.
-    factor = 1 / sqrt(max(1, features)) if scale is None else float(scale)
+    factor = 1 / sqrt(max(1, query.shape[-1])) if scale is None else float(scale)
 
     # BLAS may round differently where an operand is transposed in memory.
     query, key, value = map(in_c_order, (query, key, value))
 
     def spread(v: Array) -> Array:
+        """Repeat keys or values, one for each head of queries."""
         return xp.repeat(v, repeats, axis=-3) if repeats > 1 else v
-
-    def gathered(v: Array, shape: Shape) -> Array:
-        """Take a gradient back to an array of `shape` that was broadcast."""
-        if repeats > 1:
-            v = sum_to(v, _repeated(shape, repeats))
-            return v.reshape(*shape[:-2], repeats, *shape[-2:]).sum(axis=-3)
-        return sum_to(v, shape)
 
     def scored(query: Array, key: Array) -> Array:
         return (query * factor) @ _transposed(spread(key))
 
     @once
     def weights() -> Array:
-        """Return the softmax of the scores; 0 throughout where a query sees no key."""
-        scores = scored(query, key)
-        hidden = _hidden(xp, attn_mask, is_causal, rows, columns)
-        if hidden is not None:
-            scores = xp.where(hidden, xp.asarray(-np.inf, dtype=scores.dtype), scores)
-        elif attn_mask is not None:
-            scores = scores + attn_mask
-        if columns == 0:
-            return scores
-        top = scores.max(axis=-1, keepdims=True)
-        with np.errstate(invalid="ignore", over="ignore"):  # infinite scores give NaN, as in PyTorch
-            powers = xp.exp(scores - xp.where(top == -np.inf, xp.zeros((), top.dtype), top))
-            summed = powers.sum(axis=-1, keepdims=True)
-            return powers / xp.where(summed == 0, xp.ones((), summed.dtype), summed)
+        return _softmax(_masked(scored(query, key), attn_mask, is_causal))
 
     @once
     def kept() -> Array:
@@ -148,40 +118,59 @@ def scaled_dot_product_attention(
     def dropped(p: Array) -> Array:
         return p * kept() if dropout_p else p
 
-    def attended() -> Array:
-        return dropped(weights()) @ spread(value)
+    def averaged(p: Array) -> Array:
+        return dropped(p) @ spread(value)
+
+    def through_softmax(t: Array) -> Array:
+        """Derive the softmax along `t`; gradients take the same way back, as its matrix is symmetric."""
+        p = weights()
+        return p * (t - (p * t).sum(axis=-1, keepdims=True))
 
     def pullback(g: Array) -> Thunks:
         g = in_c_order(g)
 
         @once
         def dscores() -> Array:
-            dweights = dropped(sum_to(g @ _transposed(spread(value)), scores_shape))
-            return weights() * (dweights - (dweights * weights()).sum(axis=-1, keepdims=True))
-
-        def dmask() -> Any:
-            if attn_mask is None or attn_mask.dtype.kind == "b":
-                return None
-            return sum_to(dscores(), attn_mask.shape)
+            return through_softmax(dropped(sum_to(g @ _transposed(spread(value)), scores_shape)))
 
         return {
             "query": lambda: sum_to((dscores() @ spread(key)) * factor, query.shape),
-            "key": lambda: gathered(_transposed(dscores()) @ query * factor, key.shape),
-            "value": lambda: gathered(_transposed(dropped(weights())) @ g, value.shape),
-            "attn_mask": dmask,
+            "key": lambda: _gathered(_transposed(dscores()) @ query * factor, key.shape, repeats),
+            "value": lambda: _gathered(_transposed(dropped(weights())) @ g, value.shape, repeats),
+            "attn_mask": lambda: sum_to(dscores(), attn_mask.shape),  # type: ignore[union-attr]
         }
 
-    def of_scores(t: Array) -> Array:
-        moved = weights() * (t - (weights() * t).sum(axis=-1, keepdims=True))
-        return dropped(moved) @ spread(value)
-
     push: dict[str, Callable[[Array], Array]] = {
-        "query": lambda t: of_scores(scored(t, key)),
-        "key": lambda t: of_scores(scored(query, t)),
+        "query": lambda t: averaged(through_softmax(scored(t, key))),
+        "key": lambda t: averaged(through_softmax(scored(query, t))),
         "value": lambda t: dropped(weights()) @ spread(t),
-        "attn_mask": lambda t: of_scores(xp.broadcast_to(t, scores_shape)),
+        "attn_mask": lambda t: averaged(through_softmax(xp.broadcast_to(t, scores_shape))),
     }
-    return (*batch, rows, value.shape[-1]), once(attended), pullback, push
+    return out_shape, once(lambda: averaged(weights())), pullback, push
+
+
+def _masked(scores: Array, attn_mask: Array | None, is_causal: bool) -> Array:
+    """Add a mask to the scores, -inf where a query does not see a key."""
+    xp = xp_of(scores)
+    if is_causal:
+        hidden = xp.arange(scores.shape[-2])[:, None] < xp.arange(scores.shape[-1])
+    elif attn_mask is None or attn_mask.dtype.kind != "b":
+        return scores if attn_mask is None else scores + attn_mask
+    else:
+        hidden = ~attn_mask
+    return xp.where(hidden, xp.asarray(-np.inf, dtype=scores.dtype), scores)
+
+
+def _softmax(scores: Array) -> Array:
+    """Return the softmax over the last axis; 0 throughout where a query sees no key."""
+    xp = xp_of(scores)
+    if scores.shape[-1] == 0:
+        return scores
+    top = scores.max(axis=-1, keepdims=True)
+    with np.errstate(invalid="ignore", over="ignore"):  # infinite scores give NaN, as in PyTorch
+        powers = xp.exp(scores - xp.where(top == -np.inf, xp.zeros((), top.dtype), top))
+        summed = powers.sum(axis=-1, keepdims=True)
+        return powers / xp.where(summed == 0, xp.ones((), summed.dtype), summed)
 
 
 def _transposed(x: Array) -> Array:
@@ -191,6 +180,29 @@ def _transposed(x: Array) -> Array:
 def _repeated(shape: Shape, repeats: int) -> Shape:
     """Return the shape of an array whose heads on axis -3 are repeated."""
     return shape if repeats == 1 else (*shape[:-3], shape[-3] * repeats, *shape[-2:])
+
+
+def _gathered(g: Array, shape: Shape, repeats: int) -> Array:
+    """Take a gradient back to keys or values of `shape`, which were broadcast and their heads repeated."""
+    g = sum_to(g, _repeated(shape, repeats))
+    return g if repeats == 1 else g.reshape(*shape[:-2], repeats, *shape[-2:]).sum(axis=-3)
+
+
+def _shapes(query: Array, key: Array, value: Array, repeats: int) -> tuple[Shape, Shape]:
+    """Return the shape of the scores, (..., L, S), and of the result, (..., L, Ev)."""
+    of_queries, of_keys, of_values = (
+        shape[:-2] for shape in (query.shape, _repeated(key.shape, repeats), _repeated(value.shape, repeats))
+    )
+    try:
+        batch = np.broadcast_shapes(of_queries, of_keys, of_values)
+    except ValueError:
+        raise ValueError(
+            f"{NAME}: the leading axes do not broadcast: query {query.shape}, key {key.shape}, "
+            f"value {value.shape}"
+        ) from None
+    scored = np.broadcast_shapes(of_queries, of_keys)
+    rows = query.shape[-2]
+    return (*scored, rows, key.shape[-2]), (*batch, rows, value.shape[-1])
 
 
 def _check(query: Array, key: Array, value: Array, enable_gqa: bool) -> int:
@@ -232,14 +244,5 @@ def _check_mask(attn_mask: Array | None, scores: Shape, is_causal: bool) -> None
         )
 
 
-def _hidden(xp: Any, attn_mask: Array | None, is_causal: bool, rows: int, columns: int) -> Array | None:
-    """Return which keys are hidden from which queries, where a mask says so."""
-    if is_causal:
-        return xp.arange(rows)[:, None] < xp.arange(columns)
-    return ~attn_mask if attn_mask is not None and attn_mask.dtype.kind == "b" else None
-
-
-scaled_dot_product_attention_jvp, scaled_dot_product_attention_vjp = (
-    scaled_dot_product_attention.jvp,
-    scaled_dot_product_attention.vjp,
-)
+scaled_dot_product_attention_jvp = scaled_dot_product_attention.jvp
+scaled_dot_product_attention_vjp = scaled_dot_product_attention.vjp

@@ -45,29 +45,10 @@ def batch_normal(
 ) -> Pushed:
     """Define what `moments.normalised` defines, for statistics of channels over all other axes.
 
-    Parameters
-    ----------
-    passes : CompiledPasses, CpuPasses or GpuPasses
-        Over `x`.
-    x : array, shape (N, C, ...)
-        The input.
-    weight, bias : array or None, shape (C,)
-        Scale and shift.
-    eps : float
-        Added to the variance.
-    given : tuple of array, optional
-        (mean, variance) of each channel, in place of the moments of `x`.
-    fixed : bool
-        They do not depend on `x`.
-    within : SamplePasses, optional
-        `passes`, where the statistics are of groups of channels of each sample.
-    average : callable, optional
-        Where others share the statistics: takes sums over `x` to the means over all that they were taken of.
-
-    Returns
-    -------
-    Pushed
-        Its pullback has the gradients of ``x``, ``weight`` and ``bias``.
+    `passes` are those over `x`, (N, C, ...), and `within` the same where the statistics are of groups of
+    channels of each sample. The statistics may be `given` in place of the moments of `x`, and are `fixed`
+    where they do not depend on it. Where others share them, `average` takes sums over `x` to the means over
+    all that they were taken of. The pullback has the gradients of ``x``, ``weight`` and ``bias``.
     """
     dtype, elements = x.dtype, x.size // x.shape[1]
     own = 1.0 if weight is None else weight

@@ -9,14 +9,9 @@ from fconv.functional.channels import Layout, channel_moments, each_piece
 
 
 class CpuPasses:
-    """Passes over an array (N, C, ...); numbers of the channels are float64, shape (C,), or of its dtype.
+    """Passes over an array (N, C, ...) as its layout divides it.
 
-    Parameters
-    ----------
-    layout : Layout
-        How the array is divided.
-    x : array
-        The array.
+    Numbers of the channels are float64, shape (C,), or of its dtype.
     """
 
     def __init__(self, layout: Layout, x: Array) -> None:

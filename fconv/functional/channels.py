@@ -114,21 +114,11 @@ class ChannelsFirst(_Divided):
 Layout: TypeAlias = ChannelsLast | ChannelsFirst
 
 
-def layout_of(x: Array, least_plane: int | None = None) -> Layout | None:
-    """Find how an array is divided.
+def layout_of(x: Array) -> Layout | None:
+    """Find how an array (N, C, ...) is divided.
 
-    Parameters
-    ----------
-    x : array, shape (N, C, ...)
-        It is not kept.
-    least_plane : int, optional
-        How many elements of one channel and sample are neighbours, at least, where the channels are not.
-
-    Returns
-    -------
-    Layout or None
-        None on a GPU, for float16, for nothing at all, and where neither the channels nor the
-        positions of one channel are neighbours in memory.
+    None on a GPU, for float16, for nothing at all, and where neither the channels nor the
+    positions of one channel are neighbours in memory.
 
     Examples
     --------
@@ -143,7 +133,7 @@ def layout_of(x: Array, least_plane: int | None = None) -> Layout | None:
         return None
     if order[-1] == 1:
         return ChannelsLast(x.shape, order, x.itemsize)
-    if order[:2] == (0, 1) and prod(x.shape[2:]) >= (_LEAST_PLANE if least_plane is None else least_plane):
+    if order[:2] == (0, 1) and prod(x.shape[2:]) >= _LEAST_PLANE:
         return ChannelsFirst(x.shape, order, x.itemsize)
     return None
 
@@ -187,20 +177,7 @@ def each_piece(layout: Layout, work: Callable[[int, slice], None]) -> None:
 
 
 def channel_sums(layout: Layout, seen: Array) -> Array:
-    """Sum each channel in float64, always in the same order.
-
-    Parameters
-    ----------
-    layout : Layout
-        How the array is divided.
-    seen : array
-        What it sees.
-
-    Returns
-    -------
-    float64 array, shape (C,)
-        The sums.
-    """
+    """Sum each channel of what a layout sees in float64, shape (C,), always in the same order."""
     found = np.empty((len(layout.pieces), layout.channels))
 
     def work(i: int, piece: slice) -> None:

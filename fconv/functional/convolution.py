@@ -100,13 +100,13 @@ def conv2d(
     padding : int, (int, int), "same" or "valid"
         Zeros added on both sides. "same" keeps the size (stride 1 only), "valid" adds none.
     dilation : int or (int, int)
-        Steps between a filter's entries, at least 1.
+        Steps between a filter's elements, at least 1.
     groups : int
         Channel groups that are convolved apart; it divides C and O.
     algorithm : {"auto", "direct", "winograd", "reference"}
         How it is computed on the CPU: "auto" takes what is fastest for the shape, and
         `fconv.engine.plans.algorithm_for` tells what that is. "winograd", which "auto" takes for many
-        3x3 convolutions in float32, spreads infinities and the rounding errors of large entries over
+        3x3 convolutions in float32, spreads infinities and the rounding errors of large elements over
         4x4 outputs: one pixel of 1e6 among numbers of size 1 puts errors of 0.2 to 0.4 on outputs that
         do not see it. "direct" keeps each output apart from what other positions hold and rounds
         least; "reference" is the definition.

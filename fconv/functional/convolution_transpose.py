@@ -93,15 +93,15 @@ def conv_transpose2d(
     bias : array, shape (O,), optional
         Added to every position of an output channel.
     stride : int or (int, int)
-        Steps between the places of two input entries in the output, at least 1.
+        Steps between the places of two input elements in the output, at least 1.
     padding : int or (int, int)
-        Entries taken from both ends of the output.
+        Elements taken from both ends of the output.
     output_padding : int or (int, int)
-        Entries added at its end, fewer than the stride or the dilation.
+        Elements added at its end, fewer than the stride or the dilation.
     groups : int
         Channel groups that are convolved apart; it divides C.
     dilation : int or (int, int)
-        Steps between a filter's entries, at least 1.
+        Steps between a filter's elements, at least 1.
 
     Returns
     -------

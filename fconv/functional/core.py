@@ -30,25 +30,20 @@ import functools
 import inspect
 import operator
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
 import numpy as np
 
-from fconv.arrays import (
-    Array,
-    Shape,
-    check_floating,
-    namespace,
-    narrowed,
-    native,
-    widened,
-    xp_of,
-)
+from fconv.arrays import Array, Shape, check_floating, namespace, narrowed, native, widened, xp_of
 from fconv.devices import with_memory_recovery
 from fconv.functional.derivatives import (
     check_gradient,
     check_tangents,
     jvp_doc,
+    missing,
+    of_other_kind,
+    plain_like,
     signature_between,
     vjp_doc,
     wanted_of,
@@ -174,117 +169,31 @@ def differentiable(
         A decorator for definitions. Whatever the byte order of the arrays is, a definition is
         given them in the machine's own.
     """
-    fixed, loose = frozenset(constants), frozenset(sometimes)
-    free = fixed | loose
 
     def decorate(definition: Callable[P, Definition]) -> Differentiable[P]:
-        name = cast(Any, definition).__name__
-        signature = inspect.signature(definition)
-        places = {
-            argument: place for place, argument in enumerate(signature.parameters) if argument in arrays
-        }
-        optional = {a for a in arrays if signature.parameters[a].default is not inspect.Parameter.empty}
-
-        def given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-            """Find the array arguments of a call and check them."""
-            found = {}
-            for argument in arrays:
-                place = places[argument]
-                if place < len(args):
-                    found[argument] = args[place]
-                elif argument in kwargs:
-                    found[argument] = kwargs[argument]
-                elif argument not in optional:
-                    _missing(name, signature, args, kwargs)
-            for argument, x in found.items():
-                if x is None and argument not in optional:
-                    raise TypeError(f"{name}: {argument} must be a NumPy or CuPy array, got NoneType")
-            if _plain(found, free) is not None:
-                return found
-            namespace(name, **found)
-            rigid = {a: x for a, x in found.items() if a not in fixed and not (a in loose and _of_kind(x))}
-            check_floating(name, **rigid)
-            return found
-
-        def entered(x: Any) -> Any:
-            if x is None:
-                return x
-            x = native(x)
-            return widened(x) if widens else x
-
-        def define(
-            args: tuple[Any, ...], kwargs: dict[str, Any]
-        ) -> tuple[Callable[[], Array], Pullback, Callable[[Any], Array]]:
-            found = given(args, kwargs)
-            like = _plain(found, free)
-            if like is None:
-                taken = {a: entered(x) for a, x in found.items()}
-                if any(taken[a] is not x for a, x in found.items()):
-                    by_place = {places[a]: x for a, x in taken.items()}
-                    args = tuple(by_place.get(place, v) for place, v in enumerate(args))
-                    kwargs = {a: taken.get(a, v) for a, v in kwargs.items()}
-                like = next(x for a, x in found.items() if a not in free and x is not None)
-                # The pullback must not keep the array for its dtype.
-                like = xp_of(like).empty((0,), like.dtype.newbyteorder("="))
-            shape, value, pullback, *pushes = definition(*args, **kwargs)
-            half = widens and like.dtype == np.float16
-            still = fixed | {a for a in loose if _of_kind(found.get(a))} if loose else fixed
-            there = [a for a in arrays if found.get(a) is not None]
-
-            def pull(g: Any, wrt: Wrt = None, each: tuple[str, ...] = ()) -> Any:
-                wanted = wanted_of(name, arrays, still, wrt)
-                plain = type(g) is type(like) is np.ndarray and g.dtype == like.dtype and g.shape == shape
-                if not plain or half:
-                    g = entered(check_gradient(name, g, shape, like))
-                if len(arrays) == 1:
-                    return (_halved(pullback(g)) if half else pullback(g)) if wanted else None
-                thunks: Thunks = pullback(g)
-                if each:
-                    named = {a: [f"{a} {what}" for what in each] for a in wanted}
-                    thunks |= {a: thunks[n] for a, ns in named.items() for n in ns[::-1] if n in thunks}
-                results = [thunks[a]() if a in wanted and a in there else None for a in arrays]
-                return tuple(map(_halved, results) if half else results)
-
-            def push(tangents: Any) -> Array:
-                moved = check_tangents(name, arrays, still, found, tangents, like)
-                moved = {a: entered(t) for a, t in moved.items()}
-                last: Any = pushes[0] if pushes else pullback if symmetric else None
-                if last is not None:
-                    dy = pushed(last, moved, len(arrays) == 1)
-                elif not linear:
-                    raise TypeError(
-                        f"{name}_jvp: the definition returns no push, and is not told to be linear"
-                    )
-                else:
-                    ((a, t),) = moved.items()
-                    swapped = tuple(t if place == places[a] else v for place, v in enumerate(args))
-                    named = kwargs | {a: t} if a in kwargs else kwargs
-                    dy = cast("Callable[..., Definition]", definition)(*swapped, **named)[1]()
-                if dy.shape != shape:
-                    dy = xp_of(dy).broadcast_to(dy, shape).copy()
-                return _halved(dy) if half else dy
-
-            return (lambda: _halved(value())) if half else value, pull, push
+        defined = _Defined(
+            definition, arrays, frozenset(constants), frozenset(sometimes), widens, linear, symmetric
+        )
+        name, call = defined.name, defined.call
 
         def compute(*args: P.args, **kwargs: P.kwargs) -> Array:
-            return define(args, kwargs)[0]()
+            return call(args, kwargs)[0]()
 
         def forward(*args: P.args, **kwargs: P.kwargs) -> tuple[Array, Pullback]:
-            value, pull, _ = define(args, kwargs)
+            value, pull, _ = call(args, kwargs)
             return value(), with_memory_recovery(f"{name}_vjp", pull)
 
         def gradients(g: Any, *args: Any, wrt: Wrt = None, **kwargs: Any) -> Any:
-            return define(args, kwargs)[1](g, wrt)
+            return call(args, kwargs)[1](g, wrt)
 
         def derivative(tangents: Any, *args: Any, **kwargs: Any) -> Array:
-            return define(args, kwargs)[2](tangents)
+            return call(args, kwargs)[2](tangents)
 
         def value_and_jvp(tangents: Any, *args: Any, **kwargs: Any) -> tuple[Array, Array]:
-            value, _, push = define(args, kwargs)
+            value, _, push = call(args, kwargs)
             return value(), push(tangents)
 
-        function = functools.wraps(definition)(with_memory_recovery(name, compute))
-        made = cast(Any, function)
+        made: Any = functools.wraps(definition)(with_memory_recovery(name, compute))
         made.forward = with_memory_recovery(name, forward)
         made.value_and_jvp = with_memory_recovery(f"{name}_jvp", value_and_jvp)
         for kind, plain, first, last, doc in (
@@ -294,33 +203,143 @@ def differentiable(
             part: Any = with_memory_recovery(f"{name}_{kind}", plain)
             part.__name__ = part.__qualname__ = f"{name}_{kind}"
             part.__module__ = definition.__module__
-            part.__doc__ = doc(name, arrays, fixed, signature)
-            part.__signature__ = signature_between(first, signature, last)
+            part.__doc__ = doc(name, arrays, defined.fixed, defined.signature)
+            part.__signature__ = signature_between(first, defined.signature, last)
             setattr(made, kind, part)
-        made.arrays, made.constants, made.linear = arrays, fixed, linear
-        made.__signature__ = signature.replace(return_annotation="Array")
-        return cast("Differentiable[P]", function)
+        made.arrays, made.constants, made.linear = arrays, defined.fixed, linear
+        made.__signature__ = defined.signature.replace(return_annotation="Array")
+        return cast("Differentiable[P]", made)
 
     return decorate
+
+
+@dataclass(eq=False)
+class _Defined:
+    """A definition, with what `differentiable` was told of it: a call of the function and its derivatives.
+
+    Every call takes the same way: `_given` finds its arrays and checks them, `_entered` brings unusual ones
+    into the form that definitions take, then the definition says what value, pullback and push are.
+    """
+
+    definition: Callable[..., Any]
+    arrays: tuple[str, ...]
+    fixed: frozenset[str]
+    loose: frozenset[str]
+    widens: bool
+    linear: bool
+    symmetric: bool
+
+    def __post_init__(self) -> None:
+        self.name: str = self.definition.__name__
+        self.signature = inspect.signature(self.definition)
+        parameters = self.signature.parameters
+        self.free = self.fixed | self.loose  # whose dtype need not be that of the rest
+        self.places = {a: place for place, a in enumerate(parameters) if a in self.arrays}
+        self.optional = {a for a in self.arrays if parameters[a].default is not inspect.Parameter.empty}
+
+    def call(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Callable[[], Array], Pullback, Callable[[Any], Array]]:
+        """Return the value, not yet computed, the pullback and the push of a call."""
+        found = self._given(args, kwargs)
+        like = plain_like(found, self.free)
+        if like is None:
+            args, kwargs, like = self._taken(found, args, kwargs)
+        shape, value, pullback, *pushes = self.definition(*args, **kwargs)
+        half = self.widens and like.dtype == np.float16
+        fixed = self.fixed
+        still = fixed | {a for a in self.loose if of_other_kind(found.get(a))} if self.loose else fixed
+        there = [a for a in self.arrays if found.get(a) is not None]
+        last: Any = pushes[0] if pushes else pullback if self.symmetric else None
+
+        def push(tangents: Any) -> Array:
+            moved = check_tangents(self.name, self.arrays, still, found, tangents, like)
+            moved = {a: self._entered(t) for a, t in moved.items()}
+            if last is not None:
+                dy = pushed(last, moved, len(self.arrays) == 1)
+            elif self.linear:
+                ((a, t),) = moved.items()
+                swapped = tuple(t if place == self.places[a] else v for place, v in enumerate(args))
+                dy = self.definition(*swapped, **(kwargs | {a: t} if a in kwargs else kwargs))[1]()
+            else:
+                raise TypeError(
+                    f"{self.name}_jvp: the definition returns no push, and is not told to be linear"
+                )
+            if dy.shape != shape:
+                dy = xp_of(dy).broadcast_to(dy, shape).copy()
+            return _halved(dy) if half else dy
+
+        pull = self._pull(shape, pullback, like, still, there, half)
+        return (lambda: _halved(value())) if half else value, pull, push
+
+    def _given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Find the array arguments of a call and check them."""
+        found = {}
+        for argument in self.arrays:
+            place = self.places[argument]
+            if place < len(args):
+                found[argument] = args[place]
+            elif argument in kwargs:
+                found[argument] = kwargs[argument]
+            elif argument not in self.optional:
+                missing(self.name, self.signature, args, kwargs)
+        for argument, x in found.items():
+            if x is None and argument not in self.optional:
+                raise TypeError(f"{self.name}: {argument} must be a NumPy or CuPy array, got NoneType")
+        if plain_like(found, self.free) is None:
+            namespace(self.name, **found)
+            free = self.fixed.union(a for a in self.loose if a in found and of_other_kind(found[a]))
+            check_floating(self.name, **{a: x for a, x in found.items() if a not in free})
+        return found
+
+    def _entered(self, x: Any) -> Any:
+        """Return an array in the machine's byte order, and in float32 where float16 is to be widened."""
+        if x is None:
+            return x
+        x = native(x)
+        return widened(x) if self.widens else x
+
+    def _taken(
+        self, found: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any], Array]:
+        """Return a call's arguments with arrays that have entered, and an empty array like those given."""
+        taken = {a: self._entered(x) for a, x in found.items()}
+        if any(taken[a] is not x for a, x in found.items()):
+            by_place = {self.places[a]: x for a, x in taken.items()}
+            args = tuple(by_place.get(place, v) for place, v in enumerate(args))
+            kwargs = {a: taken.get(a, v) for a, v in kwargs.items()}
+        first = next(x for a, x in found.items() if a not in self.free and x is not None)
+        return args, kwargs, xp_of(first).empty((0,), first.dtype.newbyteorder("="))
+
+    def _pull(
+        self, shape: Shape, pullback: Callable[[Array], Any], like: Array, still: frozenset[str],
+        there: list[str], half: bool,
+    ) -> Pullback:  # fmt: skip
+        """Return the pullback of a call. It outlives the call, and so must not hold the call's arrays."""
+        name, arrays = self.name, self.arrays
+
+        def pull(g: Any, wrt: Wrt = None, each: tuple[str, ...] = ()) -> Any:
+            wanted = wanted_of(name, arrays, still, wrt)
+            plain = type(g) is type(like) is np.ndarray and g.dtype == like.dtype and g.shape == shape
+            if not plain or half:
+                g = self._entered(check_gradient(name, g, shape, like))
+            if len(arrays) == 1:
+                return (_halved(pullback(g)) if half else pullback(g)) if wanted else None
+            thunks: Thunks = pullback(g)
+            if each:
+                named = {a: [f"{a} {what}" for what in each] for a in wanted}
+                thunks |= {a: thunks[n] for a, ns in named.items() for n in ns[::-1] if n in thunks}
+            results = [thunks[a]() if a in wanted and a in there else None for a in arrays]
+            return tuple(map(_halved, results) if half else results)
+
+        return pull
 
 
 def for_sample(x: Array, batched_ndim: int, define: Callable[[Array], Definition]) -> Definition:
     """Let a definition for batches serve a single sample too, as PyTorch's functions do.
 
-    Parameters
-    ----------
-    x : array
-        A batch of `batched_ndim` axes, or one sample of one axis less.
-    batched_ndim : int
-        Axes of a batch.
-    define : callable
-        The definition, a function of the batch. In its pullback's dict, only the gradient of
-        ``x`` has a batch axis. Its push, if it has one, is a function.
-
-    Returns
-    -------
-    Definition
-        That of the batch, or the one that adds a batch axis to `x` and takes it from the results.
+    Where `x` has an axis less than a batch, a batch axis is added to it and taken from the results. In the
+    pullback's dict, only the gradient of ``x`` has a batch axis; the push, if there is one, is a function.
     """
     if x.ndim != batched_ndim - 1:
         return define(x)
@@ -351,42 +370,6 @@ def _halved(result: Any) -> Any:
     if isinstance(result, tuple):
         return tuple(_halved(part) for part in result)
     return narrowed(result, np.float16) if result is not None and result.dtype.kind == "f" else result
-
-
-def _missing(name: str, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Raise the TypeError that Python itself would, with the function's name."""
-    try:
-        signature.bind(*args, **kwargs)
-    except TypeError as error:
-        raise TypeError(f"{name}: {error}") from None
-
-
-_LIKE = {dtype.char: np.empty(0, dtype) for dtype in (np.dtype(np.float32), np.dtype(np.float64))}
-
-
-def _plain(found: dict[str, Any], free: frozenset[str]) -> Array | None:
-    """Return an empty array like those of `found`, if they are what mostly comes.
-
-    That is NumPy's arrays of one dtype; those that are `free` may be integers or booleans too.
-    """
-    dtype = None
-    for argument, x in found.items():
-        if x is None:
-            continue
-        if type(x) is not np.ndarray:
-            return None
-        its = x.dtype
-        if its is dtype or (argument in free and its.kind in "iub" and its.isnative):
-            continue
-        if dtype is not None and its != dtype:
-            return None
-        dtype = its
-    return None if dtype is None or not dtype.isnative else _LIKE.get(dtype.char)
-
-
-def _of_kind(x: Any) -> bool:
-    """Return whether an array that may be of another kind is."""
-    return x is not None and x.dtype.kind != "f"
 
 
 def pushed(push: Any, moved: dict[str, Array], lone: bool = False) -> Array:

@@ -1,4 +1,4 @@
-"""Arguments of the two derivatives of a function: their checks, errors and docstrings."""
+"""Arguments of a function and of its two derivatives: their checks, errors and docstrings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,45 @@ import inspect
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from fconv.arrays import Array, Shape, describe, namespace, xp_of
+
+
+def missing(name: str, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raise the TypeError that Python itself would, with the function's name."""
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}") from None
+
+
+_LIKE = {dtype.char: np.empty(0, dtype) for dtype in (np.dtype(np.float32), np.dtype(np.float64))}
+
+
+def plain_like(found: dict[str, Any], free: frozenset[str]) -> Array | None:
+    """Return an empty array like those of `found`, if they are what mostly comes.
+
+    That is NumPy's arrays of one dtype; those that are `free` may be integers or booleans too.
+    """
+    dtype = None
+    for argument, x in found.items():
+        if x is None:
+            continue
+        if type(x) is not np.ndarray:
+            return None
+        its = x.dtype
+        if its is dtype or (argument in free and its.kind in "iub" and its.isnative):
+            continue
+        if dtype is not None and its != dtype:
+            return None
+        dtype = its
+    return None if dtype is None or not dtype.isnative else _LIKE.get(dtype.char)
+
+
+def of_other_kind(x: Any) -> bool:
+    """Return whether an array that need not be floating-point is none."""
+    return x is not None and x.dtype.kind != "f"
 
 
 def wanted_of(

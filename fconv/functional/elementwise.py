@@ -36,7 +36,9 @@ Curve: TypeAlias = (
 def elementwise(
     *, rounds: bool = True, by_value: bool = False, straight: bool = False, **options: str
 ) -> Callable[[Callable[P, Curve]], Differentiable[P]]:
-    """Make a differentiable function from the curve of its elements.
+    """Make a differentiable function from the curve of its elements, ``(x, **options) -> (value, pullback)``.
+
+    Options annotated as float are checked and made Python floats, which leave the dtype of `x` alone.
 
     Parameters
     ----------
@@ -50,12 +52,6 @@ def elementwise(
         Made of straight pieces: the second derivative is 0 but for where they meet, where it counts as 0.
     **options : str
         What each option is, for the docstring.
-
-    Returns
-    -------
-    callable
-        A decorator for functions ``(x, **options) -> (value, pullback)``. Options annotated as
-        float are checked and made Python floats, which leave the dtype of `x` alone.
     """
 
     def decorate(curve: Callable[P, Curve]) -> Differentiable[P]:

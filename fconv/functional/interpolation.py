@@ -68,30 +68,10 @@ def resampled_size(
     scale_factor: float | Sequence[float] | None,
     least: int = 1,
 ) -> tuple[Shape, tuple[float | None, ...]]:
-    """Work out the size of a resampled picture and the factors that were asked for.
+    """Work out the size of a resampled picture, and the factor of each axis (None where a size was given).
 
-    Parameters
-    ----------
-    name : str
-        Name of the caller, with which error messages begin.
-    in_size : tuple of int
-        Size along each spatial axis.
-    size : int or sequence of int, optional
-        The size wanted.
-    scale_factor : float or sequence of float, optional
-        Or the factors, for ``floor(in * factor)``. Just one of the two is given.
-    least : int
-        The smallest `size`: "area" alone can be asked for nothing.
-
-    Returns
-    -------
-    tuple
-        The size, and the factor of each axis (None where a size was given).
-
-    Raises
-    ------
-    ValueError, TypeError
-        Both or neither are given, or a size would be below 1.
+    Just one of `size` and `scale_factor` is given; the size for a factor is ``floor(in * factor)``, and
+    `least` ("area" alone can be asked for nothing) or more.
 
     Examples
     --------

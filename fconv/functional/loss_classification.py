@@ -195,12 +195,7 @@ _LOG_OF_SUM = Program(
     (*LOG_TOTAL, Sweep("kept", lambda highest, total, logarithm: (highest, logarithm))), outputs=2
 )
 _SHARES = Program(
-    (
-        Sweep(
-            "write",
-            lambda x, highest, logarithm, factor: xp_of(x).exp(x - highest - logarithm) * factor,
-        ),
-    ),
+    (Sweep("write", lambda x, highest, logarithm, factor: xp_of(x).exp(x - highest - logarithm) * factor),),
     params=3,
 )
 

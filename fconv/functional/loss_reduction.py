@@ -47,10 +47,6 @@ def reduced(
     ----------
     losses : callable
         Gives one loss an element, in `shape`.
-    shape : tuple of int
-        Shape of the losses.
-    reduction : {"mean", "batchmean", "sum", "none"}
-        How they are reduced.
     pullback : callable
         That of the unreduced losses. It takes their gradient, which is 0-dimensional where it
         is the same for all elements.
@@ -59,11 +55,6 @@ def reduced(
     total : callable, optional
         Gives what the mean divides by; the number of elements by default. The mean of nothing
         is NaN, as in PyTorch.
-
-    Returns
-    -------
-    Definition
-        That of the reduced loss.
     """
 
     # A mean over nothing depends on nothing, though its value is NaN.

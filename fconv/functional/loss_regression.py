@@ -232,12 +232,7 @@ def poisson_nll_loss(
 
 @differentiable("x", "target", "var")
 def gaussian_nll_loss(
-    x: Array,
-    target: Array,
-    var: Array,
-    full: bool = False,
-    eps: float = 1e-6,
-    reduction: Reduction = "mean",
+    x: Array, target: Array, var: Array, full: bool = False, eps: float = 1e-6, reduction: Reduction = "mean"
 ) -> Definition:
     """Negative log-likelihood of numbers of a normal distribution, but for a constant.
 
@@ -352,10 +347,7 @@ def _broadcast_shape(name: str, x: Array, target: Array, apart: Shape) -> Shape:
 def _summed_to(x: Array, shape: Shape) -> Array:
     """Add up the axes along which an array of `shape` was broadcast to `x`."""
     extra = x.ndim - len(shape)
-    axes = (
-        *range(extra),
-        *(i + extra for i, n in enumerate(shape) if n == 1 and x.shape[i + extra] != 1),
-    )
+    axes = (*range(extra), *(i + extra for i, n in enumerate(shape) if n == 1 and x.shape[i + extra] != 1))
     return (accurate_sum(x, axes, keepdims=True) if axes else x).reshape(shape)
 
 

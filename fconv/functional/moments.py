@@ -50,18 +50,6 @@ def moments(x: Array, axes: tuple[int, ...]) -> Statistics:
 
     The variance takes a second pass over the differences from the mean, so that a mean far
     larger than the deviation costs no digits. Over no elements both are 0.
-
-    Parameters
-    ----------
-    x : array
-        Floating-point.
-    axes : tuple of int
-        Axes to average over.
-
-    Returns
-    -------
-    tuple of array
-        (mean, variance).
     """
     mean = mean_over(x, axes)
     return mean, mean_square(centre(x, mean), axes)
@@ -81,29 +69,10 @@ def normalised(
 ) -> Pushed:
     """Define ``y = (x - mean) / sqrt(var + eps) * weight + bias`` and its gradients.
 
-    Parameters
-    ----------
-    x : array
-        Floating-point.
-    axes : tuple of int
-        What mean and variance are taken over.
-    along : tuple of int
-        The shape of scale and shift, with an axis for each of `x`'s.
-    weight, bias : array or None
-        Scale and shift, of as many elements as `along` has.
-    eps : float
-        Added to the variance.
-    given : callable, optional
-        Gives (mean, variance) that broadcast against `x`, in place of `moments`.
-    fixed : bool
-        The statistics do not depend on `x`, so that no gradient flows through them.
-    centred : bool
-        Otherwise no mean is subtracted, and the variance is the mean of the squares.
-
-    Returns
-    -------
-    Definition
-        Its pullback has the gradients of ``x``, ``weight`` and ``bias``.
+    Mean and variance are taken over `axes`, or `given` by a function, so that they broadcast against `x`;
+    no gradient flows through them where they are `fixed`. Scale and shift have the shape `along`, with an
+    axis for each of `x`'s. Where not `centred`, the variance is the mean of the squares, and no mean is
+    subtracted.
     """
     # The statistics are taken again where sweeps are compiled: they cost less than another pass.
     compiled = None if fixed else swept(x, axes, along, weight, bias, eps, centred)

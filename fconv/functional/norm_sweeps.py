@@ -171,16 +171,8 @@ def norm_push(
 ) -> Array:
     """Return the derivative of a norm along tangents of its input, scale and shift.
 
-    Parameters
-    ----------
-    moved : dict of str to array
-        The tangents.
-    along : tuple of int
-        The shape of scale and shift, with an axis for each of the input's.
-    weight : array or None
-        The scale.
-    normal, derivative : callable
-        The normalised input, before scale and shift, and its derivative along a tangent.
+    `normal` gives the normalised input, before scale and shift, and `derivative` its derivative along a
+    tangent; `along` is the shape of scale and shift, with an axis for each of the input's.
     """
     parts = []
     if "x" in moved:

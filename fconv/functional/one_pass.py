@@ -40,19 +40,9 @@ def traced(function: Callable[..., Any], count: int, dtype: np.dtype[Any]) -> Fo
 
 
 def in_one_pass(function: Callable[..., Any], *arrays: Array) -> Any:
-    """Compute a function of each element of some arrays, compiled where that gains.
+    """Return ``function(*arrays)``, the same bits, compiled where that gains.
 
-    Parameters
-    ----------
-    function : callable
-        Of arrays, by operators; one that stays, such as ``operator.add``, as it is traced once.
-    *arrays : array
-        What it takes.
-
-    Returns
-    -------
-    array
-        ``function(*arrays)``, with the same bits.
+    The function is one of arrays, by operators, and stays, such as ``operator.add``: it is traced once.
 
     Examples
     --------
@@ -70,20 +60,10 @@ def in_one_pass(function: Callable[..., Any], *arrays: Array) -> Any:
 
 
 def over_the_first(function: Callable[..., Any], *arrays: Array) -> bool:
-    """Compute a function of each element of some arrays in the memory of the first, where it is compiled.
+    """Compute what `in_one_pass` does in the memory of the first array, where it is compiled.
 
-    Parameters
-    ----------
-    function : callable
-        As for `in_one_pass`.
-    *arrays : array
-        What it takes; the first is overwritten.
-
-    Returns
-    -------
-    bool
-        False where nothing was computed: on a GPU, for arrays of other shapes or with gaps, and for functions
-        that kernels do not have.
+    Return False where nothing was computed: on a GPU, for arrays of other shapes or with gaps, and for
+    functions that kernels do not have.
     """
     y = arrays[0]
     order = memory_order(y) if isinstance(y, np.ndarray) else ()
@@ -106,21 +86,9 @@ def _kept(function: Callable[..., Any], count: int, dtype: np.dtype[Any]) -> For
 
 
 def apply_formula(formula: Formula, order: Shape, *arrays: Array) -> Any:
-    """Compute a formula of arrays of one shape.
+    """Compute a formula of arrays of one shape; results are contiguous in the memory order `order`.
 
-    Parameters
-    ----------
-    formula : Formula
-        For their dtype.
-    order : tuple of int
-        The memory order of the results; arrays that lie otherwise are copied.
-    *arrays : array
-        What it takes.
-
-    Returns
-    -------
-    array or tuple of array
-        What it gives, contiguous in that order.
+    The formula is for their dtype; arrays that lie otherwise are copied.
     """
     y = np.empty_like(arrays[0])
     strides = y.strides

@@ -30,26 +30,7 @@ def check_mode(name: str, what: str, mode: str, modes: Sequence[str]) -> None:
 def pad_pairs(name: str, shape: Shape, pad: Sequence[int], mode: str) -> Pairs:
     """Turn PyTorch's widths, the last axis first, into (before, after) for each of the last axes.
 
-    Parameters
-    ----------
-    name : str
-        Name of the caller, with which error messages begin.
-    shape : tuple of int
-        Shape of the input.
-    pad : sequence of int
-        Widths before and after the last axis, before and after the one before it, and so on.
-    mode : str
-        The kind of padding.
-
-    Returns
-    -------
-    tuple of (int, int)
-        In the order of the axes.
-
-    Raises
-    ------
-    ValueError, TypeError
-        Widths that the input or the mode does not allow.
+    Widths that the input or the mode does not allow are a ValueError or TypeError.
 
     Examples
     --------
@@ -86,10 +67,7 @@ def pad_pairs(name: str, shape: Shape, pad: Sequence[int], mode: str) -> Pairs:
 def padded_shape(shape: Shape, pairs: Pairs) -> Shape:
     """Return the shape after padding the last axes."""
     first = len(shape) - len(pairs)
-    return (
-        *shape[:first],
-        *(size + lo + hi for size, (lo, hi) in zip(shape[first:], pairs, strict=True)),
-    )
+    return (*shape[:first], *(size + lo + hi for size, (lo, hi) in zip(shape[first:], pairs, strict=True)))
 
 
 @lru_cache(maxsize=256)

@@ -186,13 +186,7 @@ def avg_pool3d(
 
 
 def _lp_pool(
-    name: str,
-    ndim: int,
-    x: Array,
-    norm_type: float,
-    kernel_size: Size,
-    stride: Size | None,
-    ceil_mode: bool,
+    name: str, ndim: int, x: Array, norm_type: float, kernel_size: Size, stride: Size | None, ceil_mode: bool
 ) -> Definition:
     def define(x: Array) -> Definition:
         check_rank(name, "input", x.shape, ndim)

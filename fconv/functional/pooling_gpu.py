@@ -7,8 +7,7 @@ from math import prod
 import numpy as np
 
 from fconv.arrays import Array, Shape, library_of, xp_of
-from fconv.engine.cuda.launch import TYPES
-from fconv.engine.cuda.window_kernels import WINDOWS, start
+from fconv.engine.cuda.launch import TYPES, WINDOWS, start
 from fconv.geometry import Windows
 
 _MOST_ENTRIES = 1 << 31  # of a plane, which kernels count in 32 bits

@@ -67,14 +67,8 @@ def window_elements(padded: Array, windows: Windows) -> Iterator[Array]:
 def spread_over_windows(dx: Array, windows: Windows, shares: Iterable[Array]) -> None:
     """Add gradients to the elements of windows: the adjoint of `window_elements`.
 
-    Parameters
-    ----------
-    dx : array, shape (N, C, *padded_size)
-        Zeros, which the gradients are added to.
-    windows : Windows
-        Where the windows lie.
-    shares : iterable of array
-        The gradient of the elements at each kernel position, in order.
+    They are added to `dx`, zeros of shape (N, C, *padded_size); `shares` has the gradient of the elements at
+    each kernel position, in order.
     """
     apart = all(s >= span for s, span in zip(windows.stride, windows.span, strict=True))
     for (_, index), share in zip(kernel_offsets(windows), shares, strict=True):

@@ -177,10 +177,7 @@ def pow(x: Array, exponent: Array) -> Definition:
             "exponent": lambda: sum_to(g * power(), exponent.shape),
         }
 
-    push: dict[str, Callable[[Array], Array]] = {
-        "x": lambda t: base() * t,
-        "exponent": lambda t: power() * t,
-    }
+    push: dict[str, Callable[[Array], Array]] = {"x": lambda t: base() * t, "exponent": lambda t: power() * t}
     return shape, y, pullback, push
 
 

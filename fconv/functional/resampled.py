@@ -23,21 +23,9 @@ _MOST_READS = 40
 def resampled(x: Array, taps: Sequence[Taps], sizes_before: Sequence[int], adjoint: bool) -> Array | None:
     """Sum elements along each spatial axis of (N, C, ...) by taps; None where nothing is compiled for it.
 
-    Parameters
-    ----------
-    x : array
-        The input; of the adjoint, the gradient of the output.
-    taps : sequence of Taps
-        Of each spatial axis.
-    sizes_before : sequence of int
-        Size of each spatial axis of the input.
-    adjoint : bool
-        Add the gradient of each output to the elements that it read.
-
-    Returns
-    -------
-    array or None
-        In the memory order of `x`, if its channels are neighbours in memory, or else its positions.
+    `sizes_before` are the input's. The adjoint takes the gradient of the output, and adds each element to
+    those that it read. The result lies as `x` does, if its channels are neighbours in memory, or else its
+    positions.
     """
     if not x.size or not formulas_serve(x) or not _known(*taps):
         return None

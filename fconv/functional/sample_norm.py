@@ -116,11 +116,7 @@ def rms_norm(
 
 @differentiable("x", "weight", "bias")
 def group_norm(
-    x: Array,
-    num_groups: int,
-    weight: Array | None = None,
-    bias: Array | None = None,
-    eps: float = 1e-5,
+    x: Array, num_groups: int, weight: Array | None = None, bias: Array | None = None, eps: float = 1e-5
 ) -> Definition:
     """Normalise groups of channels, ``y = (x - mean) / sqrt(var + eps) * weight + bias``.
 

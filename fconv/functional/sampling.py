@@ -15,11 +15,7 @@ from fconv.arrays import Array, xp_of
 from fconv.functional.core import Definition, differentiable, once
 from fconv.functional.indexing import added_at
 
-__all__ = [
-    "grid_sample",
-    "grid_sample_jvp",
-    "grid_sample_vjp",
-]
+__all__ = ["grid_sample", "grid_sample_jvp", "grid_sample_vjp"]
 
 _MODES = ("nearest", "bilinear", "bicubic")
 _PADDINGS = ("zeros", "border", "reflection")
@@ -102,7 +98,7 @@ class Reader:
         each = [_taps(c, n, mode, padding, align_corners) for c, n in zip(at, self._sizes, strict=True)]
         self._reads = list(product(*each))
 
-    def _entry(self, taps: tuple[_Tap, ...]) -> tuple[Array, Array | None]:
+    def _element(self, taps: tuple[_Tap, ...]) -> tuple[Array, Array | None]:
         """Return where a combination of taps reads, and whether that is in the picture."""
         index, valid = taps[0].element, taps[0].valid
         for tap, size in zip(taps[1:], self._sizes[1:], strict=True):
@@ -111,7 +107,7 @@ class Reader:
         return index, valid
 
     def _values(self, taps: tuple[_Tap, ...], x: Array | None = None) -> Array:
-        xp, (index, valid) = xp_of(self._x), self._entry(taps)
+        xp, (index, valid) = xp_of(self._x), self._element(taps)
         read = xp.take_along_axis(self._x if x is None else x, index[:, None], 2)
         return read if valid is None else xp.where(valid[:, None], read, xp.zeros((), read.dtype))
 
@@ -136,7 +132,7 @@ class Reader:
         first = xp.arange(b)[:, None] * size
         dx = xp.zeros((b * size, c), g.dtype)
         for taps in self._reads:
-            index, valid = self._entry(taps)
+            index, valid = self._element(taps)
             share = g * _product([tap.weight for tap in taps])[:, None]
             if valid is not None:
                 share = xp.where(valid[:, None], share, xp.zeros((), g.dtype))
@@ -152,7 +148,7 @@ class Reader:
             for axis in range(len(taps)):
                 share = _sloped(taps, axis) * along
                 if taps[0].valid is not None:
-                    share = xp_of(g).where(self._entry(taps)[1], share, share * 0)
+                    share = xp_of(g).where(self._element(taps)[1], share, share * 0)
                 grads[axis] = grads[axis] + share
         return grads
 

@@ -96,12 +96,7 @@ def unfold(
 
 @differentiable("x", linear=True)
 def fold(
-    x: Array,
-    output_size: Size,
-    kernel_size: Size,
-    dilation: Size = 1,
-    padding: Size = 0,
-    stride: Size = 1,
+    x: Array, output_size: Size, kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1
 ) -> Definition:
     """Add columns of windows back to a picture: the adjoint of `unfold`, as torch.nn.functional.fold.
 

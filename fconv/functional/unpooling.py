@@ -23,27 +23,8 @@ def unpooled_size(
 ) -> Shape:
     """Work out the size of the plane that was pooled.
 
-    Parameters
-    ----------
-    name : str
-        Name of the caller, with which error messages begin.
-    in_size : tuple of int
-        Size after pooling.
-    kernel_size, stride, padding : int or sequence of int
-        Of the pooling.
-    output_size : sequence of int, optional
-        The size wanted, with or without the batch and channel axes; less than a stride from
-        the default ``(in - 1) stride - 2 padding + kernel``.
-
-    Returns
-    -------
-    tuple of int
-        The size.
-
-    Raises
-    ------
-    ValueError, TypeError
-        A size that pooling could not have come from.
+    `output_size` is the size wanted, with or without the batch and channel axes, less than a stride from the
+    default ``(in - 1) stride - 2 padding + kernel``; one that cannot have been pooled is a ValueError.
     """
     n = len(in_size)
     kernel = whole_tuple(name, "kernel_size", kernel_size, n, 1)

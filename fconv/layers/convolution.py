@@ -12,7 +12,6 @@ import numpy as np
 from fconv import functional as F
 from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, Shape, namespace
-from fconv.derivatives.tangents import layer_jvp
 from fconv.engine.cpu.filters import laid_out
 from fconv.engine.plans import check_algorithm
 from fconv.functional.core import Differentiable
@@ -33,6 +32,7 @@ from fconv.initializers import Initializer, fan_in_uniform
 from fconv.layer import Layer, LayerPullback, Params
 from fconv.layers.from_function import Leaves, check_shape, from_function, frozen
 from fconv.options import whole
+from fconv.tangents import layer_jvp
 
 __all__ = ["conv1d", "conv2d", "conv3d", "linear"]
 

@@ -9,14 +9,7 @@ from fconv.arguments.constructors import constructor
 from fconv.arrays import Shape
 from fconv.engine.plans import check_algorithm
 from fconv.functional.core import Differentiable
-from fconv.geometry import (
-    ConvGeometry,
-    Size,
-    check_groups,
-    check_rank,
-    conv_transpose_geometry,
-    whole_tuple,
-)
+from fconv.geometry import ConvGeometry, Size, check_groups, check_rank, conv_transpose_geometry, whole_tuple
 from fconv.initializers import Initializer
 from fconv.layer import Layer
 from fconv.layers.convolution import affine_leaves

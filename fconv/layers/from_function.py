@@ -60,14 +60,12 @@ def from_function(
     ndim: int | None = None,
     doubt: Callable[[Shape], str | None] = lambda shape: None,
 ) -> Layer:
-    """Make a layer whose arithmetic is one call of a function.
+    """Make a layer whose arithmetic is one call, ``function(x, **parameters, **call)``.
+
+    Its `apply`, `vjp` and `forward` are the function's value, vjp and forward.
 
     Parameters
     ----------
-    function : Differentiable
-        Called as ``function(x, **parameters, **call)``.
-    name : str, optional
-        Name of the layer; the function's by default.
     call : mapping or callable, optional
         Options of the call, or a function that gives them from the input shape.
     options : mapping, optional
@@ -80,18 +78,11 @@ def from_function(
         Gives the parameters' shapes and initializers from the input shape.
     random_key : bool
         The function takes ``training`` and ``key``.
-    multiply_adds : callable
-        Cost of a call, from the input shape.
     ndim : int, optional
         Number of spatial axes. Inputs without a batch, which the function may take, are refused: the
         channels of a network follow from its input, and without a batch they would be another axis.
     doubt : callable
         Says what is doubtful about an input shape, which `init` then warns of.
-
-    Returns
-    -------
-    Layer
-        Its `apply`, `vjp` and `forward` are the function's value, vjp and forward.
     """
     title = name or function.__name__
 

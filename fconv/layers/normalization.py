@@ -17,7 +17,7 @@ from fconv.functional.moments import Statistics
 from fconv.geometry import check_rank
 from fconv.initializers import ones, zeros
 from fconv.layer import Layer, LayerPullback, Params, check_params
-from fconv.layers.from_function import Leaves, check_shape, draw
+from fconv.layers.from_function import check_shape, draw
 from fconv.options import number, whole
 
 __all__ = ["batch_norm", "instance_norm"]
@@ -25,11 +25,7 @@ __all__ = ["batch_norm", "instance_norm"]
 
 @constructor
 def batch_norm(
-    *,
-    eps: float = 1e-5,
-    momentum: float | None = 0.1,
-    affine: bool = True,
-    track_running_stats: bool = True,
+    *, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True, track_running_stats: bool = True
 ) -> Layer:
     """Batch normalisation of (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W).
 
@@ -132,6 +128,11 @@ def _options(
     return {"eps": eps, "momentum": momentum, "affine": affine, "track_running_stats": track_running_stats}
 
 
+_ARRAYS = ("running_mean", "running_var", "weight", "bias")
+"""What `F.batch_norm` and `F.instance_norm` take after x, in their order."""
+_BEGINNINGS = {"weight": ones(), "bias": zeros(), "running_mean": zeros(), "running_var": ones()}
+
+
 def _running_norm(
     function: Differentiable[...],
     moments: Callable[[Array], Statistics],
@@ -140,28 +141,16 @@ def _running_norm(
     options: dict[str, Any],
     least_ndim: int,
 ) -> Layer:
-    """Make a norm with running statistics.
+    """Make a norm with running statistics of the function that normalises a batch.
 
-    Parameters
-    ----------
-    function : Differentiable
-        The norm of batches.
-    moments : callable
-        The statistics of a batch.
-    by_input : str
-        The function's option to normalise by the input's own statistics.
-    advance : callable
-        Gives the next count of batches, and the share of the new one, from the last count.
-    options : dict
-        Hyperparameters.
-    least_ndim : int
-        Axes that an input has at least.
+    `moments` are the statistics of a batch, and `by_input` is the function's option to normalise by them.
+    ``advance(count)`` returns the next count of batches, and the share of the new one in the running
+    statistics. An input has `least_ndim` axes or more.
     """
-    name, eps = function.__name__, options["eps"]
+    name, eps, ndim = function.__name__, options["eps"], options.get("ndim")
     trained = ("weight", "bias") if options["affine"] else ()
     tracked = ("running_mean", "running_var", "num_batches_tracked") if options["track_running_stats"] else ()
-    affine = options["affine"]
-    names, ndim = trained + tracked, options.get("ndim")
+    names = trained + tracked
 
     def check(shape: Shape) -> Shape:
         shape = check_shape(name, shape)
@@ -174,46 +163,43 @@ def _running_norm(
 
     def init(key: Array, shape: Shape, dtype: Any = np.float32) -> Params:
         channels = (check(shape)[1],)
-        leaves: Leaves = {
-            "weight": (channels, ones()),
-            "bias": (channels, zeros()),
-            "running_mean": (channels, zeros()),
-            "running_var": (channels, ones()),
-        }
-        params = draw(name, {leaf: leaves[leaf] for leaf in names if leaf in leaves}, key, dtype)
+        leaves = {leaf: (channels, _BEGINNINGS[leaf]) for leaf in names if leaf in _BEGINNINGS}
+        params = draw(name, leaves, key, dtype)
         if tracked:
             params["num_batches_tracked"] = np.zeros((), np.int64)
         return params or ()
 
     def arguments(params: Params, x: Array, train: bool) -> dict[str, Any]:
+        """Return the options of the call, once the layer's own are checked."""
         check_params(name, params, names)
         namespace(name, x=x)
         check(x.shape)
         held = params if names else {}
-        arrays = {leaf: held.get(leaf) for leaf in ("running_mean", "running_var", "weight", "bias")}
-        return {**arrays, by_input: train or not tracked, "eps": eps}
+        return {**{leaf: held.get(leaf) for leaf in _ARRAYS}, by_input: train or not tracked, "eps": eps}
 
     def gradients(params: Params, dx: Any, dweight: Any, dbias: Any) -> tuple[Params, Any]:
         held = {"weight": dweight, "bias": dbias}
         return {leaf: held.get(leaf) for leaf in params} if names else (), dx
 
+    def refreshed(params: Params, x: Array, batch: Statistics) -> Params:
+        if prod(x.shape) == 0:
+            return params
+        count, share = advance(params["num_batches_tracked"])
+        mean, var = F.running_statistics(x, batch, (params["running_mean"], params["running_var"]), share)
+        new = {"running_mean": mean, "running_var": var, "num_batches_tracked": xp_of(x).asarray(count)}
+        return {**params, **new}
+
     def apply(params: Params, x: Array, *, train: bool = False, key: Array | None = None) -> Array:
         given = arguments(params, x, train)
-        if not train and tracked and affine:
+        if not train and tracked and trained:
             _warn_of_lost_statistics(name, params)
         return function(x, **given)
-
-    def vjp(
-        params: Params, x: Array, g: Array, *, train: bool = False, key: Array | None = None
-    ) -> tuple[Params, Array]:
-        dx, _, _, dweight, dbias = function.vjp(g, x, **arguments(params, x, train))
-        return gradients(params, dx, dweight, dbias)
 
     def forward(
         params: Params, x: Array, *, train: bool = False, key: Array | None = None
     ) -> tuple[Array, Params, LayerPullback]:
         given = arguments(params, x, train)
-        batch = moments(x) if train and tracked else None
+        batch = moments(x) if train and tracked else None  # the function need not take them again
         y, pull = function.forward(x, **given, batch=batch)
 
         def pullback(
@@ -229,33 +215,22 @@ def _running_norm(
 
         return y, params if batch is None else refreshed(params, x, batch), pullback
 
+    def vjp(
+        params: Params, x: Array, g: Array, *, train: bool = False, key: Array | None = None
+    ) -> tuple[Params, Array]:
+        dx, _, _, dweight, dbias = function.vjp(g, x, **arguments(params, x, train))
+        return gradients(params, dx, dweight, dbias)
+
     def jvp(
         params: Params, x: Array, dparams: Any, dx: Any, *, train: bool = False, key: Array | None = None
     ) -> tuple[Array, Array]:
-        moved = dparams or {}
-        tangents = (dx, *(moved.get(leaf) for leaf in ("running_mean", "running_var", "weight", "bias")))
+        tangents = (dx, *((dparams or {}).get(leaf) for leaf in _ARRAYS))
         return function.value_and_jvp(tangents, x, **arguments(params, x, train))
 
-    def refreshed(params: Params, x: Array, batch: Statistics) -> Params:
-        if not tracked or prod(x.shape) == 0:
-            return params
-        count, share = advance(params["num_batches_tracked"])
-        old = (params["running_mean"], params["running_var"])
-        mean, var = F.running_statistics(x, batch, old, share)
-        new = {"running_mean": mean, "running_var": var, "num_batches_tracked": xp_of(x).asarray(count)}
-        return {**params, **new}
-
     return Layer(
-        init=init,
-        apply=apply,
-        vjp=vjp,
-        jvp=jvp,
-        out_shape=check,
-        forward=forward,
-        name=name,
-        options=options,
-        buffers=frozenset(tracked),
-    )
+        init=init, apply=apply, vjp=vjp, jvp=jvp, out_shape=check, forward=forward,
+        name=name, options=options, buffers=frozenset(tracked),
+    )  # fmt: skip
 
 
 def _warn_of_lost_statistics(name: str, params: Params) -> None:

@@ -194,12 +194,7 @@ def lp_pool1d(
     """Power mean over windows of one spatial axis; see `fconv.functional.lp_pool1d`."""
     check_norm_type("lp_pool1d", norm_type)
     return _pool(
-        F.lp_pool1d,
-        1,
-        norm_type=norm_type,
-        kernel_size=kernel_size,
-        stride=stride,
-        ceil_mode=ceil_mode,
+        F.lp_pool1d, 1, norm_type=norm_type, kernel_size=kernel_size, stride=stride, ceil_mode=ceil_mode
     )
 
 
@@ -210,12 +205,7 @@ def lp_pool2d(
     """Power mean over windows of two spatial axes; see `fconv.functional.lp_pool2d`."""
     check_norm_type("lp_pool2d", norm_type)
     return _pool(
-        F.lp_pool2d,
-        2,
-        norm_type=norm_type,
-        kernel_size=kernel_size,
-        stride=stride,
-        ceil_mode=ceil_mode,
+        F.lp_pool2d, 2, norm_type=norm_type, kernel_size=kernel_size, stride=stride, ceil_mode=ceil_mode
     )
 
 
@@ -226,10 +216,5 @@ def lp_pool3d(
     """Power mean over windows of three spatial axes; see `fconv.functional.lp_pool3d`."""
     check_norm_type("lp_pool3d", norm_type)
     return _pool(
-        F.lp_pool3d,
-        3,
-        norm_type=norm_type,
-        kernel_size=kernel_size,
-        stride=stride,
-        ceil_mode=ceil_mode,
+        F.lp_pool3d, 3, norm_type=norm_type, kernel_size=kernel_size, stride=stride, ceil_mode=ceil_mode
     )

@@ -30,12 +30,7 @@ def _adaptive(function: Differentiable[...], ndim: int, output_size: OutputSize)
     def out_shape(shape: Shape) -> Shape:
         return (*shape[:2], *adaptive_size(name, shape[2:], output_size))
 
-    return from_function(
-        function,
-        call={"output_size": output_size},
-        out_shape=out_shape,
-        ndim=ndim,
-    )
+    return from_function(function, call={"output_size": output_size}, out_shape=out_shape, ndim=ndim)
 
 
 @constructor

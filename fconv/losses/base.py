@@ -282,18 +282,7 @@ def _placed(place: str, loss: Any) -> Loss:
 
 @constructor
 def weighted_sum(*terms: tuple[float, Any]) -> Loss:
-    """Add losses of one output, each with its weight: what ``a + 0.5 * b`` makes.
-
-    Parameters
-    ----------
-    *terms : (float, Loss)
-        Weights of 0 or more, and losses.
-
-    Returns
-    -------
-    Loss
-        Their sum.
-    """
+    """Add losses of one output, each with a weight of 0 or more: what ``a + 0.5 * b`` makes."""
 
     def added(y: Any, grads: list[Any]) -> Any:
         return reduce(trees.add, grads)

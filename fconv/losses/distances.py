@@ -150,12 +150,7 @@ def total_variation_loss(*, reduction: Reduction = "mean") -> Loss:
 
 @constructor
 def ssim_loss(
-    *,
-    data_range: float = 1.0,
-    kernel_size: int = 11,
-    sigma: float = 1.5,
-    k1: float = 0.01,
-    k2: float = 0.03,
+    *, data_range: float = 1.0, kernel_size: int = 11, sigma: float = 1.5, k1: float = 0.01, k2: float = 0.03
 ) -> Loss:
     """One minus the mean structural similarity, 0 for equal pictures; see `fconv.functional.ssim`.
 

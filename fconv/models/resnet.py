@@ -67,11 +67,7 @@ def resnet34(num_classes: int = 1000, *, zero_init_residual: bool = False) -> La
 
 
 def resnet50(
-    num_classes: int = 1000,
-    *,
-    zero_init_residual: bool = False,
-    groups: int = 1,
-    width_per_group: int = 64,
+    num_classes: int = 1000, *, zero_init_residual: bool = False, groups: int = 1, width_per_group: int = 64
 ) -> Layer:
     """Sixteen residual blocks of a 1x1, a 3x3 and a 1x1 convolution; see `resnet18`.
 

@@ -11,7 +11,7 @@ from fconv import random
 from fconv.arguments.constructors import constructor
 from fconv.arrays import Array
 from fconv.functional.one_pass import in_one_pass
-from fconv.layer import Layer, LayerPullback, Params, Rebuilding, Step, Wiring, located
+from fconv.layer import Layer, LayerPullback, Params, Rebuilding, Step, Wiring, located, vjp_of
 from fconv.networks.chains import compose
 from fconv.networks.joins import concat
 from fconv.networks.members import Members
@@ -165,11 +165,6 @@ def _branches(members: Members, merge: Layer) -> Layer:
 
         return merged, members.pack(refreshed), pull
 
-    def vjp(
-        params: Params, x: Any, g: Any, *, train: bool = False, key: Array | None = None
-    ) -> tuple[Params, Any]:
-        return forward(params, x, train=train, key=key)[2](g)
-
     wired = tuple(Step(name, layer, ("input",), (name,)) for name, layer in members.children.items())
     last = Step("merge", merge, members.names, None)  # `parallel` leaves no branch this name
     wiring = Wiring((*wired, last), ("input",), ("merge",))
@@ -177,7 +172,7 @@ def _branches(members: Members, merge: Layer) -> Layer:
     return Layer(
         init=init,
         apply=apply,
-        vjp=vjp,
+        vjp=vjp_of(forward),
         out_shape=out_shape,
         forward=forward,
         name=title,

@@ -22,6 +22,7 @@ from fconv.layer import (
     locate,
     located,
     no_gradient,
+    vjp_of,
 )
 from fconv.networks.members import Members
 
@@ -141,11 +142,6 @@ def chain(title: str, members: Members) -> Layer:
 
         return x, pack(refreshed), pull
 
-    def vjp(
-        params: Params, x: Any, g: Any, *, train: bool = False, key: Array | None = None
-    ) -> tuple[Params, Any]:
-        return forward(params, x, train=train, key=key)[2](g)
-
     def out_shape(shape: Shape) -> Shape:
         for place, layer in steps:
             with located(place, layer):
@@ -166,7 +162,7 @@ def chain(title: str, members: Members) -> Layer:
     return Layer(
         init=init,
         apply=apply,
-        vjp=vjp,
+        vjp=vjp_of(forward),
         out_shape=out_shape,
         forward=forward,
         name=title,

@@ -11,9 +11,9 @@ import numpy as np
 from fconv import functional
 from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, describe
-from fconv.derivatives.tangents import wired_jvp
 from fconv.functional.one_pass import over_the_first
-from fconv.layer import Layer, LayerPullback, Params, Rebuilding, Step, Wiring, as_layer, located
+from fconv.layer import Layer, LayerPullback, Params, Rebuilding, Step, Wiring, as_layer, located, vjp_of
+from fconv.tangents import wired_jvp
 
 Curve: TypeAlias = tuple[str, tuple[tuple[str, Any, str], ...]]
 """Name and options of a function of each element; the options' texts tell 0.0 from -0.0 and True from 1."""
@@ -161,11 +161,6 @@ def _fused(first: Layer, after: Sequence[Layer]) -> Layer:
 
         return y, refreshed, pullback
 
-    def vjp(
-        params: Params, x: Any, g: Any, *, train: bool = False, key: Array | None = None
-    ) -> tuple[Params, Any]:
-        return forward(params, x, train=train, key=key)[2](g)
-
     names = [each.name for each in (first, *after)]
     names = [f"{name}{names[:i].count(name) or ''}" for i, name in enumerate(names)]
     inputs = ("input", *(f"other{i or ''}" for i in range(added)))
@@ -182,8 +177,8 @@ def _fused(first: Layer, after: Sequence[Layer]) -> Layer:
 
     wiring = Wiring(tuple(wired), inputs, (names[-1],))
     return Layer(
-        init=init, apply=apply, vjp=vjp, jvp=jvp, out_shape=out_shape, forward=forward, name="fused",
-        children=dict(zip(names, (first, *after), strict=True)), wiring=lambda shape: wiring,
+        init=init, apply=apply, vjp=vjp_of(forward), jvp=jvp, out_shape=out_shape, forward=forward,
+        name="fused", children=dict(zip(names, (first, *after), strict=True)), wiring=lambda shape: wiring,
         rebuilding=Rebuilding(
             forward, lambda f: _fused(f((), first), [f((), each) for each in after])
         ),

@@ -10,15 +10,7 @@ import numpy as np
 from fconv import random
 from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, describe
-from fconv.layer import (
-    Layer,
-    LayerPullback,
-    Params,
-    Rebuilding,
-    Step,
-    Wiring,
-    located,
-)
+from fconv.layer import Layer, LayerPullback, Params, Rebuilding, Step, Wiring, located, vjp_of
 from fconv.networks.dataflow import Dataflow, Node
 from fconv.networks.members import Members
 
@@ -80,11 +72,10 @@ def graph(
     _names("the names of nodes", tuple(nodes))
     in_names = _names("inputs", inputs)
     out_names = _names("outputs", list(nodes)[-1] if outputs is None else outputs)
-    lone_in = isinstance(inputs, str)
-    lone_out = outputs is None or isinstance(outputs, str)
+    lone_in, lone_out = isinstance(inputs, str), outputs is None or isinstance(outputs, str)
+    # The members are the nodes that bring a layer, as written; `order` has all nodes, as computed.
     members = Members("graph", *_owners(nodes), by_name=True, dots=True)
     order = _sorted(_read(nodes, members, in_names), in_names, out_names)
-
     flow = Dataflow("graph", order, in_names, {name: name for name in out_names}, lone_in, lone_out)
 
     def keys_for(train: bool, key: Array | None) -> Sequence[Array | None]:
@@ -112,11 +103,6 @@ def graph(
     ) -> tuple[Any, Params, LayerPullback]:
         return flow.forward(by_owner(params), x, train, keys_for(train, key))
 
-    def vjp(
-        params: Params, x: Any, g: Any, *, train: bool = False, key: Array | None = None
-    ) -> tuple[Params, Any]:
-        return forward(params, x, train=train, key=key)[2](g)
-
     def rebuilt(f: Callable[[tuple[str, ...], Layer], Layer]) -> Layer:
         layers = members.mapped(f).children
         return graph(
@@ -125,21 +111,7 @@ def graph(
         )  # fmt: skip
 
     def cut(part: slice) -> Layer:
-        kept = dict(list(nodes.items())[part])
-        if not kept:
-            raise ValueError(f"graph: the slice {_written(part)} holds no node; there are {len(nodes)}")
-        for name, (brought, *sources) in kept.items():
-            away = [source for source in sources if source not in kept and source not in in_names]
-            if away:
-                raise ValueError(
-                    f"graph: the slice {_written(part)} leaves an input of {name!r} open: {away[0]!r} lies "
-                    f"outside it; fc.with_outputs(net, names) gives what a network computes on the way"
-                )
-            if isinstance(brought, str) and brought not in kept:
-                raise ValueError(
-                    f"graph: the slice {_written(part)} holds {name!r} without the node {brought!r}, whose "
-                    f"layer it uses"
-                )
+        kept = _kept(nodes, in_names, part)
         taken = [name for name in in_names if any(name in node[1:] for node in kept.values())]
         return graph(kept, inputs=inputs if lone_in else taken)
 
@@ -147,7 +119,7 @@ def graph(
     wiring = Wiring(wired, in_names, out_names, lone_in, lone_out)
 
     return Layer(
-        init=init, apply=apply, vjp=vjp, out_shape=lambda shape: flow.leaving(flow.shapes(shape)),
+        init=init, apply=apply, vjp=vjp_of(forward), out_shape=lambda shape: flow.leaving(flow.shapes(shape)),
         forward=forward, name="graph", children=members.children, wiring=lambda shape: wiring,
         rebuilding=Rebuilding(forward, rebuilt, cut),
     )  # fmt: skip
@@ -240,6 +212,23 @@ def _sorted(nodes: dict[str, Node], in_names: tuple[str, ...], out_names: tuple[
     if unused:
         raise ValueError(f"graph: no output depends on {', '.join(unused)}")
     return order
+
+
+def _kept(nodes: Mapping[str, Sequence[Any]], in_names: tuple[str, ...], part: slice) -> dict[str, Any]:
+    """Return the nodes of a slice, and require that they take nothing from outside it."""
+    kept, title = dict(list(nodes.items())[part]), f"graph: the slice {_written(part)}"
+    if not kept:
+        raise ValueError(f"{title} holds no node; there are {len(nodes)}")
+    for name, (brought, *sources) in kept.items():
+        away = [source for source in sources if source not in kept and source not in in_names]
+        if away:
+            raise ValueError(
+                f"{title} leaves an input of {name!r} open: {away[0]!r} lies outside it; "
+                f"fc.with_outputs(net, names) gives what a network computes on the way"
+            )
+        if isinstance(brought, str) and brought not in kept:
+            raise ValueError(f"{title} holds {name!r} without the node {brought!r}, whose layer it uses")
+    return kept
 
 
 def _written(part: slice) -> str:

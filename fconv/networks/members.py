@@ -11,25 +11,10 @@ from fconv.layer import Layer, Params, as_layer
 
 
 class Members:
-    """Layers with names, whose parameters stand side by side in a tuple or a dict.
+    """Layers with names, whose parameters stand side by side in a tuple, or in a dict where `by_name` is set.
 
-    Parameters
-    ----------
-    title : str
-        Name of the network, for error messages.
-    names : sequence of str
-        One name a layer.
-    layers : sequence
-        The layers, or what `as_layer` takes.
-    by_name : bool
-        Keep the parameters in a dict by name rather than in a tuple.
-    dots : bool
-        Names may hold dots, as those of layers deep inside a torch.nn.Module do.
-
-    Raises
-    ------
-    TypeError
-        One of `layers` is no layer.
+    `layers` are what `as_layer` takes, and `title` is the network's name in error messages. Names may hold
+    `dots`, as those of layers deep inside a torch.nn.Module do.
     """
 
     def __init__(

@@ -12,7 +12,6 @@ from fconv.arguments.constructors import constructor
 from fconv.arguments.patterns import nearest
 from fconv.arguments.signatures import shown
 from fconv.arrays import Array
-from fconv.derivatives.tangents import wired_jvp
 from fconv.layer import (
     Layer,
     LayerPullback,
@@ -23,9 +22,11 @@ from fconv.layer import (
     as_layer,
     no_gradient,
     params_at,
+    vjp_of,
 )
 from fconv.networks.chains import compose
 from fconv.networks.dataflow import Dataflow, Node
+from fconv.tangents import wired_jvp
 
 
 def part(net: Layer, params: Params, index: int | slice | str) -> tuple[Layer, Params]:
@@ -158,11 +159,6 @@ def with_outputs(net: Layer, names: str | Sequence[str]) -> Layer:
 
         return y, whole(params, refreshed), pullback
 
-    def vjp(
-        params: Params, x: Any, g: Any, *, train: bool = False, key: Array | None = None
-    ) -> tuple[Params, Any]:
-        return forward(params, x, train=train, key=key)[2](g)
-
     def out_shape(shape: Any) -> Any:
         read = {at.node.name: at for at in placed if isinstance(at.node.layer, _Reader)}
         shapes = replace(flow, nodes=[at.node for at in placed if at.node.name not in read]).shapes(shape)
@@ -182,7 +178,7 @@ def with_outputs(net: Layer, names: str | Sequence[str]) -> Layer:
         return wired_jvp("with_outputs", wiring, params, x, dparams, dx, train, keys)
 
     return Layer(
-        init=net.init, apply=apply, vjp=vjp, jvp=jvp, out_shape=out_shape, forward=forward,
+        init=net.init, apply=apply, vjp=vjp_of(forward), jvp=jvp, out_shape=out_shape, forward=forward,
         name="with_outputs", options={"names": tuple(wanted)}, children=net.children,
         wiring=lambda shape: wiring,
         rebuilding=Rebuilding(forward, lambda f: with_outputs(f((), net), names)),

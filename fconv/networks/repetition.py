@@ -9,7 +9,7 @@ import numpy as np
 from fconv import random, trees
 from fconv.arguments.constructors import constructor
 from fconv.arrays import Array
-from fconv.layer import Layer, LayerPullback, Params, Rebuilding, Step, Wiring, as_layer, located
+from fconv.layer import Layer, LayerPullback, Params, Rebuilding, Step, Wiring, as_layer, located, vjp_of
 from fconv.networks.chains import chain
 from fconv.networks.members import Members
 
@@ -98,17 +98,12 @@ def _shared(one: Layer, n: int) -> Layer:
 
         return x, params, pull
 
-    def vjp(
-        params: Params, x: Any, g: Any, *, train: bool = False, key: Array | None = None
-    ) -> tuple[Params, Any]:
-        return forward(params, x, train=train, key=key)[2](g)
-
     arrivals = ("input", *map(str, range(n)))
     wired = tuple(Step(str(i), one, (arrivals[i],), ()) for i in range(n))
     wiring = Wiring(wired, ("input",), arrivals[-1:])
 
     return Layer(
-        init=init, apply=apply, vjp=vjp, out_shape=out_shape, forward=forward, name="repeat",
+        init=init, apply=apply, vjp=vjp_of(forward), out_shape=out_shape, forward=forward, name="repeat",
         options={"n": n, "shared": True}, children={f"{n} times": one}, wiring=lambda shape: wiring,
         rebuilding=Rebuilding(forward, lambda f: _shared(f((), one), n)),
     )  # fmt: skip

@@ -17,19 +17,10 @@ class Placed(NamedTuple):
 
 
 def placed(net: Layer, shape: Any) -> Iterator[Placed]:
-    """Return the layers directly inside a network in the order of its forward pass.
+    """Yield the layers directly inside a network in the order of its forward pass, for its input's shape.
 
-    Parameters
-    ----------
-    net : Layer
-        A network; a layer that is made of no others yields nothing.
-    shape : tuple of int, or dict of them
-        Its input shape.
-
-    Yields
-    ------
-    Placed
-        With the shape that reaches the layer; `shared` where its parameters were met before.
+    Each comes with the shape that reaches it, `shared` where its parameters were met before. A layer that is
+    made of no others yields nothing.
 
     Examples
     --------
@@ -56,22 +47,10 @@ def placed(net: Layer, shape: Any) -> Iterator[Placed]:
 def flat(net: Layer, shape: Any = None, keep: Callable[[Layer], bool] = lambda layer: False) -> Wiring:
     """Lay a network flat: its innermost layers, and which takes the output of which.
 
-    Parameters
-    ----------
-    net : Layer
-        A network, or a single layer.
-    shape : tuple of int, or dict of them, optional
-        Its input shape, which only layers whose inside depends on it need
-        (`squeeze_excitation`, `depthwise_separable_conv2d`).
-    keep : callable, optional
-        ``keep(layer) -> bool`` tells which networks inside stay one step; none by default.
-
-    Returns
-    -------
-    Wiring
-        Each step holds a layer that is made of no others, or that `keep` keeps. A name is the path
-        to the layer, joined by dots as a state dict joins them; `params` is the same path in the
-        parameters.
+    Only layers whose inside depends on the input's `shape` need it (`squeeze_excitation`,
+    `depthwise_separable_conv2d`). Each step holds a layer that is made of no others, or that ``keep(layer)``
+    keeps. A name is the path to the layer, joined by dots as a state dict joins them; `params` is the same
+    path in the parameters.
 
     Raises
     ------

@@ -15,10 +15,9 @@ from fconv.layers.calls import constant as constant_layer
 from fconv.layers.calls import parameter
 from fconv.networks.reading import UnfitError
 from fconv.onnx.naming import Namer
-from fconv.onnx.nodes import Node, fixed
 from fconv.onnx.ordering import taken_by
 from fconv.onnx.tensors import BFLOAT16, array_of
-from fconv.onnx.values import TRIALS, Value, constant
+from fconv.onnx.values import TRIALS, Value, constant, fixed
 
 _LAYER = 11_000  # bytes that a layer without parameters takes, about
 
@@ -99,16 +98,20 @@ class Building:
 
     def emit(
         self,
-        node: Node,
+        proto: Any,
         layer: Layer,
         values: Sequence[Value],
-        params: Mapping[str, tuple[int, Array]],
+        held: dict[str, Array],
+        origins: Mapping[str, str | None],
         helper: bool,
     ) -> Value:
-        """Append a layer."""
+        """Append a layer that computes a node of the file, or with `helper` one before it.
+
+        `held` has the layer's parameters, and `origins` the initializers that they come from.
+        """
         self.budget.spend(_LAYER)
         beside = next((value.node for value in values if value.node and value.dtype.kind == "f"), None)
-        arriving = [self._computed(node, value, beside) for value in values]
+        arriving = [self._computed(value, beside) for value in values]
         numbers = [value for value in arriving if layer.name != "embedding" or value.dtype.kind not in "iu"]
         for value in numbers:
             if value.dtype.kind != "f":
@@ -119,13 +122,11 @@ class Building:
         for i in range(TRIALS):
             each = tuple(value.shapes[i] for value in arriving)
             shapes.append(tuple(layer.out_shape(each[0] if len(each) == 1 else each)))
-        held = {leaf: array for leaf, (_, array) in params.items()}
         for leaf, array in held.items():
             if numbers and array.dtype != numbers[0].dtype and leaf != "num_batches_tracked":
                 raise UnfitError(f"its {leaf} is {array.dtype} and its input {numbers[0].dtype}")
-        origins = {leaf: node.value(i).origin for leaf, (i, _) in params.items() if i >= 0}
         sources = [value.node for value in arriving]
-        name, owner = self._placed(node, layer, origins, helper)
+        name, owner = self._placed(proto, layer, origins, helper)
         if "num_batches_tracked" in held and owner is None:
             count = self.counts.get(f"{name}.num_batches_tracked", 0)
             held["num_batches_tracked"] = np.asarray(count, np.int64)
@@ -133,20 +134,20 @@ class Building:
         if owner is None:
             self.params[name] = held or ()
         dtype = self.dtypes[name] = next((a.dtype for a in held.values()), arriving[0].dtype)
-        return Value(node.outputs[0], tuple(shapes), dtype, node=name)
+        return Value(proto.output[0], tuple(shapes), dtype, node=name)
 
     def _placed(
-        self, node: Node, layer: Layer, origins: Mapping[str, str | None], helper: bool
+        self, proto: Any, layer: Layer, origins: Mapping[str, str | None], helper: bool
     ) -> tuple[str, str | None]:
         """Name a node of ours, and find the one before it whose layer and parameters it uses again."""
-        name = self.namer.name(node.proto, layer.name, origins, helper)
+        name = self.namer.name(proto, layer.name, origins, helper)
         if not origins or None in origins.values():
             return name, None
         use = (repr(layer), tuple(sorted(origins.items())))
         owner = self.uses.setdefault(use, name)
         return name, None if owner == name else owner
 
-    def _computed(self, node: Node, value: Value, beside: str | None) -> Value:
+    def _computed(self, value: Value, beside: str | None) -> Value:
         """Return a value that layers can take: an initializer becomes a parameter.
 
         What a node Constant holds is no parameter; it comes in the type of a value `beside` it.

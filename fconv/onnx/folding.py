@@ -1,4 +1,4 @@
-"""Arithmetic of what does not depend on the entries of the input: weights, and sizes."""
+"""Arithmetic of what does not depend on the elements of the input: weights, and sizes."""
 
 from __future__ import annotations
 
@@ -19,22 +19,9 @@ MOVES = {"Identity", "Cast", "CastLike", "Squeeze", "Unsqueeze", "Reshape", "Tra
 
 
 def folded(node: Node) -> dict[str, Value] | None:
-    """Work out a node's value where it does not depend on the entries of the input.
+    """Return each output of a node by name, where it does not depend on the elements of the input.
 
-    Parameters
-    ----------
-    node : Node
-        The node.
-
-    Returns
-    -------
-    dict or None
-        Each output's value by name; None where the node is a matter for layers.
-
-    Raises
-    ------
-    UnfitError
-        The arithmetic cannot be done.
+    None where the node is a matter for layers; an UnfitError where the arithmetic cannot be done.
     """
     name = node.outputs[0]
     if node.op in ("Shape", "Size"):

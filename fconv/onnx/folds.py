@@ -23,7 +23,7 @@ def room(node: Node, shape: Any, dtype: Any, times: int = 1) -> tuple[int, ...]:
 
 
 def elementwise(function: Callable[..., Array], dtype: Any = None) -> Callable[..., Array]:
-    """Work out an operator entry by entry; its result is of the last input's dtype, or of `dtype`."""
+    """Work out an operator element by element; its result is of the last input's dtype, or of `dtype`."""
 
     def run(node: Node, *xs: Array) -> Array:
         kind = xs[-1].dtype if dtype is None else np.dtype(dtype)
@@ -138,7 +138,7 @@ NUMBERS: dict[str, Callable[..., Any]] = {
     "Relu": lambda x: np.maximum(x, 0), "Floor": np.floor, "Ceil": np.ceil, "Round": np.rint, "Sign": np.sign,
     "Where": np.where,
 }  # fmt: skip
-"""Operators of each entry by itself, whose results are of the last input's dtype."""
+"""Operators of each element by itself, whose results are of the last input's dtype."""
 
 TRUTHS: dict[str, Callable[..., Any]] = {
     "Equal": np.equal, "Less": np.less, "Greater": np.greater, "LessOrEqual": np.less_equal,

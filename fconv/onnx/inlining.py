@@ -159,7 +159,7 @@ class Unrolled:
     Parameters
     ----------
     node : Node
-        The node, whose number of turns must not depend on the entries of the input.
+        The node, whose number of turns must not depend on the elements of the input.
     """
 
     def __init__(self, node: Node) -> None:

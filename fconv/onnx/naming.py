@@ -9,17 +9,10 @@ from fconv.networks.reading import Names
 
 
 class Namer:
-    """Return each node of ours a name.
+    """Return each node of ours a name, other than those of the file's inputs.
 
     A node with parameters is called as PyTorch calls the module that holds them, so that the
     parameters keep their names: the node of ``layer1.0.conv1.weight`` is ``layer1.0.conv1``.
-
-    Parameters
-    ----------
-    inputs : iterable of str
-        Names of the network's inputs.
-    initializers : iterable of str
-        Names of the file's initializers.
     """
 
     def __init__(self, inputs: Iterable[str], initializers: Iterable[str]) -> None:
@@ -32,18 +25,9 @@ class Namer:
         return self._names.new(wanted)
 
     def name(self, proto: Any, layer: str, origins: Mapping[str, str | None], helper: bool) -> str:
-        """Name the node of a layer.
+        """Name the node of a layer, from the file's and from the initializer that each parameter comes from.
 
-        Parameters
-        ----------
-        proto : onnx.NodeProto
-            Where it comes from.
-        layer : str
-            Name of the layer.
-        origins : mapping
-            The initializer of each parameter.
-        helper : bool
-            Another layer will bear the node's name.
+        With `helper`, another layer will bear the node's name.
         """
         for leaf, origin in origins.items():
             if origin and origin.endswith(f".{leaf}"):

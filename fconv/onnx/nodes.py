@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -11,10 +11,8 @@ from fconv.arrays import Array
 from fconv.files.formats.claims import array_bytes
 from fconv.layer import Layer
 from fconv.networks.reading import UnfitError, make
-from fconv.onnx.values import Value, common
-
-if TYPE_CHECKING:
-    from fconv.onnx.building import Building
+from fconv.onnx.building import Building
+from fconv.onnx.values import Value, common, fixed
 
 KINDS = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints", 8: "strings"}
 """Fields of an attribute by the number of its type."""
@@ -25,30 +23,8 @@ def plain(number: float) -> float:
     return float(str(np.float32(number)))
 
 
-def fixed(found: Value, what: str) -> Array:
-    """Return the entries of a value that must not depend on the network's input."""
-    if found.data is None:
-        raise UnfitError(f"{what} ({found.name!r}) is computed; it has to be an initializer")
-    first = found.data[0]
-    if any(other is not first and not np.array_equal(other, first) for other in found.data):
-        raise UnfitError(f"{what} ({found.name!r}) depends on the size of the input")
-    return first
-
-
 class Node:
-    """One use of an operator.
-
-    Parameters
-    ----------
-    proto : onnx.NodeProto
-        The node.
-    opset : int
-        Version of its operators.
-    inputs : list of Value or None
-        None where an input is left out.
-    graph : Building
-        Where it stands.
-    """
+    """One use of an operator of `opset` in a graph; an input that is left out is None."""
 
     def __init__(self, proto: Any, opset: int, inputs: Sequence[Value | None], graph: Building) -> None:
         self.proto, self.opset, self.inputs = proto, opset, list(inputs)
@@ -114,7 +90,7 @@ class Node:
         return np.broadcast_to(x, shape).copy()
 
     def scalar(self, index: int) -> float:
-        """Return a constant input of one entry."""
+        """Return a constant input of one element."""
         found = self.constant(index)
         if found.size != 1:
             raise UnfitError(f"expected one number as input {index}, got shape {found.shape}")
@@ -134,7 +110,7 @@ class Node:
         return self.whole(index) if self.has(index) else None
 
     def channelled(self, index: int, count: int) -> Array:
-        """Return a constant input with one entry a channel."""
+        """Return a constant input with one element a channel."""
         found = self.constant(index)
         if found.shape != (count,):
             raise UnfitError(
@@ -151,7 +127,9 @@ class Node:
 
         `params` gives each parameter with the index of the input that it comes from.
         """
-        return self.graph.emit(self, layer, values, params or {}, False)
+        held = {leaf: array for leaf, (_, array) in (params or {}).items()}
+        origins = {leaf: self.value(i).origin for leaf, (i, _) in (params or {}).items() if i >= 0}
+        return self.graph.emit(self.proto, layer, values, held, origins, False)
 
     def literal(self, array: Array) -> Value:
         """Return a constant of ours, which is no parameter."""
@@ -171,7 +149,7 @@ class Node:
 
     def step(self, layer: Layer, *values: Value) -> Value:
         """Append a layer before the one that the node becomes."""
-        return self.graph.emit(self, layer, values, {}, True)
+        return self.graph.emit(self.proto, layer, values, {}, {}, True)
 
     def shape_of(self, what: str, rule: Callable[[tuple[int, ...]], Any], value: Value) -> Any:
         """Work something out from a shape, which must come out the same in every trial."""

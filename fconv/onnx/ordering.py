@@ -8,14 +8,10 @@ from typing import Any
 
 
 def needed(nodes: Sequence[Any], outputs: Sequence[str]) -> list[Any]:
-    """List the nodes that an output depends on, each after those it depends on.
+    """List the nodes that an output depends on, each after those it depends on, else in the file's order.
 
-    They keep the order of the file as far as that allows.
-
-    Raises
-    ------
-    ValueError
-        Two nodes give one value, there is no output, or nodes depend on each other in a cycle.
+    A ValueError says that two nodes give one value, that there is no output, or that nodes depend on each
+    other in a cycle.
     """
     makers: dict[str, int] = {}
     for i, node in enumerate(nodes):

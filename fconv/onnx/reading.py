@@ -15,12 +15,12 @@ from fconv.onnx.building import Building
 from fconv.onnx.folding import folded
 from fconv.onnx.inlining import DEEPEST, Body, Unrolled, branch, definition, renamed
 from fconv.onnx.library import library
-from fconv.onnx.nodes import Node, fixed
+from fconv.onnx.nodes import Node
 from fconv.onnx.operators import READINGS
 from fconv.onnx.ordering import needed
 from fconv.onnx.parsing import initializers_of, parsed
 from fconv.onnx.tensors import dtype_of
-from fconv.onnx.values import TRIALS, Value, constant
+from fconv.onnx.values import TRIALS, Value, constant, fixed
 
 OLDEST = 7
 """The first opset whose arithmetic stretches as NumPy's does."""

@@ -134,7 +134,7 @@ class Site:
     def reshaped(self, x: str, *sizes: int) -> str:
         """Write a change of shape that keeps the batch axis."""
         if 0 in sizes:
-            raise UnfitError("a shape with an axis of no entries has no operator")
+            raise UnfitError("a shape with an axis of no elements has no operator")
         return self.node("Reshape", x, self.integers(0, *sizes))
 
     def batched(self, ndim: int) -> None:
@@ -143,5 +143,5 @@ class Site:
             raise UnfitError(f"expected an input (N, C, ...) of {ndim + 2} axes, got shape {self.shape}")
 
     def count(self, *axes: int) -> int:
-        """Count the entries over some axes of the input."""
+        """Count the elements over some axes of the input."""
         return prod(self.shape[axis] for axis in axes)

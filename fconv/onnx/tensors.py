@@ -27,7 +27,7 @@ NARROW = {16: "BF16", 17: "F8_E4M3", 18: "F8_E4M3FNUZ", 19: "F8_E5M2", 20: "F8_E
 """Element types that NumPy lacks, and that tensors of are widened to float32."""
 
 FIELDS = {1: "float_data", 7: "int64_data", 11: "double_data", 12: "uint64_data", 13: "uint64_data"}
-"""The field that holds the entries where they are not raw; int32_data for the others."""
+"""The field that holds the elements where they are not raw; int32_data for the others."""
 
 
 def dtype_of(number: int) -> np.dtype:
@@ -46,21 +46,10 @@ def dtype_of(number: int) -> np.dtype:
 
 
 def array_of(tensor: Any, folder: str, budget: Budget) -> Array:
-    """Read a TensorProto.
+    """Read a TensorProto into an array of its own, in the machine's byte order.
 
-    Parameters
-    ----------
-    tensor : onnx.TensorProto
-        The tensor.
-    folder : str
-        Where the model lies; external data lie there or below.
-    budget : Budget
-        Memory that external data may take, which several tensors may share.
-
-    Returns
-    -------
-    array
-        In the machine's byte order; it is not shared with the message.
+    External data lie in the model's `folder` or below, and take memory of `budget`, which several tensors may
+    share.
 
     Raises
     ------
@@ -108,19 +97,19 @@ def _typed(tensor: Any, count: int, dtype: np.dtype, shape: tuple[int, ...]) -> 
     held: Any = getattr(tensor, FIELDS.get(tensor.data_type, "int32_data"))
     if len(held) != count:
         raise ValueError(
-            f"tensor {tensor.name!r}: expected {count} entries for shape {shape}, got {len(held)}"
+            f"tensor {tensor.name!r}: expected {count} elements for shape {shape}, got {len(held)}"
         )
     if tensor.data_type in (10, *NARROW):  # their bits stand in integers
         bits = np.fromiter(held, np.int64, count)
         if ((bits < 0) | (bits >> 8 * dtype.itemsize)).any():
             width = 8 * dtype.itemsize
-            raise ValueError(f"tensor {tensor.name!r}: expected its entries as numbers of {width} bits")
+            raise ValueError(f"tensor {tensor.name!r}: expected its elements as numbers of {width} bits")
         return bits.astype(f"u{dtype.itemsize}").view(dtype)
     return np.fromiter(held, dtype, count)
 
 
 def _external(tensor: Any, folder: str, budget: Budget, count: int, dtype: np.dtype) -> Array:
-    """Read entries that lie in a file beside the model, and nowhere else."""
+    """Read elements that lie in a file beside the model, and nowhere else."""
     who = f"tensor {tensor.name!r}"
     facts = {entry.key: entry.value for entry in tensor.external_data}
     location = facts.get("location", "")

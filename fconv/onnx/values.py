@@ -30,9 +30,9 @@ class Value:
     shapes : tuple of tuple of int
         Its shape in each trial.
     dtype : numpy.dtype
-        Type of its entries.
+        Type of its elements.
     data : tuple of array, optional
-        Its entries in each trial, where they do not depend on those of the network's input.
+        Its elements in each trial, where they do not depend on those of the network's input.
     origin : str, optional
         The initializer that it is, or that it was moved or cast from.
     node : str, optional
@@ -79,3 +79,13 @@ def common(what: str, answers: list[Any]) -> Any:
     if any(answer != answers[0] for answer in answers):
         raise UnfitError(f"{what} depends on the size of the input")
     return answers[0]
+
+
+def fixed(found: Value, what: str) -> Array:
+    """Return the elements of a value that must not depend on the network's input."""
+    if found.data is None:
+        raise UnfitError(f"{what} ({found.name!r}) is computed; it has to be an initializer")
+    first = found.data[0]
+    if any(other is not first and not np.array_equal(other, first) for other in found.data):
+        raise UnfitError(f"{what} ({found.name!r}) depends on the size of the input")
+    return first

@@ -31,12 +31,7 @@ BATCH = "N"
 
 
 def to_onnx(
-    net: Layer,
-    params: Params,
-    shape: Any,
-    path: str | os.PathLike[str],
-    *,
-    dtype: Any = None,
+    net: Layer, params: Params, shape: Any, path: str | os.PathLike[str], *, dtype: Any = None
 ) -> None:
     """Write a network as an ONNX file, as it works outside training (``train=False``).
 

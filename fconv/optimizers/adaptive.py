@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, xp_of
-from fconv.optimizers.base import Optimizer, Own, leafwise, lerp, zeros
+from fconv.optimizers.base import Optimizer, leafwise, lerp, zeros
+from fconv.optimizers.passes import Own
 from fconv.options import nonnegative, shares
 from fconv.schedules.decay import Schedule
 
@@ -25,6 +26,7 @@ def rmsprop(
     ``g = g + weight_decay * p``; ``v = alpha * v + (1 - alpha) * g**2``;
     ``u = g / (sqrt(v) + eps)``; ``p = p - lr * u``, or with momentum ``b = momentum * b + u`` and
     ``p = p - lr * b``.
+    Errors are those of `adam`.
 
     Parameters
     ----------
@@ -43,11 +45,6 @@ def rmsprop(
     -------
     Optimizer
         It keeps ``square_avg`` and, where they are needed, ``momentum_buffer`` and ``grad_avg``.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As of `adam`.
 
     References
     ----------
@@ -94,6 +91,7 @@ def adagrad(
 
     ``g = g + weight_decay * p``; ``s = s + g**2``;
     ``p = p - lr / (1 + (t - 1) * lr_decay) * g / (sqrt(s) + eps)`` at step t = 1, 2, ...
+    Errors are those of `adam`.
 
     Parameters
     ----------
@@ -110,11 +108,6 @@ def adagrad(
     -------
     Optimizer
         It keeps ``sum`` for each parameter.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As of `adam`.
 
     References
     ----------
@@ -153,6 +146,7 @@ def adadelta(
 
     ``g = g + weight_decay * p``; ``v = rho * v + (1 - rho) * g**2``;
     ``d = sqrt(a + eps) / sqrt(v + eps) * g``; ``a = rho * a + (1 - rho) * d**2``; ``p = p - lr * d``.
+    Errors are those of `adam`.
 
     Parameters
     ----------
@@ -167,11 +161,6 @@ def adadelta(
     -------
     Optimizer
         It keeps ``square_avg`` and ``acc_delta`` for each parameter.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As of `adam`.
 
     References
     ----------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn, TypeAlias
 
@@ -12,24 +12,12 @@ from fconv import trees
 from fconv.arguments.constructors import Constructed
 from fconv.arguments.signatures import explained, shown
 from fconv.arguments.unpacking import changed_places
-from fconv.arrays import (
-    Array,
-    check_floating,
-    is_array,
-    namespace,
-    narrowed,
-    native,
-    widened,
-    xp_of,
-)
-from fconv.optimizers.passes import UnusualError, advanced, gathered, placed
+from fconv.arrays import Array, check_floating, is_array, namespace, narrowed, native, widened, xp_of
+from fconv.optimizers.passes import Own, UnusualError, Update, advanced, gathered, placed
 from fconv.options import nonnegative
 from fconv.schedules.decay import Schedule
 
 State: TypeAlias = Any
-
-Own: TypeAlias = dict[str, Any]
-"""The optimizer state of one parameter, by torch.optim's names, including ``step``."""
 
 Rule: TypeAlias = Callable[[Array, Array, Own, float], tuple[Array, Own]]
 """``rule(p, g, own, lr) -> (p, changed)``: one step of one parameter, and what it changes of its own."""
@@ -135,46 +123,25 @@ def leafwise(
     rule : callable
         ``rule(p, g, own, lr) -> (p, changed)``; ``own["step"]`` counts the steps of this
         parameter, this one included, and `changed` holds the entries of `own` that change.
-    arrays : mapping of str to float
-        The arrays like the parameter that are kept for it, and what fills them at first.
+    arrays, numbers : mapping of str to float
+        What `own` holds, and what fills it at first: arrays like the parameter, and numbers beside ``step``.
     lr : float or callable
         Learning rate, or a schedule.
     weight_decay : float
         Factor of the parameters that is added to their gradients; or, where `decoupled`, the
         share, times the learning rate, by which they shrink before the step.
-    decoupled : bool
-        Which of the two.
     maximize : bool
         Ascend instead.
-    numbers : mapping of str to float, optional
-        The numbers that are kept, beside ``step``, and what they are at first.
-
-    Returns
-    -------
-    Optimizer
-        The optimizer.
-
-    Raises
-    ------
-    TypeError, ValueError
-        An option is no number, or negative.
     """
-    if not callable(lr) or hasattr(lr, "init"):
-        if trees.children(lr) or callable(lr):
-            raise TypeError(
-                f"{name}: expected lr to be a number or a schedule, got {shown(lr)}; write "
-                f"opt = {name}(lr=0.01) and opt.init(params)"
-            )
-        (lr,) = nonnegative(name, lr=lr)
+    lr = _number_or_schedule(name, lr)
     (weight_decay,) = nonnegative(name, weight_decay=weight_decay)
-    kept = {"step": 0, **(numbers or {})}
-    keys = kept.keys() | arrays.keys()
+    numbers = {"step": 0, **(numbers or {})}
 
     def init(params: Any) -> State:
         def begin(path: trees.Path, p: Any) -> Own:
             namespace(name, **{_named(path): p})
             xp, p = xp_of(p), widened(native(p))
-            return {**kept, **{key: xp.full_like(p, value) for key, value in arrays.items()}}
+            return {**numbers, **{key: xp.full_like(p, value) for key, value in arrays.items()}}
 
         return {"step": 0, "leaves": trees.map_with_path(begin, params)}
 
@@ -191,36 +158,54 @@ def leafwise(
                 g = g + weight_decay * p
             return rule(p, g, own, speed)
 
-        def moved(path: trees.Path, p: Array, g: Array | None, own: Own) -> Array:
-            if g is None:
-                kept_on.append(own)
-                return p
-            check_gradient(name, path, p, g)
-            p, dtype, g = widened(native(p)), p.dtype.newbyteorder("="), widened(native(g))
-            if not isinstance(own, dict) or own.keys() != keys:
-                raise ValueError(f"{name}: expected a state that its init gave, at {_named(path)}")
-            own = {key: widened(native(v)) if is_array(v) else v for key, v in own.items()}
-            own["step"] += 1
-            p, changed = update(p, g, own)
-            # NumPy gives a scalar where an array of no axes was.
-            own = {k: xp_of(v).asarray(v) if is_array(v) else v for k, v in {**own, **changed}.items()}
-            kept_on.append(own)
-            return narrowed(p, dtype)
-
         _refuse_changed_places(name, params, grads)
-        kept_on: list[Own] = []
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            try:
+            try:  # what mostly comes: NumPy's arrays of float32 or float64, many of them in one pass
                 leaves = gathered(params, grads, state["leaves"], [])
-                news, kept_on = advanced(leaves, update, tuple(arrays), tuple(kept))
-                new, held = placed(params, iter(news)), placed(params, iter(kept_on))
-            except UnusualError:  # the walk with paths serves it, or says what is wrong where
-                new = _mapped(name, moved, params, _filled(params, grads), state["leaves"])
-                following = iter(kept_on)  # in the same order
-                held = trees.map(lambda _: next(following), params)
+                news, owns = advanced(leaves, update, tuple(arrays), tuple(numbers))
+                new, held = placed(params, iter(news)), placed(params, iter(owns))
+            except UnusualError:  # one after the other, of any kind, or an error that says where it is wrong
+                keys = numbers.keys() | arrays.keys()
+                new, held = _stepped(name, update, keys, params, grads, state["leaves"])
         return new, {"step": state["step"] + 1, "leaves": held}
 
     return Optimizer(init, step, name, lr=lambda state: rate(name, lr, state["step"]))
+
+
+def _number_or_schedule(name: str, lr: float | Schedule) -> float | Schedule:
+    if callable(lr) and not hasattr(lr, "init"):
+        return lr
+    if trees.children(lr) or callable(lr):  # parameters or a network, as torch.optim takes the former
+        raise TypeError(
+            f"{name}: expected lr to be a number or a schedule, got {shown(lr)}; write "
+            f"opt = {name}(lr=0.01) and opt.init(params)"
+        )
+    return nonnegative(name, lr=lr)[0]
+
+
+def _stepped(
+    name: str, update: Update, keys: Collection[str], params: Any, grads: Any, leaves: Any
+) -> tuple[Any, Any]:
+    """Step each parameter that has a gradient by itself, float16 in float32; return what is kept for it."""
+    owns: list[Own] = []
+
+    def moved(path: trees.Path, p: Array, g: Array | None, own: Own) -> Array:
+        if g is None:
+            owns.append(own)
+            return p
+        check_gradient(name, path, p, g)
+        if not isinstance(own, dict) or own.keys() != keys:
+            raise ValueError(f"{name}: expected a state that its init gave, at {_named(path)}")
+        own = {key: widened(native(v)) if is_array(v) else v for key, v in own.items()}
+        own["step"] += 1
+        new, changed = update(widened(native(p)), widened(native(g)), own)
+        # NumPy gives a scalar where an array of no axes was.
+        owns.append({k: xp_of(v).asarray(v) if is_array(v) else v for k, v in {**own, **changed}.items()})
+        return narrowed(new, p.dtype.newbyteorder("="))
+
+    new = _mapped(name, moved, params, _filled(params, grads), leaves)
+    following = iter(owns)  # in the order of the parameters
+    return new, trees.map(lambda _: next(following), params)
 
 
 def filled(name: str, params: Any, grads: Any) -> Any:

@@ -149,10 +149,5 @@ def mixed_precision(
         }
 
     return Optimizer(
-        init,
-        step,
-        name,
-        loss_scale=lambda state: state["scale"],
-        lr=inner_rate(opt),
-        within=inner_state(opt),
+        init, step, name, loss_scale=lambda state: state["scale"], lr=inner_rate(opt), within=inner_state(opt)
     )

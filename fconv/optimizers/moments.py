@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, xp_of
-from fconv.optimizers.base import Optimizer, Own, leafwise, lerp, zeros
+from fconv.optimizers.base import Optimizer, leafwise, lerp, zeros
+from fconv.optimizers.passes import Own
 from fconv.options import decays, nonnegative
 from fconv.schedules.decay import Schedule
 
@@ -77,6 +78,7 @@ def adamw(
     """Adam with decoupled weight decay, as torch.optim.AdamW.
 
     ``p = p * (1 - lr * weight_decay)``, then Adam's step without weight decay.
+    Errors are those of `adam`.
 
     Parameters
     ----------
@@ -89,11 +91,6 @@ def adamw(
     -------
     Optimizer
         It keeps what `adam` keeps.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As of `adam`.
 
     References
     ----------
@@ -144,6 +141,7 @@ def nadam(
     With Adam's m and v, ``mu(t) = betas[0] * (1 - 0.96**(t * momentum_decay) / 2)`` and the
     product M(t) of mu up to t: ``p = p - lr * n / (sqrt(v / (1 - betas[1]**t)) + eps)``, where
     ``n = mu(t + 1) * m / (1 - M(t + 1)) + (1 - mu(t)) * g / (1 - M(t))``.
+    Errors are those of `adam`.
 
     Parameters
     ----------
@@ -158,11 +156,6 @@ def nadam(
     -------
     Optimizer
         It keeps ``exp_avg``, ``exp_avg_sq`` and the number ``mu_product``.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As of `adam`.
 
     References
     ----------

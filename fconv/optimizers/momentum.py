@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, xp_of
-from fconv.optimizers.base import Optimizer, Own, leafwise, lerp, zeros
+from fconv.optimizers.base import Optimizer, leafwise, lerp, zeros
+from fconv.optimizers.passes import Own
 from fconv.options import decays, shares
 from fconv.schedules.decay import Schedule
 
@@ -103,6 +104,7 @@ def lion(
 
     ``p = p - lr * (sign(betas[0] * m + (1 - betas[0]) * g) + weight_decay * p)``;
     ``m = betas[1] * m + (1 - betas[1]) * g``.
+    Errors are those of `adam`.
 
     Parameters
     ----------
@@ -117,11 +119,6 @@ def lion(
     -------
     Optimizer
         It keeps ``exp_avg`` for each parameter.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As of `adam`.
 
     References
     ----------

@@ -11,6 +11,7 @@ from fconv.arrays import Array, from_order, memory_order
 from fconv.functional.one_pass import formulas_serve, in_line, traced
 
 Own: TypeAlias = dict[str, Any]
+"""The optimizer state of one parameter, by torch.optim's names, including ``step``."""
 Update: TypeAlias = Callable[[Array, Array, Own], tuple[Array, Own]]
 Leaf: TypeAlias = tuple[Array, Array | None, Own]
 
@@ -65,26 +66,11 @@ def placed(tree: Any, values: Iterator[Any]) -> Any:
 
 
 def advanced(leaves: list[Leaf], update: Update, arrays: tuple[str, ...], numbers: tuple[str, ...]) -> Any:
-    """Take a step of each parameter that has a gradient.
+    """Take a step of each parameter that has a gradient; return the new ones, and what is kept for each.
 
-    Parameters
-    ----------
-    leaves : list of (array, array or None, dict)
-        The parameter, its gradient, and what is kept for it.
-    update : callable
-        ``update(p, g, own) -> (p, changed)``.
-    arrays, numbers : tuple of str
-        The names of what is kept.
-
-    Returns
-    -------
-    tuple of lists
-        The new parameters, and what is kept for each.
-
-    Raises
-    ------
-    UnusualError
-        A parameter is no array of float32 or float64, or does not fit what stands beside it.
+    A leaf is the parameter, its gradient, and what is kept for it under the names `arrays` and `numbers`; the
+    rule is ``update(p, g, own) -> (p, changed)``. An UnusualError says that a parameter is no array of
+    float32 or float64, or does not fit what stands beside it.
     """
     new, kept = [p for p, _, _ in leaves], [own for _, _, own in leaves]
     kinds: dict[tuple[Any, ...], list[int]] = {}

@@ -136,11 +136,7 @@ def _clipped(name: str, opt: Optimizer, clip: Callable[[Any, Any], Any]) -> Opti
         return opt.step(params, clipped, state)
 
     return Optimizer(
-        opt.init,
-        step,
-        name,
-        lr=getattr(opt, "lr", None),
-        within=lambda state, f: map_rules(opt, state, f),
+        opt.init, step, name, lr=getattr(opt, "lr", None), within=lambda state, f: map_rules(opt, state, f)
     )
 
 

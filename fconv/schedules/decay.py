@@ -73,6 +73,7 @@ def step(lr: float, step_size: int, *, gamma: float = 0.1) -> Schedule:
     """Multiply the rate by `gamma` every `step_size` steps, as StepLR.
 
     ``lr * gamma ** (count // step_size)``.
+    What it returns and raises is as of `constant`.
 
     Parameters
     ----------
@@ -82,16 +83,6 @@ def step(lr: float, step_size: int, *, gamma: float = 0.1) -> Schedule:
         Steps between two changes.
     gamma : float
         Factor of a change.
-
-    Returns
-    -------
-    callable
-        ``schedule(count) -> float``.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As of `constant`.
 
     Examples
     --------
@@ -108,6 +99,7 @@ def multistep(lr: float, milestones: Sequence[int], *, gamma: float = 0.1) -> Sc
     """Multiply the rate by `gamma` at each milestone, as MultiStepLR.
 
     ``lr * gamma ** (number of milestones up to count)``.
+    What it returns and raises is as of `constant`.
 
     Parameters
     ----------
@@ -117,16 +109,6 @@ def multistep(lr: float, milestones: Sequence[int], *, gamma: float = 0.1) -> Sc
         Counts at which the rate changes; one that stands there twice counts twice.
     gamma : float
         Factor of a change.
-
-    Returns
-    -------
-    callable
-        ``schedule(count) -> float``.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As of `constant`.
 
     Examples
     --------
@@ -143,6 +125,7 @@ def exponential(lr: float, gamma: float) -> Schedule:
     """Multiply the rate by `gamma` at every step, as ExponentialLR.
 
     ``lr * gamma ** count``.
+    What it returns and raises is as of `constant`.
 
     Parameters
     ----------
@@ -150,16 +133,6 @@ def exponential(lr: float, gamma: float) -> Schedule:
         First rate.
     gamma : float
         Factor of a step.
-
-    Returns
-    -------
-    callable
-        ``schedule(count) -> float``.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As of `constant`.
 
     Examples
     --------
@@ -175,6 +148,7 @@ def cosine(lr: float, T_max: int, *, eta_min: float = 0.0) -> Schedule:
     """Decay the rate along half a cosine, as CosineAnnealingLR.
 
     ``eta_min + (lr - eta_min) * (1 + cos(pi * count / T_max)) / 2``.
+    What it returns and raises is as of `constant`.
 
     Parameters
     ----------
@@ -184,16 +158,6 @@ def cosine(lr: float, T_max: int, *, eta_min: float = 0.0) -> Schedule:
         Steps to the lowest rate. Beyond it the rate rises again, as the cosine does.
     eta_min : float
         Lowest rate.
-
-    Returns
-    -------
-    callable
-        ``schedule(count) -> float``.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As of `constant`.
 
     References
     ----------
@@ -214,6 +178,7 @@ def polynomial(lr: float, total_iters: int = 5, power: float = 1.0) -> Schedule:
     """Decay the rate to 0 along a power, as PolynomialLR.
 
     ``lr * (1 - min(count, total_iters) / total_iters) ** power``.
+    What it returns and raises is as of `constant`.
 
     Parameters
     ----------
@@ -223,16 +188,6 @@ def polynomial(lr: float, total_iters: int = 5, power: float = 1.0) -> Schedule:
         Steps to the rate 0.
     power : float
         The power; 1 is a straight line.
-
-    Returns
-    -------
-    callable
-        ``schedule(count) -> float``.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As of `constant`.
 
     Examples
     --------
@@ -251,6 +206,7 @@ def linear(
     """Change the rate linearly from one share of it to another, as LinearLR.
 
     ``lr * (start_factor + (end_factor - start_factor) * min(count, total_iters) / total_iters)``.
+    What it returns and raises is as of `constant`.
 
     Parameters
     ----------
@@ -260,16 +216,6 @@ def linear(
         Shares of it at the first step, and from step `total_iters` on; from 0 to 1.
     total_iters : int
         Steps on the way.
-
-    Returns
-    -------
-    callable
-        ``schedule(count) -> float``.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As of `constant`.
 
     Examples
     --------

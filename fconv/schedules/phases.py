@@ -152,6 +152,7 @@ def warmup(schedule: float | Schedule, steps: int) -> Schedule:
 
     ``schedule(0) * (count + 1) / (steps + 1)`` for the first `steps` steps, then ``schedule(count - steps)``:
     no step is wasted on a rate of 0.
+    What it returns and raises is as of `constant`.
 
     Parameters
     ----------
@@ -159,16 +160,6 @@ def warmup(schedule: float | Schedule, steps: int) -> Schedule:
         What follows: a rate that stays, or a schedule.
     steps : int
         Steps of the rise, 1 or more.
-
-    Returns
-    -------
-    callable
-        ``schedule(count) -> float``.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As of `constant`.
 
     References
     ----------

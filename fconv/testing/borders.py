@@ -129,17 +129,8 @@ def at_border(
 ) -> tuple[Callable[..., Any], Callable[..., Any], Any, dict[str, Any]]:
     """Turn a function and a gradient of another array library into ones of NumPy arrays.
 
-    Parameters
-    ----------
-    who : str
-        The check; its error messages begin with it.
-    function, vjp, args, options
-        As for `check_vjp`.
-
-    Returns
-    -------
-    function, vjp, args, options
-        The same where all is NumPy's or CuPy's.
+    They stay the same where all is NumPy's or CuPy's. Arguments and errors are those of `check_vjp`; error
+    messages begin with `who`.
 
     Raises
     ------

@@ -94,29 +94,11 @@ def _stepped(x: Array, step: Array) -> Array:
 def slope(
     value: Callable[[Point], Outputs], point: Point, g: Outputs, directions: Point, tolerance: float
 ) -> Slope | None:
-    """Differentiate ``<g, value(point)>`` along a direction.
+    """Differentiate ``<g, value(point)>`` along a direction; None where every step meets a kink.
 
     Central differences at two steps are extrapolated (Richardson). A kink between or at the
-    points shows in their disagreement, or in second differences that do not shrink with the
-    step; then a smaller step is tried.
-
-    Parameters
-    ----------
-    value : callable
-        The function.
-    point : mapping of array
-        Where to differentiate.
-    g : tuple of array
-        Weights of the outputs.
-    directions : mapping of array
-        The direction.
-    tolerance : float
-        Disagreement that is taken for rounding, relative to the slope's size.
-
-    Returns
-    -------
-    Slope or None
-        None where the function has a kink at every step tried.
+    points shows in their disagreement, beyond a `tolerance` for rounding relative to the slope's size, or in
+    second differences that do not shrink with the step; then a smaller step is tried.
     """
     middle = value(point)
     # Products of outputs carry rounding errors of this size, whatever they sum to.
@@ -284,13 +266,12 @@ def worst_element(
     g: Outputs,
     grads: Mapping[str, Array],
     size: float = 1e-5,
-    limit: int = 1000,
 ) -> str:
     """Difference single elements, and name the one whose gradient is furthest off."""
     worst, text = -1.0, "none was found"
     for name, grad in grads.items():
         x = point[name]
-        for flat in range(0, x.size, max(1, x.size // limit)):
+        for flat in range(0, x.size, max(1, x.size // 1000)):
             index = np.unravel_index(flat, x.shape)
             values = []
             for step in (size, -size):

@@ -102,24 +102,9 @@ def subject_of(
     options: Mapping[str, Any] | None,
     constants: Sequence[int] = (),
 ) -> tuple[Subject, Point]:
-    """Check the arguments of a check, and one call of the function and its gradient.
+    """Check the arguments of a check, as `check_vjp` says, and one call of the function and its gradient.
 
-    Parameters
-    ----------
-    who : str
-        The check; its error messages begin with it.
-    function, vjp, args, options, constants
-        As for `check_vjp`.
-
-    Returns
-    -------
-    Subject, Point
-        What is checked, and its floating-point arguments in float64.
-
-    Raises
-    ------
-    TypeError, ValueError, AssertionError
-        As `check_vjp` says.
+    Return what is checked, and its floating-point arguments in float64; error messages begin with `who`.
     """
     for i in constants:
         if not 0 <= i < len(args) or not floating(args[i]):

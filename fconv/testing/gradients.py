@@ -23,30 +23,9 @@ def check_gradient(
 ) -> Point:
     """Check a gradient against differences, and that it depends on its arguments alone.
 
-    Parameters
-    ----------
-    subject : Subject
-        What is checked.
-    point : mapping of array
-        Float64 arrays by name.
-    dtypes : sequence of dtype
-        Narrower dtypes in which the gradient must be about that of float64.
-    key : array of uint64, shape (2,)
-        The directions are drawn from it.
-    directions : int
-        How many random directions.
-    rtol : float
-        Allowed difference from differences; see `check_vjp`.
-
-    Returns
-    -------
-    mapping of array
-        A point where the function is smooth.
-
-    Raises
-    ------
-    AssertionError
-        The gradient is wrong.
+    It is differentiated at `point`, in float64, along as many random directions as `directions` says, drawn
+    from `key`; in each narrower one of `dtypes` it must be about the same. Return a point where the function
+    is smooth.
     """
     first, second, third = random.split(key, 3)
     here, g = compare(subject, point, key=first, directions=directions, rtol=rtol)

@@ -17,15 +17,7 @@ from fconv.layer import Layer, Params
 from fconv.showing import listed
 from fconv.state_dict import find_state_dict, from_state_dict, rename
 
-__all__ = [
-    "Weights",
-    "cast",
-    "params_from",
-    "read_weights",
-    "renamed",
-    "selected",
-    "without_wrapper",
-]
+__all__ = ["Weights", "cast", "params_from", "read_weights", "renamed", "selected", "without_wrapper"]
 
 
 class Weights(NamedTuple):

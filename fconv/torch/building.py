@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fconv.arrays import Shape
-from fconv.layer import Layer, Params, Step, as_layer, located, params_at
+from fconv.layer import Layer, Params, Step, located, params_at
 from fconv.networks.wiring import flat
 from fconv.torch.expressions import expression_of
 from fconv.torch.modules import has_module, module_of
-from fconv.torch.networks import to_torch
 from fconv.torch.ranks import rank_after
 
 
@@ -24,10 +23,8 @@ class _Known(NamedTuple):
     rank: int | None = None
 
 
-def build(net: Layer, params: Params, shape: Any) -> Any:
-    """Build the module of a network; see `fconv.to_torch_module`."""
-    net = as_layer("to_torch_module", net)
-    tensors = to_torch(params)
+def build(net: Layer, params: Params, tensors: Mapping[str, Any], shape: Any) -> Any:
+    """Build the module of a network, whose state dict is `tensors`; see `fconv.to_torch_module`."""
     if has_module(net) or _is_chain(net):
         module = _module("", net, params, _known(shape))
     else:

@@ -14,23 +14,10 @@ from fconv.torch.weights import params_of
 
 
 def gathered(nodes: Nodes, modules: dict[str, Any], outputs: list[str], lone: bool) -> dict[str, str]:
-    """Gather the nodes of each outermost chain.
+    """Gather the nodes of each outermost chain, in place; return what its last node is called now.
 
-    Parameters
-    ----------
-    nodes : Nodes
-        Changed in place.
-    modules : dict
-        The modules by path.
-    outputs : list of str
-        Nodes that are outputs.
-    lone : bool
-        Whether an output may get another name.
-
-    Returns
-    -------
-    dict of str to str
-        What the last node of each chain is called now.
+    `modules` are those by path, `outputs` the nodes that are outputs; with `lone`, an output may get another
+    name.
     """
     renamed: dict[str, str] = {}
     done: list[str] = []

@@ -63,29 +63,10 @@ def signature_of(module: Any, shape: Any) -> Signature:
 def export(
     module: Any, signature: Signature, examples: Mapping[str, Any], open_axes: Any, train: bool
 ) -> Any:
-    """Export a module.
+    """Export a module, which is left as it is, in training or in inference.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        It is left as it is.
-    signature : Signature
-        What its forward takes.
-    examples : mapping
-        A tensor for each input.
-    open_axes : mapping
-        For each input, the axes whose sizes shall stay open where the forward allows it.
-    train : bool
-        The mode.
-
-    Returns
-    -------
-    torch.export.ExportedProgram
-
-    Raises
-    ------
-    UnfitError
-        torch.export refuses the module; with its reason.
+    Each input has an example tensor, and the axes whose sizes shall stay open where the forward allows it. An
+    UnfitError says why torch.export refuses the module.
     """
     import torch
 

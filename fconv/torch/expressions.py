@@ -142,16 +142,10 @@ EXPRESSIONS: dict[str, Callable[[Mapping[str, Any]], Expression | None]] = {
 def expression_of(
     layer: Layer, ranks: Sequence[int | None] = (), hold: Callable[[Any], Any] = lambda array: array
 ) -> Expression | None:
-    """Return what a layer computes as a function of tensors, None where there is none.
+    """Return what an innermost layer computes as a function of tensors, None where there is none.
 
-    Parameters
-    ----------
-    layer : Layer
-        A layer that is made of no others.
-    ranks : sequence of int
-        How many axes its inputs have, where that is known.
-    hold : callable
-        Called with each array among the layer's options; returns what stands for it as a tensor.
+    `ranks` are its inputs', where they are known. ``hold(array)`` returns what stands as a tensor for an
+    array among the layer's options.
     """
     if layer.name == "concat_padded":
         return lambda *xs: _in_the_middle(xs, ranks[0])

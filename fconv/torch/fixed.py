@@ -7,22 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from fconv.arguments.constructors import constructor
-from fconv.derivatives.tangents import layer_jvp
 from fconv.layer import Layer, Rebuilding
+from fconv.tangents import layer_jvp
 
 
 @constructor
 def for_shape(net: Layer, shape: Any) -> Layer:
-    """Return a network that refuses inputs of other sizes than those of `shape`.
+    """Return a network that refuses inputs of other sizes than those of `shape`, in which None is any size.
 
     A forward was exported with the sizes that are no None; for others it might do something else.
-
-    Parameters
-    ----------
-    net : Layer
-        Of one input or, as a dict, several.
-    shape : tuple of int or None, or dict of them
-        Shape of the input that it was read for, None for an axis of any size.
     """
 
     def check(found: Any) -> None:

@@ -223,28 +223,10 @@ def has_module(layer: Layer) -> bool:
 
 
 def module_of(layer: Layer, params: Params, shape: Shape | None, rank: int | None) -> Any:
-    """Return the torch.nn module that computes what a layer does.
+    """Return the torch.nn module that computes what a layer does, its parameters still to be loaded.
 
-    Parameters
-    ----------
-    layer : Layer
-        A layer that has a module.
-    params : pytree of arrays
-        Its parameters, of which only the shapes are asked.
-    shape : tuple of int, optional
-        Shape of the input.
-    rank : int, optional
-        Number of its axes.
-
-    Returns
-    -------
-    torch.nn.Module
-        With parameters still to be loaded.
-
-    Raises
-    ------
-    ValueError
-        Which module it is depends on the input's shape, and that is not known.
+    Of `params` only the shapes are asked. A ValueError says that the module depends on the input's shape or
+    number of axes, and that is not known.
     """
     from torch import nn
 

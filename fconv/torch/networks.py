@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fconv.arrays import asnumpy, is_array
-from fconv.layer import Layer, Params
+from fconv.layer import Layer, Params, as_layer
 from fconv.state_dict import to_state_dict
 
 OLDEST = (2, 6)
@@ -154,7 +154,8 @@ def to_torch_module(net: Layer, params: Params, shape: Any = None) -> Any:
     _require("to_torch_module")
     from fconv.torch.building import build
 
-    return build(net, params, shape)
+    net = as_layer("to_torch_module", net)
+    return build(net, params, to_torch(params), shape)
 
 
 def _require(name: str) -> None:

@@ -18,12 +18,8 @@ COUNTER = "num_batches_tracked"
 class Nodes:
     """Nodes by name, and the parameters that each holds.
 
-    Parameters
-    ----------
-    taken : iterable of str
-        Names that stand for something else.
-    whole : mapping
-        The tensors of each module whose tensors one layer can hold, by their names in it.
+    The names in `taken` stand for something else. `whole` has the tensors of each module whose tensors one
+    layer can hold, by their names in it.
     """
 
     def __init__(self, taken: Iterable[str], whole: Any) -> None:
@@ -42,17 +38,10 @@ class Nodes:
         return self.names.new(f"{path}.{base}" if path and base else path or base)
 
     def emit(self, expression: Any, at: tuple[str, str | None], out: Any = None) -> Value:
-        """Make the nodes of an expression, its sources first.
+        """Make the nodes of an expression, as entries of the table give it, its sources first.
 
-        Parameters
-        ----------
-        expression : object
-            As entries of the table give it.
-        at : (str, str)
-            Path of the module in which it stands, and the name of the last node where it is not the
-            layer's.
-        out : Tensor, optional
-            What the operator gives.
+        `at` is the path of the module in which it stands, and the name of the last node where it is not the
+        layer's; `out` is what the operator gives.
         """
         if isinstance(expression, Value):
             return expression

@@ -22,19 +22,7 @@ class MissingError(ValueError):
 
 
 class Reader:
-    """Turns a program into nodes.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Whose forward it is.
-    program : Program
-        The forward.
-    names : sequence of str
-        What its inputs are called.
-    layers : mapping
-        Layers of the user's by operator, before those of the table.
-    """
+    """Turns a module's forward into nodes; the user's `layers`, by operator, go before those of the table."""
 
     def __init__(self, module: Any, program: Program, names: Any, layers: Mapping[str, Any]) -> None:
         self.program, self.layers = program, layers

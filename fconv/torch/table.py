@@ -63,15 +63,7 @@ class Weighted(NamedTuple):
 
 
 class Call:
-    """An operator with what its inputs have become.
-
-    Parameters
-    ----------
-    operator : Operator
-        The operator.
-    args : mapping
-        Its arguments by name; tensors are `Value`, `Own` or `Const`.
-    """
+    """An operator with what its inputs have become: tensors among `args` are `Value`, `Own` or `Const`."""
 
     def __init__(self, operator: Operator, args: Mapping[str, Any]) -> None:
         self.operator, self.args = operator, args

@@ -13,12 +13,7 @@ from fconv.networks.reading import UnfitError
 class Size(NamedTuple):
     """A size that is left open: an expression of the sizes of the input, and what it is for the example.
 
-    Attributes
-    ----------
-    expression : sympy.Expr
-        Equal for sizes that are always equal.
-    example : int
-        For the input that was exported with.
+    Expressions of sizes that are always equal are equal.
     """
 
     expression: Any

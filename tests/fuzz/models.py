@@ -104,7 +104,7 @@ def _body():
 
 def _model(nodes, shape, constants, fields=False, opset=21):
     tensors = [numpy_helper.from_array(x, name) for name, x in constants.items()]
-    if fields:  # the entries by themselves rather than as raw bytes
+    if fields:  # the elements by themselves rather than as raw bytes
         tensors = [
             helper.make_tensor(name, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape, x.ravel().tolist())
             for name, x in constants.items()

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tests.parity.test_traced_edges import Of
+from tests.parity.traced import Of
 
 PICTURE = (2, 4, 8, 8)
 

@@ -14,8 +14,7 @@ from torch.nn import functional as F
 
 import fconv as fc
 from tests.parity.obstacles import KINDS, PICTURE, OneSided, Scores
-from tests.parity.test_traced_edges import Of
-from tests.parity.traced import check_both_ways, check_network, drawn, same_bits, shaken
+from tests.parity.traced import Of, check_both_ways, check_network, drawn, same_bits, shaken
 
 
 @pytest.mark.parametrize("kind", KINDS)

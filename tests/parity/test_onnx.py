@@ -282,7 +282,7 @@ def shrink(attrs, x):
 
 def prelu(attrs, x, slope):
     if slope.size != 1 and slope.shape != (x.shape[1],):
-        raise Differs("a slope for each entry; PyTorch's is for all or for each channel")
+        raise Differs("a slope for each element; PyTorch's is for all or for each channel")
     return F.prelu(x, slope.ravel())
 
 
@@ -386,7 +386,7 @@ def test_most_cases_apply():
             except Differs:
                 done = False
         applied.setdefault(case.model.graph.node[0].op_type, []).append(done)
-    # Other constants than PyTorch's, and a slope for every entry.
+    # Other constants than PyTorch's, and a slope for every element.
     assert [op for op, done in applied.items() if not any(done)] == ["HardSigmoid", "PRelu"]
     flags = [done for op in applied.values() for done in op]
     assert sum(flags) > 0.75 * len(flags)

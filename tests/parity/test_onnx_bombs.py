@@ -113,7 +113,7 @@ def test_a_bomb_is_refused(name, tmp_path):
     if name.startswith("a scale for"):
         constants = {"c": np.full(1, 2, np.float32)}
     path = write(tmp_path / "net.onnx", nodes, constants, last, shape)
-    if name.startswith("a scale for"):  # before opset 21 a scale has one entry a group
+    if name.startswith("a scale for"):  # before opset 21 a scale has one element a group
         model = onnx.load(path)
         model.opset_import[0].version = 18
         onnx.save(model, path)

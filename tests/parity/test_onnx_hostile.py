@@ -57,8 +57,8 @@ def external(**pairs):
 LIES = {
     "too few bytes": (tensor(raw_data=b"123"), "expected 36 bytes for float32 of shape .*, got 3"),
     "too many bytes": (tensor(raw_data=bytes(40)), "expected 36 bytes for .*, got 40"),
-    "no bytes": (tensor(), "expected 9 entries for shape .*, got 0"),
-    "another field": (tensor(int64_data=range(9)), "expected 9 entries for shape .*, got 0"),
+    "no bytes": (tensor(), "expected 9 elements for shape .*, got 0"),
+    "another field": (tensor(int64_data=range(9)), "expected 9 elements for shape .*, got 0"),
     "a negative size": (tensor(dims=[1, 1, -3, -3], raw_data=NINE.tobytes()), "expected sizes of 0 or more"),
     "sizes beyond memory": (
         tensor(dims=[1 << 31] * 4, raw_data=NINE.tobytes()),

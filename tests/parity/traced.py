@@ -6,8 +6,22 @@ import copy
 
 import numpy as np
 import torch
+from torch import nn
 
 import fconv as fc
+
+
+class Of(nn.Module):
+    """A module of parts, whose forward is a function of the module and its inputs."""
+
+    def __init__(self, function, **parts):
+        super().__init__()
+        self.function = function
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, x):
+        return self.function(self, x)
 
 
 def drawn(shape, seed=1):

@@ -12,8 +12,7 @@ import numpy as np
 
 from fconv.arrays import Array, xp_of
 from fconv.engine.cuda.kernels import SOURCE
-from fconv.engine.cuda.launch import TYPES
-from fconv.engine.cuda.window_kernels import start
+from fconv.engine.cuda.launch import TYPES, start
 from fconv.engine.runs import part, runs_of_samples
 from fconv.geometry import ConvGeometry
 

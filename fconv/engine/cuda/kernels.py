@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fconv.engine.cuda.window_kernels import WINDOWS
+from fconv.engine.cuda.launch import WINDOWS
 
 SOURCE = (
     WINDOWS
@@ -19,7 +19,7 @@ extern "C" __global__ void im2col(long long count, const T *x, T *columns, int N
     }
 }
 
-// The adjoint: each entry of dx gathers what was taken from it.
+// The adjoint: each element of dx gathers what was taken from it.
 extern "C" __global__ void col2im(long long count, const T *columns, T *dx, int N, SIZES) {
     EACH(i, count) {
         long long r = i;

@@ -17,13 +17,9 @@ def map_private(file: BinaryIO) -> Any:
     """Map a large file so that it can be written to in memory and never changes on the disk.
 
     What is smaller than `SMALL` is read: it takes no time, and stays what it is where another
-    program writes into the file, which ends a process that has it mapped.
-
-    Returns
-    -------
-    mmap or None
-        None for a small file, and where the system has no such thing, or does not let a mapped
-        file be replaced or removed (Windows): a checkpoint that is open would then keep a run from saving.
+    program writes into the file, which ends a process that has it mapped. None too where the system has no
+    such thing, or does not let a mapped file be replaced or removed (Windows): a checkpoint that is open
+    would then keep a run from saving.
     """
     if os.name != "posix" or os.fstat(file.fileno()).st_size < SMALL:
         return None

@@ -235,7 +235,7 @@ def write_clip(at: Site) -> str:
 
 @reads("ThresholdedRelu", becomes="threshold")
 def thresholded_relu(node: Node) -> Value:
-    """Entries above a threshold, and 0 for the others."""
+    """Elements above a threshold, and 0 for the others."""
     return node.layer(make("threshold", node.number("alpha", 1.0), 0.0), node.value())
 
 
@@ -251,7 +251,7 @@ def write_threshold(at: Site) -> str:
 
 @reads("Shrink", becomes="hardshrink, softshrink", refused="a bias that is neither 0 nor lambd")
 def shrink(node: Node) -> Value:
-    """Entries near 0 become 0; the others may move towards it."""
+    """Elements near 0 become 0; the others may move towards it."""
     bias, lambd = node.number("bias", 0.0), node.number("lambd", 0.5)
     if bias not in (0.0, lambd):
         raise UnfitError(f"bias {bias} and lambd {lambd}: the bias is neither 0 nor lambd")
@@ -271,9 +271,7 @@ def write_tanhshrink(at: Site) -> str:
     return at.node("Sub", at.x, at.node("Tanh", at.x))
 
 
-@reads(
-    "Softmax", becomes="softmax", refused="before opset 13, an axis that others of more than one entry follow"
-)
+@reads("Softmax", becomes="softmax", refused="before opset 13, an axis before one of more than one element")
 @reads("LogSoftmax", becomes="log_softmax", refused="as Softmax")
 def softmax(node: Node) -> Value:
     """Softmax along an axis, or its logarithm."""

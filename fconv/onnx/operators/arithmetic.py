@@ -40,7 +40,7 @@ def _number(node: Node, index: int, other: Value) -> float | None:
     refused="integers",
 )  # fmt: skip
 def merge(node: Node) -> Value:
-    """Arithmetic entry by entry; a constant that is no single number becomes a `parameter`."""
+    """Arithmetic element by element; a constant that is no single number becomes a `parameter`."""
     values = [node.value(i) for i in range(len(node.inputs))]
     if len(values) == 1:
         return node.same(values[0])
@@ -114,7 +114,7 @@ def write_scale_shift(at: Site) -> str:
     "add", "multiply", "maximum", "minimum", "subtract", "divide", operators="Add, Mul, Max, Min, Sub, Div"
 )
 def write_merge(at: Site) -> str:
-    """Write arithmetic entry by entry, two values at a time."""
+    """Write arithmetic element by element, two values at a time."""
     op = next(op for op, name in MERGES.items() if name == at.layer.name)
     y, *others = at.sources
     for other in others:

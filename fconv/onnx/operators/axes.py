@@ -36,7 +36,7 @@ def write_transpose(at: Site) -> str:
 
 @reads("Squeeze", becomes="squeeze")
 def squeeze(node: Node) -> Value:
-    """Leave out axes of one entry."""
+    """Leave out axes of one element."""
     y, axes = node.value(), node.listed("axes", 1, 13)
     if axes is None:
         axes = node.shape_of(
@@ -44,13 +44,13 @@ def squeeze(node: Node) -> Value:
         )
     dims = tuple(sorted({y.axis(a) for a in axes}))
     if any(size != 1 for d in dims for size in y.sizes(d)):
-        raise UnfitError(f"axes {dims} of shape {y.shapes[0]} have more than one entry")
+        raise UnfitError(f"axes {dims} of shape {y.shapes[0]} have more than one element")
     return node.layer(make("squeeze", dims[0] if len(dims) == 1 else dims), y) if dims else node.same(y)
 
 
 @reads("Unsqueeze", becomes="unsqueeze, one for each axis")
 def unsqueeze(node: Node) -> Value:
-    """Add axes of one entry."""
+    """Add axes of one element."""
     y, axes = node.value(), node.listed("axes", 1, 13) or ()
     rank = y.rank + len(axes)
     for axis in sorted(a + rank if a < 0 else a for a in axes):
@@ -60,7 +60,7 @@ def unsqueeze(node: Node) -> Value:
 
 @writes("squeeze", "unsqueeze", operators="Squeeze, Unsqueeze")
 def write_squeeze(at: Site) -> str:
-    """Write an axis of one entry, left out or added."""
+    """Write an axis of one element, left out or added."""
     if len(at.out_shape) == len(at.shape):
         return at.node("Identity", at.x)
     dim = at.options["dim"]
@@ -70,7 +70,7 @@ def write_squeeze(at: Site) -> str:
     if dim is None:
         dims = [axis for axis, size in enumerate(at.shape) if size == 1]
     else:
-        # PyTorch passes over the axes of more than one entry.
+        # PyTorch passes over the axes of more than one element.
         dims = [d for d in (dim if isinstance(dim, tuple) else (dim,)) if at.shape[d] == 1]
     return at.node("Squeeze", at.x, at.integers(*sorted(d % rank for d in dims)))
 

@@ -130,7 +130,7 @@ def _transposed(node: Node, x: Value, kernel: tuple[int, ...]) -> tuple[Window, 
             full = at.stride[i] * (shape[2 + i] - 1) + extra[i] + at.dilation[i] * (at.kernel[i] - 1) + 1
             total = max(full - out, 0)
             if total % 2 and auto == "NOTSET":
-                raise UnfitError("an output_shape that leaves open which side loses an odd entry")
+                raise UnfitError("an output_shape that leaves open which side loses an odd element")
             low = total // 2 if auto != "SAME_LOWER" else total - total // 2
             pairs.append((low, total - low))
             more.append(extra[i] + max(out - full, 0))

@@ -47,7 +47,7 @@ def write_batch_norm(at: Site) -> str:
         return _by_statistics(at)
     channels, rest = at.shape[1], at.shape[2:]
     if 0 in rest:
-        raise UnfitError("a shape with an axis of no entries has no operator")
+        raise UnfitError("a shape with an axis of no elements has no operator")
     order = [1, 0, *range(2, len(at.shape))]
     one = at.node("Reshape", at.node("Transpose", at.x, perm=order), at.integers(1, channels, -1))
     y = at.node("InstanceNormalization", one, *_affine(at, channels), epsilon=at.options["eps"])
@@ -166,7 +166,7 @@ def write_rms_norm(at: Site) -> str:
 
 @reads("GroupNormalization", becomes="group_norm")
 def group_norm(node: Node) -> Value:
-    """Group norm; before opset 21 its scale had one entry a group."""
+    """Group norm; before opset 21 its scale had one element a group."""
     x, groups = node.value(), node.integer("num_groups", 0)
     channels = x.size(1)
     params = {}

@@ -35,7 +35,7 @@ def _laid_out(node: Node, x: Value, targets: list[tuple[int, ...]]) -> Value:
 @reads(
     "Reshape",
     becomes="reshape, flatten, identity; view where the batch axis changes",
-    refused="a shape that is computed from entries, or with two sizes that the file leaves open",
+    refused="a shape that is computed from elements, or with two sizes that the file leaves open",
 )
 def reshape(node: Node) -> Value:
     """Change of shape, constant or computed from the shape of the input."""
@@ -81,7 +81,7 @@ def _resize_axes(at: Site) -> str:
     if sizes and at.shape and sizes[0] == at.shape[0]:
         return at.reshaped(at.x, *sizes[1:])
     if 0 in sizes:
-        raise UnfitError("a shape with an axis of no entries has no operator")
+        raise UnfitError("a shape with an axis of no elements has no operator")
     return at.node("Reshape", at.x, at.integers(*([-1, *sizes[1:]] if sizes else [])))
 
 
@@ -99,7 +99,7 @@ def write_view(at: Site) -> str:
     """Write a change of shape that says the batch axis too."""
     sizes = tuple(at.options["shape"])
     if 0 in at.out_shape:
-        raise UnfitError("a shape with an axis of no entries has no operator")
+        raise UnfitError("a shape with an axis of no elements has no operator")
     return at.node("Reshape", at.x, at.integers(*sizes))
 
 

@@ -82,12 +82,7 @@ def _state_dict(node: Any, path: tuple[str, ...]) -> dict[str, str] | None:
 
 
 def flat(found: Any, who: str = "") -> dict[str, Array]:
-    """List the arrays of an object by dotted name, in order.
-
-    Raises
-    ------
-    ValueError
-        Two values have one name.
+    """List the arrays of an object by dotted name, in order; two of one name are a ValueError.
 
     Examples
     --------

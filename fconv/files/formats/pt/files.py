@@ -17,7 +17,7 @@ __all__ = ["read_pt", "write_pt"]
 def read_pt(
     path: str | os.PathLike[str], *, mmap: bool = True, strict: bool = False
 ) -> tuple[Any, dict[str, str]]:
-    """Read what torch.save or `write_pt` wrote. Nothing in the file is executed.
+    """Read what torch.save or `write_pt` wrote, and the texts given to the latter. Nothing in it is executed.
 
     Both of PyTorch's formats are read: the zip archive, and the single stream of before 1.6.
 
@@ -40,8 +40,6 @@ def read_pt(
         ``"torch.float32"`` or ``"cuda:0"``; a torch.Size is a tuple. Tensors that share a
         storage are views of one memory, but for widened ones. NumPy's numbers and arrays are read
         too. Any other object is a `Placeholder`, which shows what stands there.
-    dict of str to str
-        The texts given to `write_pt`; none for a file of PyTorch's.
 
     Raises
     ------
@@ -49,8 +47,6 @@ def read_pt(
         The file is damaged or of another format, is a whole module or a TorchScript program, would
         take far more memory than its size, or, where `strict` is set, holds a NumPy number, a
         sparse or quantized tensor or any other object.
-    OSError
-        The file cannot be read.
     """
     with open_regular(path, "load") as file, refusing(path, "file of PyTorch's"):
         start = file.read(512)

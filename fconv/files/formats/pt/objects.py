@@ -17,16 +17,9 @@ from fconv.files.formats.pt.vocabulary import StorageClass
 def resolved(value: Any, swap: bool, budget: Budget, *, strict: bool) -> Any:
     """Turn tensors into arrays, in place; what stands at two places stays one value.
 
-    Parameters
-    ----------
-    value : object
-        What `fconv.files.formats.pt.pickles.unpickle` gave, whose depth and size it has proved.
-    swap : bool
-        Storages are in the other byte order.
-    budget : Budget
-        Memory that copies may take.
-    strict : bool
-        Refuse a name that stands for itself; otherwise it becomes a placeholder.
+    `value` is what `fconv.files.formats.pt.pickles.unpickle` gave, whose depth and size it has proved. With
+    `swap` storages are in the other byte order; `budget` is the memory that copies may take. A name that
+    stands for itself is refused where `strict` is set, and becomes a placeholder otherwise.
     """
     return _Resolver(swap, budget, strict).whole(value)
 

@@ -39,31 +39,13 @@ def unpickle(
     budget: Budget,
     strict: bool,
 ) -> Unpickled:
-    """Read one pickle.
+    """Read the pickle that begins at `start` of `data`, within a budget of memory.
 
-    Parameters
-    ----------
-    data : bytes or mmap
-        What holds it.
-    start : int
-        Where it begins.
-    calls : mapping
-        What a name that is called returns, from its arguments. A function here raises ValueError
-        for arguments that it does not expect, ForeignError for those that are not in the table.
-    values : mapping
-        What a name that is not called stands for.
-    persistent : callable
-        What a persistent id stands for.
-    budget : Budget
-        Memory that the values may take.
-    strict : bool
-        Refuse names that are not in the tables; otherwise they become placeholders.
-
-    Returns
-    -------
-    Unpickled
-        The value, of dicts, lists, tuples, sets, numbers, text, bytes, None, placeholders, and
-        what `calls`, `values` and `persistent` return.
+    `calls` has what a name that is called returns, from its arguments (a function there raises ValueError for
+    arguments that it does not expect, ForeignError for those that are not in the table), `values` what a name
+    that is not called stands for, and `persistent` what a persistent id does. The value is made of dicts,
+    lists, tuples, sets, numbers, text, bytes, None, placeholders, and what these three return. Names that
+    are not in the tables are refused where `strict` is set, and become placeholders otherwise.
 
     Raises
     ------

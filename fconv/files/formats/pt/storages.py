@@ -124,14 +124,8 @@ def _overlaps(tensor: Tensor) -> bool:
 def array_of(tensor: Tensor, swap: bool) -> Array:
     """Return a tensor whose storage has been read as an array: a view of it where NumPy has the dtype.
 
-    Where elements lie upon each other, as those of an expanded tensor do, they are copied apart.
-
-    Parameters
-    ----------
-    tensor : Tensor
-        Its window is proved to lie in the storage.
-    swap : bool
-        The file has the other byte order.
+    Where elements lie upon each other, as those of an expanded tensor do, they are copied apart. The tensor's
+    window is proved to lie in the storage. With `swap` the file has the other byte order.
     """
     raw, stored = tensor.storage.bytes(), tensor.kind.stored
     if not prod(tensor.shape):

@@ -30,19 +30,11 @@ class _Place(NamedTuple):
 
 
 def write_pt(path: str | os.PathLike[str], found: Any, texts: Mapping[str, str] | None = None) -> None:
-    """Write an object as torch.save writes it, without PyTorch.
+    """Write an object as torch.save writes it, without PyTorch, under a temporary name that is renamed.
 
     Arrays that share memory share a storage in the file, as tensors do; others are written
-    contiguous.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The file, written under a temporary name and renamed.
-    found : object
-        Dicts with text or integer keys, lists, tuples, NumPy arrays, numbers, text and None.
-    texts : mapping of str to str, optional
-        Kept in a member of the archive that PyTorch passes over.
+    contiguous. The object is made of dicts with text or integer keys, lists, tuples, NumPy arrays, numbers,
+    text and None; `texts` stand in a member of the archive that PyTorch passes over.
 
     Raises
     ------

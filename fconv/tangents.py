@@ -118,28 +118,8 @@ def layer_jvp(
 ) -> tuple[Any, Any]:
     """Return the output of a layer, and its tangent along those of its parameters and its input.
 
-    Parameters
-    ----------
-    layer : Layer
-        A layer or network.
-    params, x
-        What `layer.apply` takes.
-    dparams, dx
-        Their tangents; None stands for 0, in the place of an array or of all.
-    train : bool
-        Training mode.
-    key : array, optional
-        The random key.
-
-    Returns
-    -------
-    (y, dy)
-        `dy` is None where it is 0 throughout.
-
-    Raises
-    ------
-    TypeError
-        A layer that a tangent enters has no `jvp`.
+    None stands for a tangent of 0, in the place of an array or of all of them; so does a `dy` of None. A
+    layer without a `jvp` that a tangent enters is a TypeError.
     """
     if not trees.leaves((dparams, dx)):
         return layer.apply(params, x, train=train, key=key), None

@@ -10,32 +10,18 @@ from fconv import trees
 from fconv.arguments.patterns import names_of
 from fconv.arguments.signatures import plain
 from fconv.arrays import Array
-from fconv.derivatives.tangents import layer_jvp
-from fconv.layer import Layer, LayerPullback, Params, no_gradient, params_at
+from fconv.layer import Layer, LayerPullback, Params, no_gradient, params_at, vjp_of
+from fconv.tangents import layer_jvp
 
 
 def partly_trained(
     net: Layer, params: Params, wanted: Container[str], live: Container[str] | None = None
 ) -> Layer:
-    """Return a network that computes only the gradients of some parameters; all others are None.
+    """Return a network that computes only the gradients of the parameters named in `wanted`.
 
-    Parameters
-    ----------
-    net : Layer
-        The network.
-    params : pytree
-        Its parameters, of which only the names are read.
-    wanted : container of str
-        Dotted names of the parameters whose gradients are wanted.
-    live : container of str, optional
-        A layer with parameters of which none is among these stays in inference mode, so that a frozen
-        batch norm keeps its running statistics and normalises by them. None leaves every
-        layer in the mode of the call.
-
-    Returns
-    -------
-    Layer
-        With the same parameters. It computes nothing on the way to the gradients that are not wanted.
+    All others are None, and nothing is computed on the way to them; of `params` only the names are read. A
+    layer with parameters of which none is in `live` stays in inference mode, so that a frozen batch norm
+    keeps its running statistics and normalises by them; None leaves every layer in the mode of the call.
     """
 
     def walk(layer: Layer, part: Params, path: trees.Path) -> Layer:
@@ -80,17 +66,12 @@ def _restricted(layer: Layer, frozen: frozenset[str], wanted: frozenset[str], aw
 
         return y, refreshed, pullback
 
-    def vjp(
-        params: Params, x: Any, g: Any, *, train: bool = False, key: Array | None = None
-    ) -> tuple[Params, Any]:
-        return forward(params, x, train=train, key=key)[2](g)
-
     def jvp(
         params: Params, x: Any, dparams: Any, dx: Any, *, train: bool = False, key: Array | None = None
     ) -> tuple[Any, Any]:
         return layer_jvp(layer, params, x, dparams, dx, train and awake, key)
 
-    buffers = layer.buffers | frozen
     return replace(
-        layer, apply=apply, forward=forward, vjp=vjp, jvp=jvp, trained=bool(wanted), buffers=buffers
-    )
+        layer, apply=apply, forward=forward, vjp=vjp_of(forward), jvp=jvp, trained=bool(wanted),
+        buffers=layer.buffers | frozen,
+    )  # fmt: skip
