@@ -20,6 +20,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "numpydoc",
+    "playground",
     "reference",
 ]
 html_static_path = ["_static"]
