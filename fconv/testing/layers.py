@@ -12,7 +12,7 @@ from fconv.arrays import Array, describe, is_array, xp_of
 from fconv.layer import Layer, Params, as_layer
 from fconv.testing.differences import direction_like
 from fconv.testing.gradients import check_gradient
-from fconv.testing.layer_calls import LayerCall, check_batches, check_forward, fits, pair_of, shape_of
+from fconv.testing.layer_calls import LayerCall, check_batches, check_forward, fits, misfit, pair_of, shape_of
 from fconv.testing.purity import call_purely, check_close
 
 
@@ -124,7 +124,7 @@ def _typical(
     ones = trees.map(lambda part: xp_of(part).ones_like(part), y)
     dparams, _ = pair_of(f"{title}.vjp", layer.vjp(params, x, ones, train=train, key=run_key))
     if not fits(params, dparams):
-        raise AssertionError(f"{layer.name}: the gradient of the parameters differs from them in structure")
+        raise AssertionError(misfit(layer.name, params, dparams))
     keys = iter(random.split(key, len(trees.leaves(params))))
 
     def shift(p: Array, g: Array | None) -> Array:
