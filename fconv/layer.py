@@ -235,7 +235,7 @@ def as_layer(where: str, value: Any) -> Layer:
         Where it stands, for the error message.
     value : object
         A Layer, or anything with the functions `init`, `apply`, `vjp` and `out_shape`, and
-        `forward`, `jvp`, `name` and `buffers` where it likes.
+        optionally `forward`, `jvp`, `name` and `buffers`.
 
     Returns
     -------

@@ -46,7 +46,7 @@ class Buckets:
     own, shards : range, int
         The shards of this rank, and how many there are in all.
     most : int
-        Bytes of a bucket, about.
+        Approximate size of a bucket in bytes.
     exact : bool
         Sum along the tree.
     """

@@ -62,7 +62,8 @@ def batch_normal(
     within : SamplePasses, optional
         `passes`, where the statistics are of groups of channels of each sample.
     average : callable, optional
-        Where others share the statistics: takes sums over `x` to the means over all that they were taken of.
+        For statistics shared between ranks: turns sums over this rank's `x` into means over all ranks'
+        elements.
 
     Returns
     -------

@@ -127,8 +127,8 @@ def layout_of(x: Array, least_plane: int | None = None) -> Layout | None:
     Returns
     -------
     Layout or None
-        None on a GPU, for float16, for nothing at all, and where neither the channels nor the
-        positions of one channel are neighbours in memory.
+        None on a GPU, for float16, for empty arrays, and where neither the channels nor the positions of one
+        channel are contiguous.
 
     Examples
     --------

@@ -52,7 +52,7 @@ def concat(dim: int = 1) -> Layer:
 
 @constructor
 def stack(dim: int = 0) -> Layer:
-    """Put the arrays of a tuple, which have one shape, side by side along a new axis.
+    """Stack the arrays of a tuple, which have one shape, along a new axis.
 
     Examples
     --------

@@ -87,8 +87,8 @@ def fit(
         all examples and computes its part of every batch, and all return the same. The first one reports,
         and alone reads and writes the checkpoints.
     shards : int, optional
-        With `comm`: what each batch is divided into, by default as many as there are ranks. With the same
-        shards the result is the same, bit for bit, on any number of ranks.
+        With `comm`: the number of parts that each batch is divided into, by default the number of ranks. With
+        the same shards the result is the same, bit for bit, on any number of ranks.
 
     Returns
     -------

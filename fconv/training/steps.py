@@ -50,7 +50,7 @@ def value_and_grad(
         Return the network's output of the same forward pass too, as the last value.
     wrt : {"params", "x"} or both in a tuple
         What the gradient is taken of: with ``"x"`` it is that of the input alone, with
-        ``("params", "x")`` the pair. What is not asked for costs nothing.
+        ``("params", "x")`` the pair. Gradients that are not asked for are not computed.
 
     Returns
     -------

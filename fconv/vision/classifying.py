@@ -133,7 +133,7 @@ def most_likely(scores: Array, count: int) -> list[tuple[int, float]]:
 
 
 def class_names(path: str | os.PathLike[str]) -> list[str]:
-    """Read the names of classes: one a line, or JSON.
+    """Read the names of classes, one per line or as JSON.
 
     Parameters
     ----------

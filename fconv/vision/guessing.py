@@ -35,7 +35,7 @@ class Guess(NamedTuple):
     renames: dict[str, str] = {}  # noqa: RUF012 - a default of a named tuple, which nobody changes
 
     def at(self, factor: int) -> Guess:
-        """Return the same network at another factor."""
+        """Return the same network with another scale factor."""
         return self._replace(options={**self.options, "scale_factor": factor})
 
     def build(self) -> Layer:

@@ -41,9 +41,9 @@ class Picture(NamedTuple):
     pixels : array, shape (C, H, W)
         float32 from 0 to 1; C is 1 (grey) or 3 (red, green, blue).
     alpha : array, shape (1, H, W), or None
-        How opaque it is, float32 from 0 to 1.
+        Opacity, float32 from 0 to 1.
     bits : int
-        Of a channel in the file, 8 or 16.
+        Bits per channel in the file, 8 or 16.
     """
 
     pixels: Array
