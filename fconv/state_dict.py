@@ -69,7 +69,7 @@ def _is_tree(x: Any) -> bool:
 
 
 def from_state_dict(params: Any, state_dict: Mapping[str, Any], *, strict: bool = True) -> Any:
-    """Put the values of a state dict in the place of parameters.
+    """Replace the values of parameters by those of a state dict.
 
     Parameters
     ----------
@@ -234,7 +234,7 @@ def rename(state_dict: Mapping[str, Any], prefixes: Mapping[str, str]) -> dict[s
     state_dict : mapping
         Values by dotted name.
     prefixes : mapping of str to str
-        What names begin with, and what they are to begin with instead. Each name follows the
+        Old prefixes of names, and the new ones. Each name follows the
         first prefix that it begins with; other names stay.
 
     Returns

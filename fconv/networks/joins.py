@@ -14,7 +14,7 @@ from fconv.networks.merge import Merged, listed, merge, named, one_shape
 
 @constructor
 def concat(dim: int = 1) -> Layer:
-    """Put the arrays of a tuple one after another along an axis; channels by default.
+    """Concatenate the arrays of a tuple along an axis; channels by default.
 
     Examples
     --------

@@ -114,7 +114,7 @@ def minimum() -> Layer:
 
 @constructor
 def matmul() -> Layer:
-    """Multiply two matrices, or two stacks of them whose leading axes are stretched, as torch.matmul.
+    """Multiply two matrices, or two stacks of them whose leading axes are broadcast, as torch.matmul.
 
     A vector is a row before a matrix and a column behind one, and that axis is then left out.
 

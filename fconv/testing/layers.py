@@ -33,11 +33,11 @@ def check_layer(
     change none of their arguments and use no global random generator; the output has the dtype of
     `x`; gradients have the structure and dtypes of the parameters. Values and gradients are checked
     as `check_vjp` checks them: against directional differences in float64, and for other memory
-    layouts, earlier calls and float32. `forward`, where the layer brings one, agrees with `apply` and
-    `vjp`, whatever was called before, its pullback may be called again, with another g and without
-    the input's gradient; the parameters that it returns differ from those it was given in
-    untrained statistics alone, which keep their shapes and dtypes. All this outside training, where
-    a key changes nothing, and in training, where a layer without the key it needs raises an error.
+    layouts, earlier calls and float32. `forward`, if the layer has one, must agree with `apply` and `vjp`,
+    whatever was called before; its pullback may be called again, with another g and without the input's
+    gradient. The parameters that it returns differ from the given ones only in untrained statistics, which
+    keep their shapes and dtypes. All of this is checked outside training, where a key changes nothing, and in
+    training, where a layer that needs a key raises an error without one.
 
     Parameters
     ----------

@@ -138,7 +138,7 @@ def class_names(path: str | os.PathLike[str]) -> list[str]:
     Parameters
     ----------
     path : str or path-like
-        Text with a name a line, a JSON list of names, or a JSON object by class number, whose
+        Text with one name per line, a JSON list of names, or a JSON object by class number, whose
         values may be lists that end with the name (``{"0": ["n01440764", "tench"], ...}``).
 
     Returns

@@ -25,7 +25,7 @@ _SHAPE_TO_TRY = 64
 class Guess(NamedTuple):
     """A network: its name in `fconv.models`, the options to build it with, and its input channels.
 
-    Where the weights have the names of another implementation, `renames` is what makes them ours, as
+    Where the weights have the names of another implementation, `renames` maps them to fconv's names, as
     `fconv.rename` takes it.
     """
 
@@ -262,7 +262,7 @@ _READINGS: dict[str, Callable[[Shapes, int | None], tuple[dict[str, Any], int]]]
 def options_in(
     name: str, weights: Mapping[str, Array], shape: Shape | None = None
 ) -> tuple[dict[str, Any], Shape]:
-    """Read the options of a classifier that are to be seen in its weights.
+    """Read the options of a classifier that its weights determine.
 
     Parameters
     ----------
