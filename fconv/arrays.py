@@ -261,7 +261,7 @@ def is_key(x: object) -> bool:
 
 
 def in_c_order(x: Array) -> Array:
-    """Return a NumPy array in C order, itself if it is; an array of a device as it is."""
+    """Return a NumPy array in C order, without a copy if it is already; return a GPU's array as it is."""
     if not isinstance(x, np.ndarray) or x.flags.c_contiguous:
         return x
     return np.ascontiguousarray(x)

@@ -69,7 +69,7 @@ def to_device(tree: Any, device: str) -> Any:
 
     Notes
     -----
-    Arrays are moved, and that is all: computing on a GPU other than CuPy's current one wants
+    Arrays are moved, and that is all: computing on a GPU other than CuPy's current one needs
     ``cupy.cuda.Device(1).use()`` first.
 
     Examples

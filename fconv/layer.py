@@ -92,7 +92,7 @@ class Layer(Constructed):
     multiply_adds : callable
         ``multiply_adds(shape) -> int``, what one call costs.
     rebuilding : Rebuilding, optional
-        How a network is made again of other layers.
+        Makes the network again from other layers.
     trained : bool
         Otherwise all its parameters are frozen: their gradients are None.
 

@@ -46,7 +46,7 @@ class RunningMean(NamedTuple):
     weight: float = 0
 
     def add(self, value: Any, count: float = 1) -> RunningMean:
-        """Return the mean with a further number, which stands for `count` examples."""
+        """Return the mean that includes a further number, weighted as `count` examples."""
         return RunningMean(self.total + float(value) * count, self.weight + count)
 
     @property
@@ -131,7 +131,7 @@ def _top_k(name: str, y: Array, target: Array, k: int) -> float:
 
 
 def confusion_matrix(y: Array, target: Array, classes: int | None = None) -> Array:
-    """Count how often samples of each class are taken for each.
+    """Count the samples of each class by the class that is predicted.
 
     Parameters
     ----------
@@ -210,8 +210,8 @@ def precision(y: Array, target: Array | None = None, classes: int | None = None)
     Returns
     -------
     float
-        0 to 1: the macro average over the classes that occur in `y` or `target`, in which a class that
-        nothing is taken for counts 0, as scikit-learn's precision_score has it. NaN for no samples.
+        0 to 1: the macro average over the classes that occur in `y` or `target`, in which a class that is
+        never predicted counts 0, as scikit-learn's precision_score has it. NaN for no samples.
 
     Raises
     ------

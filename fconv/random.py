@@ -94,7 +94,7 @@ def split(key: Array, n: int = 2) -> Array:
     Returns
     -------
     array of uint64, shape (n, 2)
-        One key a row.
+        One key per row.
 
     Raises
     ------

@@ -61,8 +61,15 @@ def _is_tensor(x: object) -> bool:
     return is_array(x) or (type(x).__module__.partition(".")[0] == "torch" and hasattr(x, "detach"))
 
 
+def _is_tree(x: Any) -> bool:
+    """Return whether there are only arrays; a checkpoint has numbers, texts and integer keys too."""
+    if isinstance(x, Mapping):
+        return all(isinstance(key, str) and _is_tree(value) for key, value in x.items())
+    return not isinstance(x, (str, int, float))
+
+
 def from_state_dict(params: Any, state_dict: Mapping[str, Any], *, strict: bool = True) -> Any:
-    """Put the values of a state dict in the place of parameters.
+    """Replace the values of parameters by those of a state dict.
 
     Parameters
     ----------
@@ -112,7 +119,7 @@ def from_state_dict(params: Any, state_dict: Mapping[str, Any], *, strict: bool 
             "from_state_dict: the first argument is a state dict, and the second is parameters; "
             "write from_state_dict(params, state_dict)"
         )
-    if isinstance(state_dict, Mapping) and any(isinstance(v, (str, int, float)) for v in state_dict.values()):
+    if isinstance(state_dict, Mapping) and not _is_tree(state_dict):
         raise TypeError(
             f"from_state_dict: expected a state dict, got a dict of {', '.join(map(str, state_dict))}; "
             f"fconv.find_state_dict finds the one inside a checkpoint"
@@ -227,7 +234,7 @@ def rename(state_dict: Mapping[str, Any], prefixes: Mapping[str, str]) -> dict[s
     state_dict : mapping
         Values by dotted name.
     prefixes : mapping of str to str
-        What names begin with, and what they are to begin with instead. Each name follows the
+        Old prefixes of names, and the new ones. Each name follows the
         first prefix that it begins with; other names stay.
 
     Returns

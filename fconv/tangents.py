@@ -22,7 +22,7 @@ def jvp(
 ) -> tuple[Any, Any]:
     """Return the output of a network and its derivative along tangents, in one pass forwards.
 
-    No value is kept for a way back: it takes the memory of inference, twice.
+    No intermediate values are kept: it takes twice the memory of inference.
 
     Parameters
     ----------
@@ -33,8 +33,8 @@ def jvp(
     x : array, or a tuple or dict of arrays
         Its input.
     dparams : pytree or None
-        The tangent of `params`, in their structure, shapes and dtype; None in the place of a tangent of 0,
-        as that of a running statistic always is, also for all of them. Gradients serve as they are.
+        The tangent of `params`, in their structure, shapes and dtype; None stands for a tangent of 0, of one
+        array or of all; the tangent of a running statistic is None. Gradients serve as they are.
     dx : array, or a tuple or dict of arrays, or None
         The tangent of `x`.
     train : bool
@@ -52,7 +52,7 @@ def jvp(
     Raises
     ------
     ValueError
-        A tangent of another structure or shape, or of what has no gradient; none at all.
+        A tangent of another structure or shape, or of an array without a gradient; no tangent given.
     TypeError
         `net` is no layer, a tangent has another dtype or is no array, or a layer of your own has no `jvp`.
 

@@ -21,7 +21,7 @@ _named: dict[str, type] = {}
 
 
 def register(kind: type[T]) -> type[T]:
-    """Let files name a named tuple, so that loading gives it back as it was: a class decorator."""
+    """Register a named tuple, as a class decorator, so that loading a file returns it as it was saved."""
     _named[kind.__name__] = kind
     return kind
 

@@ -170,6 +170,17 @@ def test_rename():
         fc.rename({"a": 1}, {"a": 2})
 
 
+def test_a_whole_checkpoint_in_place_of_a_state_dict_names_find_state_dict():
+    params = {"weight": np.ones(2, np.float32)}
+    for checkpoint in (
+        {"model": params, "epoch": 3},
+        {"model": params, "optimizer": {"state": {0: {"step": np.ones(())}}}},
+        {"model": params, "scheduler": {"last_epoch": 3}},
+    ):
+        with pytest.raises(TypeError, match=r"got a dict of model, .*; fconv.find_state_dict finds the one"):
+            fc.from_state_dict(params, checkpoint)
+
+
 def test_find_state_dict():
     sd = {"w": np.ones(1)}
     nested = {"a": sd, "b": ({"v": np.ones(2)}, ())}

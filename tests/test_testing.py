@@ -112,6 +112,7 @@ LAYERS = {
     "argument 1 was changed": {"apply": lambda p, x, *, train=False, key=None: (x.__imul__(2), GOOD.apply(p, x))[1]},
     "gave an output of float64": {"apply": lambda p, x, *, train=False, key=None: GOOD.apply(p, x).astype(float)},
     "differs from them in structure": {"vjp": lambda p, x, g, *, train=False, key=None: ((), GOOD.vjp(p, x, g)[1])},
+    "expected weight, bias, got weight": {"vjp": lambda p, x, g, *, train=False, key=None: ({"weight": GOOD.vjp(p, x, g)[0]["weight"]}, x)},
     "gradient of weight has shape": {"vjp": lambda p, x, g, *, train=False, key=None: ({"weight": p["bias"], "bias": p["bias"]}, x)},
     "structure depends on the dtype": {"init": lambda k, s, dtype=np.float32: GOOD.init(k, s, dtype) if dtype == np.float64 else ()},
     "float32 by default": {"init": lambda k, s, dtype=np.float64: GOOD.init(k, s, np.float64)},

@@ -49,10 +49,13 @@ def stub(name: str, page: str, functions: set[str]) -> str:
     module, _, last = name.rpartition(".")
     value = getattr(import_module(module), last)
     kind = "class" if inspect.isclass(value) else "function" if callable(value) else "data"
-    lines = [":orphan:", "", *heading(name, "="), f":doc:`{PAGES[page]} <../{page}>`", ""]
+    title = name.replace(".", ".\u200b").replace("_", "\\_\u200b")  # where a narrow page may break it
+    lines = [":orphan:", "", *heading(title, "="), f":doc:`{PAGES[page]} <../{page}>`", ""]
     names = [last, *(gradients(last, functions) if module == "fconv.functional" else [])]
+    fields = getattr(value, "_fields", ())  # of a named tuple: "Alias for field number 0" says nothing
+    options = ["   :members:", *([f"   :exclude-members: {', '.join(fields)}"] if fields else [])]
     for part in names:
-        lines += [f".. auto{kind}:: {module}.{part}", *(["   :members:"] if kind == "class" else []), ""]
+        lines += [f".. auto{kind}:: {module}.{part}", *(options if kind == "class" else []), ""]
     return "\n".join(lines)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 import fconv as fc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NET = fc.compose(
     fc.conv2d(8, 3, padding=1), fc.relu(), fc.max_pool2d(2),
@@ -15,27 +17,27 @@ NET = fc.compose(
 )  # fmt: skip
 
 
-def trained(epochs: int = 10) -> Any:
-    """Return parameters trained on scikit-learn's digits of 8x8 pixels."""
-    digits = load_digits()
-    x, t = digits.images[:, None].astype(np.float32) / 16, digits.target
-    state, _ = fc.fit(
-        NET,
-        fc.cross_entropy_loss(),
-        fc.adam(3e-3),
-        (x, t),
-        epochs=epochs,
-        key=fc.random.key(0),
-        progress=False,
-    )
-    return state.params
+def training(digits: str = "digits.npz", epochs: int = 10) -> Iterator[tuple[Any, float]]:
+    """Train on digits of 8x8 pixels, and yield the parameters and the test accuracy after each epoch."""
+    with np.load(digits) as file:
+        x, t = file["x"][:, None].astype(np.float32) / 16, file["t"].astype(np.int64)
+    key, opt = fc.random.key(0), fc.adam(3e-3)
+    params = NET.init(key, x.shape)
+    opt_state = opt.init(params)
+    loss_and_grad = fc.value_and_grad(NET, fc.cross_entropy_loss())
+    for epoch in range(epochs):
+        order = fc.random.fold_in(key, epoch)
+        for a, b in fc.data.batches(x[:1500], t[:1500], batch_size=64, key=order):
+            _, grads, params = loss_and_grad(params, a, b)
+            params, opt_state = opt.step(params, grads, opt_state)
+        yield params, float(fc.metrics.accuracy(NET.apply(params, x[1500:]), t[1500:]))
 
 
 def look(params: Any, pixels: Any) -> dict[str, list[Any]]:
     """Return what the page shows of a drawing of 8x8 numbers from 0 to 1.
 
-    The probabilities of the digits, the kernels of the first layer with what each makes of the drawing,
-    and the gradient of the likeliest digit's score with respect to the pixels.
+    The probabilities of the digits, the kernels of the first layer with the channel that each makes of the
+    drawing, and the gradient of the likeliest digit's score with respect to the pixels.
     """
     x = np.asarray(pixels, np.float32).reshape(1, 1, 8, 8)
     scores = NET.apply(params, x)

@@ -55,7 +55,7 @@ def predict(
 ) -> None:  # fmt: skip
     """Classify pictures: print the likeliest classes and their probabilities.
 
-    MODEL is as for fconv summary. The number of classes is seen in the weights. A picture is resized,
+    MODEL is as for fconv summary. The number of classes is read from the weights. A picture is resized,
     cut and normalised as the network's input asks: ImageNet's mean and deviation for colour.
 
     \b

@@ -92,7 +92,7 @@ def normalize(x: Array, mean: Any, std: Any) -> Array:
 
 
 def random_rotations(key: Array, *batches: Array, degrees: float, fill: float = 0.0) -> tuple[Array, ...]:
-    """Rotate the samples of batches about their centre by angles that a key draws, alike in all batches.
+    """Rotate the samples of batches about their centre by angles drawn from a key, the same in all batches.
 
     Parameters
     ----------
@@ -206,7 +206,7 @@ def color_jitter(
 
 
 def cutout(key: Array, x: Array, size: int, *, fill: float = 0.0) -> Array:
-    """Blank a square of each picture, around a place that a key draws.
+    """Blank a square of each picture, around a position drawn from a key.
 
     Parameters
     ----------
@@ -215,7 +215,7 @@ def cutout(key: Array, x: Array, size: int, *, fill: float = 0.0) -> Array:
     x : array, shape (N, C, H, W)
         Pictures.
     size : int
-        Side of the square; what stands out of the picture is cut off.
+        Side of the square; a part outside the picture is ignored.
     fill : float
         What the square holds.
 

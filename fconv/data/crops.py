@@ -16,8 +16,8 @@ __all__ = ["random_crops", "random_flips"]
 def random_crops(key: Array, *pictures: Sequence[Array], count: int, size: int) -> tuple[Array, ...]:
     """Cut squares out of pictures, at places that a key draws.
 
-    Each square's picture is drawn with a probability in proportion to the squares that it holds,
-    so that every square of all pictures is as likely as any other.
+    A picture is drawn with a probability proportional to the number of squares in it, so that all squares of
+    all pictures are equally likely.
 
     Parameters
     ----------

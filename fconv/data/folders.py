@@ -36,7 +36,7 @@ class Images(NamedTuple):
 
 
 def read_images(folder: str | os.PathLike[str], *, channels: Literal[1, 3] = 3, least: int = 1) -> Images:
-    """Read the pictures that lie in a folder, in the order of their names.
+    """Read the pictures of a folder, in the order of their names.
 
     What cannot be read as a picture, and what is too small, is left out and said in `skipped`.
 
@@ -57,8 +57,8 @@ def read_images(folder: str | os.PathLike[str], *, channels: Literal[1, 3] = 3, 
     Raises
     ------
     ValueError
-        `folder` is none, holds no pictures, or none that can be used, with the first reasons; bad
-        options.
+        `folder` is not a folder, or holds no pictures that can be used (the message gives the first reasons);
+        invalid options.
     ImportError
         Pillow is not installed.
 

@@ -46,7 +46,7 @@ def read_idx(path: str | os.PathLike[str]) -> Array:
     ------
     ValueError
         A wrong magic number, a body shorter or longer than the header says, damaged gzip data, or
-        gzip data that come to more than 48 MB and 16 times their size.
+        gzip data that expand to more than 48 MB plus 16 times their size.
     OSError
         The file cannot be read.
 

@@ -52,7 +52,7 @@ def poisson_noise(key: Array, x: Array, peak: float = 30.0) -> Array:
     Parameters
     ----------
     key : array of uint64, shape (2,)
-        The same key counts the same photons, with the same version of NumPy.
+        The same key gives the same counts with the same version of NumPy.
     x : array
         As for `gaussian_noise`; elements below 0 count as 0.
     peak : float

@@ -28,7 +28,7 @@ def prefetch(items: Iterable[T], size: int = 2) -> Generator[T, None, None]:
     Yields
     ------
     object
-        The items, in their order. What the iterable raises is raised here, after the items before.
+        The items, in their order. An error of the iterable is raised after the items before it.
 
     Raises
     ------

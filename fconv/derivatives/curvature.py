@@ -84,7 +84,7 @@ def ggn_diagonal(
     """Estimate the diagonal of the generalized Gauss-Newton matrix by products with random signs.
 
     It is the mean of ``v * ggn_product(..., v)`` over vectors `v` of random signs (Hutchinson's estimate):
-    what the other elements of a row add has the mean 0.
+    the terms of the other elements of a row have mean 0.
 
     Parameters
     ----------

@@ -38,7 +38,7 @@ def gradient_penalty(net: Layer, params: Params, x: Array, *, norm: float = 1.0)
     x : array, shape (N, ...)
         The examples, such as points between real and generated ones.
     norm : float
-        The length that costs nothing, 0 or more.
+        The norm at which the penalty is 0; 0 or more.
 
     Returns
     -------

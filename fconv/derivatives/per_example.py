@@ -54,7 +54,7 @@ def per_example_gradients(net: Layer, loss: Loss) -> Callable[..., Any]:
     TypeError
         `net` is no layer, or `loss` no loss.
     ValueError
-        A parameter stands where there is no axis of examples (`fconv.parameter`). When it is called: a
+        The network has a `fconv.parameter`, which has no axis of examples. When it is called: a
         layer mixes the examples, as `batch_norm` does in training, or folds their axis into another, as
         a reshape can; the layer is named.
 

@@ -123,7 +123,7 @@ class Communicator:
         return found
 
     def gather_bytes(self, data: bytes) -> list[bytes]:
-        """Return the bytes of all ranks, by rank: each passes on to the next what the one before sent."""
+        """Return the bytes of all ranks, by rank; they are passed around in a ring."""
 
         def work() -> list[bytes]:
             rank, size = self.rank, self.size
@@ -172,7 +172,7 @@ class Communicator:
         return result_of(self.world.call(work))
 
     def barrier(self) -> None:
-        """Wait until every rank is here."""
+        """Wait until every rank has called this."""
         self.gather_bytes(b"")
 
 
@@ -183,7 +183,7 @@ def communicator(*, timeout: float | None = None) -> Communicator:
     """Return the communicator of the processes that mpiexec or srun has started, or of this one alone.
 
     Every call returns the same one. Under mpiexec the ranks of one machine share its processors: where
-    FCONV_NUM_THREADS is not set, each computes on as many threads as leave one processor to each thread.
+    FCONV_NUM_THREADS is not set, each uses its share of them, one thread per processor.
 
     Parameters
     ----------

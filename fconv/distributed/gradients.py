@@ -52,8 +52,8 @@ def value_and_grad(
 ) -> Callable[..., tuple[Any, ...]]:
     """Make the function that computes the loss of a global batch and its gradient, on every rank.
 
-    The batch is divided into shards, of which each rank computes some, and what they give is added along
-    one binary tree: with the same `shards` the results are the same bits on any number of ranks. Sums of
+    The batch is divided into shards, of which each rank computes some, and the results are added along one
+    binary tree: with the same `shards` the results are the same bits on any number of ranks. Sums of
     gradients are sent while earlier layers still compute.
 
     Parameters
@@ -85,7 +85,7 @@ def value_and_grad(
         rank, and the same on each: the loss and gradient of the mean over the global batch. Running
         statistics are the mean of the shards', weighted by their examples; integers are those of the first.
         It raises a ValueError where the ranks differ in what they train, or a batch has fewer examples than
-        shards, and a LostRankError where a rank is dead or hangs.
+        shards, and a LostRankError where a rank has ended or hangs.
 
     Raises
     ------

@@ -43,7 +43,7 @@ def rows(
     Raises
     ------
     ValueError
-        A batch, the last one included, has fewer examples than there are ranks; a rank that is not there.
+        A batch, the last one included, has fewer examples than there are ranks; an invalid rank.
 
     Examples
     --------

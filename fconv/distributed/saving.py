@@ -40,7 +40,7 @@ class SharedCheckpointer(Checkpointer):
         return None if self._comm.rank else super().save(step, state, metadata, force=force)
 
     def latest(self) -> tuple[int, Any] | None:
-        """Load the newest whole checkpoint on rank 0, and send it to the others."""
+        """Load the newest undamaged checkpoint on rank 0, and send it to the others."""
         found, data, trouble = None, b"", b""
         if self._comm.rank == 0:
             try:

@@ -64,14 +64,14 @@ def sync_batch_norm(net: Layer) -> Layer:
     Parameters
     ----------
     net : Layer
-        A layer or network; its parameters serve the new one.
+        A layer or network; the new one has the same parameters.
 
     Returns
     -------
     Layer
         The same wherever `distributed.value_and_grad` does not compute it. There, every batch norm in
         training normalises by the mean and variance of all shards together, and its gradient flows through
-        them, as if one process had the whole batch. The shards of a rank are then computed side by side,
+        them, as if one process had the whole batch. The shards of a rank are then computed at the same time,
         which takes the memory of all of them.
 
     References

@@ -1,4 +1,4 @@
-"""The gradient of a convolution's weight by each image of a batch alone, and its norm."""
+"""The gradient of a convolution's weight for each image of a batch, and its norm."""
 
 from __future__ import annotations
 

@@ -48,7 +48,8 @@ class Layout:
     parts, width : int
         A segment has `parts` times `width` entries.
     inner : int
-        Segments side by side: the entries of one are so many apart. 1 for contiguous segments.
+        Number of interleaved segments: the stride between two elements of one segment. 1 for contiguous
+        segments.
     by : str
         "entry": a parameter has an entry for each of a segment's. "part": one for each part, counted through
         all segments and beginning again after `count`. Of segments side by side each is a part.

@@ -156,9 +156,9 @@ def _lock(handle: int) -> int | None:
     """Mark an open file as being written, until the handle returned is closed or the process has ended.
 
     The number of a process does not tell that: in every container there is one of the same number.
-    None on Windows, where an open file cannot be removed.
+    None on Windows, where an open file cannot be removed, and in a browser, where there is one process.
     """
-    if sys.platform == "win32":
+    if sys.platform in ("win32", "emscripten"):
         return None
     import fcntl
 
@@ -229,7 +229,7 @@ def remove_leftovers(folder: str, names: re.Pattern[str]) -> None:
 
 def _remove_unused(path: str) -> None:
     """Remove a file that no process is writing, or raise an OSError."""
-    if sys.platform != "win32":
+    if sys.platform not in ("win32", "emscripten"):
         import fcntl
 
         handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -99,8 +99,7 @@ def check_path(who: str, path: Any, hint: str = "") -> None:
 def load(path: str | os.PathLike[str], *, mmap: bool = True, strict: bool = False) -> Any:
     """Load what `save` wrote, or a file of another program.
 
-    Nothing is unpickled, and every size, place and name that a file claims is proved before it
-    is used.
+    Nothing is unpickled, and every size, offset and name in a file is checked before it is used.
 
     Parameters
     ----------

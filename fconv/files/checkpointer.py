@@ -42,8 +42,8 @@ class Checkpointer:
     After `save` there are exactly the `keep` newest checkpoints, or all where fewer were saved. At any
     other moment, also after any number of crashes, there are at most ``keep + 1``, the one that is
     being written included: the oldest is removed when the new one is on the disk, and what a crash
-    left to remove is removed before the next one is written. Not counted are those of
-    `keep_every` and those found to be damaged, which stay.
+    left to remove is removed before the next one is written. Checkpoints of `keep_every` and damaged ones are
+    not counted, and not removed.
 
     The first save takes a lock on the folder, which the system gives back however the process
     ends; a second process that saves there is refused. Reading needs no lock. Of several
@@ -138,7 +138,7 @@ class Checkpointer:
         return path
 
     def steps(self) -> list[int]:
-        """List the steps that have a file, whole or not, the newest last."""
+        """List the steps that have a file, damaged ones included, the newest last."""
         try:
             names = set(os.listdir(self._folder))
         except FileNotFoundError:
@@ -184,8 +184,8 @@ class Checkpointer:
         ValueError
             There are checkpoints, and none is whole: to begin again is for you to decide.
         OSError
-            One cannot be read, which does not mean that it is damaged: the system may have run out of
-            handles, or its disk have failed for a moment.
+            One cannot be read, which does not mean that it is damaged: too many files may be open, or the
+            disk may have failed temporarily.
         """
         reasons: list[str] = []
         for step in reversed(self.steps()):

@@ -110,6 +110,12 @@ if sys.platform == "win32":
         os.lseek(handle, _FAR, os.SEEK_SET)
         msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
 
+elif sys.platform == "emscripten":  # in a browser, where the files are one process's own
+    _LOST_BY_CLOSING = False
+
+    def _take(handle: int) -> None:
+        pass
+
 else:
     import fcntl
 

@@ -211,7 +211,7 @@ def ceil(x: Array) -> Curve:
 
 @elementwise(rounds=False)
 def round(x: Array) -> Curve:
-    """Nearest integer, the even one of two that are as near. The gradient is 0."""
+    """Nearest integer; halves are rounded to the even one. The gradient is 0."""
     return lambda: xp_of(x).rint(x), lambda g: g * 0
 
 

@@ -35,7 +35,7 @@ def masked_fill(x: Array, mask: Any, value: float) -> Definition:
     x : array
         Floating-point.
     mask : array of bool, or a nested sequence
-        Broadcasts to the shape of `x`; True where the number stands.
+        Broadcasts to the shape of `x`; True where an element is replaced.
     value : float
         The number.
 

@@ -102,7 +102,7 @@ def conv2d(
     dilation : int or (int, int)
         Steps between a filter's elements, at least 1.
     groups : int
-        Channel groups that are convolved apart; it divides C and O.
+        Number of channel groups, each convolved separately; it divides C and O.
     algorithm : {"auto", "direct", "winograd", "reference"}
         How it is computed on the CPU: "auto" takes what is fastest for the shape, and
         `fconv.engine.plans.algorithm_for` tells what that is. "winograd", which "auto" takes for many

@@ -99,7 +99,7 @@ def conv_transpose2d(
     output_padding : int or (int, int)
         Elements added at its end, fewer than the stride or the dilation.
     groups : int
-        Channel groups that are convolved apart; it divides C.
+        Number of channel groups, each convolved separately; it divides C.
     dilation : int or (int, int)
         Steps between a filter's elements, at least 1.
 

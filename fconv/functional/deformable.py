@@ -34,8 +34,8 @@ def deform_conv2d(
     x : array, shape (N, C, H, W)
         Floating-point.
     offset : array, shape (N, 2 D kH kW, Ho, Wo)
-        For each of D groups of channels and each kernel position, how far down and to the right
-        of it is read.
+        For each of D groups of channels and each kernel position, the offset, down and to the right, of the
+        position that is read.
     weight : array, shape (O, C / groups, kH, kW)
         The number of groups follows from it.
     bias : array, shape (O,), optional

@@ -176,7 +176,7 @@ def ssim(
     sigma : float
         Standard deviation of the weights, in pixels.
     k1, k2 : float
-        Constants that keep dark and plain windows stable.
+        Constants that keep the quotient stable in dark and uniform windows.
     reduction : {"mean", "sum", "none"}
         Of the pictures' similarities.
 

@@ -33,7 +33,7 @@ __all__ = [
 def hinge_embedding_loss(
     x: Array, target: Array, margin: float = 1.0, reduction: Reduction = "mean"
 ) -> Definition:
-    """Distances of like pairs, and what those of unlike pairs lack of a margin.
+    """Distances of similar pairs, and how far those of dissimilar pairs are below a margin.
 
     ``x`` where the target is 1, ``max(margin - x, 0)`` where it is -1 (and their sum elsewhere,
     as in PyTorch).
@@ -187,7 +187,7 @@ def cosine_embedding_loss(
     target : array, shape (N,) or ()
         1 and -1, of any real dtype.
     margin : float
-        Cosine, -1 to 1, at which unlike vectors cost nothing.
+        Cosine, -1 to 1, up to which dissimilar vectors have no loss.
     reduction : {"mean", "sum", "none"}
         As for `mse_loss`.
 

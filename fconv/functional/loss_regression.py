@@ -98,7 +98,7 @@ def smooth_l1_loss(x: Array, target: Array, reduction: Reduction = "mean", beta:
 
 @differentiable("x", "target")
 def huber_loss(x: Array, target: Array, reduction: Reduction = "mean", delta: float = 1.0) -> Definition:
-    """Half the squared difference, its growth held at `delta`.
+    """Half the squared difference, continued linearly beyond `delta`.
 
     ``d**2 / 2`` where ``|d| = |x - target| <= delta``, and ``delta (|d| - delta / 2)`` elsewhere.
     Arguments and result are as of `mse_loss`.
@@ -106,7 +106,7 @@ def huber_loss(x: Array, target: Array, reduction: Reduction = "mean", delta: fl
     Parameters
     ----------
     delta : float
-        Where the parabola ends, above 0.
+        Difference at which the loss becomes linear, above 0.
 
     References
     ----------
@@ -234,7 +234,7 @@ def poisson_nll_loss(
 def gaussian_nll_loss(
     x: Array, target: Array, var: Array, full: bool = False, eps: float = 1e-6, reduction: Reduction = "mean"
 ) -> Definition:
-    """Negative log-likelihood of numbers of a normal distribution, but for a constant.
+    """Negative log-likelihood of a normal distribution, without its constant.
 
     ``(log(v) + (x - target)**2 / v) / 2`` with ``v = max(var, eps)``.
 

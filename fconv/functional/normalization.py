@@ -213,7 +213,7 @@ def batch_norm(
     training : bool
         Normalise by the batch's mean and biased variance, and differentiate through them.
     momentum : float
-        Taken for PyTorch's sake and without effect: nothing is mutated here. See
+        Accepted as in PyTorch, but without effect, since running statistics are not updated in place. See
         `running_statistics` for the refreshed statistics.
     eps : float
         Added to the variance.

@@ -1,4 +1,4 @@
-"""Activations made of straight pieces. Where two pieces meet, the gradient is the one PyTorch takes.
+"""Piecewise linear activations. Where two pieces meet, the gradient is the one PyTorch takes.
 
 Masks say where the gradient is 0, never where it is not: every comparison with NaN is false, and so
 the gradient passes at a NaN, which a NaN gradient must.

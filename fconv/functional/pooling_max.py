@@ -114,7 +114,7 @@ class _Passes:
         return dy
 
     def spread(self, g: Array) -> Array:
-        """Take the gradient of each window to the element that it takes."""
+        """Add the gradient of each window to the element that was its maximum."""
         windows, y = self.windows, self.largest
         dx = full_like_order(self.x, (*self.x.shape[:2], *windows.padded_size))
         numbers = None if self._plain() else self.choice

@@ -134,7 +134,7 @@ def einsum(equation: str, x: Array, y: Array | None = None, z: Array | None = No
 
 @differentiable("x", "exponent")
 def pow(x: Array, exponent: Array) -> Definition:
-    """Raise the elements of one array to the powers in another, stretched to one shape, as torch.pow.
+    """Raise the elements of one array to the powers in another, with broadcasting, as torch.pow.
 
     Parameters
     ----------

@@ -185,7 +185,7 @@ def amin(x: Array, dim: Dims = None, keepdim: bool = False) -> Definition:
 
 
 def _first(name: str, x: Array, dim: int, keepdim: bool, return_indices: bool) -> Definition:
-    """Define the largest or smallest element, whose gradient goes to the first that is it."""
+    """Define the largest or smallest element, whose gradient goes to the first of equal elements."""
     axis = check_axis_of(name, x.shape, dim)
     _some(name, x.shape, (axis,))
     xp, shape = xp_of(x), shape_over(x.shape, (axis,), keepdim)
@@ -207,7 +207,9 @@ def _first(name: str, x: Array, dim: int, keepdim: bool, return_indices: bool) -
 
 @differentiable("x", widens=False)
 def max(x: Array, dim: int, keepdim: bool = False, return_indices: bool = False) -> Definition:
-    """Return the largest element along an axis, as torch.max; the gradient goes to the first that is it.
+    """Return the largest element along an axis, as torch.max.
+
+    Of equal elements, the first gets the gradient.
 
     Parameters
     ----------

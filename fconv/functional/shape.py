@@ -29,7 +29,7 @@ def flattened_shape(name: str, shape: Shape, start: int, end: int) -> Shape:
 
 @differentiable("x", widens=False, linear=True)
 def flatten(x: Array, start_dim: int = 0, end_dim: int = -1) -> Definition:
-    """Make the axes from `start_dim` to `end_dim` one, as torch.flatten.
+    """Merge the axes from `start_dim` to `end_dim`, as torch.flatten.
 
     Parameters
     ----------

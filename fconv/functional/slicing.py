@@ -61,7 +61,7 @@ def narrow(x: Array, dim: int, start: int, length: int) -> Definition:
     Raises
     ------
     ValueError, TypeError
-        Elements that are not there, or an `x` that is not floating-point.
+        A range outside the axis, or an `x` that is not floating-point.
 
     Examples
     --------
@@ -96,7 +96,7 @@ def slice_along(
     dim : int
         The axis.
     start, end : int, optional
-        Negative numbers count from the end; those beyond an end stand for it.
+        Negative numbers count from the end; those beyond an end are clipped to it.
     step : int
         1 or more.
 

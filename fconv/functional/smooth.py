@@ -110,7 +110,7 @@ def softsign(x: Array) -> Curve:
 
 
 @elementwise(
-    beta="How sharp the bend is; not 0.",
+    beta="Sharpness of the bend; not 0.",
     threshold="Where ``beta * x`` is above it, the value is `x` itself.",
 )
 def softplus(x: Array, beta: float = 1.0, threshold: float = 20.0) -> Curve:
@@ -146,7 +146,7 @@ def _exponential_unit(x: Array, alpha: float, scale: float, rate: float) -> Curv
     )
 
 
-@elementwise(alpha="Minus the value far below 0.")
+@elementwise(alpha="The value far below 0 is ``-alpha``.")
 def elu(x: Array, alpha: float = 1.0) -> Curve:
     """Exponential linear unit, ``x`` where positive, ``alpha * (exp(x) - 1)`` elsewhere.
 
@@ -180,7 +180,7 @@ def selu(x: Array) -> Curve:
     return _exponential_unit(x, SELU_ALPHA, SELU_SCALE, 1.0)
 
 
-@elementwise(alpha="Minus the value far below 0; not 0.")
+@elementwise(alpha="The value far below 0 is ``-alpha``; not 0.")
 def celu(x: Array, alpha: float = 1.0) -> Curve:
     """Exponential linear unit with one slope at 0: ``x`` or ``alpha * (exp(x / alpha) - 1)``.
 

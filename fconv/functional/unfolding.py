@@ -112,7 +112,7 @@ def fold(
     Returns
     -------
     array, shape (N, C, H, W)
-        Each element is the sum over the windows that see it.
+        Each element is the sum over the windows that contain it.
 
     Raises
     ------

@@ -144,15 +144,15 @@ def constant(value: Any) -> Layer:
 
 @constructor
 def call(name: str, arrays: Sequence[str] | None = None, **options: Any) -> Layer:
-    """Call a function of `fconv.functional` on several arrays, none of which is the layer's own.
+    """Call a function of `fconv.functional` on several arrays, none of which is a parameter of the layer.
 
     Parameters
     ----------
     name : str
         Name of the function.
     arrays : sequence of str, optional
-        Names of the arguments that the inputs are, in order; all that the function cannot do
-        without by default.
+        Names of the arguments that the inputs are, in order; by default the arrays that the function
+        requires.
     **options
         Of the function.
 

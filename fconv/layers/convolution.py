@@ -230,7 +230,7 @@ def conv2d(
     padding : int, (int, int), "same" or "valid"
         Elements around the picture.
     groups : int
-        Channel groups that are convolved apart.
+        Number of channel groups, each convolved separately.
     bias : bool
         Add a bias to each output channel.
     padding_mode : {"zeros", "reflect", "replicate", "circular"}

@@ -107,7 +107,7 @@ def conv_transpose2d(
     kernel_size, stride, padding, output_padding, dilation : int or (int, int)
         As for `fconv.functional.conv_transpose2d`.
     groups : int
-        Channel groups that are convolved apart.
+        Number of channel groups, each convolved separately.
     bias : bool
         Add a bias to each output channel.
     weight_init, bias_init : Initializer, optional

@@ -89,7 +89,7 @@ def instance_norm(
     track_running_stats : bool
         Keep running statistics, and normalise by them outside training.
     ndim : int, optional
-        Number of spatial axes. Where it is given, inputs of another number are refused.
+        Number of spatial axes. If given, inputs with another number of channels are refused.
 
     Returns
     -------

@@ -103,7 +103,8 @@ def split(sizes: int | Sequence[int], index: int, *, dim: int = 0) -> Layer:
     Parameters
     ----------
     sizes : int or sequence of int
-        Elements of every piece (the last may have fewer), or of each, which must sum to the axis.
+        Length of every piece (the last may be shorter), or a list of the lengths, whose sum is the axis's
+        length.
     index : int
         Which piece.
     dim : int

@@ -21,7 +21,7 @@ from fconv.options import number
 class Loss(Constructed):
     """A loss: its value and its gradient.
 
-    Losses are equal, and pickle, as layers do: by the call that made them. They add, and are multiplied by
+    As layers, losses compare and pickle by the call that made them. They add, and are multiplied by
     numbers of 0 or more.
 
     Attributes

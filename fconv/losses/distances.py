@@ -60,7 +60,7 @@ def l1_penalty() -> Loss:
     """Sum of absolute values of an activation or parameter.
 
     There is no target: it is passed over, and may be None. With `fconv.with_outputs` and
-    `losses_by_name` it penalises what a ready network computes on the way, or its parameters.
+    `losses_by_name` it penalises intermediate values or parameters of a network.
 
     References
     ----------

@@ -46,7 +46,7 @@ def depthwise_separable_conv2d(
     depth_multiplier : int
         How many filters each channel has.
     between : Layer, optional
-        What stands between the two, such as ``compose(batch_norm(), relu())`` in MobileNet.
+        Layer between the two, such as ``compose(batch_norm(), relu())`` in MobileNet.
 
     Returns
     -------

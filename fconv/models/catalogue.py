@@ -35,7 +35,7 @@ class Model:
     Attributes
     ----------
     name : str
-        Of the function in `fconv.models`.
+        Name of the function in `fconv.models`.
     build : callable
         That function: it gives the Layer, and takes options.
     input_shape : tuple of int
@@ -45,7 +45,7 @@ class Model:
     source : str
         The paper or report.
     names : str
-        Whose parameter names it has.
+        Implementation whose parameter names it has.
 
     Examples
     --------

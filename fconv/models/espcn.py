@@ -20,7 +20,7 @@ def espcn(scale: int = 3, channels: int = 3, *, clip: bool = True) -> Layer:
         How many times wider and higher the picture becomes.
     channels : int
         Of the picture: 3 as in the published checkpoints, whose channels are Y, Cb and Cr from 0
-        to 1; or 1 for the luma alone, as in the paper, which resamples the colours plainly.
+        to 1; or 1 for the luma alone, as in the paper, which enlarges the colours by interpolation.
     clip : bool
         Keep the result between 0 and 1, as the published module does.
 

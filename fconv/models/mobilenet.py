@@ -44,8 +44,8 @@ def mobilenet_v2(
     Layer
         (N, C, H, W) to logits (N, num_classes), for any H and W; published checkpoints take C = 3.
         Parameter names are torchvision's: ``features.1.conv.0.0.weight``, ``classifier.1.bias``.
-        Initial values are torchvision's too: He's rule over fan_out for convolutions, a normal
-        distribution of width 0.01 for the last layer, its biases 0.
+        Initial values are torchvision's too: He's rule over fan_out for convolutions, a normal distribution
+        with standard deviation 0.01 for the last layer, its biases 0.
 
     Raises
     ------

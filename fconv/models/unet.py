@@ -13,7 +13,7 @@ __all__ = ["unet"]
 
 
 def unet(n_classes: int = 2, *, bilinear: bool = False, bias: bool = False, width: int = 64) -> Layer:
-    """Four halvings and four doublings, each doubling beside the picture of its size from before.
+    """Four halvings and four doublings; each doubling is concatenated with the earlier picture of its size.
 
     Unlike the paper's, its convolutions keep the size and are followed by batch normalisation.
 
@@ -34,7 +34,7 @@ def unet(n_classes: int = 2, *, bilinear: bool = False, bias: bool = False, widt
     -------
     Layer
         (N, C, H, W) to logits (N, n_classes, H, W), for H and W of 16 or more; where they are no
-        multiples of 16, smaller pictures are surrounded with zeros before they are joined.
+        multiples of 16, smaller pictures are padded with zeros before they are joined.
         Parameter names are those of milesial/Pytorch-UNet: ``inc.double_conv.0.weight``,
         ``down1.maxpool_conv.1.double_conv.0.weight``, ``up1.up.weight``, ``outc.conv.bias``.
         Initial values are torch.nn's own, as there.

@@ -31,7 +31,8 @@ def for_inference(net: Layer, params: Params) -> tuple[Layer, Params]:
     net : Layer
         A network of any kind.
     params : pytree
-        Its parameters, which stay as they are. Those of layers that nothing is folded into are taken over.
+        Its parameters, which are not changed. The result shares the arrays of layers that nothing is folded
+        into.
 
     Returns
     -------
@@ -45,14 +46,14 @@ def for_inference(net: Layer, params: Params) -> tuple[Layer, Params]:
     TypeError
         `net` is no layer, or `params` are not its parameters.
     ValueError
-        Two layers inside have one name once the dots are joined.
+        Two layers have the same dotted name.
 
     Notes
     -----
-    A batch norm stays where it does not follow a convolution or an affine map whose output it alone takes,
-    where one of the two shares its parameters with another place, and where it normalises by the batch.
-    Behind `linear` the input is taken to be (N, features); the folded layer refuses others. Blocks whose
-    inside depends on the input (`squeeze_excitation`) stay as they are.
+    A batch norm is not folded if the layer before it is not a convolution or an affine map, if another layer
+    takes that layer's output too, if one of the two shares its parameters with another layer, or if it
+    normalises by the batch's statistics. Behind `linear` the input is taken to be (N, features); the folded
+    layer refuses others. Blocks whose inside depends on the input (`squeeze_excitation`) stay as they are.
 
     References
     ----------

@@ -14,7 +14,7 @@ from fconv.networks.merge import Merged, listed, merge, named, one_shape
 
 @constructor
 def concat(dim: int = 1) -> Layer:
-    """Put the arrays of a tuple one after another along an axis; channels by default.
+    """Concatenate the arrays of a tuple along an axis; channels by default.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def concat(dim: int = 1) -> Layer:
 
 @constructor
 def stack(dim: int = 0) -> Layer:
-    """Put the arrays of a tuple, which have one shape, side by side along a new axis.
+    """Stack the arrays of a tuple, which have one shape, along a new axis.
 
     Examples
     --------

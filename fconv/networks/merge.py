@@ -102,19 +102,19 @@ def divide() -> Layer:
 
 @constructor
 def maximum() -> Layer:
-    """Return the larger element of each place of two arrays, as torch.maximum: ties share the gradient."""
+    """Return the larger element at each position, as torch.maximum: ties share the gradient."""
     return _of_two("maximum", lambda a, b: (xp_of(a).maximum(a, b), _chooses(a, b, a > b)))
 
 
 @constructor
 def minimum() -> Layer:
-    """Return the smaller element of each place of two arrays, as torch.minimum: ties share the gradient."""
+    """Return the smaller element at each position, as torch.minimum: ties share the gradient."""
     return _of_two("minimum", lambda a, b: (xp_of(a).minimum(a, b), _chooses(a, b, a < b)))
 
 
 @constructor
 def matmul() -> Layer:
-    """Multiply two matrices, or two stacks of them whose leading axes are stretched, as torch.matmul.
+    """Multiply two matrices, or two stacks of them whose leading axes are broadcast, as torch.matmul.
 
     A vector is a row before a matrix and a column behind one, and that axis is then left out.
 

@@ -86,7 +86,7 @@ def _path(net: Layer, name: str) -> tuple[str, ...]:
 
 @constructor
 def with_outputs(net: Layer, names: str | Sequence[str]) -> Layer:
-    """Return a ready network's intermediate values, by dotted name.
+    """Make a network that returns intermediate values of another, by dotted name.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def with_outputs(net: Layer, names: str | Sequence[str]) -> Layer:
         There is no such layer (the nearest names are given), or it lies inside a block whose inside depends
         on the input, such as `squeeze_excitation`.
     TypeError
-        `net` is no layer, or a name no text.
+        `net` is no layer, or a name is not a str.
 
     Examples
     --------

@@ -16,7 +16,7 @@ from fconv.networks.members import Members
 
 @constructor
 def repeat(layer: Any, n: int, *, shared: bool = False) -> Layer:
-    """Apply a layer `n` times, each time to what it gave before.
+    """Apply a layer `n` times, each time to its previous output.
 
     Parameters
     ----------

@@ -94,7 +94,7 @@ def summary(net: Any, shape: Any, dtype: Any = np.float32, file: TextIO | None =
     Returns
     -------
     Summary
-        The same in numbers; ``str`` of it is the table.
+        The same figures as an object; ``str`` of it is the table.
 
     Raises
     ------

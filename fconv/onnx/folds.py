@@ -23,7 +23,7 @@ def room(node: Node, shape: Any, dtype: Any, times: int = 1) -> tuple[int, ...]:
 
 
 def elementwise(function: Callable[..., Array], dtype: Any = None) -> Callable[..., Array]:
-    """Work out an operator element by element; its result is of the last input's dtype, or of `dtype`."""
+    """Compute an elementwise operator on constants; the result has the last input's dtype, or `dtype`."""
 
     def run(node: Node, *xs: Array) -> Array:
         kind = xs[-1].dtype if dtype is None else np.dtype(dtype)

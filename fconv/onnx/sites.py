@@ -89,7 +89,8 @@ class Site:
     def constant(self, value: Any, dtype: Any = None) -> str:
         """Write numbers, in the network's type unless another is given.
 
-        Those of the network's type are a node Constant: an initializer is read as a parameter.
+        A constant of the network's dtype is written as a node Constant, since an initializer is read as a
+        parameter.
         """
         array = np.asarray(value, self.dtype if dtype is None else dtype)
         if dtype is None:

@@ -43,8 +43,8 @@ class Optimizer(Constructed):
     name : str
         What error messages call it.
     loss_scale : callable, optional
-        ``loss_scale(state)`` gives the number by which the loss is to be multiplied, and the
-        gradients are taken to be; see `mixed_precision`.
+        ``loss_scale(state)`` returns the factor that the loss must be multiplied by, and that `step` divides
+        the gradients by; see `mixed_precision`.
     lr : callable, optional
         ``lr(state)`` is the learning rate of the step that follows, or a dict of several by pattern.
     within : callable, optional

@@ -148,7 +148,7 @@ def nadam(
     lr, betas, eps, weight_decay, maximize
         As of `adam`.
     momentum_decay : float
-        How fast mu comes up to ``betas[0]``.
+        How fast mu approaches ``betas[0]``.
     decoupled_weight_decay : bool
         Decay weights as `adamw` does.
 

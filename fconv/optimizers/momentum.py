@@ -36,7 +36,7 @@ def sgd(
     weight_decay : float
         Factor of the parameters that is added to their gradients.
     nesterov : bool
-        Look ahead along the velocity; needs momentum and no dampening.
+        Use Nesterov's momentum; needs momentum and no dampening.
     maximize : bool
         Follow the negated gradients.
 

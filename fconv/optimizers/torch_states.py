@@ -59,7 +59,7 @@ def from_optimizer_state_dict(
     names : sequence of str, or of such sequences, optional
         The dotted names of the parameters in the order in which torch.optim got them, because the state
         dict has numbers for them: ``[name for name, _ in module.named_parameters()]``, or the module's state
-        dict, whose running statistics are passed over. Where there are several groups, one such
+        dict, whose running statistics are ignored. Where there are several groups, one such
         sequence for each. Not needed where the optimizer got names itself
         (``torch.optim.SGD(module.named_parameters())``).
     step : int, optional

@@ -149,7 +149,7 @@ def accumulate_gradients(opt: Optimizer, every: int) -> Optimizer:
     opt : Optimizer
         What takes the steps.
     every : int
-        How many calls make a step. The last of them moves the parameters; the others hand them
+        Number of calls per step. The last of them moves the parameters; the others hand them
         back as they are. A gradient that is None in some of the calls counts as zero there.
 
     Returns

@@ -175,7 +175,7 @@ def cosine(lr: float, T_max: int, *, eta_min: float = 0.0) -> Schedule:
 
 @constructor
 def polynomial(lr: float, total_iters: int = 5, power: float = 1.0) -> Schedule:
-    """Decay the rate to 0 along a power, as PolynomialLR.
+    """Decay the rate to 0 as a power of the steps that remain, as PolynomialLR.
 
     ``lr * (1 - min(count, total_iters) / total_iters) ** power``.
     What it returns and raises is as of `constant`.
@@ -203,7 +203,7 @@ def polynomial(lr: float, total_iters: int = 5, power: float = 1.0) -> Schedule:
 def linear(
     lr: float, *, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5
 ) -> Schedule:
-    """Change the rate linearly from one share of it to another, as LinearLR.
+    """Change the factor of the rate linearly from one value to another, as LinearLR.
 
     ``lr * (start_factor + (end_factor - start_factor) * min(count, total_iters) / total_iters)``.
     What it returns and raises is as of `constant`.

@@ -106,8 +106,8 @@ def join(schedules: Sequence[Schedule], milestones: Sequence[int]) -> Schedule:
     schedules : sequence of callable
         Two or more.
     milestones : sequence of int
-        The counts, increasing, at which the second and the following ones begin. Each of them counts
-        from its beginning.
+        The counts, increasing, at which the second and the following ones begin. Each of them counts steps
+        from its own beginning.
 
     Returns
     -------

@@ -50,8 +50,7 @@ def check_vjp(
         gradient itself. None takes the backward pass that a function of PyTorch or JAX brings.
     args : sequence
         The arguments. Floating-point arrays are differentiated (in float64); integer arrays
-        and None are passed on. NumPy or CuPy arrays; or tensors and JAX arrays, by which functions of these
-        libraries are known.
+        and None are passed on. NumPy or CuPy arrays; tensors or JAX arrays for functions of PyTorch or JAX.
     options : mapping, optional
         Keyword arguments of both.
     key : array of uint64, shape (2,), optional

@@ -82,9 +82,7 @@ class LayerCall:
         params, x = self.placed(point)
         dparams, dx = pair
         if not fits(params, dparams):
-            raise AssertionError(
-                f"{self.title}: the gradient of the parameters differs from them in structure"
-            )
+            raise AssertionError(misfit(self.title, params, dparams))
         found = {}
         for path, p, grad in trees.aligned(params, dparams):
             what, name = ".".join(path) or "params", _name("params", path)
@@ -279,6 +277,15 @@ def pair_of(what: str, found: Any) -> Any:
     if not isinstance(found, tuple) or len(found) != 2:
         raise AssertionError(f"{what}: expected (dparams, dx), got {_outline(found)}")
     return found
+
+
+def misfit(title: str, params: Params, dparams: Any) -> str:
+    """Return the message about a gradient that has not the structure of the parameters."""
+    message = f"{title}: the gradient of the parameters differs from them in structure"
+    if not isinstance(params, dict) or not isinstance(dparams, dict):
+        return message
+    expected, got = (", ".join(map(str, part)) or "no entries" for part in (params, dparams))
+    return f"{message}: expected {expected}, got {got}"
 
 
 def fits(params: Params, dparams: Params) -> bool:

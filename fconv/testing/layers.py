@@ -12,7 +12,7 @@ from fconv.arrays import Array, describe, is_array, xp_of
 from fconv.layer import Layer, Params, as_layer
 from fconv.testing.differences import direction_like
 from fconv.testing.gradients import check_gradient
-from fconv.testing.layer_calls import LayerCall, check_batches, check_forward, fits, pair_of, shape_of
+from fconv.testing.layer_calls import LayerCall, check_batches, check_forward, fits, misfit, pair_of, shape_of
 from fconv.testing.purity import call_purely, check_close
 
 
@@ -33,11 +33,11 @@ def check_layer(
     change none of their arguments and use no global random generator; the output has the dtype of
     `x`; gradients have the structure and dtypes of the parameters. Values and gradients are checked
     as `check_vjp` checks them: against directional differences in float64, and for other memory
-    layouts, earlier calls and float32. `forward`, where the layer brings one, agrees with `apply` and
-    `vjp`, whatever was called before, its pullback may be called again, with another g and without
-    the input's gradient; the parameters that it returns differ from those it was given in
-    untrained statistics alone, which keep their shapes and dtypes. All this outside training, where
-    a key changes nothing, and in training, where a layer without the key it needs raises an error.
+    layouts, earlier calls and float32. `forward`, if the layer has one, must agree with `apply` and `vjp`,
+    whatever was called before; its pullback may be called again, with another g and without the input's
+    gradient. The parameters that it returns differ from the given ones only in untrained statistics, which
+    keep their shapes and dtypes. All of this is checked outside training, where a key changes nothing, and in
+    training, where a layer that needs a key raises an error without one.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def _typical(
     ones = trees.map(lambda part: xp_of(part).ones_like(part), y)
     dparams, _ = pair_of(f"{title}.vjp", layer.vjp(params, x, ones, train=train, key=run_key))
     if not fits(params, dparams):
-        raise AssertionError(f"{layer.name}: the gradient of the parameters differs from them in structure")
+        raise AssertionError(misfit(layer.name, params, dparams))
     keys = iter(random.split(key, len(trees.leaves(params))))
 
     def shift(p: Array, g: Array | None) -> Array:

@@ -71,8 +71,8 @@ def shapes(
     Parameters
     ----------
     *patterns : str
-        Of each shape, the axes: a name has one size in all shapes, a number stands for itself, and ``...``
-        for none to two axes, the same ones in all shapes.
+        The axes of each shape: a name has the same size in all shapes, a number is a fixed size, and ``...``
+        stands for none to two axes, the same in all shapes.
     max_size : int
         Largest size of a name.
     **sizes : int or strategy of int

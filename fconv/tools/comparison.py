@@ -21,7 +21,7 @@ class Difference:
     name : str
         Of the entry.
     absolute : float
-        The largest ``|a - b|``; infinite where a NaN or an infinity stands against anything else.
+        The largest ``|a - b|``; infinite where a NaN or an infinity differs from the other value.
     relative : float
         The largest ``|a - b| / max(|a|, |b|)``.
     """

@@ -15,7 +15,7 @@ _STRUCTURE = "fconv.structure"
 
 
 def describe(path: str | os.PathLike[str]) -> FileDescription:
-    """List what a file holds: those of `fconv.files.checkpoint.describe_file`, and ``.onnx``.
+    """List the contents of a file that `fconv.files.checkpoint.describe_file` reads, or of an ``.onnx`` file.
 
     Returns
     -------

@@ -46,8 +46,8 @@ def read_weights(path: str | os.PathLike[str], entry: str | None = None) -> Weig
     path : str or path-like
         What `fconv.load` reads, or ``.onnx``.
     entry : str, optional
-        Its place in a nested file, such as ``"state_dict"`` or ``"ema.model"``; found by itself
-        where it is clear.
+        Its place in a nested file, such as ``"state_dict"`` or ``"ema.model"``; found automatically where
+        there is only one.
 
     Returns
     -------
@@ -160,7 +160,7 @@ def renamed(arrays: Mapping[str, Array], prefixes: Mapping[str, str]) -> dict[st
     arrays : mapping
         A state dict.
     prefixes : mapping of str to str
-        New beginnings by old ones. The empty old one is every name's.
+        New prefixes by old ones. The empty prefix matches every name.
 
     Returns
     -------
@@ -196,7 +196,7 @@ def selected(
     arrays : mapping
         A state dict.
     only, drop : iterable of str
-        What is kept (all where none is given), and what of it is then dropped.
+        Patterns of the names to keep (all by default), and of those to drop from them.
 
     Returns
     -------
@@ -251,7 +251,7 @@ def cast(arrays: Mapping[str, Array], dtype: Any) -> dict[str, Array]:
 
 
 def without_wrapper(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Take ``module.`` from names that all have it, as a DataParallel module saves them.
+    """Remove ``module.`` from names that all have it, as a DataParallel module saves them.
 
     Examples
     --------

@@ -73,8 +73,9 @@ def from_torch(
         things in training than its layers say. Otherwise the first are left out, and the second is read
         as in inference.
     layers : mapping, optional
-        Layers for operators by name, ``{"aten.foo": layer}``, before those of the table: a layer of the
-        operator's tensors in order, or a function that makes one of its other arguments by name.
+        Layers for operators by name, ``{"aten.foo": layer}``, before those of the table: a layer whose inputs
+        are the operator's tensors in order, or a function that takes its other arguments by name and returns
+        such a layer.
 
     Returns
     -------

@@ -72,8 +72,9 @@ def fit(
     batch_size : int
         Examples of a step.
     metrics : mapping or sequence, optional
-        Functions ``(y, target) -> number``, such as those of `fconv.metrics`, by name or under their own.
-        An epoch's figure is the mean over its batches, weighted by their size.
+        Functions ``(y, target) -> number``, such as those of `fconv.metrics`, in a dict by name, or in a
+        sequence under their own names. An epoch's figure is the mean over its batches, weighted by their
+        size.
     checkpoint : str, path-like or Checkpointer, optional
         Folder of the run. The newest state is saved there after each epoch and at an interrupt, and a run
         that finds one goes on from it, bit for bit as if it had not been stopped. With `valid`, the
@@ -81,14 +82,14 @@ def fit(
     stop_early : int, optional
         End the run when the validation loss has not become lower for this many epochs.
     progress : bool
-        Report on standard error: a bar on a terminal, a line an epoch elsewhere.
+        Report on standard error: a bar on a terminal, a line per epoch elsewhere.
     comm : Communicator, optional
         The ranks that train together, such as `fconv.distributed.communicator` returns: each calls `fit` with
         all examples and computes its part of every batch, and all return the same. The first one reports,
         and alone reads and writes the checkpoints.
     shards : int, optional
-        With `comm`: what each batch is divided into, by default as many as there are ranks. With the same
-        shards the result is the same, bit for bit, on any number of ranks.
+        With `comm`: the number of parts that each batch is divided into, by default the number of ranks. With
+        the same shards the result is the same, bit for bit, on any number of ranks.
 
     Returns
     -------

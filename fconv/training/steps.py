@@ -113,7 +113,7 @@ def train_step(
         The ranks that compute the step together, each called with the whole batch, as
         `fconv.distributed.value_and_grad` has it; metrics are then means over the shards.
     shards : int, optional
-        With `comm`: what the batch is divided into.
+        With `comm`: the number of parts that the batch is divided into.
 
     Returns
     -------

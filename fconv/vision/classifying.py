@@ -133,12 +133,12 @@ def most_likely(scores: Array, count: int) -> list[tuple[int, float]]:
 
 
 def class_names(path: str | os.PathLike[str]) -> list[str]:
-    """Read the names of classes: one a line, or JSON.
+    """Read the names of classes, one per line or as JSON.
 
     Parameters
     ----------
     path : str or path-like
-        Text with a name a line, a JSON list of names, or a JSON object by class number, whose
+        Text with one name per line, a JSON list of names, or a JSON object by class number, whose
         values may be lists that end with the name (``{"0": ["n01440764", "tench"], ...}``).
 
     Returns

@@ -17,7 +17,7 @@ _INVERSE = np.linalg.inv(_MATRIX)
 
 
 def rgb_to_ycbcr(rgb: Array) -> Array:
-    """Return luma and two colour differences, (3, H, W) from 0 to 1, as studios of BT.601 scale them.
+    """Return luma and two colour differences, (3, H, W) from 0 to 1, in the studio range of BT.601.
 
     Examples
     --------

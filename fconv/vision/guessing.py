@@ -25,7 +25,7 @@ _SHAPE_TO_TRY = 64
 class Guess(NamedTuple):
     """A network: its name in `fconv.models`, the options to build it with, and its input channels.
 
-    Where the weights have the names of another implementation, `renames` is what makes them ours, as
+    Where the weights have the names of another implementation, `renames` maps them to fconv's names, as
     `fconv.rename` takes it.
     """
 
@@ -35,7 +35,7 @@ class Guess(NamedTuple):
     renames: dict[str, str] = {}  # noqa: RUF012 - a default of a named tuple, which nobody changes
 
     def at(self, factor: int) -> Guess:
-        """Return the same network at another factor."""
+        """Return the same network with another scale factor."""
         return self._replace(options={**self.options, "scale_factor": factor})
 
     def build(self) -> Layer:
@@ -262,7 +262,7 @@ _READINGS: dict[str, Callable[[Shapes, int | None], tuple[dict[str, Any], int]]]
 def options_in(
     name: str, weights: Mapping[str, Array], shape: Shape | None = None
 ) -> tuple[dict[str, Any], Shape]:
-    """Read the options of a classifier that are to be seen in its weights.
+    """Read the options of a classifier that its weights determine.
 
     Parameters
     ----------

@@ -41,9 +41,9 @@ class Picture(NamedTuple):
     pixels : array, shape (C, H, W)
         float32 from 0 to 1; C is 1 (grey) or 3 (red, green, blue).
     alpha : array, shape (1, H, W), or None
-        How opaque it is, float32 from 0 to 1.
+        Opacity, float32 from 0 to 1.
     bits : int
-        Of a channel in the file, 8 or 16.
+        Bits per channel in the file, 8 or 16.
     """
 
     pixels: Array
@@ -54,7 +54,7 @@ class Picture(NamedTuple):
 def read_image(path: str | os.PathLike[str]) -> Picture:
     """Read a picture: grey of 8 or 16 bits, or colour of 8 bits, either with alpha.
 
-    A palette is resolved, and the picture turned upright as its camera noted.
+    Palettes are converted to colours, and the picture is rotated by its EXIF orientation.
 
     Parameters
     ----------
@@ -69,9 +69,8 @@ def read_image(path: str | os.PathLike[str]) -> Picture:
     Raises
     ------
     ValueError
-        No picture, a damaged one, several in one file, one of far more pixels than its size allows
-        for, or of a mode that no other represents without loss: CMYK, Lab, floating
-        point, 16-bit colour.
+        No picture, a damaged one, several in one file, one of more pixels than are allowed for its size, or
+        of a mode that cannot be converted without loss: CMYK, Lab, floating point, 16-bit colour.
     ImportError
         Pillow is not installed.
     OSError
@@ -113,14 +112,14 @@ def read_image(path: str | os.PathLike[str]) -> Picture:
 
 
 def write_image(path: str | os.PathLike[str], picture: Picture) -> None:
-    """Write a picture, whole or not at all.
+    """Write a picture; the file appears only when it is complete.
 
     Parameters
     ----------
     path : str or path-like
         Its file extension names the format. The file is written under a temporary name and renamed.
     picture : Picture
-        Values beyond 0 and 1 are cut off; the rest is rounded to the nearest step.
+        Values are clipped to 0 and 1 and rounded to the nearest level.
 
     Raises
     ------
@@ -143,7 +142,7 @@ def write_image(path: str | os.PathLike[str], picture: Picture) -> None:
 
 
 def picture_suffixes() -> frozenset[str]:
-    """List the extensions of the files that can be read, in small letters, as ``.png``.
+    """List the file extensions that can be read, in lower case, such as ``.png``.
 
     Raises
     ------

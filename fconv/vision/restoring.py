@@ -32,7 +32,7 @@ def denoised(
         Its parameters.
     channels : int
         1: the colours of a picture are denoised one by one. 3: a grey picture is given as three
-        equal channels, and the mean of what comes is its result.
+        equal channels, and the mean of the three outputs is the result.
     picture : Picture
         The noisy one; alpha is kept as it is.
     tile : int
@@ -73,7 +73,7 @@ def upscaled(
     progress: Progress = None,
     luma: bool = True,
 ) -> Picture:
-    """Make a picture larger.
+    """Enlarge a picture by a network.
 
     Parameters
     ----------

@@ -44,7 +44,7 @@ def apply_tiled(
     x : array, shape (N, C, H, W)
         The pictures. H and W must be multiples of ``stride(net, C)``.
     tile : int
-        Height and width of the tiles, without their surroundings. A picture that is not larger is
+        Height and width of the tiles, without their margins. A picture that is not larger is
         computed whole.
     overlap : int, optional
         How many pixels around a tile are computed with it; ``reach(net, params, C)`` by default.
@@ -122,8 +122,8 @@ def _scale(shape: Shape, out_shape: Shape) -> int:
 def reach(net: Layer, params: Params, channels: int) -> int:
     """Measure how far from a pixel the inputs lie that its value depends on, in pixels of the input.
 
-    One input is made NaN, which passes through every layer: the outputs that become NaN are those
-    that depend on it, whatever the layers are and however they hang together.
+    One input element is set to NaN, which every layer propagates: the outputs that become NaN are those that
+    depend on it, for any layers and any graph.
 
     Parameters
     ----------

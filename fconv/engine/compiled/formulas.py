@@ -73,7 +73,7 @@ class Formula:
             pool().run(Launch(_each(), arguments, len(rows), cost=total * self._work), (table,))
 
     def run_by_channel(self, inputs: Sequence[Flat], outputs: Sequence[Flat], rows: Rows) -> None:
-        """Compute contiguous arrays from others and from numbers of their channels."""
+        """Apply the formula to contiguous arrays and to one number for each channel."""
         per_task = max(1, PIECE // rows.row)
         self._launch(inputs, outputs, inputs[0].size, rows.row, per_task, rows.channels, rows.columns, False)
 

@@ -258,7 +258,7 @@ class Numbers:
         return self.f.variable(self.vector, 0.0)
 
     def load(self, address: Value, mask: Value | None = None) -> Value:
-        """Load a vector, or the lanes of it that a mask names and 0 in the others."""
+        """Load a vector; with a mask, load the lanes that it names and set the others to 0."""
         if mask is None:
             return self.f.value(f"load {self.vector}, ptr {address.name}, align {self.itemsize}", self.vector)
         align = Value(self.f, str(self.itemsize), "i32")

@@ -134,7 +134,7 @@ def padded(numbers: Any) -> Any:
 
 
 def box(module: Module, dtype: Any, transposing: Function) -> Function:
-    """Emit the copy of a box of one picture, channels last, with zeros where it hangs over.
+    """Emit the copy of a box of one picture, channels last, with zeros where it extends beyond the picture.
 
     Returns
     -------

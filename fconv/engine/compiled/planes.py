@@ -1,4 +1,4 @@
-"""Correlation to few channels: the vectors run along rows of pictures, and the filters' entries are repeated.
+"""Correlation with few output channels: vectors run along rows of pictures, filter elements are broadcast.
 
 With fewer output channels in a group than a vector has lanes, most lanes would be idle. Here the box that a
 strip of the output sees is copied channels-first, a stride's columns dealt out, so that the entries which

@@ -222,7 +222,7 @@ class Pool:
             os.register_at_fork(after_in_child=self.reset)
 
     def reset(self) -> None:
-        """Make an empty mailbox: a forked child has none of the workers that were inside of the old one."""
+        """Make an empty mailbox: a forked child has none of its parent's worker threads."""
         self._memory = np.zeros(64 * (len(_FIELDS) + 1), np.uint8)
         self._address = self._memory.ctypes.data + -self._memory.ctypes.data % 64
 

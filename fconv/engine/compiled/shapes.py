@@ -67,7 +67,7 @@ class Shape:
         return tuple((n - 1) * step + hi - lo + 1 for lo, hi, n, step in sides)  # type: ignore[return-value]
 
     def offsets(self, taps: Sequence[Tap], pitch: Sequence[int]) -> Any:
-        """Return the bytes from the first position that a window sees to what some taps see."""
+        """Return the offsets of some taps, in bytes, from the first position of the window."""
         shifts = np.array([tap.shift for tap in taps], np.int64) - np.array(self.low, np.int64)
         return shifts @ np.array(pitch, np.int64)
 

@@ -229,7 +229,7 @@ def windows(part: Array, size: Shape, at: Correlation) -> Array:
 
 
 def view(part: Array, shape: Shape, strides: Shape) -> Array:
-    """See an array with other strides, which are proved to stay inside its memory."""
+    """Return a view with other strides, which are checked to stay inside the array's memory."""
     if part.flags.c_contiguous:
         return np.ndarray(shape, part.dtype, part, 0, strides)
     # A view of the caller's array: bounds are proved against its own extent by hand.

@@ -44,7 +44,7 @@ class Budget:
             self._left += _EXPANSION * size
 
     def spend(self, nbytes: int) -> None:
-        """Count memory before it is taken; ValueError where the file may not take so much."""
+        """Count memory before it is allocated; ValueError where the file may not take so much."""
         self._left -= nbytes
         if self._left < 0:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Operators and layers, family by family."""
+"""Readers and writers of operators, a module for each family."""
 
 from fconv.onnx.operators import (  # noqa: F401  (fill the tables)
     activation,

@@ -164,7 +164,7 @@ def prelu(node: Node) -> Value:
 
 @writes("prelu", operators="PRelu, with the slope laid out by Reshape")
 def write_prelu(at: Site) -> str:
-    """Write prelu; the slope stands beside the axes that follow the channels."""
+    """Write prelu; the slope gets an axis of length 1 for each axis that follows the channels."""
     slope, count = at.parameter("weight"), at.options["num_parameters"]
     if count > 1 and len(at.shape) > 2:
         slope = at.node("Reshape", slope, at.integers(count, *(1,) * (len(at.shape) - 2)))

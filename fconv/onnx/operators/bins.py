@@ -100,7 +100,7 @@ def write_avg_pool(at: Site) -> str:
     "Mul, Pow",
 )  # fmt: skip
 def write_lp_pool(at: Site) -> str:
-    """Write the power sum over windows."""
+    """Write LpPool, or MaxPool where the norm is the maximum."""
     p = float(at.options["norm_type"])
     if isinf(p):
         size = at.node("Abs", at.x)

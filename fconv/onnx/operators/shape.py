@@ -122,7 +122,7 @@ def write_identity(at: Site) -> str:
     refused="another type",
 )
 def cast(node: Node) -> Value:
-    """Change of type, of which there is none within a network."""
+    """Read Cast as the identity, since all arrays of a network have one dtype."""
     from fconv.onnx.tensors import dtype_of, is_bfloat16
 
     to = node.value(1).dtype if node.op == "CastLike" else dtype_of(node.integer("to", 0))

@@ -57,7 +57,7 @@ class Diagnosis:
 
 
 def diagnose(machine: Machine, measure: Measure = speed_with) -> Diagnosis:
-    """Measure the matrix product as things are, and with each setting that could be better.
+    """Measure the matrix product with the current settings, and with each setting that could be faster.
 
     Parameters
     ----------

@@ -115,7 +115,7 @@ def examine() -> Machine:
     Returns
     -------
     Machine
-        The facts. What the system does not tell is empty.
+        The facts. Fields that the system does not report are empty.
     """
     gpus, driver = cuda_devices()
     total, available = linux.memory()

@@ -26,7 +26,7 @@ def read(path: str | os.PathLike[str], *, mmap: bool, strict: bool = False) -> t
 
 
 def describe(path: str | os.PathLike[str]) -> tuple[list[Entry], dict[str, str]]:
-    """Read the file and list its arrays; dtypes are those that they have here."""
+    """Read the file and list its arrays; dtypes are those that `load` gives them."""
     found, texts = read_pt(path)
     return [
         Entry(name, x.shape, x.dtype.name, x.nbytes) for name, x in flat(found, _who(path)).items()

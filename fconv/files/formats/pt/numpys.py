@@ -20,7 +20,7 @@ _NUMBERS = re.compile(r"[biufc]\d{1,2}", re.ASCII)
 def read_numpy(x: Placeholder, budget: Budget) -> Any:
     """Return the number or array that a placeholder holds, and the placeholder itself where it is neither.
 
-    Numbers become Python's; arrays are copied. Arrays of objects, whose elements would be another
+    NumPy scalars become Python numbers; arrays are copied. Arrays of objects, whose elements would be another
     pickle, of text and of records stay placeholders.
 
     Raises
