@@ -117,7 +117,7 @@ class HeavyWinograd(Winograd):
     @staticmethod
     def serves(shape: Shape, dtype: str) -> bool:
         """Return whether filters outweigh pictures, or as many pieces as the cache holds."""
-        if block_of(shape.inner, MOST_BLOCK) < 16 or shape.groups > 1:
+        if block_of(shape.inner, MOST_BLOCK) < 16:
             return False
         most = _most_pieces(row_of(shape.outer, dtype))
         few = pieces_of(shape) <= most and outweighs(shape, dtype)
