@@ -9,29 +9,56 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+from math import prod
 
 import numpy as np
 import pytest
 
 from fconv import functional as F
 from fconv.engine import threads
+from fconv.engine.cpu import tiles
+from fconv.functional.core import EACH
 from tests.convolutions import computing
 from tests.test_adjoint_sweep import LIMITS, drawn, geometry_of, integers
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="pages are protected by mprotect")
 
 
+class Guarded:
+    """NumPy, whose new arrays end where a page begins that must not be touched."""
+
+    def __getattr__(self, name):
+        return getattr(np, name)
+
+    def empty(self, shape, dtype=np.float64):
+        dtype = np.dtype(dtype)
+        return pages(prod(shape) * dtype.itemsize, behind=True).view(dtype).reshape(shape)
+
+    def empty_like(self, like):
+        order = sorted(range(like.ndim), key=lambda axis: -like.strides[axis])
+        made = self.empty([like.shape[axis] for axis in order], like.dtype)
+        return made.transpose(np.argsort(order))
+
+
 @pytest.fixture(params=["compiled", "numpy"], autouse=True)
 def engine(request, monkeypatch):
-    """Compute with each of the engines for the CPU, in one thread, whose work space is guarded too."""
+    """Compute with each of the engines for the CPU, in one thread, work space and results guarded too."""
     before = threads.get_num_threads()
     threads.set_num_threads(1)
     with computing(request.param) as engine:
         if engine == "compiled":
+            from fconv.engine.compiled import choosing, convolution, few, heavy, weights, winograd_weights
             from fconv.engine.compiled.pool import scratch
 
             monkeypatch.setattr(scratch, "take", work_space)
             monkeypatch.setattr(scratch, "give_back", lambda memory: None)
+            for module in (choosing, convolution, few, heavy, weights, winograd_weights):
+                monkeypatch.setattr(module, "np", Guarded())
+            make = choosing.new_channels_last
+            for module in (choosing, convolution):
+                monkeypatch.setattr(
+                    module, "new_channels_last", lambda *how: make(*how[:2], *(how[2:] or [Guarded().empty]))
+                )
         yield engine
     threads.set_num_threads(before)
 
@@ -105,14 +132,33 @@ def test_convolutions_touch_nothing_outside_of_their_memory(case, behind, engine
             for a, b in zip(found, expected, strict=True):
                 near = 1e-6 if dtype == np.float64 else 0.1
                 np.testing.assert_allclose(a, b, rtol=0, atol=near if algorithm == "winograd" else 0)
+    pull = function.forward(*given[1:], **options)[1]
+    each = pull(given[0], ("weight",), each=EACH)[1]
+    assert len(each) == len(x)
+    np.testing.assert_array_equal(each.sum(0), expected[2])
 
 
-@pytest.mark.parametrize("behind", [True, False], ids=["behind", "before"])
-def test_convolutions_of_more_pieces_than_the_cache_holds_touch_nothing_outside(behind, engine):
+def test_convolutions_of_more_pieces_than_the_cache_holds_touch_nothing_outside(engine):
+    """The last run of pieces, and the last pieces of a task, are fewer."""
     rng = np.random.default_rng(5)
-    x, weight = integers(rng, 3, 1248, 126, 6), integers(rng, 96, 1248, 3, 3)
-    x, weight = x.astype(np.float32), weight.astype(np.float32)
-    expected = F.conv2d(x, weight, algorithm="direct")
-    laid = guarded(x, [0, 2, 3, 1], behind=behind)
-    found = F.conv2d(laid, weight, algorithm="winograd")
-    np.testing.assert_allclose(found, expected, rtol=0, atol=0.5)
+    for x_shape, outer in (((5, 1248, 78, 6), 96), ((11, 32, 126, 14), 32)):
+        x = integers(rng, *x_shape).astype(np.float32)
+        weight = integers(rng, outer, x_shape[1], 3, 3).astype(np.float32)
+        y = F.conv2d(x, weight, algorithm="direct")
+        g = integers(rng, *y.shape, most=1).astype(np.float32)
+        x_last, g_last = (guarded(a, [0, 2, 3, 1], behind=True) for a in (x, g))
+        found = F.conv2d(x_last, weight, algorithm="winograd")
+        np.testing.assert_allclose(found, y, rtol=0, atol=0.5)
+        if outer == 32:
+            expected = F.conv2d_vjp(g, x, weight, algorithm="direct", wrt=("weight",))[1]
+            found = F.conv2d_vjp(g_last, x_last, weight, algorithm="winograd", wrt=("weight",))[1]
+            np.testing.assert_allclose(found, expected, rtol=0, atol=0.5)
+
+
+def test_views_that_leave_their_array_are_refused(engine):
+    """Views of memory of the caller, of which convolutions by NumPy consist."""
+    x = np.zeros((4, 6))[:, :5]
+    assert tiles.view(x, (2, 3), (96, 16)).shape == (2, 3)
+    for shape, strides in (((5, 5), (48, 8)), ((2, 5), (152, 8)), ((2, 5), (-48, 8))):
+        with pytest.raises(ValueError, match="leave an array"):
+            tiles.view(x, shape, strides)

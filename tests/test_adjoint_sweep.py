@@ -88,6 +88,7 @@ def check(x_shape, weight_shape, options, dtype, algorithms, seed=0):
     g = integers(rng, *y.shape)
     dx, dweight, dbias = vjp(g, x, weight, bias, **options, algorithm="reference")
     geometry = geometry_of(x_shape, weight_shape, options)
+    assert plans.plan(geometry, "float64", "cpu", "reference").algorithm == "reference"
     for k, algorithm in enumerate(algorithms, 1):
         plan = plans.plan(geometry, np.dtype(dtype).name, "cpu", algorithm)
         assert plan.engine == ("compiled" if compiled.wished() else "numpy")
@@ -136,7 +137,8 @@ LIMITS = {
     "heavy, few filters": ((13, 600, 3, 3), (40, 600, 3, 3), {}),
     "heavy, one filter beyond a block": ((2, 256, 4, 4), (97, 256, 3, 3), {}),
     "heavy, a rest of filters": ((2, 160, 5, 5), (173, 160, 3, 3), {"stride": (2, 1), "padding": 1}),
-    "heavy in three axes": ((2, 64, 4, 3, 5), (96, 64, 3, 3, 3), {"padding": 1, "stride": (1, 2, 2)}),
+    "heavy groups": ((2, 320, 5, 4), (320, 160, 3, 3), {"groups": 2, "padding": 1}),
+    "heavy in three axes": ((2, 64, 4, 3, 5), (128, 64, 3, 3, 3), {"padding": 1, "stride": (1, 2, 2)}),
     "few filters, high": ((1, 16, 90, 130), (2, 16, 3, 2), {"padding": 1}),
     "few channels, large": ((2, 2, 150, 170), (2, 2, 3, 3), {"padding": 1}),
     "few channels, strided rows": ((3, 3, 90, 61), (2, 3, 3, 3), {"stride": (2, 1), "padding": 1}),

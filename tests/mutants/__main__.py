@@ -24,7 +24,10 @@ def main() -> int:
     )
     parser.add_argument("--paths", nargs="*", default=[], help="only files that begin so, such as engine/cpu")
     parser.add_argument(
-        "--limit", type=float, default=60, help="seconds of processor time for one (default 60)"
+        "--limit",
+        type=float,
+        default=20,
+        help="seconds of processor time beyond what tests take (default 20)",
     )
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no mutant after so many")
     parser.add_argument("--log", default="mutants.jsonl", help="a line each; those in it are not run again")

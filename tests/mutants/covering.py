@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import sys
@@ -11,8 +12,10 @@ import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+from _pytest.runner import runtestprotocol
 
 from tests.mutants.faults import ROOT, Mutant
 
@@ -20,9 +23,10 @@ PACKAGE = str(ROOT / "fconv") + os.sep
 
 
 class Covering:
-    """Lines of the library by test, each found in a process of its own.
+    """Lines of the library by test.
 
-    A process of its own has compiled no kernel yet: what writes a kernel is seen in every test that needs it.
+    Tests of the engine run in a process of their own each, which has compiled no kernel yet: what writes a
+    kernel is then seen in every test that needs it. The others share one.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -30,31 +34,41 @@ class Covering:
         self.lines: dict[str, dict[str, set[int]]] = {}
         self.seconds: dict[str, float] = {}
 
-    def record(self, items: list[pytest.Item], quietly: Callable[[], None]) -> str:
+    def record(self, items: list[pytest.Item], quietly: Callable[[], None], *, alone: bool) -> str:
         """Run the tests that were not run before; return the name of one that fails, or nothing."""
-        for item in items:
-            if item.nodeid in self.lines:
-                continue
-            begun = time.monotonic()
+        items = [item for item in items if item.nodeid not in self.lines]
+        for some in [[item] for item in items] if alone else [items]:
+            self.file.write_text("")
             sys.stdout.flush()
             child = os.fork()
             if child == 0:
                 code = 70
                 try:
                     quietly()
-                    found: dict[str, set[int]] = {}
-                    with Tracing(found):
-                        reports = _protocol(item)
-                    self.file.write_text(json.dumps({path: sorted(lines) for path, lines in found.items()}))
-                    code = int(any(report.failed for report in reports))
+                    code = self._traced(some)
                 finally:
                     os._exit(code)
-            if os.waitpid(child, 0)[1]:
-                return item.nodeid
-            self.seconds[item.nodeid] = time.monotonic() - begun
-            found = json.loads(self.file.read_text())
-            self.lines[item.nodeid] = {path: set(lines) for path, lines in found.items()}
+            status = os.waitpid(child, 0)[1]
+            for line in self.file.read_text().splitlines():
+                name, self.seconds[name], found = json.loads(line)
+                self.lines[name] = {path: set(lines) for path, lines in found.items()}
+            if status:
+                return next(item.nodeid for item in some if item.nodeid not in self.lines)
         return ""
+
+    def _traced(self, items: list[pytest.Item]) -> int:
+        """Run tests and write what they reach to the file, up to the first that fails."""
+        with self.file.open("a") as file:
+            for item in items:
+                begun, found = time.monotonic(), dict[str, set[int]]()
+                with Tracing(found):
+                    reports = runtestprotocol(item, nextitem=None, log=False)
+                if any(report.failed for report in reports):
+                    return 1
+                reached = {path: sorted(lines) for path, lines in found.items()}
+                file.write(json.dumps([item.nodeid, time.monotonic() - begun, reached]) + "\n")
+                file.flush()
+        return 0
 
     def of(self, items: list[pytest.Item], mutant: Mutant, source: bytes) -> list[pytest.Item]:
         """Return the tests that run a mutant's statement; all of them where none does, as at import."""
@@ -63,18 +77,33 @@ class Covering:
 
 
 class Tracing:
-    """Collect the lines of the library that all threads run."""
+    """Collect the lines of the library that all threads run; quickly where coverage is installed."""
 
     def __init__(self, found: dict[str, set[int]]) -> None:
         self.found = found
+        self.quick: Any = None
+        with contextlib.suppress(ImportError):
+            from coverage import Coverage
+
+            self.quick = Coverage(data_file=None, config_file=False, include=[f"{PACKAGE}*"], messages=False)
+            self.quick._warn_no_data = False
 
     def __enter__(self) -> None:
-        threading.settrace(self._call)
-        sys.settrace(self._call)
+        if self.quick:
+            self.quick.start()
+        else:
+            threading.settrace(self._call)
+            sys.settrace(self._call)
 
     def __exit__(self, *_: object) -> None:
-        sys.settrace(None)
-        threading.settrace(None)  # type: ignore[arg-type]
+        if self.quick:
+            self.quick.stop()
+            data = self.quick.get_data()
+            for path in data.measured_files():
+                self.found[path[len(str(ROOT)) + 1 :]] = set(data.lines(path))
+        else:
+            sys.settrace(None)
+            threading.settrace(None)  # type: ignore[arg-type]
 
     def _call(self, frame, event, _):
         path = frame.f_code.co_filename
@@ -88,13 +117,6 @@ class Tracing:
             return line
 
         return line
-
-
-def _protocol(item: pytest.Item) -> list[pytest.TestReport]:
-    """Run one test alone."""
-    from _pytest.runner import runtestprotocol
-
-    return runtestprotocol(item, nextitem=None, log=False)
 
 
 @cache

@@ -136,11 +136,12 @@ class _Finder(ast.NodeVisitor):
     def visit_If(self, node: ast.If) -> None:
         if self._text(node.test) != "TYPE_CHECKING":
             outer = self._scope
-            self._scope += " (guard)" if isinstance(node.body[0], ast.Raise) else ""
+            self._scope += " (guard)" if isinstance(node.body[-1], ast.Raise) else ""
             self._turn(node.test)
             self.visit(node.test)
             self._scope = outer
-            self._visit_all(node.body)
+            if not isinstance(node.body[-1], ast.Raise):  # what comes before it is a part of the text
+                self._visit_all(node.body)
             self._visit_all(node.orelse)
 
     def _visit_all(self, body: list[ast.stmt]) -> None:
