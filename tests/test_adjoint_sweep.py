@@ -139,6 +139,7 @@ LIMITS = {
     "heavy, a rest of filters": ((2, 160, 5, 5), (173, 160, 3, 3), {"stride": (2, 1), "padding": 1}),
     "heavy groups": ((2, 320, 5, 4), (320, 160, 3, 3), {"groups": 2, "padding": 1}),
     "heavy in three axes": ((2, 64, 4, 3, 5), (128, 64, 3, 3, 3), {"padding": 1, "stride": (1, 2, 2)}),
+    "heavy in three axes, inside": ((2, 64, 5, 6, 9), (128, 64, 3, 3, 3), {"stride": (1, 2, 2)}),
     "few filters, high": ((1, 16, 90, 130), (2, 16, 3, 2), {"padding": 1}),
     "few channels, large": ((2, 2, 150, 170), (2, 2, 3, 3), {"padding": 1}),
     "few channels, strided rows": ((3, 3, 90, 61), (2, 3, 3, 3), {"stride": (2, 1), "padding": 1}),

@@ -77,7 +77,7 @@ def exchange(path: str, before: bytes, after: bytes) -> bool:
         changed = (a.co_code, a.co_names, plain(a)) != (b.co_code, b.co_names, plain(b))
         if changed and (a.co_name == "<module>" or (path, a.co_qualname) in called_at_import()):
             return False
-    functions = [f for f in gc.get_objects() if isinstance(f, FunctionType) and f.__code__ in different]
+    functions = [f for f in gc.get_objects() if type(f) is FunctionType and f.__code__ in different]
     for function in functions:
         function.__code__ = different[function.__code__]
     return bool(functions)
@@ -185,6 +185,8 @@ class Runner:
         status, spent = watched(child, limit)
         if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 71:
             return self._imported(items, path, after)
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 70:
+            raise RuntimeError((self.folder / "log.txt").read_text())
         if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 1:
             self.killers[(self.folder / "killer.txt").read_text()] += 1
         return said(status), spent
