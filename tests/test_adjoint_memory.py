@@ -43,9 +43,9 @@ class Guarded:
 @pytest.fixture(params=["compiled", "numpy"], autouse=True)
 def engine(request, monkeypatch):
     """Compute with each of the engines for the CPU, in one thread, work space and results guarded too."""
-    before = threads.get_num_threads()
-    threads.set_num_threads(1)
     with computing(request.param) as engine:
+        before = threads.get_num_threads()
+        threads.set_num_threads(1)
         if engine == "compiled":
             from fconv.engine.compiled import choosing, convolution, few, heavy, weights, winograd_weights
             from fconv.engine.compiled.pool import scratch
@@ -60,7 +60,7 @@ def engine(request, monkeypatch):
                     module, "new_channels_last", lambda *how: make(*how[:2], *(how[2:] or [Guarded().empty]))
                 )
         yield engine
-    threads.set_num_threads(before)
+        threads.set_num_threads(before)
 
 
 def pages(size, *, behind):

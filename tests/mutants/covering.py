@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import json
 import os
 import sys
@@ -18,6 +17,11 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 from tests.mutants.faults import ROOT, Mutant
+
+try:
+    from coverage import Coverage
+except ImportError:
+    Coverage = None  # type: ignore[assignment, misc]
 
 PACKAGE = str(ROOT / "fconv") + os.sep
 
@@ -82,9 +86,7 @@ class Tracing:
     def __init__(self, found: dict[str, set[int]]) -> None:
         self.found = found
         self.quick: Any = None
-        with contextlib.suppress(ImportError):
-            from coverage import Coverage
-
+        if Coverage:
             self.quick = Coverage(data_file=None, config_file=False, include=[f"{PACKAGE}*"], messages=False)
             self.quick._warn_no_data = False
 
