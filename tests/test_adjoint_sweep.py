@@ -94,6 +94,7 @@ def check(x_shape, weight_shape, options, dtype, algorithms, seed=0):
     g = integers(rng, *y.shape)
     dx, dweight, dbias = vjp(g, x, weight, bias, **options, algorithm="reference")
     geometry = geometry_of(x_shape, weight_shape, options)
+    assert plans.plan(geometry, "float64", "cpu", "reference").algorithm == "reference"
     for k, algorithm in enumerate(algorithms, 1):
         plan = plans.plan(geometry, np.dtype(dtype).name, "cpu", algorithm)
         assert plan.engine == ("compiled" if compiled.wished() else "numpy")
@@ -128,6 +129,7 @@ def test_convolutions_of_drawn_shapes_are_the_definition(seed, engine):
 # Beyond what one task, box, piece or part takes, in each way that the compiled engine and NumPy's have.
 LIMITS = {
     "wide rows of many channels": ((1, 512, 2, 149), (16, 512, 2, 2), {}),
+    "wide rows, of which the last is one shorter": ((1, 512, 2, 168), (16, 512, 2, 2), {}),
     "wide rows of many filters": ((1, 16, 3, 150), (512, 16, 1, 3), {}),
     "rows of one position and many strips": ((1, 1500, 1, 528), (17, 1500, 1, 1), {}),
     "short rows of very many channels": ((1, 1600, 3, 32), (20, 1600, 1, 1), {}),
@@ -142,10 +144,13 @@ LIMITS = {
     "heavy, few filters": ((13, 600, 3, 3), (40, 600, 3, 3), {}),
     "heavy, one filter beyond a block": ((2, 256, 4, 4), (97, 256, 3, 3), {}),
     "heavy, a rest of filters": ((2, 160, 5, 5), (173, 160, 3, 3), {"stride": (2, 1), "padding": 1}),
-    "heavy in three axes": ((2, 64, 4, 3, 5), (96, 64, 3, 3, 3), {"padding": 1, "stride": (1, 2, 2)}),
+    "heavy groups": ((2, 320, 5, 4), (320, 160, 3, 3), {"groups": 2, "padding": 1}),
+    "heavy in three axes": ((2, 64, 4, 3, 5), (128, 64, 3, 3, 3), {"padding": 1, "stride": (1, 2, 2)}),
+    "heavy in three axes, inside": ((2, 64, 5, 6, 9), (128, 64, 3, 3, 3), {"stride": (1, 2, 2)}),
     "few filters, high": ((1, 16, 90, 130), (2, 16, 3, 2), {"padding": 1}),
     "few channels, large": ((2, 2, 150, 170), (2, 2, 3, 3), {"padding": 1}),
     "few channels, strided rows": ((3, 3, 90, 61), (2, 3, 3, 3), {"stride": (2, 1), "padding": 1}),
+    "few channels, whole vectors": ((2, 2, 10, 16), (2, 2, 3, 3), {"padding": 1}),
     "few channels, deep": ((2, 2, 6, 30, 41), (3, 2, 3, 2, 3), {"stride": (2, 1, 1), "dilation": (1, 2, 1)}),
     "few channels, columns": ((2, 2, 30, 40), (2, 2, 5, 1), {}),
     "few grouped": ((2, 6, 40, 50), (9, 2, 3, 5), {"groups": 3, "dilation": (1, 2)}),
@@ -154,6 +159,8 @@ LIMITS = {
     "pointwise, strided": ((3, 3, 13, 20), (4, 3, 1, 1), {"stride": (3, 2)}),
     "dilated by the stride": ((2, 3, 15, 21), (2, 3, 2, 3), {"stride": 2, "dilation": 2, "padding": 1}),
     "windows as large as the picture": ((3, 4, 12, 11), (5, 4, 10, 9), {}),
+    "windows of many pictures": ((70, 4, 5, 4), (5, 4, 5, 4), {"padding": 2}),
+    "windows of very many pictures": ((131, 4, 5, 4), (5, 4, 5, 4), {"padding": 2}),
     "windows padded": ((2, 6, 14, 13), (4, 3, 11, 9), {"stride": (2, 3), "padding": (4, 3), "groups": 2}),
     "windows dilated": ((2, 3, 25, 19), (4, 3, 9, 8), {"dilation": (3, 2), "padding": (2, 1)}),
     "windows in the padding": ((2, 2, 3, 2), (3, 2, 2, 3), {"padding": (4, 5), "stride": (3, 4)}),

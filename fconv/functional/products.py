@@ -108,7 +108,6 @@ def einsum(equation: str, x: Array, y: Array | None = None, z: Array | None = No
                 letter = fresh
             own += letter
         operands[name] = own, a.reshape([a.shape[i] for i in kept])
-        sizes |= dict(zip(own, operands[name][1].shape, strict=True))
     shape = tuple(sizes[letter] for letter in out)
 
     def summed(parts: list[tuple[str, Array]], wanted: str) -> Array:

@@ -24,11 +24,15 @@ def main() -> int:
     )
     parser.add_argument("--paths", nargs="*", default=[], help="only files that begin so, such as engine/cpu")
     parser.add_argument(
-        "--limit", type=float, default=60, help="seconds of processor time for one (default 60)"
+        "--limit",
+        type=float,
+        default=20,
+        help="seconds of processor time beyond what tests take (default 20)",
     )
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no mutant after so many")
     parser.add_argument("--log", default="mutants.jsonl", help="a line each; those in it are not run again")
     parser.add_argument("--again", metavar="LOG", help="run those again that survived in a log")
+    parser.add_argument("--caught", metavar="LOG", help="take over what was caught in a log, by fewer tests")
     given = parser.parse_args()
     os.environ.update(FCONV_TEST_PROFILE="mutants", MPLBACKEND="Agg", PYTHONDONTWRITEBYTECODE="1")
     parts = {p.split("/")[0] for p in given.paths} or set(PARTS)
@@ -37,7 +41,7 @@ def main() -> int:
     if not given.exact:
         names |= {re.match(r"(?:parity/)?[a-z_]+[a-z]", p)[0] for p in patterns} | {"test_functions"}  # type: ignore[index]
     files = sorted({str(p) for name in names for p in Path("tests").glob(f"{name}*.py")})
-    options = ["-q", "-s", "-p", "no:cacheprovider"]
+    options = ["-q", "-s", "-p", "no:cacheprovider", "--assert=plain", "--tb=short"]
     return int(pytest.main([*options, *files], plugins=[Runner(given)]))
 
 

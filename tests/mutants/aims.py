@@ -51,8 +51,11 @@ TESTS = {
     "functional/elementwise": [
         "test_functions.*(tanh|gelu|softplus|exp|sin)", "test_formulas", "test_pieces",
     ],
-    "functional": ["test_functions", "test_errors"],
-    "optimizers": ["test_optimizers", "test_mixed_precision", "test_training", "test_freezing"],
+    "functional": ["test_functions", "test_pieces", "test_jvp", "test_memory_order", "test_errors"],
+    "optimizers": [
+        "test_optimizer", "test_mixed_precision", "test_training", "test_freezing", "test_private_sgd",
+        "parity/test_optimizer",
+    ],
     "networks": [
         "test_networks", "test_wiring", "test_merges", "test_outputs", "test_showing", "test_freezing",
         "test_inference", "test_blocks", "test_mistakes", "test_layers",
@@ -119,5 +122,5 @@ def patterns_of(path: str, exact: bool) -> list[str]:
     names = public_names(ROOT, path) if found == TESTS["functional"] else ()
     if names and len(names) < 40:
         alone = f"(?<![a-z0-9_])({'|'.join(names)})(?![a-z0-9_])"
-        found = [f"test_adjoint.*{alone}", f"test_functions.*{alone}", "test_errors"]
+        found = [f"test_adjoint.*{alone}", *(f"{p}.*{alone}" for p in found[:-1]), found[-1]]
     return [p for p in found if "test_adjoint" in p] if exact else found

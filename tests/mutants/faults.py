@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,10 @@ class Mutant:
             for s in (source, self.apply(source))
         )  # type: ignore[return-value]
 
+    def identity(self, source: bytes) -> tuple[str, ...]:
+        """Return what names a mutant whatever else of its file changes."""
+        return (self.path, self.scope, *self.lines(source))
+
 
 class _Finder(ast.NodeVisitor):
     """Find the places of a module where it can be mutated; texts of errors and annotations are left alone."""
@@ -94,14 +99,14 @@ class _Finder(ast.NodeVisitor):
         pass
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        for default in (*node.args.defaults, *node.args.kw_defaults):
-            if default is not None:
-                self.visit(default)
-        self._within(node)
+        self._within(node, [*node.args.defaults, *node.args.kw_defaults])
 
-    def _within(self, node: ast.FunctionDef | ast.ClassDef) -> None:
+    def _within(self, node: ast.FunctionDef | ast.ClassDef, defaults: Sequence[ast.expr | None] = ()) -> None:
         outer = self._scope
         self._scope = f"{outer}.{node.name}" if outer else node.name
+        for default in defaults:
+            if default is not None:
+                self.visit(default)
         self._body(node.body)
         self._scope = outer
 
@@ -131,11 +136,12 @@ class _Finder(ast.NodeVisitor):
     def visit_If(self, node: ast.If) -> None:
         if self._text(node.test) != "TYPE_CHECKING":
             outer = self._scope
-            self._scope += " (guard)" if isinstance(node.body[0], ast.Raise) else ""
+            self._scope += " (guard)" if isinstance(node.body[-1], ast.Raise) else ""
             self._turn(node.test)
             self.visit(node.test)
             self._scope = outer
-            self._visit_all(node.body)
+            if not isinstance(node.body[-1], ast.Raise):  # what comes before it is a part of the text
+                self._visit_all(node.body)
             self._visit_all(node.orelse)
 
     def _visit_all(self, body: list[ast.stmt]) -> None:
@@ -152,9 +158,13 @@ class _Finder(ast.NodeVisitor):
             self._replace(test, f"(not ({self._text(test)}))")
 
     def visit_Expr(self, node: ast.Expr) -> None:
+        outer = self._scope
         if isinstance(node.value, ast.Call):
+            checks = self._text(node.value.func).split(".")[-1].startswith("check_")
+            self._scope += " (guard)" if checks else ""
             self._replace(node, "pass")
         self.generic_visit(node)
+        self._scope = outer
 
     def visit_AugAssign(self, node: ast.AugAssign) -> None:
         self._replace(node, "pass")
@@ -192,7 +202,11 @@ class _Finder(ast.NodeVisitor):
         if name in CALLED:
             stop = self._span(node.func)[1]
             self._add(stop - len(name), stop, CALLED[name])
-        self.generic_visit(node)
+        self.visit(node.func)
+        for given in (*node.args, *node.keywords):
+            # NumPy takes any negative number for the size that is left over.
+            if not (name == "reshape" and isinstance(given, ast.UnaryOp)):
+                self.visit(given)
 
     def visit_keyword(self, node: ast.keyword) -> None:
         if node.arg not in UNSEEN:

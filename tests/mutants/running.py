@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import hashlib
 import importlib
 import json
 import os
 import pkgutil
-import random
 import re
 import resource
 import shutil
@@ -24,10 +24,12 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import CodeType, FunctionType
+from typing import Any
 
 import pytest
 
 from tests.mutants.aims import CURVED, EXACT, PARTS, patterns_of, reason_for, reasons
+from tests.mutants.covering import Covering
 from tests.mutants.faults import ROOT, Mutant, is_python, mutants_of
 
 
@@ -75,7 +77,7 @@ def exchange(path: str, before: bytes, after: bytes) -> bool:
         changed = (a.co_code, a.co_names, plain(a)) != (b.co_code, b.co_names, plain(b))
         if changed and (a.co_name == "<module>" or (path, a.co_qualname) in called_at_import()):
             return False
-    functions = [f for f in gc.get_objects() if isinstance(f, FunctionType) and f.__code__ in different]
+    functions = [f for f in gc.get_objects() if type(f) is FunctionType and f.__code__ in different]
     for function in functions:
         function.__code__ = different[function.__code__]
     return bool(functions)
@@ -118,6 +120,7 @@ class Runner:
     def __init__(self, given: argparse.Namespace) -> None:
         self.given, self.failed, self.killers = given, "", Counter[str]()
         self.folder = Path(tempfile.mkdtemp())
+        self.covering = Covering(self.folder)
         self.copy = self.folder / "copy"
         for name in ("fconv", "tests"):
             shutil.copytree(ROOT / name, self.copy / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -135,36 +138,62 @@ class Runner:
         return True
 
     def ordered(self, items: list[pytest.Item], path: str, exact: bool) -> list[pytest.Item]:
-        """Return the tests of a file: those first that caught most, then in the order of the patterns."""
+        """Return the tests of a file in the order of the patterns."""
         places = {}
         for i, pattern in enumerate(patterns_of(path, exact)):
             for item in items:
                 if re.search(pattern, item.nodeid):
                     places.setdefault(item.nodeid, (i, item))
-        found = sorted(places.values(), key=lambda place: (-self.killers[place[1].nodeid], place[0]))
-        return [item for _, item in found]
+        return [item for _, item in sorted(places.values(), key=lambda place: place[0])]
 
-    def run(self, items: list[pytest.Item], path: str, before: bytes, after: bytes) -> tuple[str, float]:
-        """Run tests of one mutant; return what came of them and the time."""
+    def aimed(self, items: list[pytest.Item], mutant: Mutant, source: bytes) -> list[pytest.Item]:
+        """Return those of the tests that run a mutant's lines, those first that catch most in a second."""
+        found = self.covering.of(items, mutant, source)
+
+        def slowness(item: pytest.Item) -> float:
+            return (self.covering.seconds.get(item.nodeid, 1) + 0.05) / (self.killers[item.nodeid] + 0.3)
+
+        return sorted(found, key=slowness)
+
+    def prove(self, items: list[pytest.Item], path: str) -> None:
+        """Run tests without a mutant, which must pass, and see which lines they reach."""
+        begun, log = time.monotonic(), self.folder / "log.txt"
+        alone = path.startswith("fconv/engine")
+        failed = self.covering.record(items, lambda: set_apart(3600, log), alone=alone)
+        if failed:
+            raise pytest.UsageError(f"without a mutant, {failed} fails:\n{log.read_text()}")
+        print(f"{len(items)} tests of {path} in {time.monotonic() - begun:.0f} s", flush=True)
+
+    def run(
+        self, aimed: list[pytest.Item], items: list[pytest.Item], path: str, before: bytes, after: bytes
+    ) -> tuple[str, float]:
+        """Run the tests aimed at a mutant, or all where import differs; return what came of it, and when."""
+        limit = self._limit(aimed)
         sys.stdout.flush()
         child = os.fork()
         if child == 0:
             code = 70
             try:
-                set_apart(self.given.limit, self.folder / "log.txt")
-                code = self._inside(items, path, before, after)
+                set_apart(limit, self.folder / "log.txt")
+                code = self._inside(aimed, path, before, after)
             except BaseException:
                 traceback.print_exc()
             finally:
                 sys.stdout.flush()
                 sys.stderr.flush()
                 os._exit(code)
-        status, spent = watched(child, self.given.limit)
+        status, spent = watched(child, limit)
         if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 71:
             return self._imported(items, path, after)
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 70:
+            raise RuntimeError((self.folder / "log.txt").read_text())
         if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 1:
             self.killers[(self.folder / "killer.txt").read_text()] += 1
         return said(status), spent
+
+    def _limit(self, items: list[pytest.Item]) -> float:
+        """Return the seconds that tests may take: a multiple of what they do, and what is given besides."""
+        return self.given.limit + 3 * sum(self.covering.seconds.get(item.nodeid, 0) for item in items)
 
     def _inside(self, items: list[pytest.Item], path: str, before: bytes, after: bytes) -> int:
         if before != after and not exchange(str(ROOT / path), before, after):
@@ -183,14 +212,15 @@ class Runner:
         names = self.folder / "names.txt"
         names.write_text("\n".join(item.nodeid for item in items))
         options = ("-m", "pytest", "-x", "-q", "--tb=line", "-p", "no:cacheprovider")
+        limit = self._limit(items)
         try:
             process = subprocess.Popen(
                 [sys.executable, *options, f"@{names}"],
                 cwd=self.copy,
                 env={**os.environ, "PYTHONPATH": str(self.copy)},
-                preexec_fn=lambda: set_apart(self.given.limit, self.folder / "log.txt"),
+                preexec_fn=lambda: set_apart(limit, self.folder / "log.txt"),
             )
-            status, spent = watched(process.pid, self.given.limit)
+            status, spent = watched(process.pid, limit)
             process.returncode = 0  # it has been waited for
         finally:
             (self.copy / path).write_bytes(before)
@@ -208,13 +238,12 @@ def said(status: int) -> str:
 
 
 def drawn(
-    given: argparse.Namespace, done: set[tuple[str, int, str]]
+    given: argparse.Namespace, done: set[tuple[str, ...]]
 ) -> Iterator[tuple[Mutant, bytes, str | None]]:
     """Draw mutants that were not run before, with the source and the reason why one is equivalent."""
     again, known = None, reasons()
     if given.again:
-        records = [json.loads(line) for line in Path(given.again).read_text().splitlines()]
-        again = {(r["path"], r["before"], r["after"]) for r in records if r["result"] == "survived"}
+        again = recorded(given.again, caught=False)
     paths = [f"fconv/{p}" for p in EXACT]
     if not given.exact:
         paths = [
@@ -222,18 +251,33 @@ def drawn(
         ]
         paths = [p for p in paths if "/cuda/" not in p and "_gpu" not in p]  # which need a GPU
     paths = [p for p in paths if not given.paths or p.startswith(tuple(f"fconv/{g}" for g in given.paths))]
-    every = [mutant for path in paths for mutant in mutants_of(ROOT, path)]
-    print(f"{len(every)} mutants of {len(paths)} files", flush=True)
-    random.Random(given.seed).shuffle(every)
     sources = {path: (ROOT / path).read_bytes() for path in paths}
-    for mutant in every:
-        source = sources[mutant.path]
+    every = {m.identity(sources[path]): m for path in paths for m in mutants_of(ROOT, path)}
+    print(f"{len(every)} mutants of {len(paths)} files", flush=True)
+    for name in sorted(every, key=lambda name: lot(given.seed, name)):
+        mutant, source = every[name], sources[name[0]]
         if given.exact and CURVED.search(mutant.scope):
             continue
-        if again is not None and (mutant.path, *mutant.lines(source)) not in again:
+        if again is not None and name not in again:
             continue
-        if (mutant.path, mutant.start, mutant.text) not in done and is_python(mutant.apply(source)):
+        if name not in done and is_python(mutant.apply(source)):
             yield mutant, source, reason_for(mutant, source, known)
+
+
+def lot(seed: int, name: tuple[str, ...]) -> bytes:
+    """Draw a mutant's place in the order of all, which does not change with the rest of the code."""
+    return hashlib.sha256("\n".join((str(seed), *name)).encode()).digest()
+
+
+def recorded(log: str, *, caught: bool) -> set[tuple[str, ...]]:
+    """Return the mutants of a log that were caught, or those that survived."""
+    records = [json.loads(line) for line in Path(log).read_text().splitlines()]
+    return {named(r) for r in records if (r["result"] != "survived") == caught}
+
+
+def named(record: dict[str, Any]) -> tuple[str, ...]:
+    """Return the identity of a recorded mutant."""
+    return tuple(record[field] for field in ("path", "scope", "before", "after"))
 
 
 def campaign(runner: Runner, items: list[pytest.Item]) -> None:
@@ -246,31 +290,30 @@ def campaign(runner: Runner, items: list[pytest.Item]) -> None:
     log = Path(given.log).absolute()
     records = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     counts, proven = Counter[str](), set[tuple[str, ...]]()
-    for mutant, source, reason in drawn(given, {(r["path"], r["start"], r["text"]) for r in records}):
+    counts.update("survived" if r["result"] == "survived" else "caught" for r in records)
+    taken_over = recorded(given.caught, caught=True) if given.caught else set()
+    for mutant, source, reason in drawn(given, set(map(named, records))):
         run = counts["caught"] + counts["survived"]
         if run >= given.count or time.monotonic() - begun > 60 * given.minutes:
             break
         if reason is not None:
             counts["equivalent"] += 1
             continue
-        tests = runner.ordered(items, mutant.path, given.exact)
-        key = tuple(sorted(item.nodeid for item in tests))
-        if not tests:
-            raise pytest.UsageError(f"there are no tests of {mutant.path}")
-        if key not in proven:
-            result, spent = runner.run(tests, mutant.path, source, source)
-            print(
-                f"{len(tests)} tests of {mutant.path} without a mutant: {result} in {spent:.0f} s", flush=True
-            )
-            if result != "survived":
-                log = (runner.folder / "log.txt").read_text()
-                raise pytest.UsageError(f"they fail without a mutant:\n{log}")
-            proven.add(key)
-        result, spent = runner.run(tests, mutant.path, source, mutant.apply(source))
+        result, spent = "failed", 0.0
+        if mutant.identity(source) not in taken_over:
+            tests = runner.ordered(items, mutant.path, given.exact)
+            if not tests:
+                raise pytest.UsageError(f"there are no tests of {mutant.path}")
+            key = tuple(item.nodeid for item in tests)
+            if key not in proven:
+                runner.prove(tests, mutant.path)
+                proven.add(key)
+            aimed = runner.aimed(tests, mutant, source)
+            result, spent = runner.run(aimed, tests, mutant.path, source, mutant.apply(source))
         counts["survived" if result == "survived" else "caught"] += 1
         before, after = mutant.lines(source)
         record = {
-            "path": mutant.path, "start": mutant.start, "text": mutant.text, "scope": mutant.scope,
+            "path": mutant.path, "line": source.count(b"\n", 0, mutant.start) + 1, "scope": mutant.scope,
             "before": before, "after": after, "result": result, "seconds": round(spent, 1),
         }  # fmt: skip
         with log.open("a") as file:

@@ -187,7 +187,7 @@ class Correlation:
         row = self.filters.row * inner
         x = s.offsets(s.taps, pitch).tolist()
         step, joined = inner * self.itemsize, 1
-        if s.groups == 1 and pitch[2] == step:
+        if pitch[2] == step:  # of one group
             while joined < len(x) and x[joined] - x[joined - 1] == step:
                 joined += 1
             if len(x) % joined or any(x[i + 1] - x[i] != step for i in range(len(x) - 1) if (i + 1) % joined):

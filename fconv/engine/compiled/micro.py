@@ -170,7 +170,6 @@ def contract(
     y: Value,
     rest: tuple[Number, ...],
     steps: tuple[Number, Number, Number, Number],
-    start_step: int = 0,
     scattered: bool = False,
 ) -> None:
     """Contract `length` rows, by blocks of R rows and of one less, or where that fails of one.
@@ -187,8 +186,6 @@ def contract(
         w, table, its entries, the number of k, what the sums start from, the columns, whether to add.
     steps : tuple
         Bytes of x_step, x_row, w_step and y_row.
-    start_step : int
-        Bytes that the start of the sums moves from row to row.
     scattered : bool
         As for `contraction`.
     """
@@ -208,5 +205,3 @@ def contract(
             steps = (steps[0], steps[1] + done * PAIR, *steps[2:])
         else:
             x, y = x + done * steps[1], y + done * steps[3]
-        if start_step:
-            start = start + done * start_step

@@ -19,7 +19,7 @@ from fconv.engine.compiled.correlate import BOX_BYTES, LEAST_TASKS
 from fconv.engine.compiled.filters import dense
 from fconv.engine.compiled.llvm import POINTER, Module, itemsize_of
 from fconv.engine.compiled.machine import machine
-from fconv.engine.compiled.micro import MICRO, contract, even, micro
+from fconv.engine.compiled.micro import MICRO, contract, micro
 from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, address, aligned, kernel_of, pool
 from fconv.engine.compiled.shapes import Shape, thinned
 
@@ -58,9 +58,7 @@ def _kernel(dtype: str) -> int:
         y = out + group * a.outer * a.y_channel + h * a.y_h + w * item
         there = f.least(a.out_w - w, a.width)
         operands = (vectors, a.pointer("table"), a.entries, a.inner, start, there, 0)
-        contract(
-            f, a, a.outer, filters, y, operands, (a.outer * item, item, a.plane, a.y_channel), start_step=item
-        )
+        contract(f, a, a.outer, filters, y, operands, (a.outer * item, item, a.plane, a.y_channel))
     f.finish()
     return machine().compile(f.module)[0]
 
@@ -75,7 +73,7 @@ class Planes:
         self.places: Any = None
         self.itemsize = itemsize_of(dtype)
         s, lanes = shape, machine().vector_bytes // self.itemsize
-        self.rows = even(s.outer, min(s.outer, 8))
+        self.rows = s.outer  # few, so that one block has them all and starts from its numbers
         spare = machine().registers - (1 if machine().embedded else 2)
         self.vectors = max(1, min(4, spare // (self.rows + 1), -(-s.out_size[2] // lanes)))
         self.channels = s.groups * s.inner

@@ -1,0 +1,164 @@
+"""Convolutions touch nothing outside of their arguments and their work space, where a guarded page begins.
+
+Vectors are wider than what is left of an array at its end, and the engine reads it with masks. A fault ends
+the run with a segmentation fault, whose traceback names the test.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+from math import prod
+
+import numpy as np
+import pytest
+
+from fconv import functional as F
+from fconv.engine import threads
+from fconv.engine.cpu import tiles
+from fconv.functional.core import EACH
+from tests.convolutions import computing
+from tests.test_adjoint_sweep import LIMITS, drawn, geometry_of, integers
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="pages are protected by mprotect")
+
+
+class Guarded:
+    """NumPy, whose new arrays end where a page begins that must not be touched."""
+
+    def __getattr__(self, name):
+        return getattr(np, name)
+
+    def empty(self, shape, dtype=np.float64):
+        dtype = np.dtype(dtype)
+        return pages(prod(shape) * dtype.itemsize, behind=True).view(dtype).reshape(shape)
+
+    def empty_like(self, like):
+        order = sorted(range(like.ndim), key=lambda axis: -like.strides[axis])
+        made = self.empty([like.shape[axis] for axis in order], like.dtype)
+        return made.transpose(np.argsort(order))
+
+
+@pytest.fixture(params=["compiled", "numpy"], autouse=True)
+def engine(request, monkeypatch):
+    """Compute with each of the engines for the CPU, in one thread, work space and results guarded too."""
+    with computing(request.param) as engine:
+        before = threads.get_num_threads()
+        threads.set_num_threads(1)
+        if engine == "compiled":
+            from fconv.engine.compiled import choosing, convolution, few, heavy, weights, winograd_weights
+            from fconv.engine.compiled.pool import scratch
+
+            monkeypatch.setattr(scratch, "take", work_space)
+            monkeypatch.setattr(scratch, "give_back", lambda memory: None)
+            for module in (choosing, convolution, few, heavy, weights, winograd_weights):
+                monkeypatch.setattr(module, "np", Guarded())
+            make = choosing.new_channels_last
+            for module in (choosing, convolution):
+                monkeypatch.setattr(
+                    module, "new_channels_last", lambda *how: make(*how[:2], *(how[2:] or [Guarded().empty]))
+                )
+        yield engine
+        threads.set_num_threads(before)
+
+
+def pages(size, *, behind):
+    """Return bytes at the end of memory that may be used, or at its beginning, aligned to cache lines."""
+    page, size = mmap.PAGESIZE, max(1, size)
+    room = -(-size // page) * page
+    memory = mmap.mmap(-1, room + 2 * page)
+    first = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    for edge in (first, first + page + room):
+        assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(edge), ctypes.c_size_t(page), 0) == 0
+    return np.frombuffer(memory, np.uint8, size, page + (room - size if behind else 0))
+
+
+def work_space(size):
+    """Take the place of the engine's work space; what is not written to is not a number."""
+    found = pages(-(-size // 64) * 64, behind=True)
+    found[:] = 255
+    return found
+
+
+def guarded(x, order, *, behind):
+    """Copy an array to guarded memory, with its axes in this order."""
+    laid = x.transpose(order)
+    out = pages(x.nbytes, behind=behind).view(x.dtype).reshape(laid.shape)
+    out[...] = laid
+    return out.transpose(np.argsort(order))
+
+
+def orders(ndim):
+    """Return C order, channels-last and the reverse of all axes."""
+    return list(range(ndim)), [0, *range(2, ndim), 1], list(range(ndim))[::-1]
+
+
+# Few to many channels on either side, few and many positions; channels that fill no vector.
+SHAPES = [
+    *(drawn(seed) for seed in range(100, 112)),
+    *(LIMITS[name] for name in ("few channels, columns", "windows padded", "depthwise, two columns")),
+    ((2, 37, 10, 6), (19, 37, 3, 3), {}),
+    ((2, 21, 8, 11), (41, 21, 3, 3), {"padding": 1}),
+    ((5, 35, 6, 6), (35, 35, 1, 1), {}),
+    ((40, 20, 3, 3), (24, 20, 3, 3), {"padding": 1}),
+    ((2, 163, 5, 5), (167, 163, 3, 3), {"padding": 1}),
+    ((2, 160, 5, 5), (172, 160, 3, 3), {"padding": 1}),
+    ((2, 37, 9), (70, 37, 5), {"padding": 2}),
+]
+
+
+@pytest.mark.parametrize("behind", [True, False], ids=["behind", "before"])
+@pytest.mark.parametrize("case", range(len(SHAPES)))
+def test_convolutions_touch_nothing_outside_of_their_memory(case, behind, engine):
+    x_shape, weight_shape, options = SHAPES[case]
+    rng, name = np.random.default_rng(case), f"conv{len(x_shape) - 2}d"
+    x, weight, bias = (integers(rng, *s) for s in (x_shape, weight_shape, weight_shape[:1]))
+    function, vjp = getattr(F, name), getattr(F, f"{name}_vjp")
+    y = function(x, weight, bias, **options, algorithm="reference")
+    g, dtype = integers(rng, *y.shape), np.dtype((np.float32, np.float64)[case % 2])
+    expected = y, *vjp(g, x, weight, bias, **options, algorithm="reference")
+    algorithms = ["direct", *["winograd"] * geometry_of(x_shape, weight_shape, options).is_3x3]
+    for algorithm in algorithms:
+        for order in orders(x.ndim):
+            given = [
+                guarded(a.astype(dtype), order if a.ndim > 1 else [0], behind=behind)
+                for a in (g, x, weight, bias)
+            ]
+            found = (
+                function(*given[1:], **options, algorithm=algorithm),
+                *vjp(*given, **options, algorithm=algorithm),
+            )
+            for a, b in zip(found, expected, strict=True):
+                near = 1e-6 if dtype == np.float64 else 0.1
+                np.testing.assert_allclose(a, b, rtol=0, atol=near if algorithm == "winograd" else 0)
+    pull = function.forward(*given[1:], **options)[1]
+    each = pull(given[0], ("weight",), each=EACH)[1]
+    assert len(each) == len(x)
+    np.testing.assert_array_equal(each.sum(0), expected[2])
+
+
+def test_convolutions_of_more_pieces_than_the_cache_holds_touch_nothing_outside(engine):
+    """The last run of pieces, and the last pieces of a task, are fewer."""
+    rng = np.random.default_rng(5)
+    for x_shape, outer in (((5, 1248, 78, 6), 96), ((11, 32, 126, 14), 32)):
+        x = integers(rng, *x_shape).astype(np.float32)
+        weight = integers(rng, outer, x_shape[1], 3, 3).astype(np.float32)
+        y = F.conv2d(x, weight, algorithm="direct")
+        g = integers(rng, *y.shape, most=1).astype(np.float32)
+        x_last, g_last = (guarded(a, [0, 2, 3, 1], behind=True) for a in (x, g))
+        found = F.conv2d(x_last, weight, algorithm="winograd")
+        np.testing.assert_allclose(found, y, rtol=0, atol=0.5)
+        if outer == 32:
+            expected = F.conv2d_vjp(g, x, weight, algorithm="direct", wrt=("weight",))[1]
+            found = F.conv2d_vjp(g_last, x_last, weight, algorithm="winograd", wrt=("weight",))[1]
+            np.testing.assert_allclose(found, expected, rtol=0, atol=0.5)
+
+
+def test_views_that_leave_their_array_are_refused(engine):
+    """Views of memory of the caller, of which convolutions by NumPy consist."""
+    x = np.zeros((4, 6))[:, :5]
+    assert tiles.view(x, (2, 3), (96, 16)).shape == (2, 3)
+    for shape, strides in (((5, 5), (48, 8)), ((2, 5), (152, 8)), ((2, 5), (-48, 8))):
+        with pytest.raises(ValueError, match="leave an array"):
+            tiles.view(x, shape, strides)
