@@ -51,3 +51,9 @@ def test_tables_of_onnx_operators_are_those_of_the_code():
     page = (DOCS / "onnx.md").read_text(encoding="utf-8")
     for what, table in (("read", read_table()), ("write", write_table())):
         assert f"<!-- {what}: begin -->\n\n{table}\n\n<!-- {what}: end -->" in page, what
+
+
+def test_every_row_of_a_table_is_on_one_line():
+    for page in (*DOCS.parent.glob("*.md"), *DOCS.glob("**/*.md")):
+        text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+        assert not re.search(r"^\|.*[^|\s]\s*$", text, re.M), page
