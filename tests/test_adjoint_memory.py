@@ -104,6 +104,7 @@ SHAPES = [
     ((40, 20, 3, 3), (24, 20, 3, 3), {"padding": 1}),
     ((2, 163, 5, 5), (167, 163, 3, 3), {"padding": 1}),
     ((2, 160, 5, 5), (172, 160, 3, 3), {"padding": 1}),
+    ((16, 700, 3, 3), (36, 700, 3, 3), {}),
     ((2, 37, 9), (70, 37, 5), {"padding": 2}),
 ]
 
@@ -155,8 +156,8 @@ def test_convolutions_of_more_pieces_than_the_cache_holds_touch_nothing_outside(
             np.testing.assert_allclose(found, expected, rtol=0, atol=0.5)
 
 
-def test_views_that_leave_their_array_are_refused(engine):
-    """Views of memory of the caller, of which convolutions by NumPy consist."""
+def test_convolutions_refuse_views_that_leave_their_array(engine):
+    """Convolutions by NumPy read windows of memory of the caller."""
     x = np.zeros((4, 6))[:, :5]
     assert tiles.view(x, (2, 3), (96, 16)).shape == (2, 3)
     for shape, strides in (((5, 5), (48, 8)), ((2, 5), (152, 8)), ((2, 5), (-48, 8))):

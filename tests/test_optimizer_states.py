@@ -113,6 +113,12 @@ def test_what_does_not_fit_is_refused(change, message):
         read(**change)
 
 
+@pytest.mark.parametrize("names", [[NAMES, 3], [NAMES, [3]], 3])
+def test_names_that_are_no_text_are_refused(names):
+    with pytest.raises(TypeError, match="names"):
+        read(names=names)
+
+
 @pytest.mark.parametrize(
     ("found", "message"),
     [

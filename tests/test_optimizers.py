@@ -155,6 +155,16 @@ def test_a_saved_state_goes_on_bit_for_bit(tmp_path, opt, suffix):
         assert same_bits(opt.step(loaded[0], tree_of(i), loaded[1]), (params, state))
 
 
+@pytest.mark.parametrize("kind", [list, tuple])
+@pytest.mark.parametrize("lengths", [(1,), (2, 3, 4)])
+def test_gradients_of_other_parameters_are_refused(kind, lengths):
+    opt, params = fc.sgd(0.1, momentum=0.9), kind(np.ones(n) for n in (2, 3))
+    with pytest.raises(
+        ValueError, match=f"expected a {kind.__name__} of 2, got a {kind.__name__} of {len(lengths)}"
+    ):
+        opt.step(params, kind(np.ones(n) for n in lengths), opt.init(params))
+
+
 def test_nan_gradients_are_not_masked():
     p = np.array([1.0, 2.0])
     for opt in WRAPPED[: len(FULL) + 2]:
@@ -243,6 +253,8 @@ BAD = [
     *((lambda m=m: m(betas=(0.9, 1)), ValueError, f"{m.__name__}: expected betas[1] from 0 to below 1, got 1") for m in MAKERS[1:5]),
     (lambda: fc.adam(betas=0.9), TypeError, "adam: expected betas to be two numbers, got 0.9"),
     (lambda: fc.sgd(momentum=True), TypeError, "sgd: expected momentum to be a number, got True"),
+    (lambda: fc.sgd(nesterov=True), ValueError, "sgd: nesterov needs a momentum and no dampening, got momentum=0"),
+    (lambda: fc.sgd(momentum=0.9, dampening=0.1, nesterov=True), ValueError, "sgd: nesterov needs a momentum and no dampening"),
     (lambda: fc.nadam(momentum_decay=-1), ValueError, "nadam: expected momentum_decay of 0 or more"),
     (lambda: fc.rmsprop(alpha=-1), ValueError, "rmsprop: expected alpha from 0 to 1, got -1"),
     (lambda: fc.adagrad(initial_accumulator_value=-1), ValueError, "adagrad: expected initial_accumulator_value of 0 or more"),

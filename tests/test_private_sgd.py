@@ -46,7 +46,9 @@ def test_noise_has_its_size_and_follows_from_the_key():
     grads = {"w": np.zeros((4, 100, 200), np.float32)}
     opt = fc.private_sgd(lr=1.0, max_norm=3.0, noise_multiplier=0.5, key=KEY, batch_size=8)
     state = opt.init(p)
+    assert state["step"] == 0
     first, after = opt.step(p, grads, state)
+    assert after["step"] == 1
     assert first["w"].dtype == np.float32
     assert first["w"].std() == pytest.approx(3.0 * 0.5 / 8, rel=0.02)
     assert abs(first["w"].mean()) < 0.01
