@@ -54,11 +54,11 @@ TESTS = {
     "functional": ["test_functions", "test_pieces", "test_jvp", "test_memory_order", "test_errors"],
     "optimizers": [
         "test_optimizer", "test_mixed_precision", "test_training", "test_freezing", "test_private_sgd",
-        "parity/test_optimizer",
+        "test_errors.py", "parity/test_optimizer",
     ],
     "networks": [
         "test_networks", "test_wiring", "test_merges", "test_outputs", "test_showing", "test_freezing",
-        "test_inference", "test_blocks", "test_mistakes", "test_layers",
+        "test_inference", "test_blocks", "test_mistakes", "test_layers", "test_jvp_networks", "test_diagnosis",
     ],
     "torch": ["parity/test_traced", "parity/test_networks", "parity/test_models", "parity/test_exported"],
 }  # fmt: skip
