@@ -58,7 +58,8 @@ TESTS = {
     ],
     "networks": [
         "test_networks", "test_wiring", "test_merges", "test_outputs", "test_showing", "test_freezing",
-        "test_inference", "test_blocks", "test_mistakes", "test_layers", "test_jvp_networks", "test_diagnosis",
+        "test_inference", "test_blocks", "test_mistakes", "test_layers", "test_jvp_networks",
+        "test_diagnosis",
     ],
     "torch": ["parity/test_traced", "parity/test_networks", "parity/test_models", "parity/test_exported"],
 }  # fmt: skip
