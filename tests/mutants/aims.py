@@ -123,5 +123,6 @@ def patterns_of(path: str, exact: bool) -> list[str]:
     names = public_names(ROOT, path) if found == TESTS["functional"] else ()
     if names and len(names) < 40:
         alone = f"(?<![a-z0-9_])({'|'.join(names)})(?![a-z0-9_])"
-        found = [f"test_adjoint.*{alone}", *(f"{p}.*{alone}" for p in found[:-1]), found[-1]]
+        of_none = r"test_functions.*::\w+(\[[\d.]+\])?$"  # which have no name of a function to be found by
+        found = [f"test_adjoint.*{alone}", *(f"{p}.*{alone}" for p in found[:-1]), of_none, found[-1]]
     return [p for p in found if "test_adjoint" in p] if exact else found
