@@ -249,3 +249,30 @@ def test_a_window_may_be_larger_than_the_input_in_ceil_mode():
         ValueError, match=r"a window of 4 .* larger than the padded input of 2 .* by the stride of 2"
     ):
         F.max_pool2d(x, (3, 4), 2, ceil_mode=True)
+
+
+@pytest.mark.parametrize("norm_type", [2.0, 3.0])
+def test_lp_pool_of_zeros_has_a_gradient_of_0(norm_type):
+    x = np.zeros((1, 1, 2, 4))
+    x[..., 2:] = 0.25 ** (1 / norm_type)  # their powers add up to 1
+    dx = F.lp_pool2d_vjp(np.ones((1, 1, 1, 2)), x, norm_type, 2)
+    np.testing.assert_array_equal(dx[..., :2], 0)
+    np.testing.assert_allclose(dx[..., 2:], x[..., 2:] ** (norm_type - 1))
+
+
+def test_grid_sample_reflects_what_a_cubic_reads_outside():
+    x = np.arange(1.0, 26.0).reshape(1, 1, 5, 5) ** 1.5
+    wide = np.pad(x[0, 0], 4, mode="reflect")[None, None]
+    at = np.array([-1.7, -0.4, 0.2, 3.9, 4.6])  # pixels
+    places = np.stack(np.meshgrid(at, at), -1)[None]
+    expected = F.grid_sample(wide, 2 * (places + 4) / 12 - 1, "bicubic", "border", True)
+    found = F.grid_sample(x, 2 * places / 4 - 1, "bicubic", "reflection", True)
+    np.testing.assert_allclose(found, expected)
+
+
+def test_pad_in_a_circle_takes_no_more_than_a_whole_turn():
+    x = np.ones((1, 1, 4))
+    assert F.pad(x, (4, 4), "circular").shape == (1, 1, 12)
+    for pad in ((5, 0), (0, 5), (4, -1)):
+        with pytest.raises(ValueError, match="do not fit an axis of 4"):
+            F.pad(x, pad, "circular")

@@ -10,8 +10,12 @@ import pytest
 
 import fconv as fc
 from fconv.testing import check_layer
+from fconv.testing.purity import same_bits
 
 KEY = fc.random.key(0)
+
+
+DENSE = fc.compose(first=fc.linear(4), second=fc.linear(3))
 
 
 def conv(channels, **options):
@@ -229,6 +233,9 @@ GOOD = {"a": (fc.relu(), "x"), "b": (fc.relu(), "a")}
         (lambda: fc.parallel(conv(1), a=conv(1)), TypeError, "parallel: give branches either by position or by name"),
         (lambda: fc.parallel(conv(1), merge="max"), ValueError, 'expected merge "concat", "sum" or a layer'),
         (lambda: fc.parallel(conv(1), fc.conv2d(1, 3)).out_shape((1, 3, 4, 4)), ValueError, "concat: expected shapes that differ only along axis 1"),
+        (lambda: fc.concat().out_shape(((2, 3, 4, 5), (2, 3, 7, 5))), ValueError, "concat: expected shapes that differ only along axis 1"),
+        (lambda: fc.concat().out_shape(((2, 3, 4, 5), (2, 3, 4, 6))), ValueError, "concat: expected shapes that differ only along axis 1"),
+        (lambda: DENSE.vjp(DENSE.init(KEY, (2, 3)), np.ones((2, 3), "f4"), np.ones((2, 5), "f4")), ValueError, r"compose\[second\] linear_vjp: expected a gradient of"),
         (lambda: fc.repeat(conv(3), 0), ValueError, "repeat: n must be at least 1, got 0"),
         (lambda: fc.repeat(conv(3), 1.5), TypeError, "repeat: n must be an integer, got 1.5"),
         (lambda: fc.repeat(conv(4), 2, shared=True).apply(conv(4).init(KEY, (1, 3, 4, 4)), np.ones((1, 3, 4, 4), "f4")), ValueError, r"repeat\[1\] conv2d: expected 3 input channels, got 4"),
@@ -269,3 +276,31 @@ def test_summary_counts_what_is_shared_once():
         fc.summary(net, (2, 3))
     with pytest.raises(TypeError, match="summary: expected a layer"):
         fc.summary(conv, (2, 3))
+
+
+RANDOM = fc.compose(a=conv(3), b=fc.dropout(0.5), c=fc.tanh())
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        RANDOM, fc.residual(RANDOM), fc.parallel(RANDOM, conv(2)), fc.repeat(RANDOM, 2),
+        fc.repeat(RANDOM, 2, shared=True), fc.graph({"y": (RANDOM, "x")}), fc.with_outputs(RANDOM, ["c"]),
+    ],
+    ids=lambda net: net.name,
+)  # fmt: skip
+def test_derivatives_are_those_of_inference_by_default(net):
+    x = fc.random.normal(KEY, (2, 3, 4, 5), np.float64)
+    params = net.init(KEY, x.shape, np.float64)
+    y = net.apply(params, x)
+    assert same_bits(y, net.apply(params, x, train=False))
+    assert same_bits(net.vjp(params, x, y), net.vjp(params, x, y, train=False))
+    if net.jvp:
+        assert same_bits(net.jvp(params, x, params, x), net.jvp(params, x, params, x, train=False))
+    assert same_bits(fc.jvp(net, params, x, params, x), fc.jvp(net, params, x, params, x, train=False))
+
+
+def test_concat_padded_of_one_picture_is_itself():
+    x = np.ones((2, 3, 4, 5))
+    assert fc.concat_padded().out_shape((x.shape,)) == x.shape
+    np.testing.assert_array_equal(fc.concat_padded().apply((), (x,)), x)

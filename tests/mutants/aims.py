@@ -54,11 +54,12 @@ TESTS = {
     "functional": ["test_functions", "test_pieces", "test_jvp", "test_memory_order", "test_errors"],
     "optimizers": [
         "test_optimizer", "test_mixed_precision", "test_training", "test_freezing", "test_private_sgd",
-        "parity/test_optimizer",
+        "test_errors.py", "parity/test_optimizer",
     ],
     "networks": [
         "test_networks", "test_wiring", "test_merges", "test_outputs", "test_showing", "test_freezing",
-        "test_inference", "test_blocks", "test_mistakes", "test_layers",
+        "test_inference", "test_blocks", "test_mistakes", "test_layers", "test_jvp_networks",
+        "test_diagnosis",
     ],
     "torch": ["parity/test_traced", "parity/test_networks", "parity/test_models", "parity/test_exported"],
 }  # fmt: skip
@@ -122,5 +123,6 @@ def patterns_of(path: str, exact: bool) -> list[str]:
     names = public_names(ROOT, path) if found == TESTS["functional"] else ()
     if names and len(names) < 40:
         alone = f"(?<![a-z0-9_])({'|'.join(names)})(?![a-z0-9_])"
-        found = [f"test_adjoint.*{alone}", *(f"{p}.*{alone}" for p in found[:-1]), found[-1]]
+        of_none = r"test_functions.*::\w+(\[[\d.]+\])?$"  # which have no name of a function to be found by
+        found = [f"test_adjoint.*{alone}", *(f"{p}.*{alone}" for p in found[:-1]), of_none, found[-1]]
     return [p for p in found if "test_adjoint" in p] if exact else found
