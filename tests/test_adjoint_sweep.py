@@ -78,7 +78,7 @@ def geometry_of(x_shape, weight_shape, options):
 def squares(geometry):
     """Return whether the last two axes of the kernel are 3x3, which Winograd's algorithm may serve."""
     w = geometry.windows
-    return w.kernel[-2:] == (3, 3) and w.stride[-2:] == (1, 1) and geometry.groups == 1
+    return w.kernel[-2:] == (3, 3) and w.stride[-2:] == (1, 1)
 
 
 def check(x_shape, weight_shape, options, dtype, algorithms, seed=0):

@@ -61,7 +61,7 @@ class CompiledConvolution:
         self.shape = Shape(geometry.batch, groups, inner, outer, in_size, out_size, stride, taps)
         self._meetings = Meetings(in_size, out_size, kernel, stride, dilation, pads)
         self.forward = Pass(self.shape, dtype, algorithm, lists=self._lists(self.shape, [self.shape]))
-        self.algorithm = "winograd" if self.forward.winograd else "direct"
+        self.algorithm = "winograd" if (self.forward.group or self.forward).winograd else "direct"
         self._phases: list[Phase] | None = None
         self._weights: Weights | None = None
         self._apart = 1  # groups whose weight gradients go one after another
