@@ -17,8 +17,9 @@ EXACT = (  # vjps of linear functions, and the kernels of convolutions
     *(f"engine/cpu/{name}.py" for name in (
         "convolution", "depthwise", "direct", "filters", "planar", "tiles", "winograd")),
     *(f"engine/compiled/{name}.py" for name in (
-        "choosing", "convolution", "correlate", "few", "filters", "heavy", "heavy_winograd", "micro",
-        "packing", "planes", "positions", "shapes", "transforms", "weights", "winograd", "winograd_weights")),
+        "choosing", "convolution", "correlate", "depthwise", "few", "filters", "heavy", "heavy_winograd",
+        "micro", "packing", "planes", "positions", "shapes", "squares", "transforms", "weights", "winograd",
+        "winograd_weights")),
     *(f"functional/{name}.py" for name in (
         "affine", "convolution", "convolution_transpose", "padding", "pooling_avg", "rearranging",
         "shape", "slicing", "taps", "unfolding", "unpooling", "products", "resampling")),
@@ -34,7 +35,10 @@ TESTS = {
     "engine/compiled/transcendental": ["test_formulas", "test_segments"],
     "engine/compiled/channels": ["test_channels", "test_formulas", "test_norms"],
     "engine/compiled/pool": ["test_compiled.py", "test_engine.*compiled", "test_threads.*compiled"],
-    "engine/compiled": [f"{CONVOLUTIONS}.*compiled", "test_engine.*compiled", "test_compiled.py"],
+    "engine/compiled": [
+        f"{CONVOLUTIONS}.*compiled", "test_engine.*compiled", "test_compiled.py", "test_winograd",
+        "test_depthwise",
+    ],
     "engine/cpu": [f"{CONVOLUTIONS}.*numpy", "test_engine.*numpy"],
     "engine/sweeps": ["test_segments", "test_norms", "test_losses"],
     "engine/threads": ["test_threads", "test_engine"],
