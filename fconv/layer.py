@@ -230,8 +230,8 @@ class MissingLayerError(KeyError, ValueError):
 def as_layer(where: str, value: Any) -> Layer:
     """Return `value` as a Layer: itself where it is one.
 
-    Anything else has the functions `init`, `apply`, `vjp` and `out_shape`, and `forward`, `jvp`, `name` and
-    `buffers` where it likes, or is a TypeError that says `where` it stands.
+    Anything else must have the functions `init`, `apply`, `vjp` and `out_shape`, and may have `forward`,
+    `jvp`, `name` and `buffers`. Otherwise a TypeError names `where` the value was given.
 
     Examples
     --------

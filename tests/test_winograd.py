@@ -1,5 +1,7 @@
 """Winograd's algorithm in the compiled engine: every division of its work, and squares of any kernel."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -70,7 +72,11 @@ def all_three(plan, g, x, w, b):
 
 def test_a_large_batch_goes_run_by_run_with_the_same_bits_in_any_memory_order():
     x, w, g = draw((70, 32, 56, 56), (32, 32, 3, 3), (70, 32, 56, 56))
+    tracemalloc.start()
     found = F.conv2d_vjp(g, x, w, padding=1, wrt="weight")[1]
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 40 << 20 < x.nbytes + g.nbytes  # contiguous arrays are copied to channels-last
     again = F.conv2d_vjp(channels_last(g), channels_last(x), w, padding=1, wrt="weight")[1]
     np.testing.assert_array_equal(found, again)
     parts = [slice(0, 23), slice(23, 70)]
@@ -78,8 +84,9 @@ def test_a_large_batch_goes_run_by_run_with_the_same_bits_in_any_memory_order():
     assert np.linalg.norm(found - apart) < 1e-5 * np.linalg.norm(apart)
 
 
-@pytest.mark.parametrize("size", [(2, 64, 48, 30), (1, 300, 200, 5)])  # pictures, or filters, are the larger
-def test_large_groups_go_one_after_another(size):
+# Pictures, or filters, are the larger.
+@pytest.mark.parametrize(("size", "algorithm"), [((2, 64, 48, 30), "winograd"), ((1, 300, 200, 5), "direct")])
+def test_large_groups_go_one_after_another(size, algorithm):
     n, inner, outer, side = size
     x, w, g, b = draw(
         (n, 2 * inner, side, side), (2 * outer, inner, 3, 3), (n, 2 * outer, side, side), (2 * outer,)
@@ -89,6 +96,8 @@ def test_large_groups_go_one_after_another(size):
         CompiledConvolution(geometry, *each) for each in (("float32", "auto"), ("float64", "direct"))
     )
     wide = [a.astype(np.float64) for a in (g, x, w, b)]
+    assert auto.algorithm == algorithm
+    assert direct.algorithm == "direct"
     found = all_three(auto, g, x, w, b)
     again = all_three(auto, channels_last(g), channels_last(x), channels_last(w), b)
     for ours, same, expected in zip(found, again, all_three(direct, *wide), strict=True):

@@ -52,7 +52,7 @@ class Constructed:
 
     _call: _Call
     _instead: ClassVar[Mapping[str, str]] = {}
-    """What to write in the place of methods that other libraries have."""
+    """Methods that other libraries have, and the call to write instead, for the error message."""
 
     if not TYPE_CHECKING:  # for which there would be no missing attribute
 

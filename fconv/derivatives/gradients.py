@@ -38,14 +38,14 @@ def value_and_grad(
         From `fconv.losses`, or anything with its `apply` and `vjp`.
     trainable : str or sequence of str, optional
         Patterns over the dotted names of a state dict, such as ``"head.*"`` or ``"*.bias"``; the name of
-        a layer stands for all that it holds. Parameters that fit none are frozen: their gradients are
-        None and cost nothing, and a layer without any other, such as a frozen batch norm, stays in
-        inference mode. By default everything is trained.
+        a layer stands for all that it holds. Parameters that match none are frozen: their gradients are None
+        and are not computed, and a layer without any other, such as a frozen batch norm, stays in inference
+        mode. By default everything is trained.
     outputs : bool
         Return the network's output of the same forward pass too, as the last value.
     wrt : {"params", "x"} or both in a tuple
         What the gradient is taken of: with ``"x"`` it is that of the input alone, with
-        ``("params", "x")`` the pair. What is not asked for costs nothing.
+        ``("params", "x")`` the pair. Gradients that are not asked for are not computed.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def value_and_grad(
     Raises
     ------
     TypeError
-        `net` is no layer, `loss` no loss, or a pattern no text.
+        `net` is no layer, `loss` no loss, or a pattern is not a str.
     ValueError
         `wrt` is something else.
 

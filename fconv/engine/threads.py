@@ -135,7 +135,7 @@ class _State:
         self.held: list[int] | None = None  # BLAS's own numbers of threads, while it is held at one
 
     def hire(self, n: int) -> int:
-        """Have `n` workers or more; give how many there are, where no more can be started."""
+        """Start workers until there are `n`, or no more can be started; return how many of them there are."""
         if self.workers < n:
             with self.lock, suppress(RuntimeError):  # in a browser, or a process that is ending
                 while self.workers < n:

@@ -117,8 +117,8 @@ Layout: TypeAlias = ChannelsLast | ChannelsFirst
 def layout_of(x: Array) -> Layout | None:
     """Find how an array (N, C, ...) is divided.
 
-    None on a GPU, for float16, for nothing at all, and where neither the channels nor the
-    positions of one channel are neighbours in memory.
+    None on a GPU, for float16, for empty arrays, and where neither the channels nor the positions of one
+    channel are contiguous.
 
     Examples
     --------

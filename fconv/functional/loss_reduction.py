@@ -17,7 +17,7 @@ Reduction: TypeAlias = Literal["mean", "sum", "none"]
 BatchReduction: TypeAlias = Literal["mean", "batchmean", "sum", "none"]
 
 TINY = float(np.float32(1e-12))
-"""What PyTorch keeps some denominators away from 0 by, a constant of single precision there."""
+"""1e-12 in float32, with which PyTorch keeps some denominators from being 0."""
 
 
 def check_reduction(name: str, reduction: str, batch: bool = False) -> None:

@@ -129,7 +129,7 @@ def _options(
 
 
 _ARRAYS = ("running_mean", "running_var", "weight", "bias")
-"""What `F.batch_norm` and `F.instance_norm` take after x, in their order."""
+"""The array arguments of `F.batch_norm` and `F.instance_norm` after x, in order."""
 _BEGINNINGS = {"weight": ones(), "bias": zeros(), "running_mean": zeros(), "running_var": ones()}
 
 

@@ -278,7 +278,7 @@ def _measured(
     batch_size: int,
     comm: Communicator | None = None,
 ) -> dict[str, float]:
-    """Measure loss and metrics on validation data; the ranks take turns with the batches."""
+    """Measure loss and metrics on validation data; each rank evaluates every `size`-th batch."""
     count, names = len(trees.leaves(tuple(valid))[0]), ["loss", *metrics]
     sizes = [len(rows) for (rows,) in batches(np.arange(count), batch_size=batch_size)]
     rank, size = (0, 1) if comm is None else (comm.rank, comm.size)

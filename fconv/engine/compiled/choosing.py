@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from math import prod
@@ -19,14 +19,14 @@ from fconv.engine.compiled.llvm import INT, Module, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.packing import compiled_box
 from fconv.engine.compiled.planes import Planes
-from fconv.engine.compiled.pool import BYTES, Fields, Launch, address, kernel_of, pool, scratch
+from fconv.engine.compiled.pool import BYTES, LINE, Fields, Launch, address, kernel_of, pool, scratch
 from fconv.engine.compiled.positions import Positions
 from fconv.engine.compiled.shapes import Shape, Tap, few_channels
 from fconv.engine.compiled.squares import squares_of
 from fconv.engine.compiled.winograd import LEAST_PIECES, PRODUCTS, Winograd, pieces_in_cache
 
-ALIGNED_FROM, LINE = 4096, 64
-"""Numbers of an array that begins at a cache line, and its bytes."""
+ALIGNED_FROM = 4096
+"""Elements of an array that begins at a cache line."""
 LEAST_GROUP = 16 << 20
 """Multiplications of a group that is worth launches of its own."""
 COPY_BYTES = 4 << 20
@@ -63,8 +63,6 @@ class Pass:
         self.planes: Planes | None = None
         self.winograd: Winograd | None = None
         self.heavy: HeavyCorrelation | HeavyWinograd | None = None
-        self.group: Pass | None = None
-        """The correlation of one group, where they go one after another."""
         if lists is not None:
             self.direct: Positions | Correlation = lists
         elif algorithm == "winograd" or (algorithm == "auto" and winograd_pays(shape, dtype)):
@@ -75,14 +73,12 @@ class Pass:
             self.planes = Planes(shape, dtype)
         elif outweighs(shape, dtype):
             self.heavy = HeavyCorrelation(shape, dtype)
-        elif groups_apart(shape, dtype, algorithm):
-            self.group = Pass(replace(shape, groups=1), dtype, algorithm)
         else:
             self.direct = (Depthwise if Depthwise.serves(shape) else Correlation)(shape, dtype, filters)
 
-        self.lays = self.planes is None and self.heavy is None and self.group is None
+        self.lays = self.planes is None and self.heavy is None
         """Whether filters are laid out before."""
-        if self.planes is None and self.group is None:
+        if self.planes is None:
             self.filters = (self.winograd or self.heavy or self.direct).filters
         self._out_shape = (shape.images, shape.groups * shape.outer, *shape.out_size)
 
@@ -94,18 +90,15 @@ class Pass:
         """Lay out a weight (groups, outer, inner, D, H, W), in any memory order, in scratch memory."""
         return self.filters.lay(weight) if self.lays else None
 
+    def correlate(self, x: Array, weight: Array, bias: Array | None, y: Array) -> None:
+        """Correlate `x` with a weight (groups, outer, inner, D, H, W)."""
+        laid = self.lay(weight)
+        self.run(x, weight, laid, bias, y)
+        if laid is not None and laid is not weight:
+            scratch.give_back(laid)
+
     def run(self, x: Array, weight: Array, laid: Array | None, bias: Array | None, y: Array) -> None:
         """Correlate `x` with a weight that `lay` laid out."""
-        if self.group is not None:
-            s = self.shape
-            for k in range(s.groups):
-                mine, given = slice(k * s.outer, (k + 1) * s.outer), x[:, k * s.inner : (k + 1) * s.inner]
-                own, own_bias = weight[k : k + 1], None if bias is None else bias[mine]
-                laid = self.group.lay(own)
-                self.group.run(given, own, laid, own_bias, y[:, mine])
-                if laid is not None and laid is not own:
-                    scratch.give_back(laid)
-            return
         if self.planes is not None:
             start = np.zeros(y.shape[1], y.dtype) if bias is None else np.ascontiguousarray(bias)
             self.planes.run(x, self.planes.lay(weight), start, y)
@@ -124,13 +117,50 @@ class Pass:
             self.direct.run(x, laid, start, y)
 
 
-def groups_apart(shape: Shape, dtype: str, algorithm: str) -> bool:
-    """Return whether groups are so large that each has a better way by itself than all have together."""
-    one = replace(shape, groups=1)
-    if shape.groups == 1:
-        return False
-    large = algorithm == "auto" and one.multiply_adds >= LEAST_GROUP
-    return outweighs(one, dtype) or (large and winograd_pays(one, dtype))
+class Apart(Pass):
+    """A correlation whose groups go one after another, each by the way that suits one."""
+
+    def __init__(self, shape: Shape, dtype: str, algorithm: str) -> None:
+        self.one = Pass(replace(shape, groups=1), dtype, algorithm)
+        self.shape, self.planes, self.winograd, self.lays = shape, None, self.one.winograd, False
+        self._out_shape = (shape.images, shape.groups * shape.outer, *shape.out_size)
+
+    @staticmethod
+    def pays(shape: Shape, dtype: str, algorithm: str) -> bool:
+        """Return whether groups are so large that each has a better way by itself than all have together."""
+        if shape.groups == 1 or few_channels(shape, machine().vector_bytes // itemsize_of(dtype)):
+            return False
+        one = replace(shape, groups=1)
+        large = algorithm == "auto" and one.multiply_adds >= LEAST_GROUP
+        return outweighs(one, dtype) or (large and winograd_pays(one, dtype))
+
+    def run(self, x: Array, weight: Array, laid: Array | None, bias: Array | None, y: Array) -> None:
+        """Correlate `x` with a weight; `laid` is None."""
+        for k, (seen, made) in enumerate(channels_of(self.shape)):
+            own_bias = None if bias is None else bias[made]
+            self.one.correlate(x[:, seen], weight[k : k + 1], own_bias, y[:, made])
+
+
+def channels_of(shape: Shape) -> Iterator[tuple[slice, slice]]:
+    """Yield the input and the output channels of each group."""
+    for k in range(shape.groups):
+        yield (
+            slice(k * shape.inner, (k + 1) * shape.inner),
+            slice(k * shape.outer, (k + 1) * shape.outer),
+        )
+
+
+def pass_for(
+    shape: Shape,
+    dtype: str,
+    algorithm: str,
+    filters: tuple[Tap, ...] | None = None,
+    lists: Positions | None = None,
+) -> Pass:
+    """Plan a correlation, all groups together or one after another."""
+    if lists is None and Apart.pays(shape, dtype, algorithm):
+        return Apart(shape, dtype, algorithm)
+    return Pass(shape, dtype, algorithm, filters, lists)
 
 
 def is_channels_last(x: Array) -> bool:

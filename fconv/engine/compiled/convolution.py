@@ -12,7 +12,14 @@ import numpy as np
 
 from fconv.arrays import Array
 from fconv.engine.compiled import positions
-from fconv.engine.compiled.choosing import LEAST_GROUP, Pass, channels_last, new_channels_last
+from fconv.engine.compiled.choosing import (
+    LEAST_GROUP,
+    Pass,
+    channels_last,
+    channels_of,
+    new_channels_last,
+    pass_for,
+)
 from fconv.engine.compiled.few import FewWeights
 from fconv.engine.compiled.heavy import HeavyWeights, outweighs
 from fconv.engine.compiled.pool import scratch
@@ -60,11 +67,11 @@ class CompiledConvolution:
         )
         self.shape = Shape(geometry.batch, groups, inner, outer, in_size, out_size, stride, taps)
         self._meetings = Meetings(in_size, out_size, kernel, stride, dilation, pads)
-        self.forward = Pass(self.shape, dtype, algorithm, lists=self._lists(self.shape, [self.shape]))
-        self.algorithm = "winograd" if (self.forward.group or self.forward).winograd else "direct"
+        self.forward = pass_for(self.shape, dtype, algorithm, lists=self._lists(self.shape, [self.shape]))
+        self.algorithm = "winograd" if self.forward.winograd else "direct"
         self._phases: list[Phase] | None = None
         self._weights: Weights | None = None
-        self._apart = 1  # groups whose weight gradients go one after another
+        self._apart = False  # whether the weight gradients of groups go one after another
         self._in = (kernel, stride, dilation, pads)
 
     def _lists(self, shape: Shape, phases: Sequence[Shape], *, turned: bool = False) -> Positions | None:
@@ -77,10 +84,7 @@ class CompiledConvolution:
         """Return the output, (N, O, *out_size)."""
         y = self.forward.output(x.dtype)
         grouped = self._grouped(weight)
-        laid = self.forward.lay(grouped)
-        self.forward.run(_deep(x), grouped, laid, bias, y)
-        if laid is not None and laid is not grouped:
-            scratch.give_back(laid)
+        self.forward.correlate(_deep(x), grouped, bias, y)
         return y.reshape(self._out_shape)
 
     def _grouped(self, weight: Array) -> Array:
@@ -135,29 +139,28 @@ class CompiledConvolution:
         whole = Shape(*back, s.in_size, (1, 1, 1), tuple(Tap((0, 0, 0), tap.place) for tap in s.taps))
         lists = self._lists(whole, [shape for _, shape in found if shape], turned=True)
         if lists is not None:
-            return [((slice(None),) * 3, Pass(whole, self.dtype, "direct", lists=lists))]
+            return [((slice(None),) * 3, pass_for(whole, self.dtype, "direct", lists=lists))]
         used = [tap for _, shape in found if shape for tap in shape.taps]
         unused = set(product(*map(range, kernel))) - {tap.place for tap in used}
         filters = (*used, *(Tap((0, 0, 0), place) for place in sorted(unused)))  # type: ignore[arg-type]
         algorithm = self._wanted if stride == (1, 1, 1) else "direct"
         return [
-            (where, Pass(shape, self.dtype, algorithm, filters) if shape else None) for where, shape in found
+            (where, pass_for(shape, self.dtype, algorithm, filters) if shape else None)
+            for where, shape in found
         ]
 
     def _weight_pass(self) -> Weights:
-        s = replace(self.shape, groups=1)
-        winograd = self._wanted == "auto" and WinogradWeights.pays(s, self.dtype)
-        apart = s.multiply_adds >= LEAST_GROUP and (winograd or outweighs(s, self.dtype, weights=True))
-        self._apart = self.shape.groups if apart else 1
-        if not apart:
-            s = self.shape
-        if self._wanted == "winograd" or (self._wanted == "auto" and WinogradWeights.pays(s, self.dtype)):
-            return WinogradWeights(s, self.dtype)
-        if outweighs(s, self.dtype, weights=True):
-            return HeavyWeights(s, self.dtype)
-        direct = WeightGradient(s, self.dtype)
-        few = not direct.elementwise and FewWeights.pays(s, self.dtype, direct.products)
-        return FewWeights(s, self.dtype, direct) if few else direct
+        one = replace(self.shape, groups=1)
+        winograd = self._wanted == "winograd" or (
+            self._wanted == "auto" and WinogradWeights.pays(one, self.dtype)
+        )
+        large = self.shape.groups == 1 or one.multiply_adds >= LEAST_GROUP
+        if large and (winograd or outweighs(one, self.dtype, weights=True)):
+            self._apart = self.shape.groups > 1
+            return (WinogradWeights if winograd else HeavyWeights)(one, self.dtype)
+        direct = WeightGradient(self.shape, self.dtype)
+        few = not direct.elementwise and FewWeights.pays(self.shape, self.dtype, direct.products)
+        return FewWeights(self.shape, self.dtype, direct) if few else direct
 
     def weight_gradient(self, g: Array, x: Array, like: Array | None = None) -> Array:
         """Return the gradient of the weight, (O, C/groups, *kernel), in the order of `like` or C order."""
@@ -166,15 +169,13 @@ class CompiledConvolution:
         deep = _deep(like)
         if self._weights is None:
             self._weights = self._weight_pass()
-        if self._apart == 1:
-            dw = self._one_weight_gradient(self._weights, _deep(g), _deep(x), deep)
-        else:
+        if self._apart:
             dw = np.empty_like(deep)
-            _, outer, inner, *_ = self.weight_shape
-            for k in range(self._apart):
-                out, channels = slice(k * outer, (k + 1) * outer), slice(k * inner, (k + 1) * inner)
-                given = _deep(g)[:, out], _deep(x)[:, channels]
-                dw[out] = self._one_weight_gradient(self._weights, *given, deep[out])
+            for seen, made in channels_of(self.shape):
+                given = _deep(g)[:, made], _deep(x)[:, seen]
+                dw[made] = self._one_weight_gradient(self._weights, *given, deep[made])
+        else:
+            dw = self._one_weight_gradient(self._weights, _deep(g), _deep(x), deep)
         return dw.reshape(self.geometry.weight_shape)
 
     def _one_weight_gradient(self, weights: Weights, g: Array, x: Array, like: Array) -> Array:

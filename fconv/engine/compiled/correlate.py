@@ -143,10 +143,10 @@ class Correlation:
         key = x.strides + y.strides
         launch = self._launches.get(key)
         if launch is None:
-            launch = self._launches[key] = self._run(x.strides, y.strides)
+            launch = self._launches[key] = self._planned(x.strides, y.strides)
         pool().run(launch, (x, w, start, y))
 
-    def _run(self, x: tuple[int, ...], y: tuple[int, ...]) -> Launch:
+    def _planned(self, x: tuple[int, ...], y: tuple[int, ...]) -> Launch:
         s, item, filters = self.shape, self.itemsize, self.filters
         pixel = self.channels * item
         packed = s.hangs_over or x[1] != item or x[4] != pixel

@@ -8,7 +8,6 @@ of the picture is read from a row of zeros.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Numbers, 
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import even
 from fconv.engine.compiled.packing import entry
-from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, address, kernel_of, pool
+from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, address, kernel_of
 from fconv.engine.compiled.shapes import Shape
 
 MOST_ROWS, LEAST_ROWS = 14, 4
@@ -153,17 +152,9 @@ class Depthwise(Correlation):
         rows = _rows(shape)
         return shape.elementwise and all(rows[0][1] == columns for _, columns in rows)
 
-    def run(self, x: Any, w: Any, start: Any, y: Any) -> None:
-        """Correlate `x` (N, C, D, H, W) in any memory order into `y`, whose channels are neighbours."""
-        if x.strides[1] != self.itemsize:
-            super().run(x, w, start, y)
-            return
-        key = ("in place", *x.strides, *y.strides)
-        if key not in self._launches:
-            self._launches[key] = self._in_place(x.strides, y.strides)
-        pool().run(self._launches[key], (x, w, start, y))
-
-    def _in_place(self, x: tuple[int, ...], y: tuple[int, ...]) -> Launch:
+    def _planned(self, x: tuple[int, ...], y: tuple[int, ...]) -> Launch:
+        if x[1] != self.itemsize:
+            return super()._planned(x, y)
         s, filters = self.shape, self.filters
         kernel = _rows(s)
         columns = kernel[0][1]

@@ -334,6 +334,10 @@ def addresses(arrays: Sequence[np.ndarray[Any, Any]]) -> list[int]:
     return [_at(id(x) + _PLACE_OF_DATA).value for x in arrays]  # without a call for each
 
 
+LINE = 64
+"""Bytes of a cache line."""
+
+
 def aligned(size: int) -> int:
     """Return `size` bytes rounded up to cache lines."""
-    return size + -size % 64
+    return size + -size % LINE

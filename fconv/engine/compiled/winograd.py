@@ -28,6 +28,7 @@ from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro, most_rows
 from fconv.engine.compiled.pool import (
     BYTES,
+    LINE,
     MULTIPLY_ADDS,
     Fields,
     Launch,
@@ -46,7 +47,6 @@ PRODUCTS = SIDE * SIDE
 LEAST_PIECES = 14
 """Pieces of a task that are worth reading the transformed filters once more."""
 LEAST_TASKS = 8
-LINE = 64
 
 
 PLACES = ("pictures", "picture_bytes", "high", "wide")
@@ -246,12 +246,22 @@ class Tiling:
         return apart(-(-whole // self.lanes) * self.lanes * self.itemsize)
 
     def reading(
-        self, images: int, x: Sequence[int], y: Sequence[int], chunk: int, row: int
+        self,
+        images: int,
+        x: Sequence[int],
+        y: Sequence[int],
+        chunk: int,
+        row: int,
+        read: tuple[int, int] | None = None,
     ) -> tuple[Any, tuple[int, ...]]:
-        """Return the table of pictures, which a launch must keep, and the values of the fields `READING`."""
+        """Return the table of pictures, which a launch must keep, and the values of the fields `READING`.
+
+        `read` are the squares and the channels of each that a task transforms, all if it is None.
+        """
         table, count = self.squares.table(images, x, y), len(self.squares.planes)
         places = (address(table), 8 * (OUTPUT + SQUARE * count), *self.squares.high_wide)
-        return table, (*places, *self.squares.steps(x), count, self.shape.inner, row, chunk * row)
+        squares, channels = read or (count, self.shape.inner)
+        return table, (*places, *self.squares.steps(x), squares, channels, row, chunk * row)
 
 
 class Winograd(Tiling):

@@ -189,8 +189,8 @@ class WinogradWeights(Tiling):
         self, images: int, x: tuple[int, ...], g: tuple[int, ...], dw: tuple[int, ...] | None
     ) -> Launch:
         s, row, total = self.shape, self.width * self.itemsize, images * self.squares.each
-        pictures, reading = self.reading(images, x, g, self.chunk, self.piece_row)
-        reading = (*reading[:6], self.task_squares, self.channels, *reading[8:])
+        read = self.task_squares, self.channels
+        pictures, reading = self.reading(images, x, g, self.chunk, self.piece_row, read)
         size = PRODUCTS * self.chunk * (self.piece_row + row) + max(self.channels * self.itemsize, row)
         written: tuple[Any, tuple[int, ...]] = (None, (0,) * 5)
         steps = self.sum_row, self.inner * self.sum_row
