@@ -241,8 +241,7 @@ class _Defined:
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Callable[[], Array], Pullback, Callable[[Any], Array]]:
         """Return the value, not yet computed, the pullback and the push of a call."""
-        found = self._given(args, kwargs)
-        like = plain_like(found, self.free)
+        found, like = self._given(args, kwargs)
         if like is None:
             args, kwargs, like = self._taken(found, args, kwargs)
         shape, value, pullback, *pushes = self.definition(*args, **kwargs)
@@ -272,8 +271,8 @@ class _Defined:
         pull = self._pull(shape, pullback, like, still, there, half)
         return (lambda: _halved(value())) if half else value, pull, push
 
-    def _given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Find the array arguments of a call and check them."""
+    def _given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[str, Any], Array | None]:
+        """Find the array arguments of a call and check them; the second value is that of `plain_like`."""
         found = {}
         for argument in self.arrays:
             place = self.places[argument]
@@ -286,11 +285,12 @@ class _Defined:
         for argument, x in found.items():
             if x is None and argument not in self.optional:
                 raise TypeError(f"{self.name}: {argument} must be a NumPy or CuPy array, got NoneType")
-        if plain_like(found, self.free) is None:
+        like = plain_like(found, self.free)
+        if like is None:
             namespace(self.name, **found)
             free = self.fixed.union(a for a in self.loose if a in found and of_other_kind(found[a]))
             check_floating(self.name, **{a: x for a, x in found.items() if a not in free})
-        return found
+        return found, like
 
     def _entered(self, x: Any) -> Any:
         """Return an array in the machine's byte order, and in float32 where float16 is to be widened."""
