@@ -21,19 +21,19 @@ def in_fconv(name: str, *, dropout: float) -> Any:
 
 
 def in_torch(name: str, *, dropout: float) -> Any:
-    """Make the same network of torch.nn: the twins that the parity tests hold against fconv.models."""
-    from tests.parity import twins
+    """Make the same network of torch.nn: one of those that the parity tests hold against fconv.models."""
+    from tests.parity import restorers, twins
 
     makers = {
         "mnist": partial(_torch_mnist, dropout),
         "digits": partial(_torch_digits, dropout),
         "mlp": _torch_mlp,
-        "espcn_unclipped": partial(twins.espcn, clip=False),
-        "dncnn": twins.DnCNN,
+        "espcn_unclipped": partial(restorers.espcn, clip=False),
+        "dncnn": restorers.DnCNN,
         "resnet18": partial(twins.resnet, (2, 2, 2, 2), False),
         "resnet20": partial(twins.resnet_cifar, 3),
     }
-    make = makers[name] if name in makers else getattr(twins, name)
+    make = makers.get(name) or getattr(restorers, name, None) or getattr(twins, name)
     return make()
 
 
