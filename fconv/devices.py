@@ -34,14 +34,20 @@ def with_memory_recovery(name: str, call: Callable[P, T]) -> Callable[P, T]:
         try:
             return call(*args, **kwargs)
         except MemoryError as error:
-            if type(error).__module__.partition(".")[0] != "cupy":
-                raise
-            message = f"{name}: the GPU has no memory left: {error}; try a smaller batch"
-            traceback.clear_frames(error.__traceback__)  # whose variables hold arrays
-        sys.modules["cupy"].get_default_memory_pool().free_all_blocks()
-        raise MemoryError(message)
+            recovered = memory_recovered(name, error)
+        raise recovered
 
     return guarded
+
+
+def memory_recovered(name: str, error: MemoryError) -> MemoryError:
+    """Free what CuPy keeps unused after its MemoryError; return the error to raise. Raise any other."""
+    if type(error).__module__.partition(".")[0] != "cupy":
+        raise error
+    message = f"{name}: the GPU has no memory left: {error}; try a smaller batch"
+    traceback.clear_frames(error.__traceback__)  # whose variables hold arrays
+    sys.modules["cupy"].get_default_memory_pool().free_all_blocks()
+    return MemoryError(message)
 
 
 def to_device(tree: Any, device: str) -> Any:

@@ -95,6 +95,8 @@ class Layer(Constructed):
         Makes the network again from other layers.
     trained : bool
         Otherwise all its parameters are frozen: their gradients are None.
+    draws : bool
+        Training may use a key. Otherwise none is derived for the layer: it is given None.
 
     Examples
     --------
@@ -126,6 +128,7 @@ class Layer(Constructed):
     rebuilding: Rebuilding | None = None
     trained: bool = True
     jvp: Jvp | None = None
+    draws: bool = True
 
     _instead: ClassVar[Mapping[str, str]] = {
         "backward": "write loss, grads, params = fconv.value_and_grad(net, loss)(params, x, target)",

@@ -152,6 +152,15 @@ def plain(function: Any) -> Any:
     return getattr(function, "_fconv_plain", function)
 
 
+def own_function(function: Any) -> Any:
+    """Return the function of a layer without its explanations, which calls by a network have no use for.
+
+    That of another library, whose signature may be different, stays explained.
+    """
+    bare = plain(function)
+    return bare if getattr(bare, "__module__", "").startswith("fconv.") else function
+
+
 def require_flags(name: str, signature: inspect.Signature, arguments: Mapping[str, Any]) -> None:
     """Require True or False where the signature is annotated with bool.
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from fconv.arrays import Array, Shape, xp_of
 from fconv.engine.sweeps import Program, Sweep
-from fconv.functional.core import Definition, differentiable, for_sample, once
+from fconv.functional.core import Definition, differentiable, once
 from fconv.functional.elementwise import quietly
 from fconv.functional.segments import LOG_TOTAL, along_axis
+from fconv.functional.single import for_sample
 from fconv.functional.smooth import logistic
 
 __all__ = [

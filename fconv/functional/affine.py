@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from fconv.arrays import Array, Shape, xp_of
+from fconv.arrays import Array, Shape, in_c_order, xp_of
 from fconv.engine import each
 from fconv.engine.contraction import contract
 from fconv.engine.plans import Plan, convolution
@@ -73,20 +73,30 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Definition:
     rows = prod(x.shape[:-1])
 
     flat = x.reshape(rows, in_features)
-    plan = compiled_product(flat, weight)
+    small = fits_one_thread(x, rows, in_features, out_features)
+    plan = None if small else compiled_product(flat, weight)
 
     def product(x: Array, weight: Array, bias: Array | None) -> Array:
+        if small:
+            y = np.dot(in_c_order(x.reshape(flat.shape)), in_c_order(weight).T)
+            if bias is not None:
+                y += bias
+            return y.reshape(shape)
         if plan is not None:
             return plan.convolve(x.reshape(flat.shape)[..., None], weight[..., None], bias).reshape(shape)
         y = contract("ni,oi->no", x.reshape(flat.shape), weight).reshape(shape)
         return y if bias is None else y + bias
 
     def x_gradient(g: Array) -> Array:
+        if small:
+            return np.dot(in_c_order(g), in_c_order(weight)).reshape(x.shape)
         if plan is not None:
             return plan.input_gradient(g[..., None], weight[..., None]).reshape(x.shape)
         return contract("no,oi->ni", g, weight).reshape(x.shape)
 
     def weight_gradient(g: Array) -> Array:
+        if small:
+            return np.dot(in_c_order(g).T, in_c_order(flat))
         if plan is not None:
             return plan.weight_gradient(g[..., None], flat[..., None], weight[..., None])[..., 0]
         return contract("no,ni->oi", g, flat)
@@ -104,6 +114,22 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Definition:
         }
 
     return shape, once(lambda: product(x, weight, bias)), pullback, push
+
+
+_ONE_THREAD = 1 << 18  # multiplications of a product that OpenBLAS does on the calling thread
+
+
+def fits_one_thread(x: Array, rows: int, inner: int, columns: int) -> bool:
+    """Return whether BLAS multiplies on the calling thread alone, for less than a kernel's launch.
+
+    Products by a vector, which BLAS divides sooner, are left to the kernels. So is float16.
+    """
+    return (
+        type(x) is np.ndarray
+        and x.dtype.char in "fd"
+        and min(rows, inner, columns) > 1
+        and rows * inner * columns <= _ONE_THREAD
+    )
 
 
 def bilinear_push(

@@ -7,7 +7,8 @@ from fconv.engine import each as of_each
 from fconv.engine import plans
 from fconv.functional.affine import bilinear_push
 from fconv.functional.channels import sum_by_channel, sum_by_sample
-from fconv.functional.core import Definition, Thunks, differentiable, for_sample, once
+from fconv.functional.core import Definition, Thunks, differentiable, once
+from fconv.functional.single import for_sample
 from fconv.geometry import Size, conv_transpose_geometry
 
 __all__ = [

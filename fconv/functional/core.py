@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, cast
@@ -36,14 +35,14 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 import numpy as np
 
 from fconv.arrays import Array, Shape, check_floating, namespace, narrowed, native, widened, xp_of
-from fconv.devices import with_memory_recovery
+from fconv.devices import memory_recovered, with_memory_recovery
 from fconv.functional.derivatives import (
     check_gradient,
     check_tangents,
     jvp_doc,
     missing,
     of_other_kind,
-    plain_like,
+    pushed,
     signature_between,
     vjp_doc,
     wanted_of,
@@ -56,6 +55,9 @@ Thunks: TypeAlias = dict[str, Callable[[], Array]]
 Wrt: TypeAlias = str | Iterable[str] | None
 EACH, NORMS = ("of each",), ("norm of each", "of each")
 """Suffixes of the gradients to use instead of a sum over samples; the first that a function defines wins."""
+
+
+_LIKE = {dtype: np.empty(0, dtype) for dtype in (np.dtype(np.float32), np.dtype(np.float64))}
 
 
 class once(Generic[T]):  # noqa: N801 - used as a decorator
@@ -174,27 +176,34 @@ def differentiable(
         defined = _Defined(
             definition, arrays, frozenset(constants), frozenset(sometimes), widens, linear, symmetric
         )
-        name, call = defined.name, defined.call
+        name = defined.name
 
         def compute(*args: P.args, **kwargs: P.kwargs) -> Array:
-            return call(args, kwargs)[0]()
+            try:
+                return defined.call(args, kwargs)[0]()
+            except MemoryError as error:
+                recovered = memory_recovered(name, error)
+            raise recovered
 
         def forward(*args: P.args, **kwargs: P.kwargs) -> tuple[Array, Pullback]:
-            value, pull, _ = call(args, kwargs)
-            return value(), with_memory_recovery(f"{name}_vjp", pull)
+            try:
+                return defined.forward(args, kwargs)
+            except MemoryError as error:
+                recovered = memory_recovered(name, error)
+            raise recovered
 
         def gradients(g: Any, *args: Any, wrt: Wrt = None, **kwargs: Any) -> Any:
-            return call(args, kwargs)[1](g, wrt)
+            return defined.call(args, kwargs)[1](g, wrt)
 
         def derivative(tangents: Any, *args: Any, **kwargs: Any) -> Array:
-            return call(args, kwargs)[2](tangents)
+            return defined.push(tangents, args, kwargs)[1]()
 
         def value_and_jvp(tangents: Any, *args: Any, **kwargs: Any) -> tuple[Array, Array]:
-            value, _, push = call(args, kwargs)
-            return value(), push(tangents)
+            value, along = defined.push(tangents, args, kwargs)
+            return value(), along()
 
-        made: Any = functools.wraps(definition)(with_memory_recovery(name, compute))
-        made.forward = with_memory_recovery(name, forward)
+        made: Any = functools.wraps(definition)(compute)
+        made.forward = forward
         made.value_and_jvp = with_memory_recovery(f"{name}_jvp", value_and_jvp)
         for kind, plain, first, last, doc in (
             ("vjp", gradients, "g", "wrt", vjp_doc),
@@ -217,8 +226,8 @@ def differentiable(
 class _Defined:
     """A definition, with what `differentiable` was told of it: a call of the function and its derivatives.
 
-    Every call takes the same way: `_given` finds its arrays and checks them, `_entered` brings unusual ones
-    into the form that definitions take, then the definition says what value, pullback and push are.
+    `_given` finds the arrays of a call and checks them, `_taken` brings unusual ones into the form that
+    definitions take. A small network spends its time here, so that the usual call makes few others.
     """
 
     definition: Callable[..., Any]
@@ -236,23 +245,50 @@ class _Defined:
         self.free = self.fixed | self.loose  # whose dtype need not be that of the rest
         self.places = {a: place for place, a in enumerate(parameters) if a in self.arrays}
         self.optional = {a for a in self.arrays if parameters[a].default is not inspect.Parameter.empty}
+        self._facts = [(a, self.places[a], a in self.optional, a in self.free) for a in self.arrays]
+
+    def forward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Array, Pullback]:
+        """Return the value of a call and its pullback."""
+        value, pull, like = self.call(args, kwargs)
+        if type(like) is not np.ndarray:  # NumPy's memory comes back by itself
+            pull = with_memory_recovery(f"{self.name}_vjp", pull)
+        return value(), pull
 
     def call(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[Callable[[], Array], Pullback, Callable[[Any], Array]]:
-        """Return the value, not yet computed, the pullback and the push of a call."""
+    ) -> tuple[Callable[[], Array], Pullback, Array]:
+        """Return the value of a call, not yet computed, its pullback, and an empty array like those given."""
+        found, like = self._given(args, kwargs)
+        if like is None:
+            args, kwargs, like = self._taken(found, args, kwargs)
+        shape, value, pullback, *_ = self.definition(*args, **kwargs)
+        half = self.widens and like.dtype.char == "e"
+        there = tuple(found)
+        for a, x in found.items():
+            if x is None:
+                there = tuple(each for each in there if each != a)
+        pull = self._pull(shape, pullback, like, self._still(found), there, half)
+        return (lambda: _halved(value())) if half else value, pull, like
+
+    def _still(self, found: dict[str, Any]) -> frozenset[str]:
+        """Name the arrays of a call that have no gradient."""
+        if not self.loose:
+            return self.fixed
+        return self.fixed.union([a for a in self.loose if of_other_kind(found.get(a))])
+
+    def push(
+        self, tangents: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Callable[[], Array], Callable[[], Array]]:
+        """Return the value of a call and its derivative along tangents, neither of them computed yet."""
         found, like = self._given(args, kwargs)
         if like is None:
             args, kwargs, like = self._taken(found, args, kwargs)
         shape, value, pullback, *pushes = self.definition(*args, **kwargs)
-        half = self.widens and like.dtype == np.float16
-        fixed = self.fixed
-        still = fixed | {a for a in self.loose if of_other_kind(found.get(a))} if self.loose else fixed
-        there = [a for a in self.arrays if found.get(a) is not None]
+        half = self.widens and like.dtype.char == "e"
         last: Any = pushes[0] if pushes else pullback if self.symmetric else None
 
-        def push(tangents: Any) -> Array:
-            moved = check_tangents(self.name, self.arrays, still, found, tangents, like)
+        def along() -> Array:
+            moved = check_tangents(self.name, self.arrays, self._still(found), found, tangents, like)
             moved = {a: self._entered(t) for a, t in moved.items()}
             if last is not None:
                 dy = pushed(last, moved, len(self.arrays) == 1)
@@ -268,29 +304,49 @@ class _Defined:
                 dy = xp_of(dy).broadcast_to(dy, shape).copy()
             return _halved(dy) if half else dy
 
-        pull = self._pull(shape, pullback, like, still, there, half)
-        return (lambda: _halved(value())) if half else value, pull, push
+        return (lambda: _halved(value())) if half else value, along
 
     def _given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[str, Any], Array | None]:
-        """Find the array arguments of a call and check them; the second value is that of `plain_like`."""
-        found = {}
-        for argument in self.arrays:
-            place = self.places[argument]
-            if place < len(args):
-                found[argument] = args[place]
+        """Find the array arguments of a call and check them.
+
+        The second value is an empty array like them, if they are what mostly comes: NumPy's arrays of
+        float32 or float64; those that are `free` may be integers or booleans too.
+        """
+        found: dict[str, Any] = {}
+        count, plain, dtype = len(args), True, cast("Any", None)
+        for argument, place, optional, free in self._facts:
+            if place < count:
+                x = args[place]
             elif argument in kwargs:
-                found[argument] = kwargs[argument]
-            elif argument not in self.optional:
+                x = kwargs[argument]
+            elif optional:
+                continue
+            else:
                 missing(self.name, self.signature, args, kwargs)
+            found[argument] = x
+            if type(x) is np.ndarray:
+                its = x.dtype
+                if its is dtype or (free and its.kind in "iub" and its.isnative):
+                    continue
+                if dtype is None:
+                    dtype = its
+                elif its != dtype:
+                    plain = False
+            elif x is not None or not optional:
+                plain = False
+        like = _LIKE.get(dtype) if plain else None
+        if like is None:
+            self._check(found)
+        return found, like
+
+    def _check(self, found: dict[str, Any]) -> None:
+        """Check array arguments of any kind."""
         for argument, x in found.items():
             if x is None and argument not in self.optional:
                 raise TypeError(f"{self.name}: {argument} must be a NumPy or CuPy array, got NoneType")
-        like = plain_like(found, self.free)
-        if like is None:
-            namespace(self.name, **found)
-            free = self.fixed.union(a for a in self.loose if a in found and of_other_kind(found[a]))
-            check_floating(self.name, **{a: x for a, x in found.items() if a not in free})
-        return found, like
+        namespace(self.name, **found)
+        free = self.fixed.union(a for a in self.loose if a in found and of_other_kind(found[a]))
+        check_floating(self.name, **{a: x for a, x in found.items() if a not in free})
 
     def _entered(self, x: Any) -> Any:
         """Return an array in the machine's byte order, and in float32 where float16 is to be widened."""
@@ -313,17 +369,18 @@ class _Defined:
 
     def _pull(
         self, shape: Shape, pullback: Callable[[Array], Any], like: Array, still: frozenset[str],
-        there: list[str], half: bool,
+        there: tuple[str, ...], half: bool,
     ) -> Pullback:  # fmt: skip
         """Return the pullback of a call. It outlives the call, and so must not hold the call's arrays."""
-        name, arrays = self.name, self.arrays
+        name, arrays, dtype = self.name, self.arrays, like.dtype
+        lone = len(arrays) == 1
 
         def pull(g: Any, wrt: Wrt = None, each: tuple[str, ...] = ()) -> Any:
-            wanted = wanted_of(name, arrays, still, wrt)
-            plain = type(g) is type(like) is np.ndarray and g.dtype == like.dtype and g.shape == shape
+            wanted = wanted_of(name, arrays, still, wrt if wrt is None or type(wrt) is str else tuple(wrt))
+            plain = type(g) is type(like) is np.ndarray and g.dtype == dtype and g.shape == shape
             if not plain or half:
                 g = self._entered(check_gradient(name, g, shape, like))
-            if len(arrays) == 1:
+            if lone:
                 return (_halved(pullback(g)) if half else pullback(g)) if wanted else None
             thunks: Thunks = pullback(g)
             if each:
@@ -335,45 +392,8 @@ class _Defined:
         return pull
 
 
-def for_sample(x: Array, batched_ndim: int, define: Callable[[Array], Definition]) -> Definition:
-    """Let a definition for batches serve a single sample too, as PyTorch's functions do.
-
-    Where `x` has an axis less than a batch, a batch axis is added to it and taken from the results. In the
-    pullback's dict, only the gradient of ``x`` has a batch axis; the push, if there is one, is a function.
-    """
-    if x.ndim != batched_ndim - 1:
-        return define(x)
-    shape, value, pullback, *pushes = define(x[None])
-
-    def lone_value() -> Any:
-        y = value()
-        return tuple(part[0] for part in y) if isinstance(y, tuple) else y[0]
-
-    def lone_pullback(g: Array) -> Any:
-        grads = pullback(g[None])
-        return {**grads, "x": lambda: grads["x"]()[0]} if isinstance(grads, dict) else grads[0]
-
-    if not pushes:
-        return shape[1:], once(lone_value), lone_pullback
-    push: Any = pushes[0]
-
-    def lone_push(t: Any) -> Array:
-        if isinstance(t, dict):
-            return push({a: v[None] if a == "x" else v for a, v in t.items()})[0]
-        return push(t[None])[0]
-
-    return shape[1:], once(lone_value), lone_pullback, lone_push
-
-
 def _halved(result: Any) -> Any:
     """Return a result of float16 arrays, which was computed in float32, in their dtype."""
     if isinstance(result, tuple):
         return tuple(_halved(part) for part in result)
     return narrowed(result, np.float16) if result is not None and result.dtype.kind == "f" else result
-
-
-def pushed(push: Any, moved: dict[str, Array], lone: bool = False) -> Array:
-    """Return the derivative along tangents."""
-    if isinstance(push, dict):
-        return functools.reduce(operator.add, [push[a](t) for a, t in moved.items()])
-    return push(*moved.values()) if lone else push(moved)

@@ -3,43 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
-from typing import Any
-
-import numpy as np
+import operator
+from functools import lru_cache, reduce
+from typing import Any, NoReturn
 
 from fconv.arrays import Array, Shape, describe, namespace, xp_of
 
 
-def missing(name: str, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def missing(
+    name: str, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> NoReturn:
     """Raise the TypeError that Python itself would, with the function's name."""
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
-        raise TypeError(f"{name}: {error}") from None
-
-
-_LIKE = {dtype.char: np.empty(0, dtype) for dtype in (np.dtype(np.float32), np.dtype(np.float64))}
-
-
-def plain_like(found: dict[str, Any], free: frozenset[str]) -> Array | None:
-    """Return an empty array like those of `found`, if they are what mostly comes.
-
-    That is NumPy's arrays of one dtype; those that are `free` may be integers or booleans too.
-    """
-    dtype = None
-    for argument, x in found.items():
-        if x is None:
-            continue
-        if type(x) is not np.ndarray:
-            return None
-        its = x.dtype
-        if its is dtype or (argument in free and its.kind in "iub" and its.isnative):
-            continue
-        if dtype is not None and its != dtype:
-            return None
-        dtype = its
-    return None if dtype is None or not dtype.isnative else _LIKE.get(dtype.char)
+        problem = f"{name}: {error}"
+    raise TypeError(problem)
 
 
 def of_other_kind(x: Any) -> bool:
@@ -47,8 +26,9 @@ def of_other_kind(x: Any) -> bool:
     return x is not None and x.dtype.kind != "f"
 
 
+@lru_cache(maxsize=1024)
 def wanted_of(
-    name: str, arrays: tuple[str, ...], fixed: frozenset[str], wrt: str | Iterable[str] | None
+    name: str, arrays: tuple[str, ...], fixed: frozenset[str], wrt: str | tuple[str, ...] | None
 ) -> frozenset[str]:
     """Resolve `wrt` to the names of the arrays whose gradients are asked for."""
     if wrt is None:
@@ -108,6 +88,13 @@ def check_tangents(
     if not moved:
         raise ValueError(f"{title}: expected a tangent of {listed}, got None alone")
     return moved
+
+
+def pushed(push: Any, moved: dict[str, Array], lone: bool = False) -> Array:
+    """Return the derivative along tangents."""
+    if isinstance(push, dict):
+        return reduce(operator.add, [push[a](t) for a, t in moved.items()])
+    return push(*moved.values()) if lone else push(moved)
 
 
 def signature_between(first: str, signature: inspect.Signature, last: str | None) -> inspect.Signature:

@@ -58,6 +58,7 @@ def elementwise(
         name = cast(Any, curve).__name__
         parameters = inspect.signature(curve).parameters
         order = list(parameters)
+        make = cast("Callable[..., Curve]", curve)
 
         def checked(option: str, value: Any) -> Any:
             known = option in parameters and parameters[option].annotation == "float"
@@ -65,16 +66,20 @@ def elementwise(
 
         @functools.wraps(curve)
         def definition(*args: P.args, **kwargs: P.kwargs) -> Definition:
-            named: dict[str, Any] = dict(kwargs)
-            x, *rest = args or (named.pop("x"),)
+            rest: list[Any] = []
+            named: dict[str, Any] = kwargs
+            if len(args) == 1:
+                x = args[0]
+            else:
+                named = dict(kwargs)
+                x, *rest = args or (named.pop("x"),)
             if rest or named:
                 names = (*order[1:], *("",) * len(rest))
                 rest = [checked(option, value) for option, value in zip(names, rest, strict=False)]
                 named = {option: checked(option, value) for option, value in named.items()}
-            make = cast("Callable[..., Curve]", curve)
-            given_x = cast(Array, x)
-            return _in_one_pass(given_x, make, rest, named, by_value) or _define(
-                given_x, lambda part: make(part, *rest, **named), by_value
+            given: Any = x
+            return _in_one_pass(given, make, rest, named, by_value) or _define(
+                given, lambda part: make(part, *rest, **named), by_value
             )
 
         definition.__doc__ = _document(inspect.cleandoc(curve.__doc__ or ""), options, parameters)
@@ -101,11 +106,14 @@ def _in_one_pass(
     """Define a function by compiled kernels; None where there are none for it."""
     if not formulas_serve(x):
         return None
-    options = [(None, v) for v in rest] + list(named.items()) if rest or named else []
-    if options and not all(type(v) in _SIMPLE for _, v in options):
-        return None
-    # -0.0 and 0.0 are equal, and so are True and 1: the texts tell them apart.
-    kernels = _formulas(make, by_value, x.dtype, *[(name, v, repr(v)) for name, v in options])
+    if rest or named:
+        options = [(None, v) for v in rest] + list(named.items())
+        if not all(type(v) in _SIMPLE for _, v in options):
+            return None
+        # -0.0 and 0.0 are equal, and so are True and 1: the texts tell them apart.
+        kernels = _formulas(make, by_value, x.dtype, *[(name, v, repr(v)) for name, v in options])
+    else:
+        kernels = _formulas(make, by_value, x.dtype)
     if kernels is None:
         return None
     forward, backward = kernels

@@ -9,7 +9,8 @@ import numpy as np
 
 from fconv.arrays import Array, Shape, xp_of
 from fconv.functional.convolution import conv2d
-from fconv.functional.core import Definition, Thunks, differentiable, once, pushed
+from fconv.functional.core import Definition, Thunks, differentiable, once
+from fconv.functional.derivatives import pushed
 from fconv.functional.loss_reduction import Reduction, check_reduction, check_same_shape, reduced
 from fconv.functional.sums import accurate_sum, quietly, quotient
 from fconv.options import number, whole

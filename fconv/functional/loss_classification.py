@@ -133,8 +133,8 @@ def cross_entropy(
     if target.dtype.kind != "f" and not label_smoothing:
         segments = along_axis(x, class_axis)
         if segments is not None:
-            _check_labels("cross_entropy", x, target, class_axis, ignore_index)
-            return _of_lone_labels(segments, x, target, weight, class_axis, ignore_index, reduction)
+            within = _check_labels("cross_entropy", x, target, class_axis, ignore_index)
+            return _of_lone_labels(segments, x, target, within, weight, class_axis, ignore_index, reduction)
     softened = once(lambda: log_softmax.forward(x, class_axis))
     total: Callable[[], Array | float]
     per_class = _per_class(x, weight, class_axis)
@@ -191,6 +191,7 @@ def cross_entropy_curvature(
     return moved / xp.where(xp.asarray(count == 0), xp.ones((), x.dtype), xp.asarray(count, dtype=x.dtype))
 
 
+_INT64 = np.dtype(np.int64)
 _LOG_OF_SUM = Program(
     (*LOG_TOTAL, Sweep("kept", lambda highest, total, logarithm: (highest, logarithm))), outputs=2
 )
@@ -204,13 +205,18 @@ def _of_lone_labels(
     segments: Segments,
     x: Array,
     target: Array,
+    within: bool,
     weight: Array | None,
     class_axis: int,
     ignore_index: int,
     reduction: Reduction,
 ) -> Definition:
-    """Define the cross-entropy of class numbers by compiled sweeps over the classes."""
-    kept = target != ignore_index
+    """Define the cross-entropy of class numbers by compiled sweeps over the classes.
+
+    `within` tells that every target is the number of a class.
+    """
+    every = within and not 0 <= ignore_index < x.shape[class_axis]
+    kept = np.True_ if every else target != ignore_index
     plain = weight is None and bool(kept.all())  # each target counts as much as any other
     labels = (target if plain else np.where(kept, target, 0)).astype(np.intp, copy=False)
     index = _at_labels(labels, class_axis)
@@ -230,7 +236,7 @@ def _of_lone_labels(
             return lost if plain else np.where(kept, weights() * lost, x.dtype.type(0))
 
     def dx(each: Array) -> Array:
-        factor = np.broadcast_to(np.asarray(each * weights(), x.dtype), target.shape)
+        factor = np.full(target.shape, each * weights(), x.dtype)
         y = segments.write_by_segment(_SHARES, x, *found(), factor)
         y[index] -= factor
         return y
@@ -335,7 +341,8 @@ def _check_probabilities(x: Array, target: Array, ignore_index: int) -> None:
         )
 
 
-def _check_labels(name: str, x: Array, target: Array, class_axis: int, ignore_index: int) -> None:
+def _check_labels(name: str, x: Array, target: Array, class_axis: int, ignore_index: int) -> bool:
+    """Check class numbers; return whether all of them are known to be within range, the ignored one too."""
     classes = x.shape[class_axis]
     if target.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected integer class labels, got {describe(target)}")
@@ -350,12 +357,17 @@ def _check_labels(name: str, x: Array, target: Array, class_axis: int, ignore_in
             f"{name}: expected labels of shape {expected} for an input of shape {x.shape}, "
             f"got {target.shape}{hint}"
         )
+    # A negative number is a large one without its sign: one comparison for both bounds.
+    usual = type(target) is np.ndarray and target.dtype is _INT64
+    if usual and not np.logical_or.reduce(target.view(np.uint64) >= classes, axis=None):
+        return True
     outside = (target != ignore_index) & ((target < 0) | (target >= classes))
     if any_of(outside, unseen=False):
         raise ValueError(
             f"{name}: expected labels from 0 to {classes - 1} (or ignore_index {ignore_index}), "
             f"got {int(target[outside].ravel()[0])} among {int(outside.sum())} out of range"
         )
+    return False
 
 
 nll_loss_jvp, nll_loss_vjp = nll_loss.jvp, nll_loss.vjp

@@ -10,6 +10,7 @@ import numpy as np
 
 from fconv.arrays import Array, Shape, from_order, memory_order
 from fconv.engine import compiled
+from fconv.engine.memory import empty, empty_like
 
 if TYPE_CHECKING:
     from fconv.engine.compiled.formulas import Formula
@@ -90,18 +91,21 @@ def apply_formula(formula: Formula, order: Shape, *arrays: Array) -> Any:
 
     The formula is for their dtype; arrays that lie otherwise are copied.
     """
-    y = np.empty_like(arrays[0])
+    y = empty_like(arrays[0])
     strides = y.strides
     for x in arrays:
         if x.strides != strides or not x.flags.aligned:
             break
     else:  # without gaps, as y is
-        results = [y, *[np.empty_like(y) for _ in range(formula.outputs - 1)]]
+        if not formula.many:
+            formula.run(arrays, (y,))
+            return y
+        results = [y, *[empty_like(y) for _ in range(formula.outputs - 1)]]
         formula.run(arrays, results)
-        return tuple(results) if formula.many else y
+        return tuple(results)
     laid = [arrays[0].shape[axis] for axis in order]
     flat = [in_line(x, order) for x in arrays]
-    found = [np.empty(flat[0].size, x.dtype) for x in arrays[:1] * formula.outputs]
+    found = [empty((flat[0].size,), x.dtype) for x in arrays[:1] * formula.outputs]
     formula.run(flat, found)
     shaped = tuple(from_order(y.reshape(laid), order) for y in found)
     return shaped if formula.many else shaped[0]

@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fconv.arrays import Array, Shape, full_like_order, xp_of
-from fconv.functional.core import Definition, differentiable, for_sample, once
+from fconv.functional.core import Definition, differentiable, once
+from fconv.functional.single import for_sample
 from fconv.functional.sums import accurate_sum
 from fconv.functional.taps import Tap, Taps, add_at, gather, scatter
 from fconv.geometry import check_rank

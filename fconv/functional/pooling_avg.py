@@ -9,11 +9,12 @@ import numpy as np
 
 from fconv.arrays import Array, full_like_order, xp_of
 from fconv.engine.windows import crop, pad
-from fconv.functional.core import Definition, differentiable, for_sample, once
+from fconv.functional.core import Definition, differentiable, once
 from fconv.functional.one_pass import formulas_serve
 from fconv.functional.pieces import over_batch
 from fconv.functional.pooling_max import max_pool1d, max_pool2d, max_pool3d
 from fconv.functional.pooling_windows import pool_geometry, spread_over_windows, window_elements
+from fconv.functional.single import for_sample
 from fconv.geometry import Size, Windows, check_rank
 from fconv.options import number, whole
 

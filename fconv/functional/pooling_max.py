@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 
 from fconv.arrays import Array, any_of, full_like_order, xp_of
+from fconv.engine.memory import empty_in_order
 from fconv.engine.windows import crop, kernel_offsets, pad
 from fconv.functional import pooling_gpu
-from fconv.functional.core import Definition, differentiable, for_sample, once
+from fconv.functional.core import Definition, differentiable, once
 from fconv.functional.one_pass import formulas_serve
 from fconv.functional.pieces import over_batch
 from fconv.functional.pooling_windows import pool_geometry, spread_over_windows, window_elements
 from fconv.functional.selecting import where
+from fconv.functional.single import for_sample
 from fconv.geometry import Size, Windows, check_rank
 
 __all__ = [
@@ -148,14 +150,14 @@ class _Compiled(_Passes):
     def largest(self) -> Array:
         from fconv.engine.compiled import pooling
 
-        y = full_like_order(self.x, self.out_shape, None)
+        y = empty_in_order(self.x, self.out_shape)
         pooling.largest(self.x, self.windows, y)
         return y
 
     def picked(self, t: Array) -> Array:
         from fconv.engine.compiled import pooling
 
-        dy = full_like_order(self.x, self.out_shape, None)
+        dy = empty_in_order(self.x, self.out_shape)
         pooling.picked(self.x, self.windows, t, dy)
         return dy
 

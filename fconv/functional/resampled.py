@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fconv.arrays import Array, from_order, memory_order
+from fconv.engine.memory import empty
 from fconv.functional.one_pass import formulas_serve, in_line
 from fconv.functional.taps import Taps
 
@@ -53,7 +54,7 @@ def resampled(x: Array, taps: Sequence[Taps], sizes_before: Sequence[int], adjoi
         for axis, table in ((row, rows), (column, columns)):
             if axis is not None and table is not None:
                 sizes[axis] = table.places.shape[1]
-        given, y = y, np.empty(outer * prod(sizes) * inner, x.dtype)
+        given, y = y, empty((outer * prod(sizes) * inner,), x.dtype)
         run(given, y, rows, columns, shape)
     laid = (x.shape[0], *sizes, x.shape[1]) if last else (*x.shape[:2], *sizes)
     return from_order(y.reshape(laid), order)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fconv.arrays import Array, Shape, full_like_order
+from fconv.arrays import Array, Shape
+from fconv.engine.memory import empty_in_order
 from fconv.engine.threads import run
 from fconv.functional.core import Definition, differentiable, once
 from fconv.options import whole
@@ -83,7 +84,7 @@ def _copied(view: Array, x: Array, shape: Shape) -> Array:
     """Return ``view.reshape(shape)`` of a view of `x` in its memory order; a large copy on all threads."""
     if not isinstance(view, np.ndarray) or not view.size:
         return view.reshape(shape)
-    y = full_like_order(x, shape, None)
+    y = empty_in_order(x, shape)
     laid = y.reshape(view.shape)  # a view: axes are only divided
     axis = next((axis for axis, size in enumerate(view.shape) if size > 1), 0)
     before = (0,) * axis

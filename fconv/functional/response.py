@@ -8,7 +8,8 @@ import numpy as np
 
 from fconv.arrays import Array, full_like_order, xp_of
 from fconv.functional.activation import check_axis
-from fconv.functional.core import Definition, Pushed, differentiable, once, pushed
+from fconv.functional.core import Definition, Pushed, differentiable, once
+from fconv.functional.derivatives import pushed
 from fconv.functional.moments import total
 from fconv.options import number, whole
 

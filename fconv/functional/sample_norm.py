@@ -10,7 +10,8 @@ import numpy as np
 from fconv.arrays import Array, Shape, xp_of
 from fconv.functional.batch_normal import batch_normal
 from fconv.functional.channels import sample_passes
-from fconv.functional.core import Definition, differentiable, once, pushed
+from fconv.functional.core import Definition, differentiable, once
+from fconv.functional.derivatives import pushed
 from fconv.functional.moments import normalised
 from fconv.options import whole
 

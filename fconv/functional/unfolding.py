@@ -6,7 +6,8 @@ from math import prod
 
 from fconv.arrays import Array, Shape
 from fconv.engine.windows import pad, window_view, windows_adjoint
-from fconv.functional.core import Definition, differentiable, for_sample, once
+from fconv.functional.core import Definition, differentiable, once
+from fconv.functional.single import for_sample
 from fconv.geometry import Size, Windows, check_rank, whole_tuple, window_geometry
 
 __all__ = [

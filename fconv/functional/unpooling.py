@@ -7,7 +7,8 @@ from math import prod
 from typing import Any
 
 from fconv.arrays import Array, Shape, describe, xp_of
-from fconv.functional.core import Definition, Thunks, differentiable, for_sample, once
+from fconv.functional.core import Definition, Thunks, differentiable, once
+from fconv.functional.single import for_sample
 from fconv.geometry import Size, check_rank, whole_tuple
 from fconv.options import whole
 

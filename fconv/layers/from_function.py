@@ -21,6 +21,9 @@ Leaves: TypeAlias = Mapping[str, tuple[Shape, Initializer]]
 """Shape and initializer of each parameter, in PyTorch's order."""
 
 
+_MOST_FITTING = 256
+
+
 def check_shape(name: str, shape: Any) -> Shape:
     """Return an input shape as a tuple of ints, or raise an error that names the layer."""
     if not isinstance(shape, (tuple, list)):
@@ -86,13 +89,40 @@ def from_function(
     """
     title = name or function.__name__
 
+    names = set(trained)
+    fitting: set[tuple[Shape | None, ...]] = set()  # shapes of inputs and parameters that were checked
+
     def arguments(params: Params, x: Array, train: bool, key: Array | None) -> dict[str, Any]:
-        check_params(title, params, trained)
-        namespace(title, x=x)
-        ranked(x.shape)
-        fixed = call(x.shape) if callable(call) else call or {}
-        drawn = {"training": train, "key": key if train else None} if random_key else {}
-        named = {**{leaf: params[leaf] for leaf in trained}, **fixed, **drawn}
+        named: dict[str, Any] = {}
+        shapes: tuple[Shape | None, ...] = ()
+        if trained:
+            usual = type(params) is dict and params.keys() == names
+        else:
+            usual = type(params) is tuple and not params
+        if usual and type(x) is np.ndarray:
+            shapes = (x.shape,)
+            for leaf in trained:
+                named[leaf] = value = params[leaf]
+                shapes += (getattr(value, "shape", None),)
+        known = shapes in fitting
+        if not known:
+            check_params(title, params, trained)
+            namespace(title, x=x)
+            ranked(x.shape)
+            named = {leaf: params[leaf] for leaf in trained}
+        named.update(call(x.shape) if callable(call) else call or {})
+        if random_key:
+            named["training"], named["key"] = train, key if train else None
+        if not known:
+            check_fit(params, x, named)
+            if shapes:
+                if len(fitting) >= _MOST_FITTING:
+                    fitting.clear()
+                fitting.add(shapes)
+        return named
+
+    def check_fit(params: Params, x: Array, named: Mapping[str, Any]) -> None:
+        """Require parameters of the shapes that `init` gives for such an input."""
         for leaf, size in expected(tuple(x.shape)).items():
             if params[leaf].shape != size:
                 function.forward(x, **named)  # which may have more to say about what does not fit
@@ -100,7 +130,6 @@ def from_function(
                     f"{title}: expected a {leaf} of shape {size} for an input of shape {tuple(x.shape)}, "
                     f"got {params[leaf].shape}; are these the parameters of another network?"
                 )
-        return named
 
     @lru_cache(maxsize=64)
     def expected(shape: Shape) -> dict[str, Shape]:
@@ -176,4 +205,5 @@ def from_function(
         name=title,
         options=(call if isinstance(call, Mapping) else {}) if options is None else options,
         multiply_adds=multiply_adds,
+        draws=random_key,
     )

@@ -183,6 +183,7 @@ def bilinear(
         forward=forward,
         name="bilinear",
         options=options,
+        draws=False,
     )
 
 

@@ -229,7 +229,7 @@ def _running_norm(
 
     return Layer(
         init=init, apply=apply, vjp=vjp, jvp=jvp, out_shape=check, forward=forward,
-        name=name, options=options, buffers=frozenset(tracked),
+        name=name, options=options, buffers=frozenset(tracked), draws=False,
     )  # fmt: skip
 
 

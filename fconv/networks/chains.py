@@ -10,6 +10,7 @@ import numpy as np
 
 from fconv import random
 from fconv.arguments.constructors import constructor
+from fconv.arguments.signatures import own_function
 from fconv.arrays import Array, Shape
 from fconv.layer import (
     Layer,
@@ -83,6 +84,8 @@ def chain(title: str, members: Members) -> Layer:
     """Make the layer that applies one member after the other."""
     steps, unpack, pack, keys_for = members.steps, members.unpack, members.pack, members.keys
     count = len(steps)
+    applied = [own_function(layer.apply) for layer in members.layers]
+    forwards = [own_function(layer.forward) for layer in members.layers]
 
     def init(key: Array, shape: Shape, dtype: Any = np.float32) -> Params:
         random.check_key(f"{title}.init", key)
@@ -103,8 +106,8 @@ def chain(title: str, members: Members) -> Layer:
         parts, keys = unpack(params), keys_for(train, key)
         i = 0
         try:
-            for i, (_, layer) in enumerate(steps):
-                x = layer.apply(parts[i], x, train=train, key=keys[i])
+            for i, of_layer in enumerate(applied):
+                x = of_layer(parts[i], x, train=train, key=keys[i])
         except (ValueError, TypeError) as error:
             locate(error, *steps[i])
             raise
@@ -117,8 +120,8 @@ def chain(title: str, members: Members) -> Layer:
         refreshed, pullbacks = [], []
         i = 0
         try:
-            for i, (_, layer) in enumerate(steps):
-                x, new, pullback = layer.forward(parts[i], x, train=train, key=keys[i])
+            for i, of_layer in enumerate(forwards):
+                x, new, pullback = of_layer(parts[i], x, train=train, key=keys[i])
                 refreshed.append(new)
                 pullbacks.append(pullback)
         except (ValueError, TypeError) as error:
@@ -167,6 +170,7 @@ def chain(title: str, members: Members) -> Layer:
         forward=forward,
         name=title,
         children=members.children,
+        draws=any(layer.draws for layer in members.layers),
         wiring=lambda shape: wiring,
         rebuilding=Rebuilding(forward, lambda f: chain(title, members.mapped(f)), cut),
     )

@@ -182,4 +182,5 @@ def _fused(first: Layer, after: Sequence[Layer]) -> Layer:
         rebuilding=Rebuilding(
             forward, lambda f: _fused(f((), first), [f((), each) for each in after])
         ),
+        draws=first.draws,
     )  # fmt: skip

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, Shape, namespace, xp_of
+from fconv.engine.memory import empty_in_order
 from fconv.layer import Layer, Step, Wiring
 from fconv.networks.merge import Merged, listed, merge, named, one_shape
 
@@ -45,9 +48,19 @@ def concat(dim: int = 1) -> Layer:
                 start = stop
             return tuple(parts)
 
-        return xp.concatenate(xs, axis=axis), pull
+        return _concatenated(xp, xs, axis), pull
 
     return merge("concat", forward, joined, {"dim": dim})
+
+
+def _concatenated(xp: Any, xs: Sequence[Array], axis: int) -> Array:
+    """Concatenate arrays in the memory order of the first, where all have one dtype."""
+    x = xs[0]
+    if xp is not np or any(each.dtype != x.dtype for each in xs):
+        return xp.concatenate(xs, axis=axis)
+    shape = list(x.shape)
+    shape[axis] = sum(each.shape[axis] for each in xs)
+    return np.concatenate(xs, axis=axis, out=empty_in_order(x, shape))
 
 
 @constructor
@@ -117,7 +130,7 @@ def concat_padded() -> Layer:
         shapes = [x.shape for x in xs]
         where = places(shapes, joined(shapes))
         if len({s[2:] for s in shapes}) == 1:
-            y = xp.concatenate(xs, axis=1)
+            y = _concatenated(xp, xs, 1)
         else:
             y = xp.zeros(joined(shapes), xp.result_type(*xs))
             for x, place in zip(xs, where, strict=True):

@@ -75,7 +75,13 @@ class Members:
 
     def keys(self, train: bool, key: Array | None) -> Sequence[Array | None]:
         """Split the key of a call among the layers; outside training there is none to split."""
-        count = len(self.layers)
         if key is not None:
             random.check_key(self.title, key)
-        return [None] * count if key is None or not train else list(random.split(key, count))
+        return keys_for(self.layers, train, key)
+
+
+def keys_for(layers: Sequence[Layer], train: bool, key: Array | None) -> Sequence[Array | None]:
+    """Split the key of a call among layers, unless none of them has a use for it."""
+    if key is None or not train or not any(layer.draws for layer in layers):
+        return [None] * len(layers)
+    return list(random.split(key, len(layers)))

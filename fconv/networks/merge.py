@@ -321,11 +321,8 @@ def merge(
         apply=lambda params, x, *, train=False, key=None: run(params, x)[0],
         vjp=lambda params, x, g, *, train=False, key=None: ((), run(params, x)[1](g)),
         jvp=jvp,
-        out_shape=checked,
-        forward=whole,
-        name=name,
-        options=options or {},
-    )
+        out_shape=checked, forward=whole, name=name, options=options or {}, draws=False,
+    )  # fmt: skip
 
 
 def named(xs: Sequence[Any]) -> dict[str, Any]:

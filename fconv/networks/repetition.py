@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from fconv import random, trees
+from fconv import trees
 from fconv.arguments.constructors import constructor
 from fconv.arrays import Array
 from fconv.layer import Layer, LayerPullback, Params, Rebuilding, Step, Wiring, as_layer, located, vjp_of
 from fconv.networks.chains import chain
-from fconv.networks.members import Members
+from fconv.networks.members import Members, keys_for
 
 
 @constructor
@@ -60,9 +60,6 @@ def repeat(layer: Any, n: int, *, shared: bool = False) -> Layer:
 def _shared(one: Layer, n: int) -> Layer:
     places = [f"repeat[{i}]" for i in range(n)]
 
-    def keys_for(train: bool, key: Array | None) -> list[Array | None]:
-        return [None] * n if key is None or not train else list(random.split(key, n))
-
     def init(key: Array, shape: Any, dtype: Any = np.float32) -> Params:
         out_shape(shape)
         return one.init(key, shape, dtype)
@@ -74,7 +71,7 @@ def _shared(one: Layer, n: int) -> Layer:
         return shape
 
     def apply(params: Params, x: Any, *, train: bool = False, key: Array | None = None) -> Any:
-        for place, k in zip(places, keys_for(train, key), strict=True):
+        for place, k in zip(places, keys_for([one] * n, train, key), strict=True):
             with located(place, one):
                 x = one.apply(params, x, train=train, key=k)
         return x
@@ -83,7 +80,7 @@ def _shared(one: Layer, n: int) -> Layer:
         params: Params, x: Any, *, train: bool = False, key: Array | None = None
     ) -> tuple[Any, Params, LayerPullback]:
         pullbacks = []
-        for place, k in zip(places, keys_for(train, key), strict=True):
+        for place, k in zip(places, keys_for([one] * n, train, key), strict=True):
             with located(place, one):
                 x, params, pullback = one.forward(params, x, train=train, key=k)
             pullbacks.append(pullback)
@@ -105,5 +102,5 @@ def _shared(one: Layer, n: int) -> Layer:
     return Layer(
         init=init, apply=apply, vjp=vjp_of(forward), out_shape=out_shape, forward=forward, name="repeat",
         options={"n": n, "shared": True}, children={f"{n} times": one}, wiring=lambda shape: wiring,
-        rebuilding=Rebuilding(forward, lambda f: _shared(f((), one), n)),
+        rebuilding=Rebuilding(forward, lambda f: _shared(f((), one), n)), draws=one.draws,
     )  # fmt: skip

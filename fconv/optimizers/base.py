@@ -13,7 +13,7 @@ from fconv.arguments.constructors import Constructed
 from fconv.arguments.signatures import explained, shown
 from fconv.arguments.unpacking import changed_places
 from fconv.arrays import Array, check_floating, is_array, namespace, narrowed, native, widened, xp_of
-from fconv.optimizers.passes import Own, UnusualError, Update, advanced, gathered, placed
+from fconv.optimizers.passes import Own, Passes, UnusualError, Update, gathered, placed
 from fconv.options import nonnegative
 from fconv.schedules.decay import Schedule
 
@@ -136,6 +136,7 @@ def leafwise(
     lr = _number_or_schedule(name, lr)
     (weight_decay,) = nonnegative(name, weight_decay=weight_decay)
     numbers = {"step": 0, **(numbers or {})}
+    passes = Passes(tuple(arrays), tuple(numbers))
 
     def init(params: Any) -> State:
         def begin(path: trees.Path, p: Any) -> Own:
@@ -162,7 +163,7 @@ def leafwise(
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             try:  # what mostly comes: NumPy's arrays of float32 or float64, many of them in one pass
                 leaves = gathered(params, grads, state["leaves"], [])
-                news, owns = advanced(leaves, update, tuple(arrays), tuple(numbers))
+                news, owns = passes.advanced(leaves, update, speed)
                 new, held = placed(params, iter(news)), placed(params, iter(owns))
             except UnusualError:  # one after the other, of any kind, or an error that says where it is wrong
                 keys = numbers.keys() | arrays.keys()

@@ -77,8 +77,9 @@ def sgd(
         return down(p, g, lr), {}
 
     def with_momentum(p: Array, g: Array, own: Own, lr: float) -> tuple[Array, Own]:
-        v = g
-        if own["step"] > 1:
+        if dampening and own["step"] == 1:
+            v = g
+        else:  # the first time, too: the buffer begins with zeros
             v = momentum * own["momentum_buffer"]  # an array of our own, so that adding to it is safe
             v += (1 - dampening) * g if dampening else g
         return down(p, g + momentum * v if nesterov else v, lr), {"momentum_buffer": v}

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from fconv.arrays import Array, from_order, memory_order
+from fconv.engine.memory import empty_like
 from fconv.functional.one_pass import formulas_serve, in_line, traced
+
+if TYPE_CHECKING:
+    from fconv.engine.compiled.formulas import Formula
 
 Own: TypeAlias = dict[str, Any]
 """The optimizer state of one parameter, by torch.optim's names, including ``step``."""
@@ -65,76 +70,138 @@ def placed(tree: Any, values: Iterator[Any]) -> Any:
     return [placed(child, values) for child in tree] if kind is list else next(values)
 
 
-def advanced(leaves: list[Leaf], update: Update, arrays: tuple[str, ...], numbers: tuple[str, ...]) -> Any:
-    """Take a step of each parameter that has a gradient; return the new ones, and what is kept for each.
+class Passes:
+    """The rule of an optimizer, traced: one pass over the memory of many parameters.
 
-    A leaf is the parameter, its gradient, and what is kept for it under the names `arrays` and `numbers`; the
-    rule is ``update(p, g, own) -> (p, changed)``. An UnusualError says that a parameter is no array of
-    float32 or float64, or does not fit what stands beside it.
+    What was traced is kept for as long as the learning rate and the numbers that the rule reads stay the
+    same. That is for good where it reads no ``step`` and the learning rate is no schedule.
+
+    Parameters
+    ----------
+    arrays, numbers : tuple of str
+        Names of what is kept for each parameter; ``step`` is the first of the numbers.
     """
-    new, kept = [p for p, _, _ in leaves], [own for _, _, own in leaves]
-    kinds: dict[tuple[Any, ...], list[int]] = {}
-    for i, (p, g, own) in enumerate(leaves):
-        if g is None:
-            continue
-        if type(own) is not dict or len(own) != len(arrays) + len(numbers):
-            raise UnusualError
-        try:
-            beside, kind = [g, *[own[name] for name in arrays]], (p.dtype, *[own[name] for name in numbers])
-        except KeyError:
-            raise UnusualError from None
-        shape, dtype = p.shape, p.dtype
-        if dtype.char not in "fd" or not dtype.isnative:
-            raise UnusualError
-        for x in beside:
-            if type(x) is not np.ndarray or x.dtype != dtype or x.shape != shape:
+
+    _MOST = 16
+
+    def __init__(self, arrays: tuple[str, ...], numbers: tuple[str, ...]) -> None:
+        self._arrays, self._numbers = arrays, numbers
+        self._known: dict[tuple[Any, ...], _Traced] = {}
+
+    def advanced(self, leaves: list[Leaf], update: Update, speed: float) -> Any:
+        """Take a step of each parameter that has a gradient; return the new ones, and what is kept for each.
+
+        A leaf is the parameter, its gradient, and what is kept for it; the rule is ``update(p, g, own) ->
+        (p, changed)``, and `speed` the learning rate in it. An UnusualError says that a parameter is no array
+        of float32 or float64, or does not fit what stands beside it.
+        """
+        arrays, numbers = self._arrays, self._numbers
+        new, kept = [p for p, _, _ in leaves], [own for _, _, own in leaves]
+        kinds: dict[tuple[Any, ...], list[int]] = {}
+        for i, (p, g, own) in enumerate(leaves):
+            if g is None:
+                continue
+            if type(own) is not dict or len(own) != len(arrays) + len(numbers):
                 raise UnusualError
-        try:
-            kinds.setdefault(kind, []).append(i)
-        except TypeError:  # a number that is an array of no axes
-            raise UnusualError from None
-    for places in kinds.values():
-        _advance(leaves, places, update, arrays, new, kept)
-    return new, kept
+            shape, dtype = p.shape, p.dtype
+            if dtype.char not in "fd" or not dtype.isnative:
+                raise UnusualError
+            try:
+                beside, kind = [g, *[own[name] for name in arrays]], (dtype.char, *[own[n] for n in numbers])
+                kinds.setdefault(kind, []).append(i)
+            except (KeyError, TypeError):  # a number that is an array of no axes cannot be hashed
+                raise UnusualError from None
+            for x in beside:
+                if type(x) is not np.ndarray or x.dtype != dtype or x.shape != shape:
+                    raise UnusualError
+        for kind, places in kinds.items():
+            self._advance(leaves, places, kind, update, speed, new, kept)
+        return new, kept
 
-
-def _advance(
-    leaves: list[Leaf], places: list[int], update: Update, arrays: tuple[str, ...], new: Any, kept: Any
-) -> None:
-    """Take the step of the parameters at some places, whose numbers are the same."""
-    p, g, own = leaves[places[0]]
-    own = {**own, "step": own["step"] + 1}
-    names: list[str] = []
-    fixed: Own = {}
-
-    def function(p: Any, g: Any, *given: Any) -> tuple[Any, ...]:
-        moved, changed = update(p, g, {**own, **dict(zip(arrays, given, strict=True))})
-        fixed.update({key: v for key, v in changed.items() if key not in arrays})
-        names.extend(key for key in changed if key in arrays)
-        return (moved, *(changed[key] for key in names))
-
-    formula = traced(function, 2 + len(arrays), p.dtype) if formulas_serve(p) else None
-    if formula is None:
+    def _advance(
+        self, leaves: list[Leaf], places: list[int], kind: tuple[Any, ...], update: Update, speed: float,
+        new: Any, kept: Any,
+    ) -> None:  # fmt: skip
+        """Take the step of the parameters at some places, whose numbers are the same."""
+        p, g, own = leaves[places[0]]
+        step = own["step"] + 1
+        known = self._traced(p, own, step, kind, update, speed) if formulas_serve(p) else None
+        formula = None if known is None else known.formula
+        if known is None or formula is None:
+            for i in places:
+                p, g, mine = leaves[i]
+                mine = {**mine, "step": step}
+                moved, changed = update(p, g, mine)  # type: ignore[arg-type]
+                new[i] = np.asarray(moved)  # NumPy gives a scalar where an array of no axes was
+                changed = {key: np.asarray(v) if key in self._arrays else v for key, v in changed.items()}
+                kept[i] = {**mine, **changed}
+            return
+        work, outputs = [], range(formula.outputs)
         for i in places:
             p, g, mine = leaves[i]
-            mine = {**mine, "step": own["step"]}
-            moved, changed = update(p, g, mine)  # type: ignore[arg-type]
-            new[i] = np.asarray(moved)  # NumPy gives a scalar where an array of no axes was
-            changed = {key: np.asarray(v) if key in arrays else v for key, v in changed.items()}
-            kept[i] = {**mine, **changed}
-        return
-    work = []
-    for i in places:
-        p, g, mine = leaves[i]
-        given: list[Any] = [p, g, *[mine[name] for name in arrays]]
-        made = found = [np.empty_like(p) for _ in range(formula.outputs)]
-        strides = found[0].strides  # without gaps
-        if any(x.strides != strides or not x.flags.aligned for x in given):
-            order = memory_order(p)
-            given = [in_line(x, order) for x in given]
-            made = [np.empty(p.size, p.dtype) for _ in range(formula.outputs)]
-            found = [from_order(y.reshape([p.shape[axis] for axis in order]), order) for y in made]
-        work.append((given, made))
-        new[i] = found[0]
-        kept[i] = {**mine, "step": own["step"], **fixed, **dict(zip(names, found[1:], strict=True))}
-    formula.run_each(work)
+            given: list[Any] = [p, g, *[mine[name] for name in self._arrays]]
+            made = found = [empty_like(p) for _ in outputs]
+            strides = found[0].strides  # without gaps
+            if any(x.strides != strides or not x.flags.aligned for x in given):
+                order = memory_order(p)
+                given = [in_line(x, order) for x in given]
+                made = [np.empty(p.size, p.dtype) for _ in outputs]
+                found = [from_order(y.reshape([p.shape[axis] for axis in order]), order) for y in made]
+            work.append((given, made))
+            new[i] = found[0]
+            kept[i] = {**mine, "step": step, **known.fixed, **dict(zip(known.names, found[1:], strict=True))}
+        formula.run_each(work)
+
+    def _traced(
+        self, p: Array, own: Own, step: int, kind: tuple[Any, ...], update: Update, speed: float
+    ) -> _Traced:
+        """Return the rule for the numbers of `own`, traced now or before."""
+        key = (speed, kind[0], *kind[2:])  # without the step
+        known = self._known.get(key)
+        if known is not None:
+            return known
+        arrays, noticed = self._arrays, _Noticed(step, own)
+        names: list[str] = []
+        fixed: Own = {}
+
+        def function(p: Any, g: Any, *given: Any) -> tuple[Any, ...]:
+            noticed.update(zip(arrays, given, strict=True))
+            moved, changed = update(p, g, noticed)
+            fixed.update({key: v for key, v in changed.items() if key not in arrays})
+            names.extend(key for key in changed if key in arrays)
+            return (moved, *(changed[key] for key in names))
+
+        known = _Traced(traced(function, 2 + len(arrays), p.dtype), tuple(names), fixed)
+        if not noticed.read:
+            if len(self._known) >= self._MOST:
+                self._known.clear()
+            self._known[key] = known
+        return known
+
+
+@dataclass(frozen=True)
+class _Traced:
+    """A rule as a formula of the parameter, its gradient and its arrays; None where kernels cannot serve it.
+
+    `names` are the arrays that it changes, in order, and `fixed` the numbers.
+    """
+
+    formula: Formula | None
+    names: tuple[str, ...]
+    fixed: Own
+
+
+class _Noticed(dict[str, Any]):
+    """The state of a parameter, which notices whether its step is read."""
+
+    def __init__(self, step: int, own: Own) -> None:
+        super().__init__(own)
+        del self["step"]
+        self._step, self.read = step, False
+
+    def __missing__(self, name: str) -> int:
+        """Return the step."""
+        if name != "step":
+            raise KeyError(name)
+        self.read = True
+        return self._step

@@ -11,6 +11,7 @@ import numpy as np
 
 from fconv.arrays import from_order, memory_order
 from fconv.engine.compiled.formulas import Formula, Rows
+from fconv.engine.memory import empty_like
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -101,7 +102,7 @@ class CompiledPasses:
             return self._run(name, arrays, [self._numbers(each) for each in numbers], [])
 
     def _mapped(self, name: str, arrays: list[Array], *numbers: Array) -> Array:
-        y = np.empty_like(arrays[0])
+        y = empty_like(arrays[0])
         with np.errstate(over="ignore"):
             laid = [self._numbers(each) for each in numbers]
         self._run(name, arrays, laid, [y])

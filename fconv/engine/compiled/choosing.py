@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -19,33 +18,23 @@ from fconv.engine.compiled.llvm import INT, Module, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.packing import compiled_box
 from fconv.engine.compiled.planes import Planes
-from fconv.engine.compiled.pool import BYTES, LINE, Fields, Launch, address, kernel_of, pool, scratch
+from fconv.engine.compiled.pool import BYTES, Fields, Launch, address, kernel_of, pool, scratch
 from fconv.engine.compiled.positions import Positions
 from fconv.engine.compiled.shapes import Shape, Tap, few_channels
 from fconv.engine.compiled.squares import squares_of
 from fconv.engine.compiled.winograd import LEAST_PIECES, PRODUCTS, Winograd, pieces_in_cache
+from fconv.engine.memory import empty
 
-ALIGNED_FROM = 4096
-"""Elements of an array that begins at a cache line."""
 LEAST_GROUP = 16 << 20
 """Multiplications of a group that is worth launches of its own."""
 COPY_BYTES = 4 << 20
 """Most bytes of contiguous pictures that are copied to channels-last at once."""
 
 
-def new_channels_last(shape: tuple[int, ...], dtype: Any, make: Callable[..., Array] = np.empty) -> Array:
-    """Make an array (N, C, D, H, W) that is channels-last in memory.
-
-    Large ones begin at a cache line. NumPy's memory begins at multiples of 16 bytes, so that vectors would
-    lie across two lines each.
-    """
+def new_channels_last(shape: tuple[int, ...], dtype: Any, make: Callable[..., Array] | None = None) -> Array:
+    """Make an array (N, C, D, H, W) that is channels-last in memory; `make` may be that of zeros."""
     n, c, *size = shape
-    count = prod(shape)
-    if count < ALIGNED_FROM:
-        return make((n, *size, c), dtype).transpose(0, 4, 1, 2, 3)
-    room = make(count + LINE // 4, dtype)
-    first = -address(room) % LINE // room.itemsize
-    return room[first : first + count].reshape(n, *size, c).transpose(0, 4, 1, 2, 3)
+    return (make or empty)((n, *size, c), np.dtype(dtype)).transpose(0, 4, 1, 2, 3)
 
 
 class Pass:
@@ -84,7 +73,9 @@ class Pass:
 
     def output(self, dtype: Any) -> Array:
         """Make an array for the output, in the memory order that is written fastest."""
-        return np.empty(self._out_shape, dtype) if self.planes else new_channels_last(self._out_shape, dtype)
+        if self.planes:
+            return empty(self._out_shape, np.dtype(dtype))
+        return new_channels_last(self._out_shape, dtype)
 
     def lay(self, weight: Array) -> Array | None:
         """Lay out a weight (groups, outer, inner, D, H, W), in any memory order, in scratch memory."""

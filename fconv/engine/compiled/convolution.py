@@ -27,6 +27,7 @@ from fconv.engine.compiled.positions import Meetings, Positions
 from fconv.engine.compiled.shapes import Shape, Tap
 from fconv.engine.compiled.weights import PART_BYTES, WeightGradient
 from fconv.engine.compiled.winograd_weights import WinogradWeights
+from fconv.engine.memory import empty, zeros
 from fconv.geometry import ConvGeometry
 
 
@@ -101,7 +102,7 @@ class CompiledConvolution:
             dx = single.output(g.dtype)
         else:
             seen = all(phase for _, phase in phases)
-            dx = new_channels_last(self.in_shape, g.dtype, np.empty if seen else np.zeros)
+            dx = new_channels_last(self.in_shape, g.dtype, None if seen else zeros)
         laid = next((phase.lay(turned) for _, phase in phases if phase and phase.lays), None)
         for where, phase in phases:
             if phase is None:
@@ -203,7 +204,7 @@ class CompiledConvolution:
 
     def each_weight_gradient(self, g: Array, x: Array) -> Array:
         """Return the gradient of the weight by each image, (N, O, C/groups, *kernel)."""
-        dw = np.empty((self.geometry.batch, *self.geometry.weight_shape), g.dtype)
+        dw = empty((self.geometry.batch, *self.geometry.weight_shape), g.dtype)
         for run in self._runs():
             self._each.run(_deep(g[run]), _deep(x[run]), _deep(dw[run].reshape(-1, *dw.shape[2:])))
         return dw

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +21,7 @@ PIECE = 1 << 14
 _SUMS = 64
 """Tasks of a sum, at most."""
 _MOST_LANES = 16
+_MOST_LAUNCHES = 256
 
 
 class Formula:
@@ -49,6 +49,7 @@ class Formula:
         # Nanoseconds an entry, about: bytes that come and go, and what computes.
         self._work = (count + len(outputs)) * dtype.itemsize / BYTES / 2 + len(nodes) / 8
         self._kernels: dict[tuple[bool, bool], int] = {}
+        self._launches: dict[tuple[int, int, int, int, bool, bool], Launch] = {}
 
     def run(self, inputs: Sequence[Flat], outputs: Sequence[Flat]) -> None:
         """Compute contiguous arrays of one size from others; an output may be one of the inputs."""
@@ -56,21 +57,25 @@ class Formula:
 
     def run_each(self, work: Sequence[tuple[Sequence[Flat], Sequence[Flat]]]) -> None:
         """Compute several pairs of inputs and outputs, each as `run` takes them, in one launch."""
-        kernel, constants, rows, total = self._compiled(True, False), address(self._constants), [], 0
+        kernel, constants, total = self._compiled(True, False), address(self._constants), 0
+        table: list[int] = []
         for inputs, outputs in work:
             size, item = outputs[0].size, outputs[0].itemsize
             if any(x.size != size for x in inputs):
                 raise ValueError(f"a formula got arrays of {[x.size for x in inputs]} entries for {size}")
             places = addresses((*inputs, *outputs))
-            for start in range(0, size, PIECE):
-                at = [place + start * item for place in places] if start else places
-                length = min(PIECE, size - start)
-                rows.append(struct.pack(f"{len(at) + 5}q", *at, constants, length, PIECE, 1, 1))
+            if size <= PIECE:
+                table += (*places, constants, size, PIECE, 1, 1) if size else ()
+            else:
+                for start in range(0, size, PIECE):
+                    at = [place + start * item for place in places]
+                    table += (*at, constants, min(PIECE, size - start), PIECE, 1, 1)
             total += size
-        if rows:
-            table = np.frombuffer(b"".join(rows), np.uint8)
-            arguments = (0, kernel, len(rows[0]))
-            pool().run(Launch(_each(), arguments, len(rows), cost=total * self._work), (table,))
+        if table:
+            row = self._count + self.outputs + 5
+            packed = np.array(table, np.int64)
+            arguments = (0, kernel, row * 8)
+            pool().run(Launch(_each(), arguments, len(table) // row, cost=total * self._work), (packed,))
 
     def run_by_channel(self, inputs: Sequence[Flat], outputs: Sequence[Flat], rows: Rows) -> None:
         """Apply the formula to contiguous arrays and to one number for each channel."""
@@ -153,15 +158,22 @@ class Formula:
     ) -> None:  # fmt: skip
         whole = self._count - self._by_channel
         fits = row if columns else channels
-        wrong = [x for x in inputs[:whole] if x.size != size] or [x for x in inputs[whole:] if x.size < fits]
-        if wrong:
-            raise ValueError(f"a formula got arrays of {[x.size for x in inputs]} entries for {size}")
-        if size:
+        for i, x in enumerate(inputs):
+            if x.size != size if i < whole else x.size < fits:
+                raise ValueError(f"a formula got arrays of {[x.size for x in inputs]} entries for {size}")
+        if not size:
+            return
+        key = (size, row, per_task, channels, columns, summed)
+        launch = self._launches.get(key)
+        if launch is None:
             kernel = self._compiled(columns, summed)
             rest = (address(self._constants), size, row, per_task, channels)
             arguments = [0] * (len(inputs) + len(outputs)) + [*rest]
             launch = Launch(kernel, arguments, -(-size // (row * per_task)), cost=size * self._work)
-            pool().run(launch, (*inputs, *outputs))
+            if len(self._launches) >= _MOST_LAUNCHES:
+                self._launches.clear()
+            self._launches[key] = launch
+        pool().run(launch, (*inputs, *outputs))
 
     def _compiled(self, columns: bool, summed: bool) -> int:
         kernel = self._kernels.get((columns, summed))

@@ -23,6 +23,7 @@ import numpy as np
 from fconv.engine import threads
 from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Value, callable_at
 from fconv.engine.compiled.machine import machine
+from fconv.engine.memory import LINE
 
 # The mailbox has one cache line a field: who reads one is not slowed by who writes another.
 _FIELDS = ("busy", "job", "kernel", "arguments", "tasks", "next", "inside", "threads", "recalled")
@@ -332,10 +333,6 @@ def addresses(arrays: Sequence[np.ndarray[Any, Any]]) -> list[int]:
     if _PLACE_OF_DATA is None:
         return [address(x) for x in arrays]
     return [_at(id(x) + _PLACE_OF_DATA).value for x in arrays]  # without a call for each
-
-
-LINE = 64
-"""Bytes of a cache line."""
 
 
 def aligned(size: int) -> int:

@@ -15,11 +15,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from fconv.arrays import from_order, full_like_order, memory_order
+from fconv.arrays import full_like_order
 from fconv.engine.compiled.llvm import INT, Module, Number, Value, name_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.pool import Fields, Launch, kernel_of, pool
 from fconv.engine.compiled.transcendental import Maths
+from fconv.engine.memory import empty_in_order, zeros
 from fconv.geometry import Windows
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -71,15 +72,14 @@ def repeat(x: Array, windows: Windows, g: Array) -> Array:
 def _gradient_of(x: Array, windows: Windows) -> Array:
     """Make an array in the memory order of `x`: of zeros, unless windows write each of its elements once.
 
-    Rows of windows two apart add to what there is. The operating system's pages are zeros already.
+    Rows of windows two apart add to what there is.
     """
     sides = zip(windows.kernel, windows.stride, windows.out_size, windows.in_size, strict=True)
     tiled = all(k == step and k * out == size for k, step, out, size in sides)
     plain = not any(map(any, windows.padding)) and set(windows.dilation) == {1}
     if tiled and plain and x.strides[1] == x.itemsize and x.shape[1] > 1:
-        return full_like_order(x, x.shape, None)
-    order = memory_order(x)
-    return from_order(np.zeros([x.shape[axis] for axis in order], x.dtype), order)
+        return empty_in_order(x, x.shape)
+    return empty_in_order(x, x.shape, zeros)
 
 
 def _run(kind: str, x: Array, y: Array, dx: Array | None, windows: Windows) -> None:

@@ -12,7 +12,7 @@ from functools import lru_cache, reduce
 from itertools import chain
 from math import inf
 from operator import add
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from fconv.engine.sweeps import Layout, Program, Sweep
 Array: TypeAlias = np.ndarray[Any, Any]
 
 _UNROLLED = 4
+_WORK = 2.0  # nanoseconds an element, about, with an exponential
 _LEAST_ROWS, _MOST_ROWS = 32, 128
 """Segments whose entries are added up in the array's own precision, before float64 goes on."""
 
@@ -43,12 +44,35 @@ def run(
 
     What a run sums over is decided by the layout alone: a part of a segment, or some segments.
     """
-    dtype, length, across = arrays[0].dtype, layout.parts * layout.width, layout.inner > 1
+    plan = _planned(program, layout, arrays[0].dtype)
+    taken = (*arrays, *params, *outputs)
+    if [x.size for x in taken] != plan.sizes:
+        raise ValueError(f"a program got arrays of {[x.size for x in taken]} entries")
+    found = np.zeros(plan.found, plan.precision)
+    if layout.size:
+        pool().run(plan.launch, (*taken, found, np.array(numbers, np.float64)))
+    return found.reshape(plan.shape)
+
+
+class _Planned(NamedTuple):
+    """A program for arrays of one layout: what sizes they have, its launch, and the sums that it finds.
+
+    The sums are written to an array of the shape `found`, and returned in another.
+    """
+
+    sizes: list[int]
+    found: tuple[int, ...]
+    shape: tuple[int, ...]
+    precision: Any
+    launch: Launch
+
+
+@lru_cache(maxsize=512)
+def _planned(program: Program, layout: Layout, dtype: np.dtype[Any]) -> _Planned:
+    length, across = layout.parts * layout.width, layout.inner > 1
     kept = program.sweeps[-1].kind == "kept"
-    sizes = [layout.size] * len(arrays) + [layout.count] * len(params)
-    sizes += [layout.segments * layout.inner if kept else layout.size] * len(outputs)
-    if [x.size for x in (*arrays, *params, *outputs)] != sizes:
-        raise ValueError(f"a program got arrays of {[x.size for x in (*arrays, *params, *outputs)]} entries")
+    sizes = [layout.size] * program.arrays + [layout.count] * program.params
+    sizes += [layout.segments * layout.inner if kept else layout.size] * program.outputs
     columns = layout.by == "entry" and program.sums > 0
     lanes = machine().vector_bytes // dtype.itemsize
     vectors = -(-layout.inner // lanes) if across else 1
@@ -59,17 +83,16 @@ def run(
         per_task = min(max(per_task, _LEAST_ROWS), _MOST_ROWS) if columns else per_task
         tasks = -(-layout.segments // per_task)
     each = (tasks, length) if columns else (layout.size // max(1, layout.width),)
-    found = np.zeros((program.sums, *each), dtype if columns else np.float64)
-    if layout.size:
-        given = np.array(numbers, np.float64)
-        fields = (
-            layout.segments, layout.parts, layout.width, layout.inner, layout.count, per_task, vectors, tasks,
-        )  # fmt: skip
-        whole = layout.inner % lanes == 0
-        kernel = _kernel(program, name_of(dtype), across, whole, layout.by if params or columns else "part")
-        taken = (*arrays, *params, *outputs, found, given)
-        pool().run(Launch(kernel, [*[0] * len(taken), *fields], tasks), taken)
-    return found.reshape(program.sums, -1, layout.count) if program.sums and not columns else found
+    found = shape = (program.sums, *each)
+    if program.sums and not columns:
+        shape = (program.sums, each[0] // layout.count, layout.count)
+    fields = (
+        layout.segments, layout.parts, layout.width, layout.inner, layout.count, per_task, vectors, tasks,
+    )  # fmt: skip
+    by = layout.by if program.params or columns else "part"
+    kernel = _kernel(program, name_of(dtype), across, layout.inner % lanes == 0, by)
+    launch = Launch(kernel, [*[0] * (len(sizes) + 2), *fields], tasks, cost=layout.size * _WORK)
+    return _Planned(sizes, found, shape, dtype if columns else np.float64, launch)
 
 
 class _Writer:

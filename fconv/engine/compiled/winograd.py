@@ -28,7 +28,6 @@ from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro, most_rows
 from fconv.engine.compiled.pool import (
     BYTES,
-    LINE,
     MULTIPLY_ADDS,
     Fields,
     Launch,
@@ -41,6 +40,7 @@ from fconv.engine.compiled.pool import (
 from fconv.engine.compiled.shapes import Shape
 from fconv.engine.compiled.squares import OUTPUT, SQUARE, Squares, squares_of
 from fconv.engine.compiled.transforms import transform
+from fconv.engine.memory import LINE
 from fconv.engine.winograd_matrices import FILTER, IN, OUT, SIDE, STEP
 
 PRODUCTS = SIDE * SIDE
