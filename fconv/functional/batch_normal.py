@@ -16,6 +16,7 @@ from fconv.functional.channels import compiled_passes, layout_of, sum_by_sample
 from fconv.functional.core import Pushed, Thunks, once
 from fconv.functional.moments import Statistics
 from fconv.functional.one_pass import in_one_pass
+from fconv.functional.sums import quietly
 
 if TYPE_CHECKING:
     from fconv.engine.compiled.channels import CompiledPasses, SamplePasses
@@ -62,8 +63,7 @@ def batch_normal(
         """
         mean, var = passes.moments() if given is None else given
         near, wide = mean.astype(dtype), mean.astype(np.float64)
-        with np.errstate(divide="ignore", invalid="ignore"):  # 0 and 0, infinity less infinity
-            return near, wide - near, 1 / xp_of(var).sqrt(var.astype(np.float64) + eps)
+        return near, wide - near, 1 / xp_of(var).sqrt(var.astype(np.float64) + eps)
 
     def scale() -> Array:
         spread = statistics()[2]
@@ -71,32 +71,29 @@ def batch_normal(
 
     def value() -> Array:
         near, lacking, _ = statistics()
-        with np.errstate(invalid="ignore"):
-            shift = (0.0 if bias is None else bias) - lacking * scale()
-        return passes.mapped(near, scale(), shift)
+        by = scale()
+        return passes.mapped(near, by, (0.0 if bias is None else bias) - lacking * by)
 
     def sums_of(g: Array) -> tuple[Array, Array]:
         """Sum g, and g times the normalised input."""
         near, lacking, spread = statistics()
         summed, weighted = passes.sums(g, near)
-        with np.errstate(invalid="ignore"):
-            return summed, (weighted - lacking * summed) * spread
+        return summed, (weighted - lacking * summed) * spread
 
     def through(g: Array, sums: tuple[Array, Array], own: Array | float) -> Array:
         """Return the gradient of `x` for that of the output, where the scale is `own`."""
         near, lacking, spread = statistics()
-        with np.errstate(invalid="ignore", over="ignore"):
-            if within is not None:
-                summed, weighted = (within.averaged(own * each) for each in sums)
-            else:
-                means = average(sums) if average else (each / elements for each in sums)
-                summed, weighted = (own * each for each in means)
-            slope = -spread * spread * weighted
-            shift = -lacking * slope - spread * summed
+        if within is not None:
+            summed, weighted = (within.averaged(own * each) for each in sums)
+        else:
+            means = average(sums) if average else [each / elements for each in sums]
+            summed, weighted = [own * each for each in means]
+        slope = -spread * spread * weighted
+        shift = -lacking * slope - spread * summed
         return passes.combined(near, slope, shift, g, spread * own)
 
     def pullback(g: Array) -> Thunks:
-        sums = once(lambda: sums_of(g))
+        sums = once(lambda: quietly(lambda: sums_of(g)))
 
         def of(i: int) -> Array:
             found = sums()[i]
@@ -106,13 +103,13 @@ def batch_normal(
             """Return the sums for each sample."""
             if within is not None:
                 return sums()
-            near, lacking, spread = statistics()
+            near, lacking, spread = quietly(statistics)
             centred = x - near.reshape(-1, *(1,) * (x.ndim - 2))
             summed, weighted = sum_by_sample(g), sum_by_sample(g * centred)
             return summed, (weighted - lacking * summed) * spread
 
         return {
-            "x": lambda: passes.scaled(g, scale()) if fixed else through(g, sums(), own),
+            "x": lambda: quietly(lambda: passes.scaled(g, scale()) if fixed else through(g, sums(), own)),
             "weight": lambda: of(1),
             "bias": lambda: of(0),
             "weight of each": lambda: each()[1].astype(dtype),
@@ -134,4 +131,9 @@ def batch_normal(
             parts.append(moved["bias"].reshape(-1, *(1,) * (x.ndim - 2)))
         return parts[0] if len(parts) == 1 else in_one_pass(operator.add, *parts)
 
-    return x.shape, once(value), pullback, push
+    return (
+        x.shape,
+        once(lambda: quietly(value)),
+        pullback,
+        lambda moved: quietly(lambda: push(moved)),
+    )

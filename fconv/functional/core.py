@@ -297,9 +297,7 @@ class _Defined:
                 swapped = tuple(t if place == self.places[a] else v for place, v in enumerate(args))
                 dy = self.definition(*swapped, **(kwargs | {a: t} if a in kwargs else kwargs))[1]()
             else:
-                raise TypeError(
-                    f"{self.name}_jvp: the definition returns no push, and is not told to be linear"
-                )
+                raise TypeError(f"{self.name}_jvp: the definition has no push, and is not told to be linear")
             if dy.shape != shape:
                 dy = xp_of(dy).broadcast_to(dy, shape).copy()
             return _halved(dy) if half else dy
@@ -313,7 +311,8 @@ class _Defined:
         float32 or float64; those that are `free` may be integers or booleans too.
         """
         found: dict[str, Any] = {}
-        count, plain, dtype = len(args), True, cast("Any", None)
+        dtype: Any
+        count, plain, dtype = len(args), True, None
         for argument, place, optional, free in self._facts:
             if place < count:
                 x = args[place]
@@ -377,6 +376,8 @@ class _Defined:
 
         def pull(g: Any, wrt: Wrt = None, each: tuple[str, ...] = ()) -> Any:
             wanted = wanted_of(name, arrays, still, wrt if wrt is None or type(wrt) is str else tuple(wrt))
+            if type(g) is float and type(like) is np.ndarray and shape == ():  # as that of a loss mostly is
+                g = np.array(g, dtype)
             plain = type(g) is type(like) is np.ndarray and g.dtype == dtype and g.shape == shape
             if not plain or half:
                 g = self._entered(check_gradient(name, g, shape, like))

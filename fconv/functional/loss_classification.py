@@ -231,9 +231,8 @@ def _of_lone_labels(
 
     def losses() -> Array:
         highest, logarithm = found()
-        with np.errstate(invalid="ignore", over="ignore"):
-            lost = logarithm - (x[index] - highest)
-            return lost if plain else np.where(kept, weights() * lost, x.dtype.type(0))
+        lost = logarithm - (x[index] - highest)
+        return lost if plain else np.where(kept, weights() * lost, x.dtype.type(0))
 
     def dx(each: Array) -> Array:
         factor = np.full(target.shape, each * weights(), x.dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from math import prod
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -68,7 +68,8 @@ def reduced(
         each = quietly(losses)
         if reduction == "none":
             return each
-        summed = each.sum(dtype=np.float64)
+        summed: Any = np.add.reduce if type(each) is np.ndarray else xp_of(each).sum
+        summed = summed(each, axis=None, dtype=np.float64)
         return narrowed(summed if reduction == "sum" else quotient(summed, divisor()), each.dtype)
 
     def along(of: Callable[[Array], Array], t: Array) -> Array:

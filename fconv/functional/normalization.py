@@ -6,7 +6,9 @@ from collections.abc import Callable
 from math import prod
 from typing import TypeAlias
 
-from fconv.arrays import Array, check_floating, namespace, narrowed, native, widened, xp_of
+import numpy as np
+
+from fconv.arrays import Array, check_floating, namespace, native, widened, xp_of
 from fconv.functional.batch_normal import batch_normal, passes_over
 from fconv.functional.channels import sample_passes
 from fconv.functional.core import Definition, differentiable
@@ -82,9 +84,10 @@ def instance_moments(x: Array) -> Statistics:
 
 
 def _channel_moments(name: str, x: Array, over: Callable[[str, Array, bool], Axes]) -> Statistics:
-    namespace(name, x=x)
-    check_floating(name, x=x)
-    x = widened(native(x))
+    if type(x) is not np.ndarray or x.dtype.char not in "fd" or not x.dtype.isnative:
+        namespace(name, x=x)
+        check_floating(name, x=x)
+        x = widened(native(x))
     axes = over(name, x, True)
     kept = tuple(size for axis, size in enumerate(x.shape) if axis not in axes)
     passes = passes_over(x) if kept == x.shape[1:2] else None
@@ -128,9 +131,10 @@ def running_statistics(x: Array, batch: Statistics, running: Statistics, momentu
     def moved(old: Array, new: Array) -> Array:
         new = mean_over(new, (0,))[0] if new.ndim == 2 else new
         old = native(old)
-        return narrowed((1 - share) * widened(old) + share * new, old.dtype)
+        return ((1 - share) * widened(old) + share * new).astype(old.dtype, copy=False)
 
-    return moved(running[0], batch[0]), moved(running[1], batch[1] * (count / max(1, count - 1)))
+    with np.errstate(over="ignore"):
+        return moved(running[0], batch[0]), moved(running[1], batch[1] * (count / max(1, count - 1)))
 
 
 def _over_batch(name: str, x: Array, by_batch: bool) -> Axes:

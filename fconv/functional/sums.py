@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from fconv.arrays import Array, Shape, narrowed, xp_of
+
+T = TypeVar("T")
 
 
 def accurate_sum(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
@@ -28,13 +30,13 @@ def accurate_sum(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: 
 def quotient(a: Array, b: Array | float) -> Array:
     """Divide in float64, 0 / 0 being NaN without a warning; the result has the dtype of `a`."""
     if type(b) is int and b and isinstance(a, (np.ndarray, np.generic)) and a.ndim == 0:
-        return narrowed(np.asarray(np.float64(a) / b), a.dtype)
+        return narrowed(np.float64(a) / b, a.dtype)
     xp = xp_of(a)
     with np.errstate(divide="ignore", invalid="ignore"):
         return narrowed(xp.asarray(a, dtype=np.float64) / xp.asarray(b, dtype=np.float64), a.dtype)
 
 
-def quietly(compute: Callable[[], Array]) -> Array:
+def quietly(compute: Callable[[], T]) -> T:
     """Compute without warnings where infinities and NaN are the defined result, as of log(0)."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
         return compute()

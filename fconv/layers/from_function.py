@@ -24,6 +24,13 @@ Leaves: TypeAlias = Mapping[str, tuple[Shape, Initializer]]
 _MOST_FITTING = 256
 
 
+def remember(fitting: set[Any], shapes: Any) -> None:
+    """Add shapes to those that were found to fit; a set of many begins again."""
+    if len(fitting) >= _MOST_FITTING:
+        fitting.clear()
+    fitting.add(shapes)
+
+
 def check_shape(name: str, shape: Any) -> Shape:
     """Return an input shape as a tuple of ints, or raise an error that names the layer."""
     if not isinstance(shape, (tuple, list)):
@@ -116,9 +123,7 @@ def from_function(
         if not known:
             check_fit(params, x, named)
             if shapes:
-                if len(fitting) >= _MOST_FITTING:
-                    fitting.clear()
-                fitting.add(shapes)
+                remember(fitting, shapes)
         return named
 
     def check_fit(params: Params, x: Array, named: Mapping[str, Any]) -> None:

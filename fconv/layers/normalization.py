@@ -17,7 +17,7 @@ from fconv.functional.moments import Statistics
 from fconv.geometry import check_rank
 from fconv.initializers import ones, zeros
 from fconv.layer import Layer, LayerPullback, Params, check_params
-from fconv.layers.from_function import check_shape, draw
+from fconv.layers.from_function import check_shape, draw, remember
 from fconv.options import number, whole
 
 __all__ = ["batch_norm", "instance_norm"]
@@ -151,6 +151,7 @@ def _running_norm(
     trained = ("weight", "bias") if options["affine"] else ()
     tracked = ("running_mean", "running_var", "num_batches_tracked") if options["track_running_stats"] else ()
     names = trained + tracked
+    fitting: set[Shape] = set()
 
     def check(shape: Shape) -> Shape:
         shape = check_shape(name, shape)
@@ -172,8 +173,10 @@ def _running_norm(
     def arguments(params: Params, x: Array, train: bool) -> dict[str, Any]:
         """Return the options of the call, once the layer's own are checked."""
         check_params(name, params, names)
-        namespace(name, x=x)
-        check(x.shape)
+        if type(x) is not np.ndarray or x.shape not in fitting:
+            namespace(name, x=x)
+            check(x.shape)
+            remember(fitting, x.shape)
         held = params if names else {}
         return {**{leaf: held.get(leaf) for leaf in _ARRAYS}, by_input: train or not tracked, "eps": eps}
 

@@ -35,8 +35,16 @@ def _formula(name: str, dtype: np.dtype[Any]) -> Formula:
     return Formula(function, arrays + numbers, dtype, numbers)
 
 
+def _quietly(compute: Callable[[], Any]) -> Any:
+    with np.errstate(invalid="ignore", over="ignore"):
+        return compute()
+
+
 class CompiledPasses:
     """Passes over an array (N, C, ...); numbers of the channels are float64, shape (C,), or of its dtype.
+
+    Numbers that overflow the dtype, and sums of infinities, warn but for `total` and `moments`: whoever asks
+    for the rest does so quietly, once for several.
 
     Parameters
     ----------
@@ -54,7 +62,7 @@ class CompiledPasses:
 
     def total(self) -> Array:
         """Sum each channel."""
-        return self._summed("total", [self._seen])[0]
+        return _quietly(lambda: self._summed("total", [self._seen])[0])
 
     def moments(self) -> tuple[Array, Array]:
         """Return mean and biased variance of each channel, in one pass over memory.
@@ -66,8 +74,12 @@ class CompiledPasses:
         rows = self._rows
         near = self._seen[: rows.channels] if rows.columns else self._seen[:: rows.row][: rows.channels]
         count = self._seen.size // rows.channels
-        first, second = self._summed("moments", [self._seen], near) / count
-        return near + first, np.maximum(second - first * first, 0.0)
+
+        def found() -> tuple[Array, Array]:
+            first, second = self._summed("moments", [self._seen], near) / count
+            return near + first, np.maximum(second - first * first, 0.0)
+
+        return _quietly(found)
 
     def sums(self, g: Array, near: Array) -> tuple[Array, Array]:
         """Sum `g`, and ``g * (x - near)``, of each channel."""
@@ -98,14 +110,11 @@ class CompiledPasses:
         return laid.reshape(-1)
 
     def _summed(self, name: str, arrays: list[Array], *numbers: Array) -> Array:
-        with np.errstate(invalid="ignore", over="ignore"):
-            return self._run(name, arrays, [self._numbers(each) for each in numbers], [])
+        return self._run(name, arrays, [self._numbers(each) for each in numbers], [])
 
     def _mapped(self, name: str, arrays: list[Array], *numbers: Array) -> Array:
         y = empty_like(arrays[0])
-        with np.errstate(over="ignore"):
-            laid = [self._numbers(each) for each in numbers]
-        self._run(name, arrays, laid, [y])
+        self._run(name, arrays, [self._numbers(each) for each in numbers], [y])
         return from_order(y.reshape(self._laid), self._order)
 
     def _run(self, name: str, arrays: list[Array], laid: list[Array], y: list[Array]) -> Array:
