@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, NoReturn
 
+import numpy as np
+
 from fconv import trees
 from fconv.arguments.constructors import Constructed
 from fconv.arguments.patterns import nearest
@@ -304,6 +306,8 @@ def buffers_of(layer: Layer) -> frozenset[str]:
 
 def has_trained(layer: Layer, params: Params) -> bool:
     """Return whether a layer has parameters that are not frozen."""
+    if type(params) is dict and type(next(iter(params.values()), None)) is np.ndarray:
+        return layer.trained  # without a walk
     return layer.trained and next(trees.leaves_with_path(params), None) is not None
 
 

@@ -19,6 +19,7 @@ from fconv.arrays import Array, Shape, describe, floating_dtype, is_key
 from fconv.options import whole
 
 _DRAW, _SPLIT, _FOLD = 0, 1, 2
+_generators: list[np.random.Philox] = []  # that nobody draws from at the moment
 
 
 def key(seed: int) -> Array:
@@ -74,8 +75,17 @@ def _as_key(key: object) -> str:
 def _words(name: str, key: Array, count: int, purpose: int, position: int = 0) -> Array:
     """Draw `count` 64-bit words of the stream that `key` has for `purpose`."""
     check_key(name, key)
-    counter = np.array([position, 0, 0, purpose], dtype=np.uint64)
-    return np.random.Philox(key=key, counter=counter).random_raw(count)
+    # Making a generator asks the system for entropy first, which is then thrown away.
+    generator = _generators.pop() if _generators else np.random.Philox(key=0)
+    state: Any = {
+        "bit_generator": "Philox",
+        "state": {"counter": (position, 0, 0, purpose), "key": key},
+        "buffer": (0, 0, 0, 0), "buffer_pos": 4, "has_uint32": 0, "uinteger": 0,
+    }  # fmt: skip
+    generator.state = state
+    words = generator.random_raw(count)
+    _generators.append(generator)
+    return words
 
 
 def split(key: Array, n: int = 2) -> Array:

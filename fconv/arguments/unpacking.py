@@ -7,7 +7,6 @@ import functools
 import sys
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -63,7 +62,7 @@ def note_gradient(params: Any, grads: Any) -> None:
     """Remember, while both live, that `grads` is the gradient of `params`: the first arrays stand for all."""
     p, g = _first(params, grads)
     number = id(g)
-    with suppress(TypeError):  # a NumPy scalar takes no weak reference
+    if type(g).__weakrefoffset__ and type(p).__weakrefoffset__:  # a NumPy scalar takes no weak reference
         _GRADIENTS[number] = weakref.ref(g, lambda _: _GRADIENTS.pop(number, None)), weakref.ref(p)
 
 

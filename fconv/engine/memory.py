@@ -20,7 +20,7 @@ Array: TypeAlias = np.ndarray[Any, Any]
 
 LINE = 64
 """Bytes of a cache line."""
-LEAST = 1 << 14
+LEAST = 1 << 15
 """Bytes of an array from which on memory is kept: malloc keeps less by itself."""
 _MOST = 64 << 20  # bytes that are kept while nobody uses them
 

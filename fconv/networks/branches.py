@@ -178,7 +178,7 @@ def _branches(members: Members, merge: Layer) -> Layer:
         name=title,
         options={"merge": merge},
         children=members.children,
-        draws=any(layer.draws for layer in members.layers),
+        draws=members.draws,
         wiring=lambda shape: wiring,
         rebuilding=Rebuilding(forward, lambda f: _branches(members.mapped(f), merge)),
     )

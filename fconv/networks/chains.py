@@ -130,8 +130,9 @@ def chain(title: str, members: Members) -> Layer:
 
         def pull(g: Any, input_grad: bool = True) -> tuple[Params, Any]:
             # Nothing before the first trained parameters is needed for their gradients.
-            trained = (has_trained(layer, part) for layer, part in zip(members.layers, parts, strict=True))
-            first = next((i for i, wanted in enumerate(trained) if wanted), count)
+            first = 0
+            while first < count and not has_trained(members.layers[first], parts[first]):
+                first += 1
             last = 0 if input_grad else first
             grads = [no_gradient(part) if i < last else None for i, part in enumerate(parts)]
             i = count - 1
@@ -170,7 +171,7 @@ def chain(title: str, members: Members) -> Layer:
         forward=forward,
         name=title,
         children=members.children,
-        draws=any(layer.draws for layer in members.layers),
+        draws=members.draws,
         wiring=lambda shape: wiring,
         rebuilding=Rebuilding(forward, lambda f: chain(title, members.mapped(f)), cut),
     )

@@ -28,6 +28,8 @@ class Members:
         places = [f"{title}[{name}]" for name in names]
         self.layers = [as_layer(place, layer) for place, layer in zip(places, layers, strict=True)]
         self.steps: list[tuple[str, Layer]] = list(zip(places, self.layers, strict=True))
+        self.draws = any(layer.draws for layer in self.layers)
+        self._no_keys = (None,) * len(self.layers)
 
     @property
     def children(self) -> dict[str, Layer]:
@@ -55,7 +57,7 @@ class Members:
         """List the parameters of each layer, or raise an error that names what differs."""
         title, names = self.title, self.names
         if self.by_name:
-            if not isinstance(params, Mapping):
+            if type(params) is not dict and not isinstance(params, Mapping):
                 raise TypeError(
                     f"{title}: expected a dict of parameters for {', '.join(names)}, got {self._came(params)}"
                 )
@@ -77,6 +79,8 @@ class Members:
         """Split the key of a call among the layers; outside training there is none to split."""
         if key is not None:
             random.check_key(self.title, key)
+        if not self.draws:
+            return self._no_keys
         return keys_for(self.layers, train, key)
 
 

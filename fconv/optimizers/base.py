@@ -160,13 +160,12 @@ def leafwise(
             return rule(p, g, own, speed)
 
         _refuse_changed_places(name, params, grads)
-        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            try:  # what mostly comes: NumPy's arrays of float32 or float64, many of them in one pass
-                leaves = gathered(params, grads, state["leaves"], [])
-                news, owns = passes.advanced(leaves, update, speed)
-                new, held = placed(params, iter(news)), placed(params, iter(owns))
-            except UnusualError:  # one after the other, of any kind, or an error that says where it is wrong
-                keys = numbers.keys() | arrays.keys()
+        try:  # what mostly comes: NumPy's arrays of float32 or float64, many of them in one pass
+            leaves = gathered(params, grads, state["leaves"], [])
+            new, held = placed(params, iter(passes.advanced(leaves, update, speed)))
+        except UnusualError:  # one after the other, of any kind, or an error that says where it is wrong
+            keys = numbers.keys() | arrays.keys()
+            with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
                 new, held = _stepped(name, update, keys, params, grads, state["leaves"])
         return new, {"step": state["step"] + 1, "leaves": held}
 

@@ -36,38 +36,41 @@ def gathered(p: Any, g: Any, own: Any, found: list[Leaf]) -> list[Leaf]:
     kind = type(p)
     if kind is np.ndarray:
         found.append((p, g, own))
-        return found
-    if kind is dict:
+    elif kind is dict:
         if type(own) is not dict or own.keys() != p.keys():
             raise UnusualError
-        if g is None:
-            for key, child in p.items():
-                gathered(child, None, own[key], found)
-            return found
-        if type(g) is not dict or g.keys() != p.keys():
+        if g is not None and (type(g) is not dict or g.keys() != p.keys()):
             raise UnusualError
         for key, child in p.items():
-            gathered(child, g[key], own[key], found)
-        return found
-    if kind is not tuple and kind is not list:
+            beside = None if g is None else g[key]
+            if type(child) is np.ndarray:  # without a call
+                found.append((child, beside, own[key]))
+            else:
+                gathered(child, beside, own[key], found)
+    elif kind is tuple or kind is list:
+        if g is None:
+            g = kind((None,) * len(p))
+        if type(own) is not kind or type(g) is not kind or not len(p) == len(g) == len(own):
+            raise UnusualError
+        for each in zip(p, g, own, strict=True):
+            gathered(*each, found)
+    else:
         raise UnusualError
-    if g is None:
-        g = (None,) * len(p) if kind is tuple else [None] * len(p)
-    if type(own) is not kind or type(g) is not kind or not len(p) == len(g) == len(own):
-        raise UnusualError
-    for each in zip(p, g, own, strict=True):
-        gathered(*each, found)
     return found
 
 
-def placed(tree: Any, values: Iterator[Any]) -> Any:
-    """Put the next of `values` at the place of each array of a tree that `gathered` took."""
+def placed(tree: Any, values: Iterator[tuple[Any, Any]]) -> tuple[Any, Any]:
+    """Put the next pair of `values` at the place of each array of a tree that `gathered` took: two trees."""
     kind = type(tree)
     if kind is dict:
-        return {key: placed(child, values) for key, child in tree.items()}
-    if kind is tuple:
-        return tuple([placed(child, values) for child in tree])
-    return [placed(child, values) for child in tree] if kind is list else next(values)
+        first, second = {}, {}
+        for key, child in tree.items():
+            first[key], second[key] = next(values) if type(child) is np.ndarray else placed(child, values)
+        return first, second
+    if kind is tuple or kind is list:
+        pairs = [placed(child, values) for child in tree]
+        return kind([pair[0] for pair in pairs]), kind([pair[1] for pair in pairs])
+    return next(values)
 
 
 class Passes:
@@ -88,7 +91,7 @@ class Passes:
         self._arrays, self._numbers = arrays, numbers
         self._known: dict[tuple[Any, ...], _Traced] = {}
 
-    def advanced(self, leaves: list[Leaf], update: Update, speed: float) -> Any:
+    def advanced(self, leaves: list[Leaf], update: Update, speed: float) -> list[tuple[Any, Any]]:
         """Take a step of each parameter that has a gradient; return the new ones, and what is kept for each.
 
         A leaf is the parameter, its gradient, and what is kept for it; the rule is ``update(p, g, own) ->
@@ -96,61 +99,69 @@ class Passes:
         of float32 or float64, or does not fit what stands beside it.
         """
         arrays, numbers = self._arrays, self._numbers
-        new, kept = [p for p, _, _ in leaves], [own for _, _, own in leaves]
-        kinds: dict[tuple[Any, ...], list[int]] = {}
+        new: list[tuple[Any, Any]] = []
+        kinds: dict[tuple[Any, ...], list[tuple[int, list[Any], Own]]] = {}
         for i, (p, g, own) in enumerate(leaves):
+            new.append((p, own))
             if g is None:
                 continue
-            if type(own) is not dict or len(own) != len(arrays) + len(numbers):
-                raise UnusualError
             shape, dtype = p.shape, p.dtype
-            if dtype.char not in "fd" or not dtype.isnative:
+            if type(own) is not dict or dtype.char not in "fd" or not dtype.isnative:
                 raise UnusualError
+            given: list[Any] = [p, g]
+            kind: tuple[Any, ...] = (dtype.char,)
             try:
-                beside, kind = [g, *[own[name] for name in arrays]], (dtype.char, *[own[n] for n in numbers])
-                kinds.setdefault(kind, []).append(i)
+                given += [own[name] for name in arrays]
+                for name in numbers:
+                    kind += (own[name],)
+                alike = kinds.setdefault(kind, [])
             except (KeyError, TypeError):  # a number that is an array of no axes cannot be hashed
                 raise UnusualError from None
-            for x in beside:
+            for x in given:
                 if type(x) is not np.ndarray or x.dtype != dtype or x.shape != shape:
                     raise UnusualError
-        for kind, places in kinds.items():
-            self._advance(leaves, places, kind, update, speed, new, kept)
-        return new, kept
+            if len(own) != len(given) + len(numbers) - 2:
+                raise UnusualError
+            alike.append((i, given, own))
+        for kind, work in kinds.items():
+            self._advance(work, kind, update, speed, new)
+        return new
 
     def _advance(
-        self, leaves: list[Leaf], places: list[int], kind: tuple[Any, ...], update: Update, speed: float,
-        new: Any, kept: Any,
+        self, work: list[tuple[int, list[Any], Own]], kind: tuple[Any, ...], update: Update, speed: float,
+        new: list[tuple[Any, Any]],
     ) -> None:  # fmt: skip
-        """Take the step of the parameters at some places, whose numbers are the same."""
-        p, g, own = leaves[places[0]]
+        """Take the step of the parameters whose numbers are the same."""
+        _, (p, *_), own = work[0]
         step = own["step"] + 1
         known = self._traced(p, own, step, kind, update, speed) if formulas_serve(p) else None
         formula = None if known is None else known.formula
         if known is None or formula is None:
-            for i in places:
-                p, g, mine = leaves[i]
-                mine = {**mine, "step": step}
-                moved, changed = update(p, g, mine)  # type: ignore[arg-type]
-                new[i] = np.asarray(moved)  # NumPy gives a scalar where an array of no axes was
+            for i, (p, g, *_), mine in work:
+                own = {**mine, "step": step}
+                with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+                    moved, changed = update(p, g, own)
                 changed = {key: np.asarray(v) if key in self._arrays else v for key, v in changed.items()}
-                kept[i] = {**mine, **changed}
+                # NumPy gives a scalar where an array of no axes was.
+                new[i] = np.asarray(moved), {**own, **changed}
             return
-        work, outputs = [], range(formula.outputs)
-        for i in places:
-            p, g, mine = leaves[i]
-            given: list[Any] = [p, g, *[mine[name] for name in self._arrays]]
-            made = found = [empty_like(p) for _ in outputs]
+        pairs = []
+        for i, given, mine in work:
+            p = given[0]
+            made = found = [empty_like(p) for _ in range(formula.outputs)]
             strides = found[0].strides  # without gaps
-            if any(x.strides != strides or not x.flags.aligned for x in given):
-                order = memory_order(p)
-                given = [in_line(x, order) for x in given]
-                made = [np.empty(p.size, p.dtype) for _ in outputs]
-                found = [from_order(y.reshape([p.shape[axis] for axis in order]), order) for y in made]
-            work.append((given, made))
-            new[i] = found[0]
-            kept[i] = {**mine, "step": step, **known.fixed, **dict(zip(known.names, found[1:], strict=True))}
-        formula.run_each(work)
+            for x in given:
+                if x.strides != strides or not x.flags.aligned:
+                    order = memory_order(p)
+                    given = [in_line(x, order) for x in given]
+                    made = [np.empty(p.size, p.dtype) for _ in found]
+                    found = [from_order(y.reshape([p.shape[axis] for axis in order]), order) for y in made]
+                    break
+            pairs.append((given, made))
+            kept = {**mine, "step": step, **known.fixed}
+            kept.update(zip(known.names, found[1:], strict=True))
+            new[i] = found[0], kept
+        formula.run_each(pairs)
 
     def _traced(
         self, p: Array, own: Own, step: int, kind: tuple[Any, ...], update: Update, speed: float
@@ -171,7 +182,8 @@ class Passes:
             names.extend(key for key in changed if key in arrays)
             return (moved, *(changed[key] for key in names))
 
-        known = _Traced(traced(function, 2 + len(arrays), p.dtype), tuple(names), fixed)
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # among the numbers
+            known = _Traced(traced(function, 2 + len(arrays), p.dtype), tuple(names), fixed)
         if not noticed.read:
             if len(self._known) >= self._MOST:
                 self._known.clear()

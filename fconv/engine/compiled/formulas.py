@@ -61,8 +61,9 @@ class Formula:
         table: list[int] = []
         for inputs, outputs in work:
             size, item = outputs[0].size, outputs[0].itemsize
-            if any(x.size != size for x in inputs):
-                raise ValueError(f"a formula got arrays of {[x.size for x in inputs]} entries for {size}")
+            for x in inputs:
+                if x.size != size:
+                    raise ValueError(f"a formula got arrays of {[x.size for x in inputs]} entries for {size}")
             places = addresses((*inputs, *outputs))
             if size <= PIECE:
                 table += (*places, constants, size, PIECE, 1, 1) if size else ()
