@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache, reduce
-from itertools import chain
 from math import inf
 from operator import add
 from typing import Any, NamedTuple, TypeAlias
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from fconv.engine.compiled.formulas import PIECE
-from fconv.engine.compiled.llvm import INT, Module, Value, Variable, name_of
+from fconv.engine.compiled.llvm import INT, Module, Value, name_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.pool import Launch, kernel_of, pool
 from fconv.engine.compiled.tracing import emit, trace
@@ -174,14 +173,12 @@ class _Writer:
         columns = write and self.by == "entry" and not self.across
         reduced = program.sums if write else len(self._results(sweep))
         blank = -inf if most else 0.0
-        # Sums that do not wait for each other's additions.
-        turns = [
-            [f.variable(n.vector if most else n.wide, blank) for _ in range(0 if columns else reduced)]
-            for _ in range(_UNROLLED if reduced else 1)
-        ]
+        totals = [f.variable(n.vector if most else n.wide, blank) for _ in range(0 if columns else reduced)]
+        turns = _UNROLLED if reduced else 1
+        combine = n.maximum if most else add
 
-        def entry(at: Value, column: Value, own: list[Value], mask: Value | None, turn: int = 0) -> None:
-            totals = turns[turn]
+        def entry(at: Value, column: Value, own: list[Value], mask: Value | None) -> list[Value]:
+            """Write what becomes of an entry; return what is to be reduced."""
 
             def given(i: int) -> Value:
                 if i < program.arrays:
@@ -195,25 +192,31 @@ class _Writer:
             written = program.outputs if write else int(sweep.stored)
             for value, target in zip(values[:written], self.outputs, strict=False):
                 n.store(value, target + at, mask)
-            for i, value in enumerate(values[written if write else 0 :]):
-                kept = value if mask is None else n.choose(mask, value, blank)
-                if columns:
-                    place = self.sums + ((self.tasks * i + self.task) * self.width + column) * n.itemsize
-                    n.store(n.load(place, mask) + kept, place, mask)
-                elif most:
-                    totals[i].set(n.maximum(totals[i].get(), kept))
-                else:
-                    totals[i].set(totals[i].get() + n.widened(kept))
+            kept = values[written if write else 0 :]
+            if mask is not None:
+                kept = [n.choose(mask, value, blank) for value in kept]
+            if not columns:
+                return kept
+            for i, value in enumerate(kept):
+                place = self.sums + ((self.tasks * i + self.task) * self.width + column) * n.itemsize
+                n.store(n.load(place, mask) + value, place, mask)
+            return []
+
+        def reduced_over(entries: list[list[Value]]) -> None:
+            """Add a few entries in their own precision, and then to the totals in float64."""
+            for total, each in zip(totals, zip(*entries, strict=True), strict=True):
+                few = list(each)
+                while len(few) > 1:
+                    few = [reduce(combine, few[i : i + 2]) for i in range(0, len(few), 2)]
+                total.set(combine(total.get(), few[0] if most else n.widened(few[0])))
 
         if self.across:
             step = self.inner * n.itemsize
             self._loop(
-                self.length,
-                1,
-                len(turns),
-                lambda k, turn: entry(self.base + k * step, k, self.lane_params, self.mask, turn),
-            )
-            found = self._joined(turns, most)
+                self.length, 1, turns, reduced_over,
+                lambda k: entry(self.base + k * step, k, self.lane_params, self.mask),
+            )  # fmt: skip
+            found = [total.get() for total in totals]
             if write:
                 self._put_sums(found, self.number)
         else:
@@ -223,46 +226,35 @@ class _Writer:
                 own: list[Value] = []
                 if self.by == "part":
                     own = [n.spread(n.number(p + part % self.count * n.itemsize)) for p in self.params]
-                for total in chain(*turns) if write else ():
+                for total in totals if write else ():
                     total.set(0.0)
                 full = self.width - self.width % n.lanes
                 self._loop(
-                    full,
-                    n.lanes,
-                    len(turns),
-                    lambda i, turn: entry(row + i * n.itemsize, i, own, None, turn),
+                    full, n.lanes, turns, reduced_over, lambda i: entry(row + i * n.itemsize, i, own, None)
                 )
                 with f.when(full < self.width):
-                    entry(row + full * n.itemsize, full, own, n.mask(self.width - full))
+                    reduced_over([entry(row + full * n.itemsize, full, own, n.mask(self.width - full))])
                 if write:
-                    self._put_sums([self._across(v, most) for v in self._joined(turns, most)], part)
-            found = [] if write else [self._across(v, most) for v in self._joined(turns, most)]
+                    self._put_sums([n.across(total.get(), combine) for total in totals], part)
+            found = [] if write else [n.across(total.get(), combine) for total in totals]
         if not write:
             found = [total * self.inverse for total in found] if sweep.kind == "mean" else found
             self.known += found if most else [n.narrowed(total) for total in found]
 
-    def _loop(self, stop: Value, step: int, turns: int, body: Callable[[Value, int], None]) -> None:
-        """Write a loop that takes several steps a turn, each with a number, and then what is left."""
+    def _loop(
+        self, stop: Value, step: int, turns: int, reduced_over: Callable[[list[list[Value]]], None],
+        body: Callable[[Value], list[Value]],
+    ) -> None:  # fmt: skip
+        """Write a loop that takes several steps a turn, and then what is left."""
         several = stop - stop % (step * turns)
         with self.f.loop(several, 0, step * turns) as i:
-            for turn in range(turns):
-                body(i + turn * step, turn)
+            reduced_over([body(i + turn * step) for turn in range(turns)])
         with self.f.loop(stop, several, step) as i:
-            body(i, 0)
-
-    def _joined(self, turns: list[list[Variable]], most: bool) -> list[Value]:
-        """Combine the totals of all turns."""
-        return [
-            reduce(self.n.maximum if most else add, [variable.get() for variable in each])
-            for each in zip(*turns, strict=True)
-        ]
+            reduced_over([body(i)])
 
     def _results(self, sweep: Sweep) -> tuple[int, ...]:
         count = self.program.arrays + self.program.params + len(self.known)
         return trace(sweep.function, count, self.dtype)[1]
-
-    def _across(self, total: Value, most: bool) -> Value:
-        return self.n.across(total, self.n.maximum if most else add)
 
     def _put_sums(self, found: list[Value], place: Value) -> None:
         of_one = self.segments * self.parts * self.inner
