@@ -73,12 +73,12 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Definition:
     rows = prod(x.shape[:-1])
 
     flat = x.reshape(rows, in_features)
-    small = fits_one_thread(x, rows, in_features, out_features)
+    small = is_small(x, rows, in_features, out_features)
     plan = None if small else compiled_product(flat, weight)
 
     def product(x: Array, weight: Array, bias: Array | None) -> Array:
         if small:
-            y = np.dot(in_c_order(x.reshape(flat.shape)), in_c_order(weight).T)
+            y = _small_product("ni,oi->no", x.reshape(flat.shape), weight)
             if bias is not None:
                 y += bias
             return y.reshape(shape)
@@ -89,14 +89,14 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Definition:
 
     def x_gradient(g: Array) -> Array:
         if small:
-            return np.dot(in_c_order(g), in_c_order(weight)).reshape(x.shape)
+            return _small_product("no,oi->ni", g, weight).reshape(x.shape)
         if plan is not None:
             return plan.input_gradient(g[..., None], weight[..., None]).reshape(x.shape)
         return contract("no,oi->ni", g, weight).reshape(x.shape)
 
     def weight_gradient(g: Array) -> Array:
         if small:
-            return np.dot(in_c_order(g).T, in_c_order(flat))
+            return _small_product("no,ni->oi", g, flat)
         if plan is not None:
             return plan.weight_gradient(g[..., None], flat[..., None], weight[..., None])[..., 0]
         return contract("no,ni->oi", g, flat)
@@ -116,20 +116,33 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Definition:
     return shape, once(lambda: product(x, weight, bias)), pullback, push
 
 
-_ONE_THREAD = 1 << 18  # multiplications of a product that OpenBLAS does on the calling thread
+_SMALL, _SHORT = 1 << 18, 1 << 12  # multiplications of a product, and terms of a sum
 
 
-def fits_one_thread(x: Array, rows: int, inner: int, columns: int) -> bool:
-    """Return whether BLAS multiplies on the calling thread alone, for less than a kernel's launch.
+def is_small(x: Array, rows: int, inner: int, columns: int) -> bool:
+    """Return whether products are so small that NumPy has them sooner than a kernel is launched.
 
-    Products by a vector, which BLAS divides sooner, are left to the kernels. So is float16.
+    OpenBLAS does them on the calling thread, and float32 is enough for their sums.
     """
     return (
         type(x) is np.ndarray
         and x.dtype.char in "fd"
-        and min(rows, inner, columns) > 1
-        and rows * inner * columns <= _ONE_THREAD
+        and 0 < rows * inner * columns <= _SMALL
+        and max(rows, inner, columns) <= _SHORT
     )
+
+
+def _small_product(subscripts: str, a: Array, b: Array) -> Array:
+    """Contract two small matrices.
+
+    Of a vector and a matrix BLAS divides the sums among threads earlier, and einsum never.
+    """
+    a, b = in_c_order(a), in_c_order(b)
+    if min(a.shape) == 1 or min(b.shape) == 1:
+        return np.einsum(subscripts, a, b)
+    if subscripts == "ni,oi->no":
+        return np.dot(a, b.T)
+    return np.dot(a.T if subscripts == "no,ni->oi" else a, b)
 
 
 def bilinear_push(
