@@ -72,7 +72,7 @@ def number(
     It comes back as a Python float, because NumPy's own float64 would carry a float32 array
     to float64.
     """
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if type(value) is not float and (isinstance(value, bool) or not isinstance(value, Real)):
         raise TypeError(f"{name}: expected {what} to be a number, got {shown(value)}")
     found = float(value)
     low = found > least if above else found >= least

@@ -263,10 +263,7 @@ class _Defined:
             args, kwargs, like = self._taken(found, args, kwargs)
         shape, value, pullback, *_ = self.definition(*args, **kwargs)
         half = self.widens and like.dtype.char == "e"
-        there = tuple(found)
-        for a, x in found.items():
-            if x is None:
-                there = tuple(each for each in there if each != a)
+        there = tuple([a for a, x in found.items() if x is not None])
         pull = self._pull(shape, pullback, like, self._still(found), there, half)
         return (lambda: _halved(value())) if half else value, pull, like
 
@@ -274,7 +271,8 @@ class _Defined:
         """Name the arrays of a call that have no gradient."""
         if not self.loose:
             return self.fixed
-        return self.fixed.union([a for a in self.loose if of_other_kind(found.get(a))])
+        still = [a for a in self.loose if of_other_kind(found.get(a))]
+        return self.free if len(still) == len(self.loose) else self.fixed.union(still)
 
     def push(
         self, tangents: Any, args: tuple[Any, ...], kwargs: dict[str, Any]

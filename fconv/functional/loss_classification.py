@@ -217,7 +217,7 @@ def _of_lone_labels(
     """
     every = within and not 0 <= ignore_index < x.shape[class_axis]
     kept = np.True_ if every else target != ignore_index
-    plain = weight is None and bool(kept.all())  # each target counts as much as any other
+    plain = weight is None and (every or bool(kept.all()))  # each target counts as much as any other
     labels = (target if plain else np.where(kept, target, 0)).astype(np.intp, copy=False)
     index = _at_labels(labels, class_axis)
 

@@ -48,7 +48,7 @@ def run(
     if [x.size for x in taken] != plan.sizes:
         raise ValueError(f"a program got arrays of {[x.size for x in taken]} entries")
     found = np.zeros(plan.found, plan.precision)
-    if layout.size:
+    if plan.launch.tasks:
         pool().run(plan.launch, (*taken, found, np.array(numbers, np.float64)))
     return found.reshape(plan.shape)
 
