@@ -13,7 +13,8 @@ from benchmarks.results import Lines, Record, mean
 LOOKS = {
     "fconv": ("#0072b2", "o"), "fconv-found": ("#56b4e9", "o"), "torch": ("#d55e00", "s"),
     "jax": ("#009e73", "^"), "numba": ("#cc79a7", "D"), "im2col": ("#999999", "v"),
-    "shifts": ("#b8860b", "P"), "loops": ("#000000", "x"),
+    "shifts": ("#b8860b", "P"), "loops": ("#000000", "x"), "torch-compile": ("#8b2252", "p"),
+    "onnxruntime": ("#4b4b9b", "h"),
 }  # fmt: skip
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import agreement, cli, machine, page, report, results
+from benchmarks import agreement, cli, machine, page, plots, report, results
 from benchmarks.cases import WHATS, Conv, Step
 from benchmarks.conductor import Worker, WorkerError
-from benchmarks.libraries import CHANNELS_LAST, CONTIGUOUS, NotServed, device, load
+from benchmarks.libraries import CHANNELS_LAST, CONTIGUOUS, LIBRARIES, NotServed, device, load
 from benchmarks.report import TITLES
 from benchmarks.table import FLOAT64, PARTS, SHAPES, STEPS, find, jobs
 from tests.device import standin
@@ -39,6 +39,10 @@ def test_every_job_of_a_part_has_a_name_of_its_own_and_is_found_by_it(part, quic
     found = jobs(part, quick)
     assert len({job.name for job in found}) == len(found) > 0
     assert all(find(part, job.name, quick) == job for job in found)
+
+
+def test_every_library_has_a_look_in_the_plots():
+    assert plots.LOOKS.keys() >= LIBRARIES.keys()
 
 
 def test_every_part_has_a_title():
