@@ -108,7 +108,7 @@ def over_axes(x: Array, axes: tuple[int, ...], along: Shape) -> Segments | None:
         fits = having == [last] and len(runs) == last + 1
         return Segments(x, Layout(outer, 1, length, inner, "part", count), order) if fits else None
     if having and having == list(range(first, last)):
-        return Segments(x, Layout(outer, 1, length, 1, "entry", length), order)
+        return Segments(x, Layout(outer, 1, length, 1, "element", length), order)
     # The axes of the parameters end with those that tell segments apart, or go on into the summed ones.
     neighbours = not having or having == list(range(having[0], having[-1] + 1))
     if not neighbours or (having and having[-1] not in (first - 1, first)):

@@ -1,4 +1,4 @@
-"""Formulas of one entry, compiled: one pass over contiguous memory, however many operations there are."""
+"""Formulas of one element, compiled: one pass over contiguous memory, however many operations there are."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Formula:
         self.outputs = len(outputs)
         self._count, self._by_channel = count, by_channel
         self._graph = (name_of(dtype), nodes, outputs, count, by_channel)
-        # Nanoseconds an entry, about: bytes that come and go, and what computes.
+        # Nanoseconds an element, about: bytes that come and go, and what computes.
         self._work = (count + len(outputs)) * dtype.itemsize / BYTES / 2 + len(nodes) / 8
         self._kernels: dict[tuple[bool, bool], int] = {}
 
@@ -60,7 +60,7 @@ class Formula:
         for inputs, outputs in work:
             size, item = outputs[0].size, outputs[0].itemsize
             if any(x.size != size for x in inputs):
-                raise ValueError(f"a formula got arrays of {[x.size for x in inputs]} entries for {size}")
+                raise ValueError(f"a formula got arrays of {[x.size for x in inputs]} elements for {size}")
             places = addresses((*inputs, *outputs))
             for start in range(0, size, PIECE):
                 at = [place + start * item for place in places] if start else places
@@ -120,17 +120,17 @@ class Formula:
         if any(x.size != size * samples for x in (*inputs, *outputs)) or any(
             x.size != samples * row for x in numbers
         ):
-            raise ValueError(f"a formula got arrays of {[x.size for x in inputs]} entries by sample")
+            raise ValueError(f"a formula got arrays of {[x.size for x in inputs]} elements by sample")
         per_task = max(1, PIECE // row)
         length = per_task * row
         blocks = -(-size // length)
         sample, block = np.arange(samples)[:, None], np.arange(blocks)
-        entry = (sample * size + block * length) * item
+        start = (sample * size + block * length) * item
         wide, sums = row + -row % _MOST_LANES, None
-        columns: list[Any] = [x + entry for x in addresses(inputs)]
+        columns: list[Any] = [x + start for x in addresses(inputs)]
         columns += [x + sample * row * item for x in addresses(numbers)]
         if outputs:
-            columns += [x + entry for x in addresses(outputs)]
+            columns += [x + start for x in addresses(outputs)]
         else:
             sums = np.zeros((self.outputs, samples, blocks, wide))
             columns += [x + (sample * blocks + block) * wide * 8 for x in addresses(list(sums))]
@@ -155,7 +155,7 @@ class Formula:
         fits = row if columns else channels
         wrong = [x for x in inputs[:whole] if x.size != size] or [x for x in inputs[whole:] if x.size < fits]
         if wrong:
-            raise ValueError(f"a formula got arrays of {[x.size for x in inputs]} entries for {size}")
+            raise ValueError(f"a formula got arrays of {[x.size for x in inputs]} elements for {size}")
         if size:
             kernel = self._compiled(columns, summed)
             rest = (address(self._constants), size, row, per_task, channels)

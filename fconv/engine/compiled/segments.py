@@ -1,7 +1,7 @@
 """Functions of segments of an array, such as softmax along an axis and layer norm, compiled from formulas.
 
 A program is a sequence of sweeps over a segment, which stays in the cache meanwhile: reductions of a formula
-of the entries and of what earlier sweeps found, then the results. Either a segment is contiguous, and the
+of the elements and of what earlier sweeps found, then the results. Either a segment is contiguous, and the
 lanes of vectors run along it, or many segments lie side by side, and every lane has a segment of its own.
 """
 
@@ -28,7 +28,7 @@ Array: TypeAlias = np.ndarray[Any, Any]
 
 _UNROLLED = 4
 _LEAST_ROWS, _MOST_ROWS = 32, 128
-"""Segments whose entries are added up in the array's own precision, before float64 goes on."""
+"""Segments whose elements are added up in the array's own precision, before float64 goes on."""
 
 
 def run(
@@ -48,8 +48,8 @@ def run(
     sizes = [layout.size] * len(arrays) + [layout.count] * len(params)
     sizes += [layout.segments * layout.inner if kept else layout.size] * len(outputs)
     if [x.size for x in (*arrays, *params, *outputs)] != sizes:
-        raise ValueError(f"a program got arrays of {[x.size for x in (*arrays, *params, *outputs)]} entries")
-    columns = layout.by == "entry" and program.sums > 0
+        raise ValueError(f"a program got arrays of {[x.size for x in (*arrays, *params, *outputs)]} elements")
+    columns = layout.by == "element" and program.sums > 0
     lanes = machine().vector_bytes // dtype.itemsize
     vectors = -(-layout.inner // lanes) if across else 1
     per_task = max(1, PIECE // max(1, length * (lanes if across else 1)))
@@ -95,8 +95,8 @@ class _Writer:
             field(len(pointers) + i, INT) for i in range(8)
         )
         self.length = self.parts * self.width
-        entries = f.value(f"sitofp i64 {self.length.name} to double", "double")
-        self.inverse = d.spread(f.constant(1.0, "double") // entries)
+        length = f.value(f"sitofp i64 {self.length.name} to double", "double")
+        self.inverse = d.spread(f.constant(1.0, "double") // length)
         self.known = [n.narrowed(d.spread(d.number(numbers + 8 * i))) for i in range(program.numbers)]
         given_numbers = list(self.known)
         if across:
@@ -145,10 +145,10 @@ class _Writer:
             n.put(self.f.value(f"extractelement {n.vector} {value.name}, i32 0", n.element), place)
 
     def _sweep(self, sweep: Sweep) -> None:
-        """Write a loop over the entries of a segment."""
+        """Write a loop over the elements of a segment."""
         f, n, program = self.f, self.n, self.program
         write, most = sweep.kind == "write", sweep.kind == "max"
-        columns = write and self.by == "entry" and not self.across
+        columns = write and self.by == "element" and not self.across
         reduced = program.sums if write else len(self._results(sweep))
         blank = -inf if most else 0.0
         # Sums that do not wait for each other's additions.
@@ -157,7 +157,7 @@ class _Writer:
             for _ in range(_UNROLLED if reduced else 1)
         ]
 
-        def entry(at: Value, column: Value, own: list[Value], mask: Value | None, turn: int = 0) -> None:
+        def element(at: Value, column: Value, own: list[Value], mask: Value | None, turn: int = 0) -> None:
             totals = turns[turn]
 
             def given(i: int) -> Value:
@@ -188,7 +188,7 @@ class _Writer:
                 self.length,
                 1,
                 len(turns),
-                lambda k, turn: entry(self.base + k * step, k, self.lane_params, self.mask, turn),
+                lambda k, turn: element(self.base + k * step, k, self.lane_params, self.mask, turn),
             )
             found = self._joined(turns, most)
             if write:
@@ -207,10 +207,10 @@ class _Writer:
                     full,
                     n.lanes,
                     len(turns),
-                    lambda i, turn: entry(row + i * n.itemsize, i, own, None, turn),
+                    lambda i, turn: element(row + i * n.itemsize, i, own, None, turn),
                 )
                 with f.when(full < self.width):
-                    entry(row + full * n.itemsize, full, own, n.mask(self.width - full))
+                    element(row + full * n.itemsize, full, own, n.mask(self.width - full))
                 if write:
                     self._put_sums([self._across(v, most) for v in self._joined(turns, most)], part)
             found = [] if write else [self._across(v, most) for v in self._joined(turns, most)]
