@@ -11,6 +11,7 @@ import fconv as fc
 import fconv.functional as F
 from fconv.functional import pieces
 from fconv.functional.selecting import positive_part, where
+from tests.convolutions import engine  # noqa: F401  (each test under both)
 
 ORDERS = {
     "C": lambda x: x,
