@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from itertools import product
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from fconv import functional as F
 from fconv import random
 from fconv.testing import strategies as fst
 from fconv.testing.purity import call_purely, check_close
-from tests.cases import CASES
+from tests.cases import CASES, pooling
 from tests.convolutions import computing
 from tests.test_jvp import tangents_of
 
@@ -84,3 +85,44 @@ def test_the_second_derivative_is_the_slope_of_the_first(name, data):
     np.testing.assert_allclose(
         found[smooth], ((above - below) / (2 * h))[smooth], rtol=1e-5, atol=1e-7, err_msg=name
     )
+
+
+@pytest.mark.parametrize("name", [*pooling.CASES, *CURVES])
+@settings(max_examples=settings().max_examples // 2)
+@given(data=st.data(), key=fst.keys(), odd=st.sampled_from([np.nan, -np.inf, np.inf, 0.0]))
+def test_odd_numbers_and_ties_are_the_same_to_both(name, data, key, odd):
+    args, options = data.draw(CASES[name].draw)
+    function = getattr(F, name)
+    x = np.array(np.round(args[0]))
+    x[random.uniform(key, x.shape) < data.draw(st.sampled_from([0.3, 1.0]))] = odd
+    args = [x, *args[1:]]
+    found = []
+    for engine in ("compiled", "numpy"):
+        with computing(engine), np.errstate(all="ignore"):
+            found.append(derivatives(function, args, options, key))
+    for what, array in found[0].items():
+        check_close(name, f"compiled and NumPy's {what}", array, found[1][what], 1e-11, 1e-3)
+
+
+@pytest.mark.parametrize("engine", ["compiled", "numpy"])
+@pytest.mark.parametrize("odd", [None, np.nan, -np.inf])
+def test_max_pooling_of_every_small_geometry_takes_the_first_maximum_or_the_last_nan(engine, odd):
+    for size, k, s, p, d, ceil in product((4, 7), (2, 3), (1, 2, 3), (0, 1), (1, 2), (False, True)):
+        if p > k // 2 or d * (k - 1) + 1 > size + 2 * p:
+            continue
+        x = np.array([3.0, 1.0, 3.0, 2.0, 2.0, 1.0, 5.0][:size])
+        if odd is not None:
+            x[: size - 2] = odd
+        with computing(engine):
+            y, pullback = F.max_pool1d.forward(x[None, None], k, s, p, d, ceil_mode=ceil)
+            g = np.arange(1.0, 1.0 + y.size)
+            dx = pullback(g[None, None])[0, 0]
+        expected, largest = np.zeros(size), []
+        for i in range(y.size):
+            inside = [at for at in range(i * s - p, i * s - p + d * k, d) if 0 <= at < size]
+            nans = [at for at in inside if np.isnan(x[at])]
+            taken = nans[-1] if nans else max(inside, key=lambda at: (x[at], -at))
+            expected[taken] += g[i]
+            largest.append(x[taken])
+        np.testing.assert_array_equal(y[0, 0], largest)
+        np.testing.assert_array_equal(dx, expected, err_msg=f"{size, k, s, p, d, ceil}")
