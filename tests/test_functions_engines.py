@@ -46,7 +46,7 @@ def derivatives(function, args, options, key):
 
 
 @pytest.mark.parametrize("name", CASES)
-@settings(max_examples=settings().max_examples // 2)
+@settings(max_examples=max(8, settings().max_examples // 4))
 @given(data=st.data(), key=fst.keys(), layout=st.sampled_from(sorted(LAYOUTS)))
 def test_numpy_gives_what_compiled_kernels_give(name, data, key, layout):
     args, options = data.draw(CASES[name].draw)
@@ -64,7 +64,7 @@ def test_numpy_gives_what_compiled_kernels_give(name, data, key, layout):
 
 
 @pytest.mark.parametrize("name", CURVES)
-@settings(max_examples=settings().max_examples // 4)
+@settings(max_examples=max(8, settings().max_examples // 4))
 @given(data=st.data())
 def test_the_second_derivative_is_the_slope_of_the_first(name, data):
     args, options = data.draw(CASES[name].draw)
@@ -88,7 +88,7 @@ def test_the_second_derivative_is_the_slope_of_the_first(name, data):
 
 
 @pytest.mark.parametrize("name", [*pooling.CASES, *CURVES])
-@settings(max_examples=settings().max_examples // 2)
+@settings(max_examples=max(8, settings().max_examples // 4))
 @given(data=st.data(), key=fst.keys(), odd=st.sampled_from([np.nan, -np.inf, np.inf, 0.0]))
 def test_odd_numbers_and_ties_are_the_same_to_both(name, data, key, odd):
     args, options = data.draw(CASES[name].draw)
@@ -126,3 +126,23 @@ def test_max_pooling_of_every_small_geometry_takes_the_first_maximum_or_the_last
             largest.append(x[taken])
         np.testing.assert_array_equal(y[0, 0], largest)
         np.testing.assert_array_equal(dx, expected, err_msg=f"{size, k, s, p, d, ceil}")
+
+
+ALONG = ["normalize", "softmax", "softmin", "log_softmax"]
+WITH_OPTIONS = {"threshold": (0.5, 2.0), "clamp": (0.0, 0.5), "power": (3.0,), "power_of": (3.0,)}
+REDUCTIONS = ["mean", "sum", "prod", "amax", "amin", "logsumexp", "vector_norm"]
+
+
+@pytest.mark.parametrize("engine", ["compiled", "numpy"])
+@pytest.mark.parametrize("name", [*CURVES, *ALONG, *REDUCTIONS])
+def test_a_number_is_as_an_array_of_one_element(name, engine):
+    function, x = getattr(F, name), np.array(0.7)
+    more, options = WITH_OPTIONS.get(name, ()), {"dim": 0} if name in ALONG else {}
+    with computing(engine), np.errstate(all="ignore"):
+        found = [*function.value_and_jvp((x,), x, *more, **options), function.vjp(x, x, *more, **options)]
+        one = x[None]
+        y, dy = function.value_and_jvp((one,), one, *more, **options)
+        expected = [y, dy, function.vjp(np.full_like(y, x), one, *more, **options)]
+    for a, b in zip(found, expected, strict=True):
+        assert a.shape == ()
+        np.testing.assert_array_equal(a, np.reshape(b, ()))

@@ -7,6 +7,7 @@ import pytest
 
 import fconv as fc
 from fconv import functional as F
+from tests.convolutions import computing
 
 KEY = fc.random.key(0)
 X = fc.random.normal(KEY, (4, 3), np.float64)
@@ -158,3 +159,21 @@ def test_equal_pictures():
     assert not F.psnr_vjp(1.0, PICTURES, PICTURES)[0].any()
     assert np.isnan(F.ssim(PICTURES[:0], PICTURES[:0]))
     assert F.ssim_vjp(1.0, PICTURES[:0], PICTURES[:0])[0].shape == (0, 3, 16, 13)
+
+
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+@pytest.mark.parametrize("engine", ["compiled", "numpy"])
+def test_certain_probabilities_are_labels(engine, reduction):
+    """Pass over what has the probability 0, whatever stands there, and take the mean over the samples."""
+    x = fc.random.normal(fc.random.key(0), (5, 4, 3), np.float64)
+    labels = np.arange(15).reshape(5, 3) * 7 % 4
+    certain = np.moveaxis(np.eye(4)[labels], -1, 1)
+    x[certain == 0] -= 1.0
+    x[0, (labels[0, 0] + 1) % 4, 0] = -np.inf
+    with computing(engine):
+        expected = F.cross_entropy(x, labels, reduction=reduction)
+        np.testing.assert_allclose(F.cross_entropy(x, certain, reduction=reduction), expected, 1e-12)
+        g = np.ones_like(expected)
+        expected = F.cross_entropy_vjp(g, x, labels, reduction=reduction)
+        found = F.cross_entropy_vjp(g, x, certain, reduction=reduction)
+    np.testing.assert_allclose(found[0], expected[0], 1e-12, 1e-15)
