@@ -146,3 +146,30 @@ def test_a_number_is_as_an_array_of_one_element(name, engine):
     for a, b in zip(found, expected, strict=True):
         assert a.shape == ()
         np.testing.assert_array_equal(a, np.reshape(b, ()))
+
+
+@pytest.mark.parametrize("name", [name for name in pooling.CASES if "global" not in name])
+@settings(max_examples=8)
+@given(data=st.data(), key=fst.keys())
+def test_one_picture_is_pooled_as_a_batch_of_one(name, data, key):
+    args, options = data.draw(CASES[name].draw)
+    function = getattr(F, name)
+    assume(len(args[0]) and args[0].ndim == int(name[-2]) + 2)
+    single = [a[0] if getattr(a, "ndim", 0) == int(name[-2]) + 2 else a for a in args]
+    batch = [a[:1] if getattr(a, "ndim", 0) == int(name[-2]) + 2 else a for a in args]
+    for engine in ("compiled", "numpy"):
+        with computing(engine):
+            found, expected = (derivatives(function, each, options, key) for each in (single, batch))
+        for what in ("value", "gradient 0"):
+            np.testing.assert_array_equal(found[what], expected[what][0], err_msg=what)
+
+
+@pytest.mark.parametrize("engine", ["compiled", "numpy"])
+@pytest.mark.parametrize("size", [1e3, 1e30, 1e300])
+def test_attention_with_large_scores_looks_at_the_largest(engine, size):
+    query, key = np.array([[size, 0.0], [0.0, -size]]), np.eye(2)
+    value = np.array([[1.0, 2.0], [3.0, 4.0]])
+    with computing(engine):
+        y, pullback = F.scaled_dot_product_attention.forward(query, key, value, scale=1.0)
+        np.testing.assert_array_equal(y, value[[0, 0]])
+        np.testing.assert_array_equal(pullback(np.ones_like(y))[2], [[2.0, 2.0], [0.0, 0.0]])

@@ -177,3 +177,16 @@ def test_certain_probabilities_are_labels(engine, reduction):
         expected = F.cross_entropy_vjp(g, x, labels, reduction=reduction)
         found = F.cross_entropy_vjp(g, x, certain, reduction=reduction)
     np.testing.assert_allclose(found[0], expected[0], 1e-12, 1e-15)
+
+
+@pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 3.0, np.inf])
+def test_triplets_at_a_distance_of_1(p):
+    """Nothing special happens there, and along an axis all p-norms are one."""
+    far, near = np.array([[1.0, 0.0, 0.0]]), np.zeros((1, 3))
+    other = np.array([[0.0, 0.0, 3.0]])
+    options = {"margin": 5.0, "p": p, "eps": 0.0, "reduction": "sum"}
+    np.testing.assert_allclose(F.triplet_margin_loss(near, far, other, **options), 1 - 3 + 5)
+    grads = F.triplet_margin_loss_vjp(np.array(1.0), near, far, other, **options)
+    np.testing.assert_allclose(grads[0], [[-1.0, 0.0, 1.0]], atol=1e-12)
+    np.testing.assert_allclose(grads[1], [[1.0, 0.0, 0.0]], atol=1e-12)
+    np.testing.assert_allclose(grads[2], [[0.0, 0.0, -1.0]], atol=1e-12)

@@ -35,6 +35,26 @@ def test_far_off_values_in_float32(name, layout):
     np.testing.assert_allclose(z, exact, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", NORMS)
+@pytest.mark.parametrize("layout", ["C", "channels_last"])
+def test_derivatives_by_scale_and_shift_of_far_off_values_in_float32(name, layout):
+    x = fc.random.normal(KEY, (8, 4, 32, 32), np.float32) + np.float32(1e4)
+    function, keys = getattr(F, name), fc.random.split(KEY, 6)
+    shape = NORMS[name].get("normalized_shape", (4,))
+    weight, bias, *moved = (fc.random.normal(key, shape, np.float32) for key in keys[:4])
+    g, dx = (fc.random.normal(key, x.shape, np.float32) for key in keys[4:])
+    found, exact = [], []
+    for outcome, dtype in ((found, np.float32), (exact, np.float64)):
+        x_, w, b, t, u, g_, dx_ = (a.astype(dtype) for a in (x, weight, bias, *moved, g, dx))
+        x_, g_, dx_ = (fst.laid_out(a, layout) for a in (x_, g_, dx_))
+        given = {**NORMS[name], "weight": w, "bias": b}
+        outcome += [a for a in function.vjp(g_, x_, **given) if a is not None]
+        for tangent in ({"weight": t}, {"bias": u}, {"weight": t, "bias": u}, {"x": dx_, "weight": t}):
+            outcome.append(function.jvp([tangent.get(a) for a in function.arrays], x_, **given))
+    for ours, other in zip(found, exact, strict=True):
+        np.testing.assert_allclose(ours, other, rtol=0, atol=1e-4 * np.abs(other).max())
+
+
 @pytest.mark.parametrize(("channels", "groups"), [(6, 2), (6, 6), (6, 1), (40, 4), (700, 7)])
 @pytest.mark.parametrize("spatial", [(3,), (7, 5), (40, 30), (2, 3, 4)])
 def test_channels_that_are_neighbours_give_the_same_norms(channels, groups, spatial):
