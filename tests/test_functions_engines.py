@@ -173,3 +173,43 @@ def test_attention_with_large_scores_looks_at_the_largest(engine, size):
         y, pullback = F.scaled_dot_product_attention.forward(query, key, value, scale=1.0)
         np.testing.assert_array_equal(y, value[[0, 0]])
         np.testing.assert_array_equal(pullback(np.ones_like(y))[2], [[2.0, 2.0], [0.0, 0.0]])
+
+
+@pytest.mark.parametrize("heads", [1, 2, 4])
+def test_heads_of_queries_share_heads_of_keys(heads):
+    query, key, value = (
+        random.normal(random.key(i), (2, n, 5, 3), np.float64) for i, n in enumerate((4, heads, heads))
+    )
+    attention = F.scaled_dot_product_attention
+    repeated = (np.repeat(a, 4 // heads, axis=1) for a in (key, value))
+    np.testing.assert_allclose(
+        attention(query, key, value, enable_gqa=True), attention(query, *repeated), 1e-12, 1e-14
+    )
+
+
+@pytest.mark.parametrize("options", [{"mode": "cubic"}, {"padding_mode": "circular"}])
+def test_unknown_modes_of_sampling_are_refused(options):
+    text = r"grid_sample: expected a mode of .*, and a padding_mode of .*, got '\w+' and '\w+'"
+    with pytest.raises(ValueError, match=text):
+        F.grid_sample(np.ones((1, 1, 2, 2)), np.zeros((1, 2, 2, 2)), **options)
+
+
+def test_factors_of_small_pictures_are_forgotten_by_nearest_as_in_pytorch():
+    """Forget the factor of an axis that keeps its size, in pictures of up to 128 rows and columns."""
+    for size, kept in ((64, True), (65, False)):
+        x = np.arange(64.0 * size).reshape(1, 1, 64, size)
+        y = F.interpolate(x, scale_factor=1.01, mode="nearest")
+        assert y.shape == x.shape
+        assert np.array_equal(y, x) == kept
+
+
+def test_variance_divides_by_what_is_left_of_the_count():
+    x = np.array([1.0, 2.0, 4.0])
+    squares = ((x - x.mean()) ** 2).sum()
+    for correction in (0.0, 0.5, 1.0, 2.0, 2.5):
+        np.testing.assert_allclose(F.var(x, correction=correction), squares / (3 - correction), 1e-12)
+        np.testing.assert_allclose(F.std(x, correction=correction) ** 2, squares / (3 - correction), 1e-12)
+    for correction in (3.0, 4.0):
+        with np.errstate(all="ignore"):
+            assert F.var(x, correction=correction) == np.inf
+    assert np.isnan(F.var(x[:1]))

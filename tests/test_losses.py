@@ -190,3 +190,15 @@ def test_triplets_at_a_distance_of_1(p):
     np.testing.assert_allclose(grads[0], [[-1.0, 0.0, 1.0]], atol=1e-12)
     np.testing.assert_allclose(grads[1], [[1.0, 0.0, 0.0]], atol=1e-12)
     np.testing.assert_allclose(grads[2], [[0.0, 0.0, -1.0]], atol=1e-12)
+
+
+@pytest.mark.parametrize("engine", ["compiled", "numpy"])
+def test_smoothed_labels_are_probabilities_and_are_smoothed_alike(engine):
+    x = fc.random.normal(fc.random.key(0), (6, 4), np.float64)
+    labels = np.arange(6) % 4
+    certain, smoothed = np.eye(4)[labels], 0.8 * np.eye(4)[labels] + 0.2 / 4
+    expected = -(smoothed * F.log_softmax(x, dim=1)).sum() / 6
+    with computing(engine):
+        for target, smoothing in ((labels, 0.2), (certain, 0.2), (smoothed, 0.0)):
+            found = F.cross_entropy(x, target, label_smoothing=smoothing)
+            np.testing.assert_allclose(found, expected, 1e-12)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,26 @@ def test_derivatives_by_scale_and_shift_of_far_off_values_in_float32(name, layou
             outcome.append(function.jvp([tangent.get(a) for a in function.arrays], x_, **given))
     for ours, other in zip(found, exact, strict=True):
         np.testing.assert_allclose(ours, other, rtol=0, atol=1e-4 * np.abs(other).max())
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_axes_may_lie_in_any_order_in_memory(name):
+    function, keys = getattr(F, name), fc.random.split(KEY, 4)
+    shape = (3, 4, 5, 6)
+    options = {**NORMS[name], **({"normalized_shape": shape[2:]} if name == "layer_norm" else {})}
+    of_params = options.get("normalized_shape", shape[1:2])
+    x, g = (fc.random.normal(key, shape, np.float64) for key in keys[:2])
+    options |= {
+        name: fc.random.normal(key, of_params, np.float64)
+        for name, key in zip(("weight", "bias"), keys[2:], strict=True)
+    }
+    y, grads = function(x, **options), function.vjp(g, x, **options)
+    for order in permutations(range(4)):
+        laid = np.ascontiguousarray(x.transpose(order)).transpose(np.argsort(order))
+        np.testing.assert_allclose(function(laid, **options), y, 1e-11, 1e-13, err_msg=f"{order}")
+        for a, b in zip(function.vjp(g, laid, **options), grads, strict=True):
+            if b is not None:
+                np.testing.assert_allclose(a, b, 1e-11, 1e-12, err_msg=f"{order}")
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(6, 2), (6, 6), (6, 1), (40, 4), (700, 7)])
