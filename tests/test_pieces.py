@@ -98,6 +98,14 @@ def test_where_is_numpys(dtype):
     assert where(np.True_, a[0], 0.0) == 1
 
 
+def test_where_of_two_types_is_numpys():
+    mask, a, b = np.array([True, False]), np.array([0.1, 0.2], np.float32), np.array([0.3, 0.4])
+    for first, second in ((a, b), (b, a)):
+        found, expected = where(mask, first, second), np.where(mask, first, second)
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_the_positive_part_is_numpys():
     for x in (np.array([-1.0, -0.0, 0.0, np.nan, np.inf, -np.inf]), drawn(2, 3), drawn(300_000)):
         np.testing.assert_array_equal(positive_part(x), np.maximum(x, 0))
