@@ -236,7 +236,7 @@ def as_layer(where: str, value: Any) -> Layer:
     """Return `value` as a Layer: itself where it is one.
 
     Anything else must have the functions `init`, `apply`, `vjp` and `out_shape`, and may have `forward`,
-    `jvp`, `name` and `buffers`. Otherwise a TypeError names `where` the value was given.
+    `jvp`, `name`, `options` and `buffers`. Otherwise a TypeError names `where` the value was given.
 
     Examples
     --------
@@ -263,6 +263,7 @@ def as_layer(where: str, value: Any) -> Layer:
             hint = f" of {len(value)} entries, such as parameters; the network stands here"
         lacks = "" if hint or len(missing) == 4 else f", which lacks {', '.join(missing)}"
         raise TypeError(f"{where}: expected a layer, got {describe(value)}{hint}{lacks}")
+    options = getattr(value, "options", None)
     return Layer(
         init=value.init,
         apply=value.apply,
@@ -270,6 +271,7 @@ def as_layer(where: str, value: Any) -> Layer:
         out_shape=value.out_shape,
         forward=getattr(value, "forward", None),  # type: ignore[arg-type]
         name=getattr(value, "name", type(value).__name__),
+        options=options if isinstance(options, Mapping) else {},
         buffers=frozenset(getattr(value, "buffers", ())),
         jvp=getattr(value, "jvp", None),
     )

@@ -18,7 +18,7 @@ from benchmarks.conductor import Worker, WorkerError
 from benchmarks.libraries import CHANNELS_LAST, CONTIGUOUS, LIBRARIES, NotServed, device, load
 from benchmarks.report import TITLES
 from benchmarks.table import FLOAT64, PARTS, SHAPES, STEPS, find, jobs
-from tests.device import standin
+from tests.device import raw_kernels, standin
 
 ROOT = Path(__file__).parents[1]
 LITTLE = [
@@ -82,7 +82,7 @@ def on_the_device():
         device.choose("cpu")
 
 
-@pytest.mark.skipif(standin.compiler() is None, reason="no C++ compiler to run kernels on the CPU with")
+@pytest.mark.skipif(raw_kernels.compiler() is None, reason="no C++ compiler to run kernels on the CPU with")
 @pytest.mark.parametrize("case", LITTLE, ids=lambda case: case.name)
 def test_the_same_on_a_gpu(on_the_device, case):
     for what in WHATS:

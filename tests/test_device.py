@@ -25,7 +25,7 @@ from fconv.engine.cuda import kernels
 from fconv.engine.cuda import launch as device_kernels
 from fconv.functional import channel_passes_gpu, pooling_gpu
 from tests.cases import CASES
-from tests.device import standin
+from tests.device import raw_kernels, standin
 from tests.test_jvp import tangents_of
 from tests.test_layers import LAYERS, input_of
 
@@ -71,7 +71,7 @@ def device(request):
         yield import_cupy()
         return
     with standin.installed() as cupy, pytest.MonkeyPatch.context() as patch:
-        if standin.compiler() is None:  # without one, kernels cannot be run: the definition serves
+        if raw_kernels.compiler() is None:  # without one, kernels cannot be run: the definition serves
             for module in (gpu, pooling_gpu, channel_passes_gpu):
                 patch.setattr(module, "serves", lambda *_: False)
         yield cupy
@@ -229,7 +229,7 @@ def test_convolution_in_runs_of_samples(device, monkeypatch, dtype):
             check_same(a, b, tolerance)
 
 
-@pytest.mark.skipif(standin.compiler() is None, reason="no C++ compiler to run kernels on the CPU with")
+@pytest.mark.skipif(raw_kernels.compiler() is None, reason="no C++ compiler to run kernels on the CPU with")
 def test_every_kernel_has_its_use(monkeypatch):
     used, real = [], device_kernels.launch
 

@@ -44,6 +44,8 @@ CASES = [
     (lambda: fc.embedding(3, 2, padding_idx=-4), ValueError, "embedding: padding_idx must be at least -3, got -4"),
     (lambda: F.bilinear(T, T[:, :1], W), ValueError, "bilinear: expected 2 and 3 input features on the last axes"),
     (lambda: F.bilinear(T, T[:3], W), ValueError, "bilinear: expected two inputs of shapes (..., in1_features)"),
+    (lambda: F.bilinear(T[0, 0], T[0], W), ValueError, "bilinear: expected two inputs of shapes (..., in1_features)"),
+    (lambda: F.bilinear(T[0], T[0, 0], W), ValueError, "bilinear: expected two inputs of shapes (..., in1_features)"),
     (lambda: F.bilinear(T, T, W[0]), ValueError, "bilinear: expected a weight of shape (out_features, in1_features"),
     (lambda: F.bilinear(T, np.ones((5, 3), np.float32), W, T[0]), ValueError, "bilinear: expected a bias of shape (4,)"),
     (lambda: fc.bilinear(0), ValueError, "bilinear: out_features must be at least 1"),

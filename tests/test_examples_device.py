@@ -11,7 +11,7 @@ import pytest
 
 import fconv as fc
 from fconv import trees
-from tests.device import standin
+from tests.device import raw_kernels, standin
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SHORT = {
@@ -32,7 +32,7 @@ SHORT = {
 
 
 @pytest.mark.parametrize("name", SHORT)
-@pytest.mark.skipif(standin.compiler() is None, reason="no C++ compiler to run kernels on the CPU with")
+@pytest.mark.skipif(raw_kernels.compiler() is None, reason="no C++ compiler to run kernels on the CPU with")
 def test_examples_on_a_device(tmp_path, monkeypatch, capsys, photos, name):
     monkeypatch.syspath_prepend(str(EXAMPLES))
     main = importlib.import_module(name).main

@@ -69,6 +69,8 @@ NETWORKS = {
                       fc.batch_norm()), X[:, :, 0], 0, 2),
     "3d": (fc.compose(fc.conv3d(5, 2), fc.batch_norm(), fc.softplus()), X[:, :, None].repeat(2, 2), 0, 1),
     "features": (fc.compose(fc.linear(4), fc.batch_norm(), fc.relu()), X[:, :, 0, 0], 0, 2),
+    "deep features": (
+        fc.compose(fc.flatten(), fc.linear(4), fc.relu(), fc.linear(3), fc.batch_norm()), X, 0, 3),
     "of the batch": (fc.compose(fc.conv2d(2, 1), fc.batch_norm(track_running_stats=False)), X, 1, 2),
     "nothing": (fc.compose(fc.dropout(0.5), fc.identity()), X, 0, 1),
     "one layer": (fc.conv2d(3, 3), X, 0, 0),
@@ -189,6 +191,14 @@ def test_a_layer_of_the_users_is_left_alone():
 
 def test_features_of_three_axes_are_refused_not_mistaken():
     net = fc.compose(fc.linear(4), fc.batch_norm())
+    params = net.init(KEY, (3, 4, 5))
+    lean, its = fc.for_inference(net, params)
+    with pytest.raises(ValueError, match=r"linear: expected 5 input features"):
+        lean.apply(its, np.ones((3, 4, 5), np.float32))
+
+
+def test_features_that_are_given_a_third_axis_are_refused_too():
+    net = fc.compose(fc.flatten(), fc.reshape(4, 5), fc.linear(4), fc.batch_norm())
     params = net.init(KEY, (3, 4, 5))
     lean, its = fc.for_inference(net, params)
     with pytest.raises(ValueError, match=r"linear: expected 5 input features"):

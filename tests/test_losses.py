@@ -7,6 +7,7 @@ import pytest
 
 import fconv as fc
 from fconv import functional as F
+from tests.convolutions import computing
 
 KEY = fc.random.key(0)
 X = fc.random.normal(KEY, (4, 3), np.float64)
@@ -158,3 +159,46 @@ def test_equal_pictures():
     assert not F.psnr_vjp(1.0, PICTURES, PICTURES)[0].any()
     assert np.isnan(F.ssim(PICTURES[:0], PICTURES[:0]))
     assert F.ssim_vjp(1.0, PICTURES[:0], PICTURES[:0])[0].shape == (0, 3, 16, 13)
+
+
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+@pytest.mark.parametrize("engine", ["compiled", "numpy"])
+def test_certain_probabilities_are_labels(engine, reduction):
+    """Pass over what has the probability 0, whatever stands there, and take the mean over the samples."""
+    x = fc.random.normal(fc.random.key(0), (5, 4, 3), np.float64)
+    labels = np.arange(15).reshape(5, 3) * 7 % 4
+    certain = np.moveaxis(np.eye(4)[labels], -1, 1)
+    x[certain == 0] -= 1.0
+    x[0, (labels[0, 0] + 1) % 4, 0] = -np.inf
+    with computing(engine):
+        expected = F.cross_entropy(x, labels, reduction=reduction)
+        np.testing.assert_allclose(F.cross_entropy(x, certain, reduction=reduction), expected, 1e-12)
+        g = np.ones_like(expected)
+        expected = F.cross_entropy_vjp(g, x, labels, reduction=reduction)
+        found = F.cross_entropy_vjp(g, x, certain, reduction=reduction)
+    np.testing.assert_allclose(found[0], expected[0], 1e-12, 1e-15)
+
+
+@pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 3.0, np.inf])
+def test_triplets_at_a_distance_of_1(p):
+    """Nothing special happens there, and along an axis all p-norms are one."""
+    far, near = np.array([[1.0, 0.0, 0.0]]), np.zeros((1, 3))
+    other = np.array([[0.0, 0.0, 3.0]])
+    options = {"margin": 5.0, "p": p, "eps": 0.0, "reduction": "sum"}
+    np.testing.assert_allclose(F.triplet_margin_loss(near, far, other, **options), 1 - 3 + 5)
+    grads = F.triplet_margin_loss_vjp(np.array(1.0), near, far, other, **options)
+    np.testing.assert_allclose(grads[0], [[-1.0, 0.0, 1.0]], atol=1e-12)
+    np.testing.assert_allclose(grads[1], [[1.0, 0.0, 0.0]], atol=1e-12)
+    np.testing.assert_allclose(grads[2], [[0.0, 0.0, -1.0]], atol=1e-12)
+
+
+@pytest.mark.parametrize("engine", ["compiled", "numpy"])
+def test_smoothed_labels_are_probabilities_and_are_smoothed_alike(engine):
+    x = fc.random.normal(fc.random.key(0), (6, 4), np.float64)
+    labels = np.arange(6) % 4
+    certain, smoothed = np.eye(4)[labels], 0.8 * np.eye(4)[labels] + 0.2 / 4
+    expected = -(smoothed * F.log_softmax(x, dim=1)).sum() / 6
+    with computing(engine):
+        for target, smoothing in ((labels, 0.2), (certain, 0.2), (smoothed, 0.0)):
+            found = F.cross_entropy(x, target, label_smoothing=smoothing)
+            np.testing.assert_allclose(found, expected, 1e-12)

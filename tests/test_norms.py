@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 
@@ -33,6 +35,46 @@ def test_far_off_values_in_float32(name, layout):
     layer = layer if isinstance(layer, fc.Layer) else layer()
     z, _, _ = layer.forward(layer.init(KEY, x.shape), x, train=True)
     np.testing.assert_allclose(z, exact, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NORMS)
+@pytest.mark.parametrize("layout", ["C", "channels_last"])
+def test_derivatives_by_scale_and_shift_of_far_off_values_in_float32(name, layout):
+    x = fc.random.normal(KEY, (8, 4, 32, 32), np.float32) + np.float32(1e4)
+    function, keys = getattr(F, name), fc.random.split(KEY, 6)
+    shape = NORMS[name].get("normalized_shape", (4,))
+    weight, bias, *moved = (fc.random.normal(key, shape, np.float32) for key in keys[:4])
+    g, dx = (fc.random.normal(key, x.shape, np.float32) for key in keys[4:])
+    found, exact = [], []
+    for outcome, dtype in ((found, np.float32), (exact, np.float64)):
+        x_, w, b, t, u, g_, dx_ = (a.astype(dtype) for a in (x, weight, bias, *moved, g, dx))
+        x_, g_, dx_ = (fst.laid_out(a, layout) for a in (x_, g_, dx_))
+        given = {**NORMS[name], "weight": w, "bias": b}
+        outcome += [a for a in function.vjp(g_, x_, **given) if a is not None]
+        for tangent in ({"weight": t}, {"bias": u}, {"weight": t, "bias": u}, {"x": dx_, "weight": t}):
+            outcome.append(function.jvp([tangent.get(a) for a in function.arrays], x_, **given))
+    for ours, other in zip(found, exact, strict=True):
+        np.testing.assert_allclose(ours, other, rtol=0, atol=1e-4 * np.abs(other).max())
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_axes_may_lie_in_any_order_in_memory(name):
+    function, keys = getattr(F, name), fc.random.split(KEY, 4)
+    shape = (3, 4, 5, 6)
+    options = {**NORMS[name], **({"normalized_shape": shape[2:]} if name == "layer_norm" else {})}
+    of_params = options.get("normalized_shape", shape[1:2])
+    x, g = (fc.random.normal(key, shape, np.float64) for key in keys[:2])
+    options |= {
+        name: fc.random.normal(key, of_params, np.float64)
+        for name, key in zip(("weight", "bias"), keys[2:], strict=True)
+    }
+    y, grads = function(x, **options), function.vjp(g, x, **options)
+    for order in permutations(range(4)):
+        laid = np.ascontiguousarray(x.transpose(order)).transpose(np.argsort(order))
+        np.testing.assert_allclose(function(laid, **options), y, 1e-11, 1e-13, err_msg=f"{order}")
+        for a, b in zip(function.vjp(g, laid, **options), grads, strict=True):
+            if b is not None:
+                np.testing.assert_allclose(a, b, 1e-11, 1e-12, err_msg=f"{order}")
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(6, 2), (6, 6), (6, 1), (40, 4), (700, 7)])

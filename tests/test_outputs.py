@@ -170,6 +170,36 @@ def test_graphs_are_cut_where_nothing_is_left_open():
     assert net["b"] == net[1] == fc.relu()
 
 
+def test_a_cut_graph_takes_those_inputs_that_it_uses():
+    nodes = {"a": (fc.linear(3), "p"), "b": (fc.linear(3), "q"), "sum": (fc.add(), "a", "b")}
+    net = fc.graph(nodes, inputs=["p", "q"])
+    x = {"p": np.ones((2, 3), np.float32), "q": np.zeros((2, 4), np.float32)}
+    params = net.init(KEY, {name: each.shape for name, each in x.items()})
+    for part, name, node in ((slice(1), "p", "a"), (slice(1, 2), "q", "b")):
+        head, own = fc.part(net, params, part)
+        assert head == fc.graph({node: nodes[node]}, inputs=[name])
+        assert same_bits(head.apply(own, {name: x[name]}), fc.with_outputs(net, node).apply(params, x)[node])
+    assert net[:] == net
+
+
+def test_a_layer_that_is_used_again_is_cut_with_its_use():
+    twice = {"a": (fc.linear(3), "x"), "b": ("a", "a")}
+    assert fc.graph({**twice, "c": (fc.relu(), "b")})[:2] == fc.graph(twice)
+    net = fc.graph({"a": (fc.linear(3), "x"), "b": ("a", "x"), "c": (fc.add(), "a", "b")})
+    with pytest.raises(ValueError, match=r"graph: the slice \[1:2\] holds 'b' without the node 'a', whose"):
+        net[1:2]
+
+
+def test_a_name_with_a_dot_is_a_node_before_it_is_a_part_of_one():
+    inner = fc.compose(b=fc.linear(3), c=fc.linear(4))
+    net = fc.graph({"a": (inner, "x"), "a.b": (fc.linear(5), "a")})
+    params = net.init(KEY, (2, 3))
+    for name, features in (("a.b", 5), ("a.c", 4)):
+        layer, own = fc.part(net, params, name)
+        assert layer == net[name] == fc.linear(features)
+        assert own["weight"].shape[0] == features
+
+
 NET = fc.graph({"a": (fc.linear(3), "x"), "b": (fc.relu(), "a"), "c": (fc.add(), "b", "a"), "d": ("a", "c")})
 
 

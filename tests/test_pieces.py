@@ -11,6 +11,7 @@ import fconv as fc
 import fconv.functional as F
 from fconv.functional import pieces
 from fconv.functional.selecting import positive_part, where
+from tests.convolutions import engine  # noqa: F401  (each test under both)
 
 ORDERS = {
     "C": lambda x: x,
@@ -95,6 +96,14 @@ def test_where_is_numpys(dtype):
         np.testing.assert_array_equal(np.signbit(found), np.signbit(expected))
     np.testing.assert_array_equal(where(np.array(True), a, 0.0), a)
     assert where(np.True_, a[0], 0.0) == 1
+
+
+def test_where_of_two_types_is_numpys():
+    mask, a, b = np.array([True, False]), np.array([0.1, 0.2], np.float32), np.array([0.3, 0.4])
+    for first, second in ((a, b), (b, a)):
+        found, expected = where(mask, first, second), np.where(mask, first, second)
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_the_positive_part_is_numpys():

@@ -96,7 +96,7 @@ def test_threads_do_not_change_bits():
 def test_a_resampling_refuses_arrays_of_other_sizes():
     from fconv.engine.compiled.resample import run
 
-    with pytest.raises(ValueError, match="a resampling got arrays of 12 and 13 entries"):
+    with pytest.raises(ValueError, match="a resampling got arrays of 12 and 13 elements"):
         run(np.zeros(12), np.zeros(13), None, None, (1, 3, 4, 1))
     y = np.zeros(12)
     run(np.arange(12.0), y, None, None, (1, 3, 4, 1))

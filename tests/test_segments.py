@@ -206,7 +206,7 @@ def test_a_program_refuses_arrays_of_other_sizes():
     from fconv.engine.compiled.segments import run
 
     copy = Program((Sweep("write", lambda x: x),))
-    with pytest.raises(ValueError, match=r"a program got arrays of \[6, 6\] entries"):
+    with pytest.raises(ValueError, match=r"a program got arrays of \[6, 6\] elements"):
         run(copy, Layout(2, 1, 4), [np.zeros(6)], outputs=[np.zeros(6)])
     y = np.zeros(8)
     run(copy, Layout(2, 1, 4), [np.arange(8.0)], outputs=[y])

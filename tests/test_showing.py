@@ -51,3 +51,15 @@ def test_networks_in_a_notebook():
     assert "<div><b>0</b> <code>linear(out_features=3)</code></div>" in html
     assert html.count("<details") == html.count("</details>") == 2
     assert fc.relu()._repr_html_() == "<div><code>relu()</code></div>"
+
+
+def test_options_of_an_object_that_is_a_layer_are_shown():
+    class Object:
+        name = "shift"
+        init = apply = vjp = out_shape = staticmethod(lambda *_, **__: ())
+
+    for options, text in (({"by": 2}, "shift(by=2)"), ("2", "shift()")):
+        own = Object()
+        own.options = options
+        assert repr(fc.compose(own)[0]) == text
+    assert repr(fc.compose(Object())[0]) == "shift()"

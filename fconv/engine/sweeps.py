@@ -10,14 +10,14 @@ from typing import Any, Literal, NamedTuple
 class Sweep(NamedTuple):
     """Computation on a segment, as a function of all that is known.
 
-    The function takes an entry of each array, one of each parameter, the numbers, and what earlier sweeps
+    The function takes an element of each array, one of each parameter, the numbers, and what earlier sweeps
     found. What becomes of its results, or its only one:
 
     - "sum", "mean", "max": they are reduced over the segment, sums in float64. With `stored` the first is
       also written to the first output.
-    - "value": they are numbers of the segment; the function sees no entries.
-    - "kept": like "value", and written to the outputs, which have one entry for each segment.
-    - "write": they are written to the outputs; those beyond are summed for each parameter's entry.
+    - "value": they are numbers of the segment; the function sees no elements.
+    - "kept": like "value", and written to the outputs, which have one element for each segment.
+    - "write": they are written to the outputs; those beyond are summed for each parameter's element.
     """
 
     kind: Literal["sum", "mean", "max", "value", "kept", "write"]
@@ -46,13 +46,13 @@ class Layout:
     segments : int
         How many there are, or how many blocks of `inner` segments side by side.
     parts, width : int
-        A segment has `parts` times `width` entries.
+        A segment has `parts` times `width` elements.
     inner : int
         Number of interleaved segments: the stride between two elements of one segment. 1 for contiguous
         segments.
     by : str
-        "entry": a parameter has an entry for each of a segment's. "part": one for each part, counted through
-        all segments and beginning again after `count`. Of segments side by side each is a part.
+        "element": a parameter has an element for each of a segment's. "part": one for each part, counted
+        through all segments and beginning again after `count`. Of segments side by side each is a part.
     count : int
         Entries of a parameter.
     """
@@ -61,7 +61,7 @@ class Layout:
     parts: int
     width: int
     inner: int = 1
-    by: Literal["entry", "part"] = "part"
+    by: Literal["element", "part"] = "part"
     count: int = 1
 
     @property

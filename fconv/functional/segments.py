@@ -114,7 +114,7 @@ def _over_axes(shape: Shape, order: Shape, axes: tuple[int, ...], along: Shape) 
         fits = having == [last] and len(runs) == last + 1
         return Segments(shape, Layout(outer, 1, length, inner, "part", count), order) if fits else None
     if having and having == list(range(first, last)):
-        return Segments(shape, Layout(outer, 1, length, 1, "entry", length), order)
+        return Segments(shape, Layout(outer, 1, length, 1, "element", length), order)
     # The axes of the parameters end with those that tell segments apart, or go on into the summed ones.
     neighbours = not having or having == list(range(having[0], having[-1] + 1))
     if not neighbours or (having and having[-1] not in (first - 1, first)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,13 @@ BATCH = "N"
 
 
 def to_onnx(
-    net: Layer, params: Params, shape: Any, path: str | os.PathLike[str], *, dtype: Any = None
+    net: Layer,
+    params: Params,
+    shape: Any,
+    path: str | os.PathLike[str],
+    *,
+    dtype: Any = None,
+    operators: Mapping[str, Callable[[Site], str]] | None = None,
 ) -> None:
     """Write a network as an ONNX file, as it works outside training (``train=False``).
 
@@ -48,13 +54,16 @@ def to_onnx(
         The file. It appears when it is complete, and an older one stays where writing fails.
     dtype : dtype, optional
         Type of the input; that of the parameters by default, or float32 where there are none.
+    operators : mapping, optional
+        Functions that write layers, by the layer's name, before those of the table: ``write(at)`` writes
+        nodes at a place in the network (`fconv.onnx.sites.Site`) and returns the name of their result.
 
     Raises
     ------
     ValueError
         A layer has no operator, which the error names; nothing is written then.
     TypeError
-        Parameters of several types, or `shape` that is none.
+        Parameters of several types, `shape` that is none, or one of `operators` that is no function.
     ImportError
         The package onnx is not installed.
 
@@ -68,9 +77,17 @@ def to_onnx(
     ::
 
         to_onnx(net, params, (1, 3, 224, 224), "net.onnx")
+
+    A layer of one's own that has no parameters and is called "double"::
+
+        def double(at):
+            return at.node("Add", at.x, at.x)
+
+
+        to_onnx(net, params, (1, 3, 224, 224), "net.onnx", operators={"double": double})
     """
     net, onnx = as_layer("to_onnx", net), library("to_onnx")
-    model = _Writer(onnx, net, params, shape, dtype).model()
+    model = _Writer(onnx, net, params, shape, dtype, {} if operators is None else operators).model()
     data = model.SerializeToString()
     try:
         onnx.checker.check_model(data, full_check=True)
@@ -83,9 +100,17 @@ def to_onnx(
 class _Writer:
     """Writes the layers of a network, laid flat, one after another."""
 
-    def __init__(self, onnx: Any, net: Layer, params: Params, shape: Any, dtype: Any) -> None:
+    def __init__(
+        self,
+        onnx: Any,
+        net: Layer,
+        params: Params,
+        shape: Any,
+        dtype: Any,
+        operators: Any,
+    ) -> None:
         self.onnx, self.net, self.params = onnx, net, params
-        self.shape = _shape_of(shape)
+        self.operators, self.shape = _functions(operators), _shape_of(shape)
         self.wiring: Wiring = flat(net, self.shape)
         self.outer = (net.wiring(self.shape) or self.wiring).outputs
         self.dtype = _common_dtype(params, dtype)
@@ -102,14 +127,16 @@ class _Writer:
         """Return the file's message, or refuse the network with every layer that has no operator."""
         shapes = self._shapes(self.shape)
         values = {name: name for name in self.wiring.inputs}
-        unfit = []
+        unfit: dict[str, str] = {}
         for step in self.wiring.steps:
             try:
                 values[step.name] = self._write(step, values, shapes)
             except UnfitError as error:
-                unfit.append(f"  {step.name} ({step.layer.name}): {error}")
+                unfit[f"  {step.name} ({step.layer.name}): {error}"] = step.layer.name
                 values[step.name] = step.name
         if unfit:
+            way = f"operators={{{next(iter(unfit.values()))!r}: write}} (see the page on ONNX)"
+            unfit[f"a function of your own writes a layer: {way}"] = ""
             raise ValueError("\n".join(["to_onnx: some layers have no operator:", *unfit]))
         return self._assembled(values, shapes)
 
@@ -125,18 +152,21 @@ class _Writer:
         return given
 
     def _write(self, step: Step, values: Mapping[str, str], shapes: Mapping[str, Shape]) -> str:
-        entry = WRITINGS.get(step.layer.name)
-        if entry is None:
+        name = step.layer.name
+        if name not in self.operators and name not in WRITINGS:
             raise UnfitError("there is no operator for this layer")
         held = self._held(step)
         site = Site(
             self.onnx, self.names, step.name, step.layer, tuple(values[s] for s in step.sources),
             tuple(shapes[s] for s in step.sources), shapes[step.name], held, self.dtype,
         )  # fmt: skip
-        try:
-            found = site.finish(entry.write(site))
-        except KeyError as error:
-            raise UnfitError(f"it has no option {error}; is it a layer of fconv?") from error
+        if name in self.operators:
+            found = site.finish(_written(site, self.operators[name]))
+        else:
+            try:
+                found = site.finish(WRITINGS[name].write(site))
+            except KeyError as error:
+                raise UnfitError(f"it has no option {error}; is it a layer of fconv?") from error
         self.nodes.extend(site.nodes)
         self.any_batch &= site.any_batch
         used = {name for node in site.nodes for name in (*node.input, found)} | {found}
@@ -182,9 +212,10 @@ class _Writer:
             for name in wiring.inputs
         ]
         graph = helper.make_graph(self.nodes, "fconv", inputs, outputs, list(self.initializers.values()))
+        opsets = {"": OPSET} | {node.domain: 1 for node in self.nodes if node.domain}
         model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION,
-            producer_name="fconv", producer_version=__version__,
+            graph, opset_imports=[helper.make_opsetid(*each) for each in opsets.items()],
+            ir_version=IR_VERSION, producer_name="fconv", producer_version=__version__,
         )  # fmt: skip
         helper.set_model_props(model, self.counts)
         return model
@@ -216,6 +247,29 @@ class _Writer:
                     sizes[axis] = BATCH if axis == 0 and other == size + 1 else None
         kind = self.onnx.helper.np_dtype_to_tensor_dtype(dtype)
         return self.onnx.helper.make_tensor_value_info(name, kind, sizes)
+
+
+def _functions(operators: Any) -> Mapping[str, Callable[[Site], str]]:
+    """Return what the user writes layers with, if these are functions by name."""
+    if not isinstance(operators, Mapping):
+        raise TypeError(
+            f"to_onnx: operators: expected functions by a layer's name, got {describe(operators)}"
+        )
+    for name, write in operators.items():
+        if not callable(write):
+            raise TypeError(f"to_onnx: operators[{name!r}]: expected a function, got {describe(write)}")
+    return operators
+
+
+def _written(site: Site, write: Callable[[Site], str]) -> str:
+    """Write a layer by the user's function."""
+    found = write(site)
+    if not isinstance(found, str):
+        raise TypeError(
+            f"to_onnx: operators[{site.layer.name!r}]: expected the name of a value, as at.node returns, "
+            f"got {describe(found)}"
+        )
+    return found
 
 
 def _one_or_all(shapes: list[Any]) -> Any:

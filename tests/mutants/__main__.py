@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,10 @@ def main() -> int:
     parser.add_argument("--caught", metavar="LOG", help="take over what was caught in a log, by fewer tests")
     given = parser.parse_args()
     os.environ.update(FCONV_TEST_PROFILE="mutants", MPLBACKEND="Agg", PYTHONDONTWRITEBYTECODE="1")
+    if find_spec("torch"):
+        import torch
+
+        torch.set_num_threads(1)  # a child that is forked would wait for OpenMP's, which it does not have
     parts = {p.split("/")[0] for p in given.paths} or set(PARTS)
     patterns = [p for name, each in TESTS.items() if name.split("/")[0] in parts for p in each]
     names = {"test_adjoint"}

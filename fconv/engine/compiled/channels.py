@@ -67,9 +67,9 @@ class CompiledPasses:
     def moments(self) -> tuple[Array, Array]:
         """Return mean and biased variance of each channel, in one pass over memory.
 
-        Differences are taken from the first entry of each channel, so that a mean far larger than the
-        deviation costs no digits. Sums are float64, and the square of the first entry's distance from the
-        mean is at most the number of entries times the variance, which bounds the cancellation in the end.
+        Differences are taken from the first element of each channel, so that a mean far larger than the
+        deviation costs no digits. Sums are float64, and the square of the first element's distance from the
+        mean is at most the number of elements times the variance, which bounds the cancellation in the end.
         """
         rows = self._rows
         near = self._seen[: rows.channels] if rows.columns else self._seen[:: rows.row][: rows.channels]
@@ -152,7 +152,7 @@ class SamplePasses(CompiledPasses):
         return shared, self._over_groups(var + (mean - shared) ** 2)
 
     def averaged(self, sums: Array) -> Array:
-        """Return the mean over all entries of a group of what was summed by channel."""
+        """Return the mean over all elements of a group of what was summed by channel."""
         return self._over_groups(sums) / self._positions
 
     def _over_groups(self, numbers: Array) -> Array:

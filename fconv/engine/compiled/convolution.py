@@ -119,7 +119,7 @@ class CompiledConvolution:
         return dx.reshape(self._in_shape)
 
     def _planned(self) -> list[Phase]:
-        """Divide the input positions by their remainder: each meets entries of its own."""
+        """Divide the input positions by their remainder: each meets kernel elements of its own."""
         kernel, stride, dilation, pads = self._in
         s = self.shape
         back = (s.images, s.groups, s.outer, s.inner, s.out_size)

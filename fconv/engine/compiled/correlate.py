@@ -181,7 +181,7 @@ class Correlation:
         return Launch(_kernel(self.dtype, self.scattered), arguments, self.tasks, size, keep, cost)
 
     def _table(self, *pitch: int) -> tuple[Any, int, int, int]:
-        """Return where the kernel's entries lie in the input and among the filters; rows of it join."""
+        """Return where the kernel's elements lie in the input and among the filters; rows of it join."""
         s = self.shape
         inner = self.filters.inner
         row = self.filters.row * inner

@@ -1,7 +1,7 @@
 """The weight gradient between few channels: the vectors run along rows of pictures.
 
 With few channels on both sides most lanes of `weights` would be idle. Here pictures and gradients are
-copied channels-first, each row with zeros to whole vectors, and each entry of the filters is a sum of
+copied channels-first, each row with zeros to whole vectors, and each element of the filters is a sum of
 products of vectors, whose lanes are added up at the end.
 """
 
@@ -138,7 +138,7 @@ class FewWeights:
         if not np.isfinite(found).all():  # a zero behind a row may have met an infinity
             return self._otherwise.run(g, x, like)
         dw = np.empty_like(like)
-        dw[...] = found.reshape(dw.shape)  # taps are in the order of the kernel's entries
+        dw[...] = found.reshape(dw.shape)  # taps are in the order of the kernel's elements
         return dw
 
     def _run(self, x: tuple[int, ...], g: tuple[int, ...]) -> Launch:

@@ -41,7 +41,7 @@ def _kernel(dtype: str) -> int:
 
 
 def dense(strides: Sequence[int], sizes: Sequence[int], unit: int) -> bool:
-    """Return whether axes lie in C order with `unit` bytes from entry to entry."""
+    """Return whether axes lie in C order with `unit` bytes from element to element."""
     for stride, size in zip(reversed(strides), reversed(sizes), strict=True):
         if size > 1 and stride != unit:
             return False
@@ -70,7 +70,7 @@ def filter_table(
     Parameters
     ----------
     taps : sequence of Tap
-        The entries of the kernel in their new order; the others come behind them.
+        The elements of the kernel in their new order; the others come behind them.
     kernel : sequence of int
         Its size.
     strides : sequence of int
@@ -102,7 +102,7 @@ class FilterBlocks:
     dtype : str
         Of the numbers.
     taps : sequence of Tap
-        The entries of the kernel that are laid out, in their order.
+        The elements of the kernel that are laid out, in their order.
     """
 
     def __init__(self, shape: Shape, dtype: str, taps: Sequence[Tap]) -> None:

@@ -1,4 +1,4 @@
-"""Formulas of one entry, compiled: one pass over contiguous memory, however many operations there are."""
+"""Formulas of one element, compiled: one pass over contiguous memory, however many operations there are."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Formula:
         self.outputs = len(outputs)
         self._count, self._by_channel = count, by_channel
         self._graph = (name_of(dtype), nodes, outputs, count, by_channel)
-        # Nanoseconds an entry, about: bytes that come and go, and what computes.
+        # Nanoseconds an element, about: bytes that come and go, and what computes.
         self._work = (count + len(outputs)) * dtype.itemsize / BYTES / 2 + len(nodes) / 8
         self._kernels: dict[tuple[bool, bool], int] = {}
         self._launches: dict[tuple[int, int, int, int, bool, bool], Launch] = {}
@@ -63,7 +63,9 @@ class Formula:
             size, item = outputs[0].size, outputs[0].itemsize
             for x in inputs:
                 if x.size != size:
-                    raise ValueError(f"a formula got arrays of {[x.size for x in inputs]} entries for {size}")
+                    raise ValueError(
+                        f"a formula got arrays of {[x.size for x in inputs]} elements for {size}"
+                    )
             places = addresses((*inputs, *outputs))
             if size <= PIECE:
                 table += (*places, constants, size, PIECE, 1, 1) if size else ()
@@ -126,17 +128,17 @@ class Formula:
         if any(x.size != size * samples for x in (*inputs, *outputs)) or any(
             x.size != samples * row for x in numbers
         ):
-            raise ValueError(f"a formula got arrays of {[x.size for x in inputs]} entries by sample")
+            raise ValueError(f"a formula got arrays of {[x.size for x in inputs]} elements by sample")
         per_task = max(1, PIECE // row)
         length = per_task * row
         blocks = -(-size // length)
         sample, block = np.arange(samples)[:, None], np.arange(blocks)
-        entry = (sample * size + block * length) * item
+        start = (sample * size + block * length) * item
         wide, sums = row + -row % _MOST_LANES, None
-        columns: list[Any] = [x + entry for x in addresses(inputs)]
+        columns: list[Any] = [x + start for x in addresses(inputs)]
         columns += [x + sample * row * item for x in addresses(numbers)]
         if outputs:
-            columns += [x + entry for x in addresses(outputs)]
+            columns += [x + start for x in addresses(outputs)]
         else:
             sums = np.zeros((self.outputs, samples, blocks, wide))
             columns += [x + (sample * blocks + block) * wide * 8 for x in addresses(list(sums))]
@@ -161,7 +163,7 @@ class Formula:
         fits = row if columns else channels
         for i, x in enumerate(inputs):
             if x.size != size if i < whole else x.size < fits:
-                raise ValueError(f"a formula got arrays of {[x.size for x in inputs]} entries for {size}")
+                raise ValueError(f"a formula got arrays of {[x.size for x in inputs]} elements for {size}")
         if not size:
             return
         key = (size, row, per_task, channels, columns, summed)

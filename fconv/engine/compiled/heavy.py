@@ -192,7 +192,7 @@ class HeavyCorrelation:
         most = filters.most_rows
         lengths = tuple({(i + 1) * total // self.parts - i * total // self.parts for i in range(self.parts)})
         block_rows = even(max(lengths), min(most, max(lengths)))
-        # A place more than there are taps is for entries of the kernel that no output meets.
+        # A place more than there are taps is for elements of the kernel that no output meets.
         size = aligned((len(s.taps) + 1) * self.block * row)
         arguments = (
             *(0,) * 4, outer, inner, address(table), len(table), s.inner, self.block, s.outer,

@@ -193,7 +193,7 @@ def _row(
 def planes(module: Module, dtype: Any, transposing: Function, stride: int, phases: Sequence[int]) -> Function:
     """Emit the copy of a box of one picture, channels first, its columns dealt out by their remainder.
 
-    With a stride along rows, every `stride`-th column lies beside the next, so that windows' entries
+    With a stride along rows, every `stride`-th column lies beside the next, so that windows' elements
     are neighbours: the target is (channels, depth, height, stride, width / stride). Columns of other
     remainders than `phases`, which no window sees, are left out.
 
@@ -277,7 +277,7 @@ def filters(module: Module, dtype: Any) -> Function:
         Of the target, the weight, the bytes from one of `width` to the next, how many of them there are (the
         rest are zeros), the bytes along the inner axis and its length, the taps, the width of a block, a
         table, its length and how many runs it serves. Where that is not 0, so many runs of neighbouring
-        entries are dealt out by it, those of each inner index or of all; else it holds where each tap is.
+        elements are dealt out by it, those of each inner index or of all; else it holds where each tap is.
     """
     f = Function(module, "filters", [POINTER, POINTER, INT, INT, INT, INT, INT, INT, POINTER, INT, INT])
     target, weight, outer, there, inner, count, taps, width, table, length, runs = f.arguments

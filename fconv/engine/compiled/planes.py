@@ -1,7 +1,7 @@
 """Correlation with few output channels: vectors run along rows of pictures, filter elements are broadcast.
 
 With fewer output channels in a group than a vector has lanes, most lanes would be idle. Here the box that a
-strip of the output sees is copied channels-first, a stride's columns dealt out, so that the entries which
+strip of the output sees is copied channels-first, a stride's columns dealt out, so that the elements which
 neighbouring windows share a place in are neighbours. The output is channels-first.
 """
 

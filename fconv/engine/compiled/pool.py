@@ -322,14 +322,14 @@ _PLACE_OF_DATA = _data_place()
 
 
 def address(x: np.ndarray[Any, Any]) -> int:
-    """Return where the first entry of an array lies."""
+    """Return where the first element of an array lies."""
     if _PLACE_OF_DATA is None:
         return x.__array_interface__["data"][0]
     return _at(id(x) + _PLACE_OF_DATA).value
 
 
 def addresses(arrays: Sequence[np.ndarray[Any, Any]]) -> list[int]:
-    """Return where the first entry of each of some arrays lies."""
+    """Return where the first element of each of some arrays lies."""
     if _PLACE_OF_DATA is None:
         return [address(x) for x in arrays]
     return [_at(id(x) + _PLACE_OF_DATA).value for x in arrays]  # without a call for each

@@ -1,8 +1,8 @@
 """Max and average pooling and their gradients, compiled: each reads its arrays once, in any memory order.
 
 The lanes of vectors are channels where those are neighbours in memory, and otherwise output positions along
-a row, as long as windows are at most 2 entries apart. Windows that hang over the border are taken one by
-one. A task takes some channels of one sample, so that no two tasks write to the same entry of the gradient.
+a row, as long as windows are at most 2 elements apart. Windows that hang over the border are taken one by
+one. A task takes some channels of one sample, so that no two tasks write to the same element of the gradient.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ _LEAST_TASKS = 16
 
 
 def largest(x: Array, windows: Windows, y: Array) -> None:
-    """Write the largest entry of each window of `x` (N, C, ...) to `y`; NaN where there is one."""
+    """Write the largest element of each window of `x` (N, C, ...) to `y`; NaN where there is one."""
     _run("largest", x, y, None, windows)
 
 
 def sums(x: Array, windows: Windows, y: Array) -> None:
-    """Write the sum of each window's entries to `y`."""
+    """Write the sum of each window's elements to `y`."""
     _run("sum", x, y, None, windows)
 
 
 def spread(x: Array, windows: Windows, g: Array) -> Array:
-    """Return the gradient of `x`: each window's goes to its first largest entry, or to its last NaN."""
+    """Return the gradient of `x`: each window's goes to its first largest element, or to its last NaN."""
     dx = _gradient_of(x, windows)
     _run("largest", x, g, dx, windows)
     return dx
 
 
 def picked(x: Array, windows: Windows, t: Array, y: Array) -> None:
-    """Write to `y` the entry of `t` where each window of `x` has its first largest entry, or its last NaN."""
+    """Write to `y` the element of `t` at each window's first largest element of `x`, or at its last NaN."""
     if t.strides != x.strides or not t.flags.aligned:
         laid, t = t, full_like_order(x, x.shape, None)
         t[...] = laid
@@ -90,7 +90,7 @@ def _run(kind: str, x: Array, y: Array, dx: Array | None, windows: Windows) -> N
     if axis is not None:  # a gradient in another memory order
         laid, y = y, full_like_order(x, y.shape, None)
         y[...] = laid
-        along = None if y.strides[axis] == x.itemsize else "none"  # an axis of one entry may lie anywhere
+        along = None if y.strides[axis] == x.itemsize else "none"  # an axis of one element may lie anywhere
         launch, _ = _planned(*facts, y.strides, windows, along)
     pool().run(launch, (x, y) if dx is None else (x, y, dx))
 
@@ -180,7 +180,7 @@ def _kernel(
     gradient: bool,
     apart: bool,
 ) -> int:
-    """Compile the "largest" entries of windows or their "sum", or the gradient of that.
+    """Compile the "largest" elements of windows or their "sum", or the gradient of that.
 
     Or those of another array, "picked" where the largest are, with `gradient`.
 
@@ -205,7 +205,7 @@ def _kernel(
     }
     positions = list(product(*(range(k) for k in kernel)))
     unrolled = len(positions) <= _UNROLLED
-    all_entries = None if unrolled else [(0, k) for k in kernel]
+    all_taps = None if unrolled else [(0, k) for k in kernel]
     inner = {
         name: [_along(steps[name], [f.constant(k, INT) for k in position]) for position in positions]
         for name in steps
@@ -215,8 +215,8 @@ def _kernel(
     def window(to: _Access, start: dict[str, Value], bounds: Sequence[tuple[Number, Number]] | None) -> None:
         n, x, y, dx = to.n, start["x"], start["y"], start.get("dx", start["x"])
 
-        def entries() -> Iterator[tuple[Value, Value, Value]]:
-            """Yield the place in x, the place in dx and the number of each entry that lies inside."""
+        def taps() -> Iterator[tuple[Value, Value, Value]]:
+            """Yield the place in x, the place in dx and the number of each element that lies inside."""
             if bounds is None:
                 for i, offset in enumerate(inner["x"]):
                     yield x + offset, dx + inner["dx" if gradient else "x"][i], n.number_of(float(i))
@@ -230,28 +230,28 @@ def _kernel(
 
         if kind == "sum" and gradient:
             g = n.load(y, to.mask)
-            for _, place, _ in entries():
+            for _, place, _ in taps():
                 to.add(g, place, apart)
             return
         found, chosen = f.variable(n.vector, 0.0 if kind == "sum" else -inf), f.variable(n.vector, -1.0)
         moved = f.variable(n.vector, 0.0)
-        for place, beside, number in entries():
-            entry = to.load(place)
+        for place, beside, number in taps():
+            element = to.load(place)
             if kind == "sum":
-                found.set(found.get() + entry)
+                found.set(found.get() + element)
                 continue
-            taken = n.masks("or", n.compare("ogt", entry, found.get()), n.compare("uno", entry, entry))
+            taken = n.masks("or", n.compare("ogt", element, found.get()), n.compare("uno", element, element))
             if gradient:  # the first of all is taken even where it is -inf
                 taken = n.masks("or", taken, n.compare("olt", chosen.get(), 0.0))
                 chosen.set(n.choose(taken, number, chosen.get()))
             if kind == "picked":
                 moved.set(n.choose(taken, to.load(beside), moved.get()))
-            found.set(n.choose(taken, entry, found.get()))
+            found.set(n.choose(taken, element, found.get()))
         if not gradient or kind == "picked":
             n.store((found if not gradient else moved).get(), y, to.mask)
             return
         g = n.load(y, to.mask)
-        for _, place, number in entries():
+        for _, place, number in taps():
             share = n.choose(n.compare("oeq", chosen.get(), number), g, 0.0)
             to.add(share, place, apart)
 
@@ -294,9 +294,9 @@ def _kernel(
                     count = f.least(f.least((reach + (step - 1)) // step, a["out_w"] - w), many.lanes)
                     done.set(w + count)
                     own = {name: p + first * a[f"{name}_c"] for name, p in start.items()}
-                    window(_Access(many, step, count), own, all_entries)
+                    window(_Access(many, step, count), own, all_taps)
                 else:
-                    channels(start, all_entries)
+                    channels(start, all_taps)
             with f.when(f.negation(inside)):
                 bounds = [_inside(a, axis, at) for axis, at in zip("dhw", (at_d, at_h, at_w), strict=True)]
                 channels(start, bounds)
@@ -310,7 +310,7 @@ def _along(steps: Sequence[Value], at: Sequence[Value]) -> Value:
 
 
 def _inside(a: dict[str, Value], axis: str, at: Value) -> tuple[Value, Value]:
-    """Return the first entry of a window that lies inside along an axis, and the one behind the last."""
+    """Return the first element of a window that lies inside along an axis, and the one behind the last."""
     f, dilation = at.function, a[f"dilation_{axis}"]
     low = f.most((f.constant(0, INT) - at + dilation - 1) // dilation, 0)
     high = f.least((a[f"in_{axis}"] - at + dilation - 1) // dilation, a[f"kernel_{axis}"])

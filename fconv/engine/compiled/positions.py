@@ -188,8 +188,8 @@ class Positions:
     def __init__(self, shape: Shape, meetings: Meetings, dtype: str, *, turned: bool = False) -> None:
         self.shape, self.dtype = shape, dtype
         self.filters = FilterBlocks(shape, dtype, shape.taps)
-        out, inside, entries = meetings.lists(1 if turned else 0)
-        self._to, self._from, self._entries = (inside, out, entries) if turned else (out, inside, entries)
+        out, inside, taps = meetings.lists(1 if turned else 0)
+        self._to, self._from, self._taps = (inside, out, taps) if turned else (out, inside, taps)
         filters, positions = self.filters, prod(shape.out_size)
         most = filters.most_rows
         strips = max(1, min(-(-LEAST_TASKS // filters.all_blocks), shape.images // (2 * most)))
@@ -219,7 +219,7 @@ class Positions:
     def _run(self, x: tuple[int, ...], y: tuple[int, ...]) -> Launch:
         s, filters = self.shape, self.filters
         tap_bytes = filters.inner * filters.row
-        table = np.stack([_offsets(self._from, s.in_size, x[2:]), self._entries * tap_bytes], -1)
+        table = np.stack([_offsets(self._from, s.in_size, x[2:]), self._taps * tap_bytes], -1)
         positions = prod(s.out_size)
         to = _offsets(np.arange(positions), s.out_size, y[2:])
         places = np.concatenate([_spans(self._to, positions), to[:, None]], -1).astype(np.int64)

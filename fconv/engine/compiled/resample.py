@@ -51,7 +51,7 @@ def run(
     ]
     out_height, out_width = (table.places.shape[1] for table in tables)
     if y.size != pictures * out_height * out_width * inner or x.size != pictures * height * width * inner:
-        raise ValueError(f"a resampling got arrays of {x.size} and {y.size} entries")
+        raise ValueError(f"a resampling got arrays of {x.size} and {y.size} elements")
     if not y.size:
         return
     arrays = [x, y]

@@ -1,7 +1,7 @@
 """Functions of segments of an array, such as softmax along an axis and layer norm, compiled from formulas.
 
 A program is a sequence of sweeps over a segment, which stays in the cache meanwhile: reductions of a formula
-of the entries and of what earlier sweeps found, then the results. Either a segment is contiguous, and the
+of the elements and of what earlier sweeps found, then the results. Either a segment is contiguous, and the
 lanes of vectors run along it, or many segments lie side by side, and every lane has a segment of its own.
 """
 
@@ -28,7 +28,7 @@ Array: TypeAlias = np.ndarray[Any, Any]
 _UNROLLED = 4
 _WORK = 2.0  # nanoseconds an element, about, with an exponential
 _LEAST_ROWS, _MOST_ROWS = 32, 128
-"""Segments whose entries are added up in the array's own precision, before float64 goes on."""
+"""Segments whose elements are added up in the array's own precision, before float64 goes on."""
 
 
 def run(
@@ -46,7 +46,7 @@ def run(
     plan = _planned(program, layout, arrays[0].dtype)
     taken = (*arrays, *params, *outputs)
     if [x.size for x in taken] != plan.sizes:
-        raise ValueError(f"a program got arrays of {[x.size for x in taken]} entries")
+        raise ValueError(f"a program got arrays of {[x.size for x in taken]} elements")
     found = np.zeros(plan.found, plan.precision)
     if plan.launch.tasks:
         pool().run(plan.launch, (*taken, found, np.array(numbers, np.float64)))
@@ -72,7 +72,7 @@ def _planned(program: Program, layout: Layout, dtype: np.dtype[Any]) -> _Planned
     kept = program.sweeps[-1].kind == "kept"
     sizes = [layout.size] * program.arrays + [layout.count] * program.params
     sizes += [layout.segments * layout.inner if kept else layout.size] * program.outputs
-    columns = layout.by == "entry" and program.sums > 0
+    columns = layout.by == "element" and program.sums > 0
     lanes = machine().vector_bytes // dtype.itemsize
     vectors = -(-layout.inner // lanes) if across else 1
     per_task = max(1, PIECE // max(1, length * (lanes if across else 1)))
@@ -117,8 +117,8 @@ class _Writer:
             field(len(pointers) + i, INT) for i in range(8)
         )
         self.length = self.parts * self.width
-        entries = f.value(f"sitofp i64 {self.length.name} to double", "double")
-        self.inverse = d.spread(f.constant(1.0, "double") // entries)
+        length = f.value(f"sitofp i64 {self.length.name} to double", "double")
+        self.inverse = d.spread(f.constant(1.0, "double") // length)
         self.known = [n.narrowed(d.spread(d.number(numbers + 8 * i))) for i in range(program.numbers)]
         given_numbers = list(self.known)
         if across:
@@ -167,18 +167,18 @@ class _Writer:
             n.put(self.f.value(f"extractelement {n.vector} {value.name}, i32 0", n.element), place)
 
     def _sweep(self, sweep: Sweep) -> None:
-        """Write a loop over the entries of a segment."""
+        """Write a loop over the elements of a segment."""
         f, n, program = self.f, self.n, self.program
         write, most = sweep.kind == "write", sweep.kind == "max"
-        columns = write and self.by == "entry" and not self.across
+        columns = write and self.by == "element" and not self.across
         reduced = program.sums if write else len(self._results(sweep))
         blank = -inf if most else 0.0
         totals = [f.variable(n.vector if most else n.wide, blank) for _ in range(0 if columns else reduced)]
         turns = _UNROLLED if reduced else 1
         combine = n.maximum if most else add
 
-        def entry(at: Value, column: Value, own: list[Value], mask: Value | None) -> list[Value]:
-            """Write what becomes of an entry; return what is to be reduced."""
+        def element(at: Value, column: Value, own: list[Value], mask: Value | None) -> list[Value]:
+            """Write what becomes of an element; return what is to be reduced."""
 
             def given(i: int) -> Value:
                 if i < program.arrays:
@@ -202,9 +202,9 @@ class _Writer:
                 n.store(n.load(place, mask) + value, place, mask)
             return []
 
-        def reduced_over(entries: list[list[Value]]) -> None:
-            """Add a few entries in their own precision, and then to the totals in float64."""
-            for total, each in zip(totals, zip(*entries, strict=True), strict=True):
+        def reduced_over(elements: list[list[Value]]) -> None:
+            """Add a few elements in their own precision, and then to the totals in float64."""
+            for total, each in zip(totals, zip(*elements, strict=True), strict=True):
                 few = list(each)
                 while len(few) > 1:
                     few = [reduce(combine, few[i : i + 2]) for i in range(0, len(few), 2)]
@@ -214,7 +214,7 @@ class _Writer:
             step = self.inner * n.itemsize
             self._loop(
                 self.length, 1, turns, reduced_over,
-                lambda k: entry(self.base + k * step, k, self.lane_params, self.mask),
+                lambda k: element(self.base + k * step, k, self.lane_params, self.mask),
             )  # fmt: skip
             found = [total.get() for total in totals]
             if write:
@@ -230,10 +230,10 @@ class _Writer:
                     total.set(0.0)
                 full = self.width - self.width % n.lanes
                 self._loop(
-                    full, n.lanes, turns, reduced_over, lambda i: entry(row + i * n.itemsize, i, own, None)
+                    full, n.lanes, turns, reduced_over, lambda i: element(row + i * n.itemsize, i, own, None)
                 )
                 with f.when(full < self.width):
-                    reduced_over([entry(row + full * n.itemsize, full, own, n.mask(self.width - full))])
+                    reduced_over([element(row + full * n.itemsize, full, own, n.mask(self.width - full))])
                 if write:
                     self._put_sums([n.across(total.get(), combine) for total in totals], part)
             found = [] if write else [n.across(total.get(), combine) for total in totals]

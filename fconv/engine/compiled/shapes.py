@@ -13,7 +13,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Tap:
-    """An entry of the kernel: its place, and where it looks from the first input position of an output."""
+    """An element of the kernel: its place, and where it looks from the first input position of an output."""
 
     shift: tuple[int, int, int]
     place: tuple[int, int, int]
@@ -30,7 +30,7 @@ class Shape:
     in_size, out_size, step : tuple of int
         Sizes, and input positions from one output to the next.
     taps : tuple of Tap
-        The entries of the kernel that take part, sorted.
+        The elements of the kernel that take part, sorted.
     """
 
     images: int

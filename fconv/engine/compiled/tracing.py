@@ -1,4 +1,4 @@
-"""Functions of one entry traced into graphs of operations, and the code of their operations.
+"""Functions of one element traced into graphs of operations, and the code of their operations.
 
 A function of arrays that uses nothing but operators and the functions of `Functions` is called once with
 `Traced` values in place of its arrays. Numbers of Python become constants that are arguments of a kernel, so
@@ -45,7 +45,7 @@ class _Graph:
 
 
 class Traced:
-    """A value in a formula; it has the operators of an array, and no entries."""
+    """A value in a formula; it has the operators of an array, and no elements."""
 
     __slots__ = ("_graph", "_mask", "_place", "dtype")
     __array_ufunc__ = None

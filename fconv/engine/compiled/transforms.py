@@ -68,7 +68,7 @@ def transform(
     ends : {"load", "store", "none"}
         What must not pass the last channel.
     shifted : bool
-        A vector is added to every entry of the result.
+        A vector is added to every element of the result.
     bounded : bool
         Zeros are read in the place of what lies outside of a picture.
 

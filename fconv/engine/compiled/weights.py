@@ -2,7 +2,7 @@
 
     dw[tap, c, o] = sum over n, i, j of  x[n, i * stride + tap ..., c] * g[n, i, j, o]
 
-The rows of a block are entries of a row of the kernel with their input channels, which in a channels-last
+The rows of a block are elements of a row of the kernel with their input channels, which in a channels-last
 box are neighbours, and its vectors output channels; where there are few of those, the other way round.
 """
 
@@ -310,7 +310,7 @@ class WeightGradient:
             found = total.reshape(-1, len(self.taps), s.outer, self.joined, s.inner).transpose(0, 2, 4, 1, 3)
         else:
             found = total.reshape(-1, len(s.taps), s.inner, s.outer).transpose(0, 3, 2, 1)
-        dw[...] = found.reshape(dw.shape)  # taps are in the order of the kernel's entries
+        dw[...] = found.reshape(dw.shape)  # taps are in the order of the kernel's elements
         return dw
 
 
@@ -353,5 +353,5 @@ def _finish(
 
 
 def in_c_order(strides: Sequence[int], shape: Sequence[int], item: int) -> bool:
-    """Return whether the entries of each of a weight's output channels lie in C order."""
+    """Return whether the elements of each of a weight's output channels lie in C order."""
     return dense(strides[1:], shape[1:], item)

@@ -55,7 +55,7 @@ def forward(geometry: ConvGeometry, dtype: np.dtype[np.generic], algorithm: str)
 def input_gradient(geometry: ConvGeometry, dtype: np.dtype[np.generic], algorithm: str) -> str:
     """Choose the algorithm of the input gradient: the same table, with the channels exchanged.
 
-    But where there are few input channels, the windows' entries are added up whatever the stride;
+    But where there are few input channels, the windows' elements are added up whatever the stride;
     and where a stride takes several convolutions, each is chosen by itself.
     """
     windows, groups = geometry.windows, geometry.groups
@@ -82,7 +82,7 @@ def weight_gradient(geometry: ConvGeometry, dtype: np.dtype[np.generic], algorit
 def serves(geometry: ConvGeometry) -> bool:
     """Return whether these algorithms can: not where an axis has a stride and a dilation.
 
-    The input positions of one remainder then meet filter entries that are no regular grid.
+    The input positions of one remainder then meet filter elements that are no regular grid.
     """
     w = geometry.windows
     return not any(s > 1 and d > 1 for s, d in zip(w.stride, w.dilation, strict=True))

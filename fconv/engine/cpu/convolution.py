@@ -40,9 +40,9 @@ class NumpyConvolution:
     def input_gradient(self, g: Array, weight: Array) -> Array:
         """Return the gradient of the input, (N, C, *in_size).
 
-        Where there are few input channels, the windows' entries are made and added into place. Else a
+        Where there are few input channels, the windows' elements are made and added into place. Else a
         convolution of stride s is undone by s * s ones of stride 1, one for the input positions of
-        each remainder, each with the filter entries that meet them.
+        each remainder, each with the filter elements that meet them.
         """
         geometry = self._geometry
         if self._input == "adding":
@@ -52,12 +52,12 @@ class NumpyConvolution:
             return dx
         dx, turned = _made(self._input, geometry.in_shape, g.dtype), _turned(weight, geometry.groups)
         jobs: list[direct.Job] = []
-        for where, entries, at, name in self._phases:
+        for where, taps, at, name in self._phases:
             part = dx[where]
             if at is None:
                 part[...] = 0
             else:
-                jobs += _correlate(name, _last(g), turned[entries], geometry.groups, at, part, None)
+                jobs += _correlate(name, _last(g), turned[taps], geometry.groups, at, part, None)
         _finish(jobs)
         return _first(dx)
 
@@ -94,7 +94,7 @@ def offer(geometry: ConvGeometry, dtype: str, device: str, algorithm: str) -> Nu
 def _phases(
     geometry: ConvGeometry, dtype: np.dtype[np.generic], algorithm: str
 ) -> list[tuple[tuple[slice, ...], tuple[slice, ...], Correlation | None, str]]:
-    """Divide the input positions by their remainder: place, filter entries, windows, algorithm."""
+    """Divide the input positions by their remainder: place, filter elements, windows, algorithm."""
     w = geometry.windows
     lows = tuple(lo for lo, _ in w.padding)
     found: list[tuple[tuple[slice, ...], tuple[slice, ...], Correlation | None, str]] = []
@@ -108,7 +108,7 @@ def _phases(
         if not all(count):
             found.append((where, (), None, ""))
             continue
-        entries = tuple(
+        taps = tuple(
             slice(f + s * (m - 1), f - 1 if f else None, -s)
             for f, m, s in zip(first, count, w.stride, strict=True)
         )
@@ -119,7 +119,7 @@ def _phases(
         at = Correlation(w.out_size, out_size, count, (1,) * w.ndim, w.dilation, before)
         turned = (geometry.in_channels, geometry.out_channels // geometry.groups, *count)
         name = choosing.choose(turned, geometry.groups, at, geometry.batch, dtype, algorithm)
-        found.append((where, (slice(None), slice(None), *entries), at, name))
+        found.append((where, (slice(None), slice(None), *taps), at, name))
     return found
 
 

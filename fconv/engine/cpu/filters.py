@@ -1,6 +1,6 @@
 """The memory order of filters: (*kernel, C, O) under the shape (O, C, *kernel) needs no copying.
 
-The engine multiplies matrices of windows with matrices of filters, one row for each kernel entry
+The engine multiplies matrices of windows with matrices of filters, one row for each kernel element
 and input channel, and the gradient of the filters comes as such a matrix. Layers therefore draw
 their weights in this memory order. In any other they serve as well, but are copied at each call,
 which for wide layers on small pictures takes as long as the arithmetic.
@@ -35,7 +35,7 @@ def is_laid_out(weight: Array) -> bool:
 
 
 def matrix(weight: Array, outputs: slice = slice(None)) -> Array:
-    """Return filters as a matrix, one row for each kernel entry and input channel.
+    """Return filters as a matrix, one row for each kernel element and input channel.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Convolution of few input channels: windows laid out channels-first.
 
 With one to four channels a row of a window is a short run in channels-last memory, and copying
-it costs more than the arithmetic. Channels-first, all windows' entries at one place of the kernel
+it costs more than the arithmetic. Channels-first, all windows' elements at one place of the kernel
 are rows of the picture, so the matrix of a tile is made of long runs; it stands the other way
 round, one column a position. The input gradient, whose product would have as few columns as
 there are channels, is made from that matrix too: the product of the gradient with the filters,
@@ -147,14 +147,14 @@ def columns(x: Array, tile: Tile, at: Correlation) -> Array:
 
 
 def _add(box: Array, columns: Array, tile: Tile, at: Correlation) -> None:
-    """Add the entries of a tile's windows into `box` (C, images, *size), where they lie."""
+    """Add the elements of a tile's windows into `box` (C, images, *size), where they lie."""
     for place in itertools.product(*map(range, at.kernel)):
         seen: Index = tuple(
             slice(a * s + k * d, a * s + k * d + (n - 1) * s + 1, s)
             for a, k, d, n, s in zip(tile.start, place, at.dilation, tile.size, at.stride, strict=True)
         )
-        entries: Index = (slice(None), *place)
-        box[:, tile.images][(slice(None), slice(None), *seen)] += columns[entries]
+        elements: Index = (slice(None), *place)
+        box[:, tile.images][(slice(None), slice(None), *seen)] += columns[elements]
 
 
 def _put(dx: Array, box: Array, tile: Tile, at: Correlation, add: bool) -> None:

@@ -26,7 +26,7 @@ class Correlation:
     in_size, out_size, kernel, stride, dilation : tuple of int
         As in `Windows`.
     before : tuple of int
-        Zeros added before each axis; a negative number leaves entries out. After the end there
+        Zeros added before each axis; a negative number leaves elements out. After the end there
         are as many as the last window reaches.
     """
 

@@ -4,7 +4,7 @@ A 6x6 piece d of the input gives 4x4 outputs ``A [(G w G^T) * (B d B^T)] A^T``, 
 channels in between, which makes 36 matrix products of tiles by channels. Each transform is itself
 one matrix product, with the Kronecker square of B, G or A.
 
-The 16 outputs of a piece share its rounding errors, some 2 to 4 epsilons of its largest entry: one
+The 16 outputs of a piece share its rounding errors, some 2 to 4 epsilons of its largest element: one
 pixel of 1e6 among numbers of size 1 puts errors of 0.2 to 0.4 on outputs that do not see it.
 
 References
