@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from fconv import functional as F
+from fconv.engine.compiled.machine import machine
 from tests.guarded import guarded, guarding, orders
 from tests.test_adjoint_sweep import geometry_of, integers
 
@@ -50,15 +51,48 @@ def drawn(seed):
 
 
 @pytest.mark.parametrize("seed", range(32))
-def test_convolutions_by_compiled_winograd_of_drawn_squares_are_the_definition(seed, engine):
+def test_convolutions_by_compiled_winograd_of_drawn_squares_are_the_definition(seed, engine, monkeypatch):
+    """A small cache divides small pictures as the caches of processors divide large ones."""
+    if seed % 3:
+        monkeypatch.setattr(machine(), "l2_bytes", (64 << 10, 256 << 10)[seed % 3 - 1])
+    check(*drawn(seed), ("float64", "float32")[seed % 2], seed)
+
+
+@pytest.mark.parametrize(("inner", "outer"), [(5, 17), (16, 17), (16, 48)])
+@pytest.mark.parametrize("images", [14, 15, 29, 57, 183])
+def test_convolutions_by_compiled_winograd_of_any_number_of_pieces_are_the_definition(
+    images, inner, outer, engine, monkeypatch
+):
+    """The last group of pieces may be one."""
+    monkeypatch.setattr(machine(), "l2_bytes", 64 << 10)
+    check((images, inner, 4, 3), (outer, inner, 3, 3), {"padding": (1, 1)}, "float64", images)
+
+
+def test_convolutions_by_winograd_of_more_pictures_than_are_copied_at_once_are_the_definition(engine):
+    """Contiguous pictures are copied in runs, and gradients of weights summed over them."""
+    rng = np.random.default_rng(1)
+    x, weight = integers(rng, 27, 32, 72, 70), integers(rng, 33, 32, 3, 3)
+    y = F.conv2d(x, weight, padding=1, algorithm="direct")
+    g = integers(rng, *y.shape)
+    expected = y, *F.conv2d_vjp(g, x, weight, padding=1, algorithm="direct")[:2]
+    g, x, weight = (a.astype(np.float32) for a in (g, x, weight))
+    found = (
+        F.conv2d(x, weight, padding=1, algorithm="winograd"),
+        *F.conv2d_vjp(g, x, weight, padding=1, algorithm="winograd")[:2],
+    )
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * abs(b).max())
+
+
+def check(shape, weight_shape, options, dtype, seed):
+    """Compare a plan by Winograd's algorithm with the definition, in three memory orders."""
     from fconv.engine.compiled.convolution import CompiledConvolution
 
-    shape, weight_shape, options = drawn(seed)
     rng, name = np.random.default_rng(seed), f"conv{len(shape) - 2}d"
     x, weight, bias = (integers(rng, *s) for s in (shape, weight_shape, weight_shape[:1]))
     function, vjp = getattr(F, name), getattr(F, f"{name}_vjp")
     y = function(x, weight, bias, **options, algorithm="reference")
-    g, dtype = integers(rng, *y.shape), ("float64", "float32")[seed % 2]
+    g = integers(rng, *y.shape)
     expected = y, *vjp(g, x, weight, bias, **options, algorithm="reference")[:2]
     plan = CompiledConvolution(geometry_of(shape, weight_shape, options), dtype, "winograd")
     assert plan.algorithm == "winograd"
