@@ -124,6 +124,12 @@ def computing(process: int) -> tuple[float, bool]:
     return float(fields[11]) + float(fields[12]), fields[0] in "TtR"
 
 
+def allow(limit: float) -> None:
+    """Let this process compute for so many seconds more, but not for longer than it may in all."""
+    most = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (min(most, int(time.process_time() + limit) + 1), most))
+
+
 def set_apart(limit: float, log: Path) -> None:
     """Make a child process one that is quiet, and ends."""
     os.setsid()
@@ -222,6 +228,7 @@ class Runner:
         if before != after and not exchange(str(ROOT / path), before, after):
             return 71
         for item, following in zip(items, [*items[1:], None], strict=False):
+            allow(self._limit([item]))
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             if self.failed:
                 (self.folder / "killer.txt").write_text(self.failed)
