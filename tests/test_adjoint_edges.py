@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random as draws
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,8 @@ from fconv import functional as F
 from fconv.engine import plans
 from fconv.testing.layouts import LAYOUTS, laid_out
 from tests.convolutions import computing
-from tests.test_adjoint_sweep import integers
+from tests.test_adjoint import GEOMETRIES
+from tests.test_adjoint_sweep import LIMITS, integers
 
 
 @pytest.fixture(params=["compiled", "numpy"], autouse=True)
@@ -100,6 +103,8 @@ LIKE_3X3 = [
     ((4, 64, 30, 30), (64, 64, 3, 4), {}),
     ((4, 64, 30, 30), (64, 64, 5, 5), {"padding": 2}),
     ((1, 64, 12, 12, 12), (64, 64, 3, 3, 1), {}),
+    ((1, 64, 14, 14), (64, 32, 3, 3), {"padding": 1, "groups": 2}),  # too small to go one after another
+    ((2, 96, 14, 14), (96, 32, 3, 3), {"padding": 1, "groups": 3}),
 ]
 
 
@@ -174,3 +179,28 @@ def test_convolutions_by_the_definition_take_large_batches_in_runs(engine):
     ]
     for a, b in zip(*ways, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+INFINITE = [
+    *GEOMETRIES[1:],
+    *(case for name, case in LIMITS.items() if name.startswith(("few", "windows", "depth", "one", "group"))),
+]
+
+
+@pytest.mark.parametrize("case", range(len(INFINITE)))
+def test_convolutions_keep_an_infinity_where_the_definition_has_it(case, engine):
+    """Zeros that kernels add to rows, and what they read beyond a channel, must not spread it."""
+    (shape, weight_shape, options), rng = INFINITE[case], np.random.default_rng(case)
+    name, layouts = f"conv{len(shape) - 2}d", draws.Random(case)
+    function, vjp = getattr(F, name), getattr(F, f"{name}_vjp")
+    x, weight = integers(rng, *shape), integers(rng, *weight_shape)
+    g = integers(rng, *function(x, weight, **options, algorithm="reference").shape)
+    x[(-1, rng.integers(shape[1]), *(rng.integers(size) for size in shape[2:]))] = np.inf
+    with np.errstate(invalid="ignore"):  # from BLAS
+        y = function(x, weight, **options, algorithm="reference")
+        dweight = vjp(g, x, weight, **options, algorithm="reference")[1]
+        for dtype in (np.float32, np.float64):
+            laid = [laid_out(a.astype(dtype), layouts.choice(LAYOUTS)) for a in (g, x, weight)]
+            np.testing.assert_array_equal(function(*laid[1:], **options, algorithm="direct"), y)
+            found = vjp(*laid, **options, algorithm="direct", wrt=("weight",))[1]
+            np.testing.assert_array_equal(found, dweight)

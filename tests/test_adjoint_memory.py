@@ -6,94 +6,30 @@ the run with a segmentation fault, whose traceback names the test.
 
 from __future__ import annotations
 
-import ctypes
-import mmap
 import os
-from math import prod
 
 import numpy as np
 import pytest
 
 from fconv import functional as F
-from fconv.engine import threads
 from fconv.engine.cpu import tiles
 from fconv.functional.core import EACH
-from tests.convolutions import computing
+from tests.guarded import guarded, guarding, orders
 from tests.test_adjoint_sweep import LIMITS, drawn, geometry_of, integers
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="pages are protected by mprotect")
 
 
-class Guarded:
-    """NumPy, whose new arrays end where a page begins that must not be touched."""
-
-    def __getattr__(self, name):
-        return getattr(np, name)
-
-    def empty(self, shape, dtype=np.float64):
-        dtype = np.dtype(dtype)
-        return pages(prod(shape) * dtype.itemsize, behind=True).view(dtype).reshape(shape)
-
-    def empty_like(self, like):
-        order = sorted(range(like.ndim), key=lambda axis: -like.strides[axis])
-        made = self.empty([like.shape[axis] for axis in order], like.dtype)
-        return made.transpose(np.argsort(order))
-
-
 @pytest.fixture(params=["compiled", "numpy"], autouse=True)
-def engine(request, monkeypatch):
-    """Compute with each of the engines for the CPU, in one thread, work space and results guarded too."""
-    with computing(request.param) as engine:
-        before = threads.get_num_threads()
-        threads.set_num_threads(1)
-        if engine == "compiled":
-            from fconv.engine.compiled import choosing, convolution, few, heavy, weights, winograd_weights
-            from fconv.engine.compiled.pool import scratch
-
-            monkeypatch.setattr(scratch, "take", work_space)
-            monkeypatch.setattr(scratch, "give_back", lambda memory: None)
-            for module in (choosing, convolution, few, heavy, weights, winograd_weights):
-                monkeypatch.setattr(module, "np", Guarded())
-            for module in (choosing, convolution):
-                monkeypatch.setattr(module, "empty", Guarded().empty)
+def engine(request):
+    """Compute with each of the engines next to guarded pages."""
+    with guarding(request.param) as engine:
         yield engine
-        threads.set_num_threads(before)
-
-
-def pages(size, *, behind):
-    """Return bytes at the end of memory that may be used, or at its beginning, aligned to cache lines."""
-    page, size = mmap.PAGESIZE, max(1, size)
-    room = -(-size // page) * page
-    memory = mmap.mmap(-1, room + 2 * page)
-    first = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    for edge in (first, first + page + room):
-        assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(edge), ctypes.c_size_t(page), 0) == 0
-    return np.frombuffer(memory, np.uint8, size, page + (room - size if behind else 0))
-
-
-def work_space(size):
-    """Take the place of the engine's work space; what is not written to is not a number."""
-    found = pages(-(-size // 64) * 64, behind=True)
-    found[:] = 255
-    return found
-
-
-def guarded(x, order, *, behind):
-    """Copy an array to guarded memory, with its axes in this order."""
-    laid = x.transpose(order)
-    out = pages(x.nbytes, behind=behind).view(x.dtype).reshape(laid.shape)
-    out[...] = laid
-    return out.transpose(np.argsort(order))
-
-
-def orders(ndim):
-    """Return C order, channels-last and the reverse of all axes."""
-    return list(range(ndim)), [0, *range(2, ndim), 1], list(range(ndim))[::-1]
 
 
 # Few to many channels on either side, few and many positions; channels that fill no vector.
 SHAPES = [
-    *(drawn(seed) for seed in range(100, 108)),
+    *(drawn(seed) for seed in range(100, 124)),
     *(LIMITS[name] for name in ("few channels, columns", "windows padded", "depthwise, two columns")),
     ((2, 37, 10, 6), (19, 37, 3, 3), {}),
     ((2, 21, 8, 11), (41, 21, 3, 3), {"padding": 1}),

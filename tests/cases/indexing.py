@@ -115,7 +115,12 @@ def pow_cases(draw):
 EQUATIONS = {
     "ij,jk->ik": ("ij", "jk"), "bij,bkj->bik": ("bij", "bkj"), "ij->ji": ("ij",), "ii->i": ("ii",),
     "ij->": ("ij",), "i,j,k->ijk": ("i", "j", "k"), "bii,i->b": ("bii", "i"), "ij,j->j": ("ij", "j"),
-    "ii,jk->k": ("ii", "jk"),
+    "ii,jk->k": ("ii", "jk"), "ij,jk": ("ij", "jk"), "ji": ("ji",), "kii": ("kii",),
+    "...ij,...jk->...ik": ("bij", "bjk"), "j...,jk": ("jb", "jk"), "...i,i...->i...": ("ki", "ibk"),
+}  # fmt: skip
+WRITTEN_OUT = {
+    "ij,jk": "ij,jk->ik", "ji": "ji->ij", "kii": "kii->k", "...ij,...jk->...ik": "bij,bjk->bik",
+    "j...,jk": "jb,jk->bk", "...i,i...->i...": "ki,ibk->ibk",
 }  # fmt: skip
 
 
@@ -123,8 +128,16 @@ EQUATIONS = {
 def einsum_cases(draw):
     equation = draw(st.sampled_from(sorted(EQUATIONS)))
     sizes = {a: draw(st.integers(1, 3)) for a in "bijk"}
-    return [equation, *(draw(elements(tuple(sizes[a] for a in s)))
-                        for s in EQUATIONS[equation])], {}  # fmt: skip
+    repeated = draw(st.sampled_from(["", *sizes]))  # of one operand, the first, where it has others
+    arrays = []
+    for i, letters in enumerate(EQUATIONS[equation]):
+        alone = i == 0 and len(EQUATIONS[equation]) > 1 and letters.count(repeated) == 1
+        arrays.append(draw(elements(tuple(1 if alone and a == repeated else sizes[a] for a in letters))))
+    return [equation, *arrays], {}
+
+
+def naive_einsum(equation, *arrays):
+    return naive.einsum(WRITTEN_OUT.get(equation, equation), *arrays)
 
 
 @st.composite
@@ -187,7 +200,7 @@ CASES = {
     "amin": Case(reduction_cases(1), naive.amin, torch=torch_amin),
     "cumprod": Case(along_axis(), naive.cumprod),
     "cumsum": Case(along_axis(), naive.cumsum, linear=True),
-    "einsum": Case(einsum_cases(), naive.einsum, torch=lambda e, *xs: torch().einsum(e, *xs)),
+    "einsum": Case(einsum_cases(), naive_einsum, torch=lambda e, *xs: torch().einsum(e, *xs)),
     "expand": Case(expand_cases(), naive.expand, linear=True, torch=lambda x, sizes: x.expand(sizes)),
     "flip": Case(flip_cases(), naive.flip, linear=True),
     "gather": Case(

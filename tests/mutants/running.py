@@ -32,6 +32,8 @@ from tests.mutants.aims import CURVED, EXACT, PARTS, patterns_of, reason_for, re
 from tests.mutants.covering import Covering
 from tests.mutants.faults import ROOT, Mutant, is_python, mutants_of
 
+BLOCKED = -1
+
 
 def codes(source: bytes, path: str) -> list[CodeType]:
     """List the code of a module and of its functions."""
@@ -89,19 +91,43 @@ def plain(code: CodeType) -> list[object]:
 
 
 def watched(child: int, limit: float) -> tuple[int, float]:
-    """Wait for a child process, and end it where it takes too long; return its status and the time."""
-    start = time.monotonic()
+    """Wait for a child process; return its status, or BLOCKED, and its processor time.
+
+    The system ends one that computes for too long. One is blocked that has not computed anything for as long,
+    while neither it nor this process was stopped: other work on the machine makes no mutant count as caught.
+    """
+    computed, idle, before = 0.0, 0.0, time.monotonic()
     while True:
-        pid, status = os.waitpid(child, os.WNOHANG)
-        if not pid and time.monotonic() - start < 6 * limit:  # more: it is blocked
+        pid, status, usage = os.wait4(child, os.WNOHANG)
+        now = time.monotonic()
+        if not pid and idle < max(60, limit):
+            latest, stopped = computing(child)
+            passed = min(now - before, 0.1)  # no more after a stop of this process
+            idle = 0.0 if latest > computed else idle + passed * (not stopped)
+            computed, before = latest, now
             time.sleep(0.01)
             continue
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child, signal.SIGKILL)
         if not pid:
-            os.waitpid(child, 0)
-            status = int(signal.SIGXCPU)
-        return status, time.monotonic() - start
+            usage = os.wait4(child, 0)[2]
+            status = BLOCKED
+        return status, usage.ru_utime + usage.ru_stime
+
+
+def computing(process: int) -> tuple[float, bool]:
+    """Return the processor time of all threads of a process, and whether it may not go on."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:  # the system has no such files
+        return 0.0, False
+    return float(fields[11]) + float(fields[12]), fields[0] in "TtR"
+
+
+def allow(limit: float) -> None:
+    """Let this process compute for so many seconds more, but not for longer than it may in all."""
+    most = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (min(most, int(time.process_time() + limit) + 1), most))
 
 
 def set_apart(limit: float, log: Path) -> None:
@@ -184,6 +210,8 @@ class Runner:
                 sys.stderr.flush()
                 os._exit(code)
         status, spent = watched(child, limit)
+        if status == BLOCKED:
+            return said(status), spent
         if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 71:
             return self._imported(items, path, after)
         if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 70:
@@ -193,13 +221,14 @@ class Runner:
         return said(status), spent
 
     def _limit(self, items: list[pytest.Item]) -> float:
-        """Return the seconds that tests may take: a multiple of what they do, and what is given besides."""
+        """Return how long tests may compute: a multiple of what they do, and what is given besides."""
         return self.given.limit + 3 * sum(self.covering.seconds.get(item.nodeid, 1) for item in items)
 
     def _inside(self, items: list[pytest.Item], path: str, before: bytes, after: bytes) -> int:
         if before != after and not exchange(str(ROOT / path), before, after):
             return 71
         for item, following in zip(items, [*items[1:], None], strict=False):
+            allow(self._limit([item]))
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             if self.failed:
                 (self.folder / "killer.txt").write_text(self.failed)
@@ -235,6 +264,8 @@ def _alone(path: str) -> bool:
 
 def said(status: int) -> str:
     """Put the status of a child process in words."""
+    if status == BLOCKED:
+        return "blocked"
     if os.WIFSIGNALED(status):
         name = signal.Signals(os.WTERMSIG(status)).name
         return "out of time" if name in ("SIGXCPU", "SIGKILL") else f"ended by {name}"
@@ -276,9 +307,9 @@ def lot(seed: int, name: tuple[str, ...]) -> bytes:
 
 
 def recorded(log: str, *, caught: bool) -> set[tuple[str, ...]]:
-    """Return the mutants of a log that were caught, or those that survived."""
+    """Return the mutants of a log that were caught, or those that survived or were blocked."""
     records = [json.loads(line) for line in Path(log).read_text().splitlines()]
-    return {named(r) for r in records if (r["result"] != "survived") == caught}
+    return {named(r) for r in records if (r["result"] not in ("survived", "blocked")) == caught}
 
 
 def named(record: dict[str, Any]) -> tuple[str, ...]:
@@ -327,8 +358,8 @@ def campaign(runner: Runner, items: list[pytest.Item]) -> None:
         }  # fmt: skip
         with log.open("a") as file:
             file.write(json.dumps(record) + "\n")
-        if result == "survived":
-            print(f"survived after {spent:.0f} s in {mutant.scope}\n{mutant.diff(source)}", flush=True)
+        if result in ("survived", "blocked"):
+            print(f"{result} after {spent:.0f} s in {mutant.scope}\n{mutant.diff(source)}", flush=True)
     run = counts["caught"] + counts["survived"]
     share = f"{counts['caught'] / max(1, run):.1%}"
     print(f"{counts['caught']} of {run} mutants caught ({share}); {counts['equivalent']} more are equivalent")

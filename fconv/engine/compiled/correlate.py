@@ -187,11 +187,9 @@ class Correlation:
         row = self.filters.row * inner
         x = s.offsets(s.taps, pitch).tolist()
         step, joined = inner * self.itemsize, 1
-        if pitch[2] == step:  # of one group
+        if pitch[2] == step:  # of one group; entries are a grid, whose rows are all as long as the first
             while joined < len(x) and x[joined] - x[joined - 1] == step:
                 joined += 1
-            if len(x) % joined or any(x[i + 1] - x[i] != step for i in range(len(x) - 1) if (i + 1) % joined):
-                joined = 1
         count = count_block = inner * joined
         if self.own_bytes > FILTER_BYTES * 1.5 and inner > 32:
             joined, count = 1, inner

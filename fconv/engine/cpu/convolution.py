@@ -193,8 +193,14 @@ def _first(x: Array) -> Array:
     return np.moveaxis(x, -1, 1)
 
 
+def _by_windows_of_outputs(g: Array, x: Array, at: Correlation) -> Array:
+    found = _reverse(planar.filter_gradient(x, g, at.back()))
+    # An infinity may have met the zeros around `g`, of which the definition has none.
+    return found if np.isfinite(found).all() else planar.filter_gradient(g, x, at)
+
+
 # Of one group: (N, *out_size, O), (N, *in_size, C) and where the windows lie to (O, C, *kernel).
 _FILTER_GRADIENTS: dict[str, Callable[[Array, Array, Correlation], Array]] = {
     "planar": planar.filter_gradient,
-    "adding": lambda g, x, at: _reverse(planar.filter_gradient(x, g, at.back())),
+    "adding": _by_windows_of_outputs,
 }
