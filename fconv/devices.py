@@ -34,18 +34,25 @@ def with_memory_recovery(name: str, call: Callable[P, T]) -> Callable[P, T]:
         try:
             return call(*args, **kwargs)
         except MemoryError as error:
-            recovered = memory_recovered(name, error)
-        raise recovered
+            message = memory_message(name, error)
+        raise memory_error(message)
 
     return guarded
 
 
-def memory_recovered(name: str, error: MemoryError) -> MemoryError:
-    """Free what CuPy keeps unused after its MemoryError; return the error to raise. Raise any other."""
+def memory_message(name: str, error: MemoryError) -> str:
+    """Return the message for the end of a GPU's memory, and let go of what its traceback holds.
+
+    An error that is not CuPy's is raised again.
+    """
     if type(error).__module__.partition(".")[0] != "cupy":
         raise error
-    message = f"{name}: the GPU has no memory left: {error}; try a smaller batch"
     traceback.clear_frames(error.__traceback__)  # whose variables hold arrays
+    return f"{name}: the GPU has no memory left: {error}; try a smaller batch"
+
+
+def memory_error(message: str) -> MemoryError:
+    """Return the error to raise, once CuPy's is gone and what CuPy keeps unused went back to the device."""
     sys.modules["cupy"].get_default_memory_pool().free_all_blocks()
     return MemoryError(message)
 

@@ -35,7 +35,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 import numpy as np
 
 from fconv.arrays import Array, Shape, check_floating, namespace, narrowed, native, widened, xp_of
-from fconv.devices import memory_recovered, with_memory_recovery
+from fconv.devices import memory_error, memory_message, with_memory_recovery
 from fconv.functional.derivatives import (
     check_gradient,
     check_tangents,
@@ -182,15 +182,15 @@ def differentiable(
             try:
                 return defined.call(args, kwargs)[0]()
             except MemoryError as error:
-                recovered = memory_recovered(name, error)
-            raise recovered
+                message = memory_message(name, error)
+            raise memory_error(message)
 
         def forward(*args: P.args, **kwargs: P.kwargs) -> tuple[Array, Pullback]:
             try:
                 return defined.forward(args, kwargs)
             except MemoryError as error:
-                recovered = memory_recovered(name, error)
-            raise recovered
+                message = memory_message(name, error)
+            raise memory_error(message)
 
         def gradients(g: Any, *args: Any, wrt: Wrt = None, **kwargs: Any) -> Any:
             return defined.call(args, kwargs)[1](g, wrt)
