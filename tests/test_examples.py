@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -40,6 +41,8 @@ def test_digits_learns_and_leaves_its_results(run, tmp_path):
     assert float(last.split()[-1]) > 0.95
     for shown in ("accuracy=", "loss=", "images/s"):
         assert shown in done.stderr
+    drawn = Counter(re.findall(r"\[(\d+:\d+)<", done.stderr))  # times that the bar was drawn, by second
+    assert 0 < max(drawn.values()) <= 11
     for picture in ("curves", "digits", "confusion", "kernels"):
         check_png(tmp_path / f"{picture}.png")
     params = fc.load(tmp_path / "digits.safetensors")

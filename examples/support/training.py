@@ -165,7 +165,7 @@ def train(
                     save()
                     unsaved = False
                 shown = {name: f"{values[-1]:.4g}" for name, values in run.scores.items() if name != "step"}
-                bar.set_postfix(loss=f"{np.mean(run.losses[-20:]):.4f}", **shown)
+                bar.set_postfix(loss=f"{np.mean(run.losses[-20:]):.4f}", **shown, refresh=False)
                 bar.update(len(x))
         except KeyboardInterrupt:
             stop.asked += 1
