@@ -34,27 +34,14 @@ def with_memory_recovery(name: str, call: Callable[P, T]) -> Callable[P, T]:
         try:
             return call(*args, **kwargs)
         except MemoryError as error:
-            message = memory_message(name, error)
-        raise memory_error(message)
+            if type(error).__module__.partition(".")[0] != "cupy":
+                raise
+            message = f"{name}: the GPU has no memory left: {error}; try a smaller batch"
+            traceback.clear_frames(error.__traceback__)  # whose variables hold arrays
+        sys.modules["cupy"].get_default_memory_pool().free_all_blocks()
+        raise MemoryError(message)
 
     return guarded
-
-
-def memory_message(name: str, error: MemoryError) -> str:
-    """Return the message for the end of a GPU's memory, and let go of what its traceback holds.
-
-    An error that is not CuPy's is raised again.
-    """
-    if type(error).__module__.partition(".")[0] != "cupy":
-        raise error
-    traceback.clear_frames(error.__traceback__)  # whose variables hold arrays
-    return f"{name}: the GPU has no memory left: {error}; try a smaller batch"
-
-
-def memory_error(message: str) -> MemoryError:
-    """Return the error to raise, once CuPy's is gone and what CuPy keeps unused went back to the device."""
-    sys.modules["cupy"].get_default_memory_pool().free_all_blocks()
-    return MemoryError(message)
 
 
 def to_device(tree: Any, device: str) -> Any:

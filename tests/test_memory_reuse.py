@@ -16,9 +16,7 @@ SHAPE, SINGLE = (64, 1024), np.dtype(np.float32)
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch):
     """Begin with nothing kept, and let go in the end of what a test kept."""
-    fresh = memory._Kept()
-    monkeypatch.setattr(memory, "kept", fresh)
-    monkeypatch.setattr(memory._Loan.__del__, "__defaults__", (fresh.put,))
+    monkeypatch.setattr(memory, "kept", memory.Kept(64 << 20))
 
 
 def place(x):
@@ -77,13 +75,17 @@ def test_zeros_are_zeros_in_memory_that_was_used():
 
 
 def test_not_more_is_kept_than_the_limit(monkeypatch):
-    monkeypatch.setattr(memory, "_MOST", 1 << 20)
-    sizes = [(n, 1024) for n in (64, 80, 96, 112, 128, 144)]
-    arrays = [memory.empty(shape, SINGLE) for shape in sizes]
-    del arrays
-    assert 0 < memory.kept.bytes <= 1 << 20
-    newest = memory.empty(sizes[0], SINGLE)  # freed last, in the order of the list, or dropped as the oldest
-    assert newest.shape == sizes[0]
+    monkeypatch.setattr(memory, "kept", memory.Kept(1 << 20))
+    arrays = [memory.empty((n, 1024), SINGLE) for n in (64, 80, 96, 112, 128, 144)]
+    newest = place(arrays[-1])
+    while arrays:
+        del arrays[0]
+        assert memory.kept.bytes <= 1 << 20
+    before = memory.kept.bytes
+    oldest = memory.empty((64, 1024), SINGLE)
+    assert memory.kept.bytes == before  # it was let go
+    assert place(memory.empty((144, 1024), SINGLE)) == newest
+    del oldest
     large = memory.empty((1024, 1024), SINGLE)  # larger than the limit: malloc's
     before = memory.kept.bytes
     del large

@@ -78,8 +78,7 @@ def test_float32_tiles_differ_by_rounding_alone():
 
 
 def test_tiles_bound_the_memory(monkeypatch):
-    monkeypatch.setattr(memory, "kept", memory._Kept())  # memory that is used again is not counted
-    monkeypatch.setattr(memory, "_MOST", 0)
+    monkeypatch.setattr(memory, "kept", memory.Kept(0))  # what is used again would not be counted
     net = fc.models.dncnn(layers=4, width=16)
     params = net.init(fc.random.key(0), (1, 1, 8, 8))
 

@@ -22,7 +22,6 @@ LINE = 64
 """Bytes of a cache line."""
 LEAST = 1 << 15
 """Bytes of an array from which on memory is kept: malloc keeps less by itself."""
-_MOST = 64 << 20  # bytes that are kept while nobody uses them
 
 
 class _Raw(np.ndarray[Any, Any]):
@@ -35,13 +34,15 @@ class _Raw(np.ndarray[Any, Any]):
     __slots__ = ()
 
 
-class _Kept:
+class Kept:
     """Memory that nobody uses, by its size; of each size the newest goes first, as the caches hold it.
 
-    A loan may end at any moment, even while this thread is in here: who does not get the lock does without.
+    At most `most` bytes are kept. A loan may end at any moment, even while this thread is in here: who does
+    not get the lock does without.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self.most = most
         self._free: dict[int, list[_Raw]] = {}  # the size that was asked for last stands last
         self.bytes = 0
         self._lock = threading.Lock()
@@ -63,11 +64,11 @@ class _Kept:
     def put(self, memory: _Raw) -> None:
         """Keep memory; let go what has not been asked for in the longest time, if that is too much."""
         size = memory.size
-        if size > _MOST or not self._lock.acquire(blocking=False):
+        if size > self.most or not self._lock.acquire(blocking=False):
             return
         gone = []  # freed outside of the lock
         try:
-            while self.bytes + size > _MOST:
+            while self.bytes + size > self.most:
                 oldest = next(iter(self._free))
                 gone.append(self._free.pop(oldest))
                 self.bytes -= oldest * len(gone[-1])
@@ -77,7 +78,7 @@ class _Kept:
             self._lock.release()
 
 
-kept = _Kept()
+kept = Kept(64 << 20)
 
 
 class _Loan(np.ndarray[Any, Any]):
@@ -85,8 +86,9 @@ class _Loan(np.ndarray[Any, Any]):
 
     __slots__ = ()
 
-    def __del__(self, put: Callable[[Any], None] = kept.put) -> None:
-        put(self.base)
+    def __del__(self) -> None:
+        if kept is not None:  # as it is when Python ends
+            kept.put(cast("_Raw", self.base))
 
 
 def empty(shape: Sequence[int], dtype: np.dtype[Any], strides: tuple[int, ...] | None = None) -> Array:

@@ -78,7 +78,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Definition:
 
     def product(x: Array, weight: Array, bias: Array | None) -> Array:
         if small:
-            y = _small_product("ni,oi->no", x.reshape(flat.shape), weight)
+            y = _small_product(in_c_order(x.reshape(flat.shape)), in_c_order(weight).T)
             if bias is not None:
                 y += bias
             return y.reshape(shape)
@@ -89,14 +89,14 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Definition:
 
     def x_gradient(g: Array) -> Array:
         if small:
-            return _small_product("no,oi->ni", g, weight).reshape(x.shape)
+            return _small_product(in_c_order(g), in_c_order(weight)).reshape(x.shape)
         if plan is not None:
             return plan.input_gradient(g[..., None], weight[..., None]).reshape(x.shape)
         return contract("no,oi->ni", g, weight).reshape(x.shape)
 
     def weight_gradient(g: Array) -> Array:
         if small:
-            return _small_product("no,ni->oi", g, flat)
+            return _small_product(in_c_order(g).T, in_c_order(flat))
         if plan is not None:
             return plan.weight_gradient(g[..., None], flat[..., None], weight[..., None])[..., 0]
         return contract("no,ni->oi", g, flat)
@@ -132,17 +132,12 @@ def is_small(x: Array, rows: int, inner: int, columns: int) -> bool:
     )
 
 
-def _small_product(subscripts: str, a: Array, b: Array) -> Array:
-    """Contract two small matrices.
+def _small_product(a: Array, b: Array) -> Array:
+    """Multiply two small matrices, whose memory order is always the same: BLAS may round by it.
 
     Of a vector and a matrix BLAS divides the sums among threads earlier, and einsum never.
     """
-    a, b = in_c_order(a), in_c_order(b)
-    if min(a.shape) == 1 or min(b.shape) == 1:
-        return np.einsum(subscripts, a, b)
-    if subscripts == "ni,oi->no":
-        return np.dot(a, b.T)
-    return np.dot(a.T if subscripts == "no,ni->oi" else a, b)
+    return np.einsum("ij,jk->ik", a, b) if 1 in a.shape + b.shape else np.dot(a, b)
 
 
 def bilinear_push(

@@ -35,7 +35,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 import numpy as np
 
 from fconv.arrays import Array, Shape, check_floating, namespace, narrowed, native, widened, xp_of
-from fconv.devices import memory_error, memory_message, with_memory_recovery
+from fconv.devices import with_memory_recovery
 from fconv.functional.derivatives import (
     check_gradient,
     check_tangents,
@@ -179,18 +179,13 @@ def differentiable(
         name = defined.name
 
         def compute(*args: P.args, **kwargs: P.kwargs) -> Array:
-            try:
-                return defined.call(args, kwargs)[0]()
-            except MemoryError as error:
-                message = memory_message(name, error)
-            raise memory_error(message)
+            return defined.call(args, kwargs)[0]()
 
         def forward(*args: P.args, **kwargs: P.kwargs) -> tuple[Array, Pullback]:
-            try:
-                return defined.forward(args, kwargs)
-            except MemoryError as error:
-                message = memory_message(name, error)
-            raise memory_error(message)
+            value, pull, like = defined.call(args, kwargs)
+            if type(like) is not np.ndarray:  # NumPy's memory comes back by itself
+                pull = with_memory_recovery(f"{name}_vjp", pull)
+            return value(), pull
 
         def gradients(g: Any, *args: Any, wrt: Wrt = None, **kwargs: Any) -> Any:
             return defined.call(args, kwargs)[1](g, wrt)
@@ -202,8 +197,8 @@ def differentiable(
             value, along = defined.push(tangents, args, kwargs)
             return value(), along()
 
-        made: Any = functools.wraps(definition)(compute)
-        made.forward = forward
+        made: Any = functools.wraps(definition)(with_memory_recovery(name, compute))
+        made.forward = with_memory_recovery(name, forward)
         made.value_and_jvp = with_memory_recovery(f"{name}_jvp", value_and_jvp)
         for kind, plain, first, last, doc in (
             ("vjp", gradients, "g", "wrt", vjp_doc),
@@ -246,13 +241,6 @@ class _Defined:
         self.places = {a: place for place, a in enumerate(parameters) if a in self.arrays}
         self.optional = {a for a in self.arrays if parameters[a].default is not inspect.Parameter.empty}
         self._facts = [(a, self.places[a], a in self.optional, a in self.free) for a in self.arrays]
-
-    def forward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Array, Pullback]:
-        """Return the value of a call and its pullback."""
-        value, pull, like = self.call(args, kwargs)
-        if type(like) is not np.ndarray:  # NumPy's memory comes back by itself
-            pull = with_memory_recovery(f"{self.name}_vjp", pull)
-        return value(), pull
 
     def call(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -374,8 +362,8 @@ class _Defined:
 
         def pull(g: Any, wrt: Wrt = None, each: tuple[str, ...] = ()) -> Any:
             wanted = wanted_of(name, arrays, still, wrt if wrt is None or type(wrt) is str else tuple(wrt))
-            if type(g) is float and type(like) is np.ndarray and shape == ():  # as that of a loss mostly is
-                g = np.array(g, dtype)
+            if shape == () and isinstance(g, (int, float)):  # as that of a loss mostly is
+                g = xp_of(like).asarray(g, dtype=dtype)
             plain = type(g) is type(like) is np.ndarray and g.dtype == dtype and g.shape == shape
             if not plain or half:
                 g = self._entered(check_gradient(name, g, shape, like))

@@ -12,7 +12,7 @@ from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, describe
 from fconv.layer import Layer, LayerPullback, Params, Rebuilding, Step, Wiring, located, vjp_of
 from fconv.networks.dataflow import Dataflow, Node
-from fconv.networks.members import Members, keys_for
+from fconv.networks.members import Members, split_key
 
 
 @constructor
@@ -78,7 +78,8 @@ def graph(
     order = _sorted(_read(nodes, members, in_names), in_names, out_names)
     flow = Dataflow("graph", order, in_names, {name: name for name in out_names}, lone_in, lone_out)
 
-    layers = [node.layer for node in order]
+    def keys_for(train: bool, key: Array | None) -> Sequence[Array | None]:
+        return split_key(key if train and members.draws else None, len(order))
 
     def init(key: Array, shape: Any, dtype: Any = np.float32) -> Params:
         random.check_key("graph.init", key)
@@ -95,12 +96,12 @@ def graph(
         return dict(zip(members.names, members.unpack(params), strict=True))
 
     def apply(params: Params, x: Any, *, train: bool = False, key: Array | None = None) -> Any:
-        return flow.apply(by_owner(params), x, train, keys_for(layers, train, key))
+        return flow.apply(by_owner(params), x, train, keys_for(train, key))
 
     def forward(
         params: Params, x: Any, *, train: bool = False, key: Array | None = None
     ) -> tuple[Any, Params, LayerPullback]:
-        return flow.forward(by_owner(params), x, train, keys_for(layers, train, key))
+        return flow.forward(by_owner(params), x, train, keys_for(train, key))
 
     def rebuilt(f: Callable[[tuple[str, ...], Layer], Layer]) -> Layer:
         layers = members.mapped(f).children
@@ -120,7 +121,7 @@ def graph(
     return Layer(
         init=init, apply=apply, vjp=vjp_of(forward), out_shape=lambda shape: flow.leaving(flow.shapes(shape)),
         forward=forward, name="graph", children=members.children, wiring=lambda shape: wiring,
-        rebuilding=Rebuilding(forward, rebuilt, cut), draws=any(layer.draws for layer in layers),
+        rebuilding=Rebuilding(forward, rebuilt, cut), draws=members.draws,
     )  # fmt: skip
 
 

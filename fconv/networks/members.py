@@ -29,7 +29,6 @@ class Members:
         self.layers = [as_layer(place, layer) for place, layer in zip(places, layers, strict=True)]
         self.steps: list[tuple[str, Layer]] = list(zip(places, self.layers, strict=True))
         self.draws = any(layer.draws for layer in self.layers)
-        self._no_keys = (None,) * len(self.layers)
 
     @property
     def children(self) -> dict[str, Layer]:
@@ -79,13 +78,9 @@ class Members:
         """Split the key of a call among the layers; outside training there is none to split."""
         if key is not None:
             random.check_key(self.title, key)
-        if not self.draws:
-            return self._no_keys
-        return keys_for(self.layers, train, key)
+        return split_key(key if train and self.draws else None, len(self.layers))
 
 
-def keys_for(layers: Sequence[Layer], train: bool, key: Array | None) -> Sequence[Array | None]:
-    """Split the key of a call among layers, unless none of them has a use for it."""
-    if key is None or not train or not any(layer.draws for layer in layers):
-        return [None] * len(layers)
-    return list(random.split(key, len(layers)))
+def split_key(key: Array | None, count: int) -> Sequence[Array | None]:
+    """Split a key among layers, if there is one that they have a use for."""
+    return [None] * count if key is None else list(random.split(key, count))

@@ -11,7 +11,7 @@ from fconv.arguments.constructors import constructor
 from fconv.arrays import Array
 from fconv.layer import Layer, LayerPullback, Params, Rebuilding, Step, Wiring, as_layer, located, vjp_of
 from fconv.networks.chains import chain
-from fconv.networks.members import Members, keys_for
+from fconv.networks.members import Members, split_key
 
 
 @constructor
@@ -71,7 +71,7 @@ def _shared(one: Layer, n: int) -> Layer:
         return shape
 
     def apply(params: Params, x: Any, *, train: bool = False, key: Array | None = None) -> Any:
-        for place, k in zip(places, keys_for([one] * n, train, key), strict=True):
+        for place, k in zip(places, split_key(key if train and one.draws else None, n), strict=True):
             with located(place, one):
                 x = one.apply(params, x, train=train, key=k)
         return x
@@ -80,7 +80,7 @@ def _shared(one: Layer, n: int) -> Layer:
         params: Params, x: Any, *, train: bool = False, key: Array | None = None
     ) -> tuple[Any, Params, LayerPullback]:
         pullbacks = []
-        for place, k in zip(places, keys_for([one] * n, train, key), strict=True):
+        for place, k in zip(places, split_key(key if train and one.draws else None, n), strict=True):
             with located(place, one):
                 x, params, pullback = one.forward(params, x, train=train, key=k)
             pullbacks.append(pullback)

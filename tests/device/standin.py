@@ -26,7 +26,7 @@ _HOST_WORK = ("get", "item", "tolist")
 _FROM_HOST = ("array", "asarray", "asanyarray", "ascontiguousarray")
 
 waits: list[str] = []
-"""What has made the host wait for the device, in order."""
+"""Calls that made the host wait for the device, in order."""
 
 
 class ndarray:  # noqa: N801 - as CuPy's

@@ -57,10 +57,9 @@ def test_functions_have_pytorchs_tangents(name, data, key):
     primals = tuple(tensor(args[place]) for place in moved)
     try:
         _, dy = torch.func.jvp(theirs, primals, tuple(map(tensor, moved.values())))
-    except (RuntimeError, NotImplementedError):
+    except RuntimeError:  # torch refuses some empty batches, where only the shape can be compared
         if all(primal.numel() for primal in primals):
             raise
-        # torch refuses some empty batches
         assert function.jvp(tangents, *args, **options).shape == function(*args, **options).shape
         return
     ours = function.jvp(tangents, *args, **options)

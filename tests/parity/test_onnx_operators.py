@@ -28,10 +28,17 @@ class Swish:
         return x.dtype.type(self.options["factor"]) * x * self.parts(params, x)[1]
 
     def vjp(self, params, x, g, *, train=False, key=None):
-        raise NotImplementedError
+        beta, gate = self.parts(params, x)
+        g = x.dtype.type(self.options["factor"]) * g
+        bent = x * gate * (1 - gate)
+        return {"beta": (g * x * bent).sum((0, *range(2, x.ndim)))}, g * (gate + beta * bent)
 
     def out_shape(self, shape):
         return shape
+
+
+def test_the_layer_itself_is_right():
+    fc.testing.check_layer(Swish(0.5), np.random.default_rng(0).standard_normal((2, 3, 4, 5)))
 
 
 def swish(at):

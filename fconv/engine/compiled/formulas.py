@@ -67,12 +67,9 @@ class Formula:
                         f"a formula got arrays of {[x.size for x in inputs]} elements for {size}"
                     )
             places = addresses((*inputs, *outputs))
-            if size <= PIECE:
-                table += (*places, constants, size, PIECE, 1, 1) if size else ()
-            else:
-                for start in range(0, size, PIECE):
-                    at = [place + start * item for place in places]
-                    table += (*at, constants, min(PIECE, size - start), PIECE, 1, 1)
+            for start in range(0, size, PIECE):
+                at = [place + start * item for place in places] if start else places
+                table += (*at, constants, min(PIECE, size - start), PIECE, 1, 1)
             total += size
         if table:
             row = self._count + self.outputs + 5
