@@ -11,6 +11,7 @@ import numpy as np
 from fconv.arrays import Array, Shape, in_c_order, xp_of
 from fconv.engine import each
 from fconv.engine.contraction import contract
+from fconv.engine.memory import empty
 from fconv.engine.plans import Plan, convolution
 from fconv.engine.threads import run
 from fconv.functional.core import Definition, Thunks, differentiable, once
@@ -116,28 +117,43 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Definition:
     return shape, once(lambda: product(x, weight, bias)), pullback, push
 
 
-_SMALL, _SHORT = 1 << 18, 1 << 12  # multiplications of a product, and terms of a sum
+_SMALL, _PIECE, _SHORT = 1 << 21, 1 << 18, 1 << 12
+"""Multiplications of a product that is small and of a piece of it, and terms of a sum."""
 
 
 def is_small(x: Array, rows: int, inner: int, columns: int) -> bool:
     """Return whether products are so small that NumPy has them sooner than a kernel is launched.
 
-    OpenBLAS does them on the calling thread, and float32 is enough for their sums.
+    OpenBLAS does each piece of them on the calling thread, and float32 is enough for their sums.
     """
-    return (
-        type(x) is np.ndarray
-        and x.dtype.char in "fd"
-        and 0 < rows * inner * columns <= _SMALL
-        and max(rows, inner, columns) <= _SHORT
-    )
+    size = rows * inner * columns
+    if type(x) is not np.ndarray or x.dtype.char not in "fd" or not 0 < size <= _SMALL:
+        return False
+    # Pieces have two rows: one would be a vector.
+    divisible = size <= _PIECE or 2 * inner * max(rows, columns) <= _PIECE
+    return divisible and max(rows, inner, columns) <= _SHORT
 
 
 def _small_product(a: Array, b: Array) -> Array:
     """Multiply two small matrices, whose memory order is always the same: BLAS may round by it.
 
-    Of a vector and a matrix BLAS divides the sums among threads earlier, and einsum never.
+    Of a vector and a matrix BLAS divides the sums among threads earlier, but not those of two vectors.
     """
-    return np.einsum("ij,jk->ik", a, b) if 1 in a.shape + b.shape else np.dot(a, b)
+    (rows, inner), columns = a.shape, b.shape[1]
+    if inner > 1 and (rows == 1 or columns == 1):
+        if not (a.flags.c_contiguous and b.flags.f_contiguous):
+            return np.einsum("ij,jk->ik", a, b)
+        return np.vecdot(a, b.T).reshape(rows, columns)
+    if rows * inner * columns <= _PIECE:
+        return np.dot(a, b)
+    y, count = empty((rows, columns), a.dtype), _PIECE // (inner * columns)
+    for start in range(0, rows, count):
+        piece, out = a[start : start + count], y[start : start + count]
+        if len(piece) == 1:
+            out[...] = _small_product(piece, b)
+        else:
+            np.dot(piece, b, out=out)
+    return y
 
 
 def bilinear_push(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fconv.engine.compiled.channels import CompiledPasses, SamplePasses
 
 _PIECE_BYTES = 1 << 20
-_SMALL = 4096  # elements; NumPy sums them before a kernel is found
+_SMALL = 1 << 14  # elements; NumPy sums them before a kernel is found
 _ROW = 4096  # numbers of a row, about, that a ufunc is quick on
 _LEAST_PLANE = 64  # numbers of a channel that have to be neighbours for it to be so channels-first
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
-from typing import Any
 
 import numpy as np
 
 from fconv.arrays import Array, any_of, describe, xp_of
-from fconv.engine.sweeps import Program, Sweep
 from fconv.functional.activation import log_softmax, softmax
 from fconv.functional.core import Definition, Thunks, differentiable, once
+from fconv.functional.loss_labels import each_class, of_lone_labels
 from fconv.functional.loss_reduction import Reduction, check_reduction, reduced
-from fconv.functional.segments import LOG_TOTAL, Segments, along_axis
+from fconv.functional.segments import along_axis
 from fconv.functional.sums import accurate_sum
 from fconv.options import number
 
@@ -73,7 +72,7 @@ def nll_loss(
         lambda: -_total(q(), counted(), x, class_axis),
         target.shape,
         reduction,
-        lambda each: {"x": lambda: -_each_class(each, class_axis) * q()},
+        lambda each: {"x": lambda: -each_class(each, class_axis) * q()},
         {"x": lambda t: -(q() * t).sum(axis=class_axis)},
         total,
     )
@@ -134,7 +133,7 @@ def cross_entropy(
         segments = along_axis(x, class_axis)
         if segments is not None:
             within = _check_labels("cross_entropy", x, target, class_axis, ignore_index)
-            return _of_lone_labels(segments, x, target, within, weight, class_axis, ignore_index, reduction)
+            return of_lone_labels(segments, x, target, within, weight, class_axis, ignore_index, reduction)
     softened = once(lambda: log_softmax.forward(x, class_axis))
     total: Callable[[], Array | float]
     per_class = _per_class(x, weight, class_axis)
@@ -146,7 +145,7 @@ def cross_entropy(
         q, counted, total = _of_labels(x, target, per_class, class_axis, ignore_index, label_smoothing)
 
     def pullback(each: Array) -> Thunks:
-        apart = once(lambda: -_each_class(each, class_axis))
+        apart = once(lambda: -each_class(each, class_axis))
         return {
             "x": lambda: softened()[1](apart() * q()),
             "target": lambda: (1 - label_smoothing) * apart() * per_class * softened()[0],
@@ -192,70 +191,6 @@ def cross_entropy_curvature(
 
 
 _INT64 = np.dtype(np.int64)
-_LOG_OF_SUM = Program(
-    (*LOG_TOTAL, Sweep("kept", lambda highest, total, logarithm: (highest, logarithm))), outputs=2
-)
-_SHARES = Program(
-    (Sweep("write", lambda x, highest, logarithm, factor: xp_of(x).exp(x - highest - logarithm) * factor),),
-    params=3,
-)
-
-
-def _of_lone_labels(
-    segments: Segments,
-    x: Array,
-    target: Array,
-    within: bool,
-    weight: Array | None,
-    class_axis: int,
-    ignore_index: int,
-    reduction: Reduction,
-) -> Definition:
-    """Define the cross-entropy of class numbers by compiled sweeps over the classes.
-
-    `within` tells that every target is the number of a class.
-    """
-    every = within and not 0 <= ignore_index < x.shape[class_axis]
-    kept = np.True_ if every else target != ignore_index
-    plain = weight is None and (every or bool(kept.all()))  # each target counts as much as any other
-    labels = (target if plain else np.where(kept, target, 0)).astype(np.intp, copy=False)
-    index = _at_labels(labels, class_axis)
-
-    @once
-    def weights() -> Array:
-        """Return the weight of each target, 0 where it counts for nothing."""
-        one = x.dtype.type(1)
-        return one if plain else np.where(kept, one if weight is None else weight[labels], x.dtype.type(0))
-
-    found = once(lambda: segments.keep(_LOG_OF_SUM, x))
-
-    def losses() -> Array:
-        highest, logarithm = found()
-        lost = logarithm - (x[index] - highest)
-        return lost if plain else np.where(kept, weights() * lost, x.dtype.type(0))
-
-    def dx(each: Array) -> Array:
-        factor = np.full(target.shape, each * weights(), x.dtype)
-        y = segments.write_by_segment(_SHARES, x, *found(), factor)
-        y[index] -= factor
-        return y
-
-    return reduced(
-        losses, target.shape, reduction, lambda each: {"x": lambda: dx(each)},
-        {"x": lambda t: (dx(np.ones(target.shape, x.dtype)) * t).sum(axis=class_axis)},
-        None if plain else lambda: accurate_sum(weights()),
-    )  # fmt: skip
-
-
-def _at_labels(labels: Array, class_axis: int) -> tuple[Any, ...]:
-    """Return the index of each target's class in an array with an axis of classes."""
-    if labels.ndim == 1:
-        return np.arange(len(labels)), labels
-    index = [*np.ogrid[tuple(map(slice, labels.shape))]]
-    index.insert(class_axis, labels)
-    return tuple(index)
-
-
 # The loss of a target is the sum over classes of -q[n, c] * log p[n, c]. These give q, which of its
 # elements count (a weight of 0 counts: NaN passes through it), and what the mean divides by.
 
@@ -311,11 +246,6 @@ def _total(q: Array, counted: Array, log_p: Array, class_axis: int) -> Array:
     # Classes that do not count stay out, even where log_p is -inf.
     xp = xp_of(q)
     return xp.where(counted, q * log_p, xp.zeros((), q.dtype)).sum(axis=class_axis)
-
-
-def _each_class(each: Array, class_axis: int) -> Array:
-    """Return the gradient of the targets' losses as that of all classes' terms."""
-    return xp_of(each).expand_dims(each, class_axis) if each.ndim else each
 
 
 def _check_classes(name: str, x: Array, weight: Array | None) -> int:

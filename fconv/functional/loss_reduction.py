@@ -70,7 +70,11 @@ def reduced(
             return each
         summed: Any = np.add.reduce if type(each) is np.ndarray else xp_of(each).sum
         summed = summed(each, axis=None, dtype=np.float64)
-        return narrowed(summed if reduction == "sum" else quotient(summed, divisor()), each.dtype)
+        if reduction != "sum":
+            count = divisor()
+            usual = type(summed) is np.float64 and type(count) is int and count
+            summed = summed / count if usual else quotient(summed, count)
+        return narrowed(summed, each.dtype)
 
     def along(of: Callable[[Array], Array], t: Array) -> Array:
         xp = xp_of(t)
