@@ -175,6 +175,10 @@ LIMITS = {
     "depthwise, spread": ((2, 40, 20, 21), (40, 1, 2, 3), {"groups": 40, "dilation": (2, 3), "padding": 2}),
     "depthwise, two columns": ((2, 20, 9, 10), (20, 1, 3, 2), {"groups": 20}),
     "depthwise by columns": ((2, 20, 17, 9), (20, 1, 5, 1), {"groups": 20, "stride": (1, 2)}),
+    "depthwise in three axes": ((2, 20, 5, 6, 9), (20, 1, 3, 2, 3), {"groups": 20, "padding": 1}),
+    "depthwise in three axes, spread": (
+        (2, 17, 6, 7, 9), (17, 1, 2, 3, 2), {"groups": 17, "dilation": (2, 1, 3), "stride": (1, 2, 1)},
+    ),
     "depthwise, multiplied": ((2, 3, 9, 8), (60, 1, 3, 3), {"groups": 3}),
     "two groups of one": ((2, 2, 9, 8), (2, 1, 3, 3), {"groups": 2}),
 }  # fmt: skip

@@ -160,6 +160,8 @@ def test_the_table_chooses(engine):  # noqa: F811
     assert chosen("winograd", np.float64) == f"direct ({engine})"
     assert chosen("winograd", np.float16) == f"winograd ({engine})"  # computed in float32
     assert plans.algorithm_for((0, 3, 8, 8), (4, 3, 3, 3)) == "reference (numpy)"
+    with pytest.raises(ValueError, match="kernel"):  # by default there is no padding
+        plans.algorithm_for((1, 3, 8, 8), (4, 3, 9, 9))
 
 
 @pytest.mark.parametrize("mean", [0.0, 100.0])

@@ -185,7 +185,7 @@ class Positions:
         It is the gradient of the input that is computed.
     """
 
-    def __init__(self, shape: Shape, meetings: Meetings, dtype: str, *, turned: bool = False) -> None:
+    def __init__(self, shape: Shape, meetings: Meetings, dtype: str, *, turned: bool) -> None:
         self.shape, self.dtype = shape, dtype
         self.filters = FilterBlocks(shape, dtype, shape.taps)
         out, inside, taps = meetings.lists(1 if turned else 0)
