@@ -35,6 +35,14 @@ def _formula(name: str, dtype: np.dtype[Any]) -> Formula:
     return Formula(function, arrays + numbers, dtype, numbers)
 
 
+@lru_cache(maxsize=512)
+def _laid_out(shape: tuple[int, ...], order: tuple[int, ...]) -> tuple[tuple[int, ...], Rows]:
+    """Return the shape of an array whose axes lie in a memory order, and how its channels lie in it."""
+    channels, columns = shape[1], order[-1] == 1
+    row = max(1, _ROW // channels) * channels if columns else prod(shape[2:])
+    return tuple(shape[axis] for axis in order), Rows(row, channels, columns)
+
+
 def _quietly(compute: Callable[[], Any]) -> Any:
     with np.errstate(invalid="ignore", over="ignore"):
         return compute()
@@ -54,11 +62,8 @@ class CompiledPasses:
 
     def __init__(self, x: Array) -> None:
         self._order, self._dtype = memory_order(x), x.dtype
-        self._laid = [x.shape[axis] for axis in self._order]
+        self._laid, self._rows = _laid_out(x.shape, self._order)
         self._seen = self._in_line(x)
-        channels, columns = x.shape[1], self._order[-1] == 1
-        row = max(1, _ROW // channels) * channels if columns else prod(x.shape[2:])
-        self._rows = Rows(row, channels, columns)
 
     def total(self) -> Array:
         """Sum each channel."""

@@ -92,8 +92,8 @@ class Formula:
         found = np.zeros(shape)
         self._launch(inputs, list(found), size, row, per_task, channels, rows.columns, True)
         if rows.columns:
-            found = found.sum(axis=1)[:, :row]
-        return np.asarray(found.reshape(self.outputs, -1, channels).sum(axis=1))
+            found = np.add.reduce(found, 1)[:, :row]
+        return np.add.reduce(found.reshape(self.outputs, -1, channels), 1)
 
     def run_by_sample(
         self,
