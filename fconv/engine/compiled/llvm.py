@@ -215,6 +215,12 @@ class Function:
         text = f"call {result} @{name}({', '.join(f'{a.type} {a.name}' for a in given)})"
         return self.emit(text) if result == "void" else self.value(text, result)
 
+    def prefetch(self, place: Value) -> None:
+        """Ask for a cache line that will be read soon; it may be of no memory of ours."""
+        name = "llvm.prefetch.p0"
+        self.module.declarations[name] = f"declare void @{name}(ptr, i32, i32, i32)"
+        self.emit(f"call void @{name}(ptr {place.name}, i32 0, i32 2, i32 1)")
+
     def call_address(self, address: Value, *arguments: Number) -> None:
         """Call a function of integers and addresses that is compiled already."""
         function = self.as_pointer(address)
