@@ -143,6 +143,8 @@ def unexpanded(args: Mapping[str, Any], shape: tuple[Any, ...]) -> Mapping[str, 
     """Take tensors before they were stretched, where their layer stretches them to the same shape anyhow."""
     plain = {name: a.source if isinstance(a, Expanded) else a for name, a in args.items()}
     shapes = [a.shape for a in plain.values() if isinstance(a, Tensor)]
+    if any(len(each) > len(shape) for each in shapes):  # max() of a tensor is smaller than what it takes
+        return args
     reached = [1] * len(shape)
     for each in shapes:
         for axis, size in enumerate(each, len(shape) - len(each)):
