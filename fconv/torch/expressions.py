@@ -31,6 +31,10 @@ def _scaled(x: Any, scale: float, shift: float) -> Any:
     return y if shift == 0 else y + shift
 
 
+def _plain(sizes: Any) -> Any:
+    return list(sizes) if isinstance(sizes, tuple) else sizes
+
+
 def _padded(x: Any, o: Mapping[str, Any]) -> Any:
     return _torch().nn.functional.pad(x, o["pad"], o["mode"], o["value"])
 
@@ -108,8 +112,8 @@ EXPRESSIONS: dict[str, Callable[[Mapping[str, Any]], Expression | None]] = {
     "stack": lambda o: lambda *xs: _torch().stack(xs, o["dim"]),
     "slice_along": lambda o: lambda x: x[_slices(o["dim"], o["start"], o["end"], o["step"])],
     "chunk": lambda o: lambda x: x.chunk(o["chunks"], o["dim"])[o["index"]],
-    "split": lambda o: lambda x: x.split(list(o["sizes"]), o["dim"])[o["index"]],
-    "view": lambda o: lambda x: x.reshape(o["shape"]),
+    "split": lambda o: lambda x: x.split(_plain(o["sizes"]), o["dim"])[o["index"]],
+    "view": lambda o: lambda x: x.reshape([n or x.size(i) for i, n in enumerate(o["shape"])]),
     "reshape": lambda o: lambda x: x.reshape(x.size(0), *o["shape"]),
     "scale_shift": lambda o: lambda x: _scaled(x, o["scale"], o["shift"]),
     "power": lambda o: lambda x: x ** o["exponent"],
@@ -132,6 +136,7 @@ EXPRESSIONS: dict[str, Callable[[Mapping[str, Any]], Expression | None]] = {
     "einsum": lambda o: lambda *xs: _torch().einsum(o["equation"], *xs),
     "scaled_dot_product_attention": lambda o: lambda *xs: _attended(o, xs),
     "pad": lambda o: lambda x: _padded(x, o),
+    "upsample": lambda o: lambda x: _torch().nn.functional.interpolate(x, **o),
     "call": lambda o: (
         (lambda *xs: _called(o, xs)) if hasattr(_torch().nn.functional, o["function"]) else None
     ),

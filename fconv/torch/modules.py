@@ -255,6 +255,8 @@ def _stands_for(twin: Twin, layer: Layer) -> bool:
     options = layer.options
     if layer.name == "pad" and (twin.rank is None or len(options["pad"]) != 2 * (twin.rank - 2)):
         return False
+    if options.get("antialias"):  # which functions have, and no module
+        return False
     fixed = twin.fixed.items()
     if layer.name == "instance_norm" and options["ndim"] is None:
         fixed = {}.items()
