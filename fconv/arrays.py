@@ -183,7 +183,11 @@ def narrowed(x: Any, dtype: Any) -> Array:
     """Return `x` in `dtype`; elements that are too large for it become infinite, without a warning."""
     if type(x) is np.ndarray and x.dtype == dtype:
         return x
-    if type(x) is np.float64 and (dtype == x.dtype or (dtype == np.float32 and -_LARGE < x < _LARGE)):
+    if (
+        isinstance(x, (np.ndarray, np.generic))
+        and x.ndim == 0
+        and (x.dtype == dtype or (dtype == np.float32 and -_LARGE < float(x) < _LARGE))
+    ):
         return np.array(x, dtype)  # the usual sum of a loss, without asking what errors are to do
     with np.errstate(over="ignore"):
         return xp_of(x).asarray(x).astype(dtype, copy=False)

@@ -122,22 +122,22 @@ _SMALL, _PIECE, _SHORT = 1 << 21, 1 << 18, 1 << 12
 
 
 def is_small(x: Array, rows: int, inner: int, columns: int) -> bool:
-    """Return whether products are so small that NumPy has them sooner than a kernel is launched.
+    """Return whether products are so small that NumPy does them in less time than a compiled kernel.
 
-    OpenBLAS does each piece of them on the calling thread, and float32 is enough for their sums.
+    OpenBLAS does each piece of them on the calling thread, and float32 is enough for their sums. The sizes
+    are those of any of the three products of `linear` and its gradients.
     """
     size = rows * inner * columns
     if type(x) is not np.ndarray or x.dtype.char not in "fd" or not 0 < size <= _SMALL:
         return False
-    # Pieces have two rows: one would be a vector.
-    divisible = size <= _PIECE or 2 * inner * max(rows, columns) <= _PIECE
+    divisible = size <= _PIECE or 2 * inner * max(rows, columns) <= _PIECE  # into pieces of two rows or more
     return divisible and max(rows, inner, columns) <= _SHORT
 
 
 def _small_product(a: Array, b: Array) -> Array:
     """Multiply two small matrices, whose memory order is always the same: BLAS may round by it.
 
-    Of a vector and a matrix BLAS divides the sums among threads earlier, but not those of two vectors.
+    Of a vector and a matrix BLAS divides even few sums among threads: vecdot or einsum take these.
     """
     (rows, inner), columns = a.shape, b.shape[1]
     if inner > 1 and (rows == 1 or columns == 1):

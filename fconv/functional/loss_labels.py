@@ -16,11 +16,12 @@ from fconv.functional.sums import accurate_sum, quietly
 _LOG_OF_SUM = Program(
     (*LOG_TOTAL, Sweep("kept", lambda highest, total, logarithm: (highest, logarithm))), outputs=2
 )
-_FEW = 1 << 11
 _SHARES = Program(
     (Sweep("write", lambda x, highest, logarithm, factor: xp_of(x).exp(x - highest - logarithm) * factor),),
     params=3,
 )
+_FEW = 1 << 11
+"""Elements that NumPy passes over in less time than what precedes the launch of a kernel."""
 
 
 def of_lone_labels(
@@ -33,7 +34,7 @@ def of_lone_labels(
     ignore_index: int,
     reduction: Reduction,
 ) -> Definition:
-    """Define the cross-entropy of class numbers by compiled sweeps over the classes.
+    """Define the cross-entropy of class numbers by compiled sweeps over classes; of few elements by NumPy.
 
     `within` tells that every target is the number of a class.
     """
@@ -42,7 +43,6 @@ def of_lone_labels(
     plain = weight is None and (every or bool(kept.all()))  # each target counts as much as any other
     labels = (target if plain else np.where(kept, target, 0)).astype(np.intp, copy=False)
     index = _at_labels(labels, class_axis)
-
     if plain and x.size <= _FEW:
         return _of_few_labels(x, index, target.shape, class_axis, reduction)
 
@@ -75,10 +75,7 @@ def of_lone_labels(
 def _of_few_labels(
     x: Array, index: tuple[Any, ...], shape: Shape, class_axis: int, reduction: Reduction
 ) -> Definition:
-    """Define the cross-entropy of class numbers, each of which counts as much as the others.
-
-    NumPy's passes over few elements take less time than what precedes the launch of a kernel.
-    """
+    """Define by NumPy the cross-entropy of class numbers, each of which counts as much as the others."""
 
     @once
     def parts() -> tuple[Array, Array, Array]:

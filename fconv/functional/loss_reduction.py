@@ -70,11 +70,7 @@ def reduced(
             return each
         summed: Any = np.add.reduce if type(each) is np.ndarray else xp_of(each).sum
         summed = summed(each, axis=None, dtype=np.float64)
-        if reduction != "sum":
-            count = divisor()
-            usual = type(summed) is np.float64 and type(count) is int and count
-            summed = summed / count if usual else quotient(summed, count)
-        return narrowed(summed, each.dtype)
+        return narrowed(summed if reduction == "sum" else quotient(summed, divisor()), each.dtype)
 
     def along(of: Callable[[Array], Array], t: Array) -> Array:
         xp = xp_of(t)

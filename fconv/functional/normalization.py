@@ -142,7 +142,7 @@ def _over_batch(name: str, x: Array, by_batch: bool) -> Axes:
     if x.ndim < 2:
         raise ValueError(f"{name}: expected an input of shape (N, C, ...), got {x.shape}")
     axes = (0, *range(2, x.ndim))
-    if by_batch and x.size == x.shape[1] and prod(x.shape[axis] for axis in axes) == 1:
+    if by_batch and prod(x.shape[axis] for axis in axes) == 1:
         raise ValueError(
             f"{name}: expected more than one value per channel in training, got input shape {x.shape}"
         )

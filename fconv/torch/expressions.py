@@ -31,10 +31,6 @@ def _scaled(x: Any, scale: float, shift: float) -> Any:
     return y if shift == 0 else y + shift
 
 
-def _plain(sizes: Any) -> Any:
-    return list(sizes) if isinstance(sizes, tuple) else sizes
-
-
 def _padded(x: Any, o: Mapping[str, Any]) -> Any:
     return _torch().nn.functional.pad(x, o["pad"], o["mode"], o["value"])
 
@@ -112,7 +108,7 @@ EXPRESSIONS: dict[str, Callable[[Mapping[str, Any]], Expression | None]] = {
     "stack": lambda o: lambda *xs: _torch().stack(xs, o["dim"]),
     "slice_along": lambda o: lambda x: x[_slices(o["dim"], o["start"], o["end"], o["step"])],
     "chunk": lambda o: lambda x: x.chunk(o["chunks"], o["dim"])[o["index"]],
-    "split": lambda o: lambda x: x.split(_plain(o["sizes"]), o["dim"])[o["index"]],
+    "split": lambda o: lambda x: x.split(o["sizes"], o["dim"])[o["index"]],
     "view": lambda o: lambda x: x.reshape([n or x.size(i) for i, n in enumerate(o["shape"])]),
     "reshape": lambda o: lambda x: x.reshape(x.size(0), *o["shape"]),
     "scale_shift": lambda o: lambda x: _scaled(x, o["scale"], o["shift"]),

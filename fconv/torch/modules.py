@@ -122,7 +122,6 @@ def _twins() -> Iterator[Twin]:
         ("LogSoftmax", "log_softmax", "dim"), ("GLU", "glu", "dim"), ("Dropout", "dropout", "p"),
         ("AlphaDropout", "alpha_dropout", "p"),
         ("LocalResponseNorm", "local_response_norm", "size alpha beta k"),
-        ("Upsample", "upsample", "size scale_factor mode align_corners recompute_scale_factor"),
         ("PixelShuffle", "pixel_shuffle", "upscale_factor"),
         ("PixelUnshuffle", "pixel_unshuffle", "downscale_factor"),
         ("ChannelShuffle", "channel_shuffle", "groups"),
@@ -132,6 +131,8 @@ def _twins() -> Iterator[Twin]:
     ):  # fmt: skip
         yield Twin(name, layer, _named(*options))
     yield Twin("Softmax2d", "softmax", {}, {"dim": -3})
+    resized = _named("size scale_factor mode align_corners recompute_scale_factor")
+    yield Twin("Upsample", "upsample", resized, {"antialias": False})
     yield Twin("Linear", "linear", _named("out_features bias"), sizes=_of_weight("in_features=1"))
     yield Twin(
         "Bilinear", "bilinear", _named("out_features bias"), sizes=_of_weight("in1_features=1 in2_features=2")
@@ -254,8 +255,6 @@ def _twins_of(layer: Layer) -> list[Twin]:
 def _stands_for(twin: Twin, layer: Layer) -> bool:
     options = layer.options
     if layer.name == "pad" and (twin.rank is None or len(options["pad"]) != 2 * (twin.rank - 2)):
-        return False
-    if options.get("antialias"):  # which functions have, and no module
         return False
     fixed = twin.fixed.items()
     if layer.name == "instance_norm" and options["ndim"] is None:

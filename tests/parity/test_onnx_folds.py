@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import fconv as fc
-
 onnx = pytest.importorskip("onnx")
-ort = pytest.importorskip("onnxruntime")
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+pytest.importorskip("onnxruntime")
+from onnx import TensorProto, helper  # noqa: E402
+
+from tests.parity.onnx_evaluators import by_runtime  # noqa: E402
+from tests.parity.test_onnx_reading import model, read  # noqa: E402
 
 DRAW = np.random.default_rng(0)
 A = DRAW.standard_normal((3, 4)).astype(np.float32)
 B = DRAW.standard_normal((2, 3, 4)).astype(np.float32)
 N = np.array([[3, -1, 2], [0, 5, -4]], np.int64)
 BYTES = np.array([[0, 17, 255], [128, 3, 90]], np.uint8)
-ROW = np.array([[0.5, -1.0, 2.0]], np.float32)
 
 
 def i(*values):
@@ -112,38 +112,26 @@ REFUSED = {
 }  # fmt: skip
 
 
-def file_of(folder, op, constants, attributes):
-    """Write a model that adds what an operator gives, in one row, to its input."""
+def built(op, constants, attributes):
+    """Make a model that adds what an operator gives, in one row, to its input."""
     attributes = dict(attributes)
-    opset, outputs = attributes.pop("opset", 18), attributes.pop("outputs", 1)
-    used, names = attributes.pop("used", 0), [f"c{k}" for k in range(len(constants))]
-    held = [numpy_helper.from_array(np.asarray(c), name) for c, name in zip(constants, names, strict=True)]
+    opset, outputs, used = (attributes.pop(*each) for each in (("opset", 18), ("outputs", 1), ("used", 0)))
+    held = {f"c{k}": c for k, c in enumerate(constants)}
     results = [f"r{k}" for k in range(outputs)]
     nodes = [
-        helper.make_node(op, names, results, **attributes),
+        helper.make_node(op, list(held), results, **attributes),
         helper.make_node("Cast", [results[used]], ["wide"], to=TensorProto.FLOAT),
         helper.make_node("Reshape", ["wide", "row"], ["flat"]),
         helper.make_node("Add", ["x", "flat"], ["y"]),
     ]
-    sides = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-        for name, shape in (("x", [2, 1]), ("y", None))
-    ]
-    graph = helper.make_graph(
-        nodes, "g", sides[:1], sides[1:], [*held, numpy_helper.from_array(i(1, -1), "row")]
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
-    path = folder / "model.onnx"
-    path.write_bytes(model.SerializeToString())
-    return path
+    return model(nodes, [("x", (2, 1))], [("y", None)], held | {"row": i(1, -1)}, opset)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_fold_is_what_onnx_runtime_computes(name, tmp_path):
-    path, x = file_of(tmp_path, *CASES[name]), f(10, 20).reshape(2, 1)
-    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (expected,) = session.run(None, {"x": x})
-    net, params = fc.from_onnx(path)
+    x = f(10, 20).reshape(2, 1)
+    net, params = read(built(*CASES[name]), tmp_path)
+    (expected,) = by_runtime(tmp_path / "net.onnx", {"x": x})
     np.testing.assert_allclose(net.apply(params, x), expected, 1e-6, 1e-6)
 
 
@@ -151,4 +139,4 @@ def test_a_fold_is_what_onnx_runtime_computes(name, tmp_path):
 def test_what_cannot_be_folded_is_refused_by_name(name, tmp_path):
     op, constants, attributes, message = REFUSED[name]
     with pytest.raises(ValueError, match=rf"{op}.*{message}"):
-        fc.from_onnx(file_of(tmp_path, op, constants, attributes))
+        read(built(op, constants, attributes), tmp_path)

@@ -17,13 +17,13 @@ PLACES = torch.tensor([2, 0, 1, 1])
 EACH = torch.tensor([4, 0, 2, 1]).repeat(2, 3, 4, 1)
 
 
-def written(show, value):
-    """Write to a part of a tensor, through what shows it."""
+def doubled(show):
+    """Double a part of a tensor in place, through what shows it."""
 
     def forward(m, x):
         y = x * 1
         part = show(y)
-        part.mul_(value)
+        part.mul_(2)
         return y + x
 
     return forward
@@ -77,11 +77,11 @@ READ = {
     "parts": lambda m, x: torch.cat([p * (k + 1) for k, p in enumerate(x.chunk(3, 1))], 1),
     "parts of some sizes": lambda m, x: torch.cat(x.split([1, 2], 1)[::-1], 1),
     "parts of any sizes": lambda m, x: torch.cat([p.tanh() for p in x.tensor_split(4, 3)][::-1], 3),
-    "rows doubled in place": written(lambda y: y[:, 1], 2.0),
-    "columns doubled in place": written(lambda y: y[..., 2:4], 2.0),
-    "a turned tensor doubled in place": written(lambda y: y.transpose(1, 2)[:, 0], 2.0),
-    "a permuted tensor doubled in place": written(lambda y: y.permute(0, 3, 1, 2)[:, 1], 2.0),
-    "a view doubled in place": written(lambda y: y.view(y.shape[0], 3, 24)[:, :, 3:9], 2.0),
+    "rows doubled in place": doubled(lambda y: y[:, 1]),
+    "columns doubled in place": doubled(lambda y: y[..., 2:4]),
+    "a turned tensor doubled in place": doubled(lambda y: y.transpose(1, 2)[:, 0]),
+    "a permuted tensor doubled in place": doubled(lambda y: y.permute(0, 3, 1, 2)[:, 1]),
+    "a view doubled in place": doubled(lambda y: y.view(y.shape[0], 3, 24)[:, :, 3:9]),
     "a size by the nearest": lambda m, x: F.interpolate(x, scale_factor=2, mode="nearest"),
     "a size, smoothly": lambda m, x: F.interpolate(x, size=(3, 4), mode="bilinear", antialias=True),
     "twice the size": lambda m, x: F.interpolate(x, size=(2 * x.shape[2], 2 * x.shape[3]), mode="nearest"),
@@ -104,7 +104,7 @@ REFUSED = {
     "not of numbers": (lambda m, x: torch.logical_not(x) * x, r"no layer for a tensor of torch"),
     "both of numbers": (lambda m, x: torch.logical_and(x, x) * x, r"two computed tensors of truth"),
     "an einsum of four": (lambda m, x: torch.einsum("ab,ab,ab,ab->ab", *[x[:, 0, 0]] * 4), r"einsum of 4"),
-    "a computed mask": (lambda m, x: torch.where(x > 0, x, x.tanh()).gather(1, x.long()), r"has no layer"),
+    "computed indices": (lambda m, x: x.gather(1, x.long()), r"becoming torch.int64 has no layer"),
     "repeats of different numbers": (
         lambda m, x: x.repeat_interleave(PLACES[:3] + 1, 1, output_size=6), r"only one number of repeats",
     ),

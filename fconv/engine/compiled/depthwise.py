@@ -25,11 +25,11 @@ MOST_ROWS, LEAST_ROWS = 14, 4
 """Outputs of a block."""
 MOST_LINES = 16
 """Lines of a task: the rows of the picture that they see stay in the L2 cache."""
-AHEAD_BYTES = 8 << 20
-"""Of a batch from which on it comes from memory: the next row of the picture is then read ahead as a whole.
+PREFETCH_BYTES = 8 << 20
+"""Bytes of a batch from which on the next row of the picture is prefetched.
 
-The blocks of channels go over a row one after the other, with gaps between what they read, which no processor
-sees coming. In a batch that a cache holds, reading ahead takes longer than it gains.
+The blocks of channels go over a row one after the other, so that what each reads has gaps, which the hardware
+does not prefetch in time. Where a cache holds the batch, prefetching takes longer than it gains.
 """
 ROW = 4
 """Integers of the table for each row of the kernel."""
@@ -37,12 +37,12 @@ ROW = 4
 FIELDS = (
     "x", "w", "start", "y", "x_image", "x_d", "x_h", "x_w", "y_image", "y_d", "y_h", "y_w", "in_d", "in_h",
     "in_w", "step_d", "step_h", "step_w", "low_d", "low_h", "low_w", "reach_d", "reach_h", "reach_w", "out_d",
-    "out_h", "lines", "ahead", "channels", "blocks", "block_bytes", "width", "table", "entries", "zeros",
+    "out_h", "lines", "prefetched", "channels", "blocks", "block_bytes", "width", "table", "entries", "zeros",
     "rows", "many", "less", "whole", "whole_less", "bounded", "bounded_less",
 )  # fmt: skip
 """`many` blocks of as many `rows` and `less` of one less; addresses of `_block` for either.
 
-A block of channels reads `ahead` lines of the cache of the next row.
+Each block of channels has so many cache lines of the next row `prefetched`.
 """
 
 
@@ -129,9 +129,9 @@ def _kernel(dtype: str) -> int:
         x_line, y_line = x + deep * a.x_d + high * a.x_h, y + h * a.y_h
         with f.loop(a.blocks) as b:
             there, channel = f.least(a.channels - b * a.width, a.width), b * a.width * item
-            with f.when(a.ahead > 0):
-                following = x_line + (a.reach_h + 1) * a.x_h + b * a.ahead * LINE
-                with f.loop(a.ahead) as k:
+            with f.when(a.prefetched > 0):
+                following = x_line + (a.reach_h + 1) * a.x_h + b * a.prefetched * LINE
+                with f.loop(a.prefetched) as k:
                     f.prefetch(following + k * LINE)
             w, start = a.pointer("w") + b * a.block_bytes, a.pointer("start") + channel
             plain = f.all_of(rows_inside, there.equals(a.width))
@@ -196,12 +196,12 @@ class Depthwise(Correlation):
         lines = even(s.out_size[1], min(MOST_LINES, -(-every // LEAST_TASKS)))
         reach = [high - low for low, high in zip(s.low, s.high, strict=True)]
         row = s.in_size[2] * self.channels * self.itemsize
-        large = s.images * prod(s.in_size[:2]) * row >= AHEAD_BYTES and x[3] == row
-        ahead = row // (LINE * filters.blocks) if large else 0
+        large = s.images * prod(s.in_size[:2]) * row >= PREFETCH_BYTES and x[3] == row
+        prefetched = row // (LINE * filters.blocks) if large else 0
         arguments = (
             0, 0, 0, 0, x[0], *x[2:], y[0], *y[2:], *s.in_size, *s.step, *s.low, *reach, *s.out_size[:2],
-            lines, ahead, self.channels, filters.blocks, filters.block_bytes, filters.width, address(table),
-            len(table), address(zeros), rows, groups - less, less, *blocks,
+            lines, prefetched, self.channels, filters.blocks, filters.block_bytes, filters.width,
+            address(table), len(table), address(zeros), rows, groups - less, less, *blocks,
         )  # fmt: skip
         tasks = s.images * s.out_size[0] * -(-s.out_size[1] // lines)
         cost = s.multiply_adds / MULTIPLY_ADDS

@@ -216,7 +216,7 @@ class Function:
         return self.emit(text) if result == "void" else self.value(text, result)
 
     def prefetch(self, place: Value) -> None:
-        """Ask for a cache line that will be read soon; it may be of no memory of ours."""
+        """Prefetch the cache line at an address, which need not be of memory that may be read."""
         name = "llvm.prefetch.p0"
         self.module.declarations[name] = f"declare void @{name}(ptr, i32, i32, i32)"
         self.emit(f"call void @{name}(ptr {place.name}, i32 0, i32 2, i32 1)")
