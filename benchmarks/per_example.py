@@ -13,6 +13,7 @@ import numpy as np
 import threadpoolctl
 
 import fconv as fc
+from fconv.engine import memory
 
 
 def group_normed(layer: fc.Layer, groups: int = 4) -> fc.Layer:
@@ -72,10 +73,12 @@ def calls(name: str, batch: int) -> dict[str, Callable[[], Any]]:
 
 def peak(call: Callable[[], Any]) -> float:
     """Return the memory in MB that a call takes at most, its result included."""
+    before, memory.kept = memory.kept, memory.Kept(0)  # what earlier calls have left would not count
     tracemalloc.start()
     call()
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
+    memory.kept = before
     return most / 1e6
 
 
