@@ -9,6 +9,7 @@ from math import prod
 
 import numpy as np
 import pytest
+from numpy.lib.stride_tricks import as_strided
 
 from fconv.engine import threads
 from tests.convolutions import computing
@@ -20,9 +21,10 @@ class Guarded:
     def __getattr__(self, name):
         return getattr(np, name)
 
-    def empty(self, shape, dtype=np.float64):
+    def empty(self, shape, dtype=np.float64, strides=None):
         dtype = np.dtype(dtype)
-        return pages(prod(shape) * dtype.itemsize, behind=True).view(dtype).reshape(shape)
+        flat = pages(prod(shape) * dtype.itemsize, behind=True).view(dtype)
+        return flat.reshape(shape) if strides is None else as_strided(flat, shape, strides)
 
     def empty_like(self, like):
         order = sorted(range(like.ndim), key=lambda axis: -like.strides[axis])
@@ -37,10 +39,20 @@ def guarding(engine):
     with computing(engine), pytest.MonkeyPatch.context() as patch:
         threads.set_num_threads(1)
         if engine == "compiled":
-            from fconv.engine.compiled import choosing, convolution, few, heavy, weights, winograd_weights
-            from fconv.engine.compiled.pool import scratch
+            from fconv.engine.compiled import (
+                choosing,
+                convolution,
+                few,
+                heavy,
+                pool,
+                weights,
+                winograd_weights,
+            )
+            from fconv.engine.compiled.scratch import scratch
 
             patch.setattr(scratch, "take", work_space)
+            patch.setattr(scratch, "array", work_array)
+            patch.setattr(pool, "OWN_SCRATCH", -1)
             patch.setattr(scratch, "give_back", lambda memory: None)
             for module in (choosing, convolution, few, heavy, weights, winograd_weights):
                 patch.setattr(module, "np", Guarded())
@@ -66,6 +78,12 @@ def work_space(size):
     found = pages(-(-size // 64) * 64, behind=True)
     found[:] = 255
     return found
+
+
+def work_array(count, dtype):
+    """Take the place of an array in that work space."""
+    size = count * dtype.itemsize
+    return work_space(size)[:size].view(dtype)
 
 
 def guarded(x, order, *, behind):

@@ -66,15 +66,66 @@ def test_every_task_is_done_once(pool, counting, n):
     assert (counts == 50).all()
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_an_address_is_that_of_the_first_entry(monkeypatch, known):
-    from fconv.engine.compiled import pool
+@pytest.fixture(scope="module")
+def telling():
+    """The address of a kernel whose tasks write down, in the first array, an argument each."""
+    from fconv.engine.compiled.llvm import Module
+    from fconv.engine.compiled.machine import machine
+    from fconv.engine.compiled.pool import kernel_of
 
-    if not known:  # as on another interpreter
-        monkeypatch.setattr(pool, "_PLACE_OF_DATA", None)
+    f, task, address, _ = kernel_of(Module())
+    place = f.value(f"load ptr, ptr {address.name}", "ptr") + task * 8
+    given = f.value(f"load i64, ptr {(address + task * 8).name}", "i64")
+    f.emit(f"store i64 {given.name}, ptr {place.name}")
+    f.finish()
+    return machine().compile(f.module)[0]
+
+
+@pytest.fixture(params=[True, False], ids=["known", "unknown"])
+def place_of_data(request, monkeypatch):
+    """Whether it is known where an array object holds its data's address, as on CPython."""
+    from fconv.engine.compiled import pool, scratch
+
+    if not request.param:
+        for module in (pool, scratch):
+            monkeypatch.setattr(module, "PLACE_OF_DATA", None)
+    return request.param
+
+
+def test_an_address_is_that_of_the_first_entry(place_of_data):
+    from fconv.engine.compiled import scratch
+
     x = np.zeros((5, 6), np.float32)
     for view in (x, x[1:], x[:, 2:], x[::-1], x.T, x[3:3], x[2, 3:].reshape(1, 3)):
-        assert pool.address(view) == view.__array_interface__["data"][0]
+        assert scratch.address(view) == view.__array_interface__["data"][0]
+
+
+@pytest.mark.parametrize("cost", [1.0, 1e9], ids=["brief", "long"])
+@pytest.mark.parametrize("values", [(), (-7, 1 << 40)], ids=["arrays", "values"])
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 20])
+def test_a_kernel_gets_the_arrays_then_values_then_what_was_planned(
+    place_of_data, pool, telling, count, values, cost
+):
+    arrays = [np.zeros(60, np.int64)[i:] for i in range(count)]
+    planned = (*(0,) * (count + len(values)), 11, 12, 13)
+    pool.run(Launch(telling, planned, len(planned), cost=cost), tuple(arrays), *values)
+    told = arrays[0][: len(planned)].tolist()
+    assert told == [*(x.__array_interface__["data"][0] for x in arrays), *values, 11, 12, 13]
+    assert not arrays[0][len(planned) :].any()
+
+
+@pytest.mark.parametrize("size", [64, 32 << 10, 33 << 10, 1 << 20])
+@pytest.mark.parametrize("cost", [1.0, 1e9], ids=["brief", "long"])
+def test_the_last_argument_is_scratch_memory_at_a_cache_line(pool, telling, size, cost):
+    told = np.zeros(4, np.int64)
+    pool.run(Launch(telling, (0, 5, 6, 0), 4, size, cost=cost), (told,))
+    assert told[1:3].tolist() == [5, 6]
+    assert told[3] > 0 == told[3] % 64
+
+
+def test_a_kernel_of_too_many_arguments_is_refused(telling):
+    with pytest.raises(AssertionError, match="at most 128 arguments, got 129"):
+        Launch(telling, (0,) * 129, 1)
 
 
 def test_launches_from_several_threads_at_once(pool, counting):

@@ -179,7 +179,7 @@ def differentiable(
         name = defined.name
 
         def compute(*args: P.args, **kwargs: P.kwargs) -> Array:
-            return defined.call(args, kwargs)[0]()
+            return defined.value(args, kwargs)
 
         def forward(*args: P.args, **kwargs: P.kwargs) -> tuple[Array, Pullback]:
             value, pull, like = defined.call(args, kwargs)
@@ -241,6 +241,14 @@ class _Defined:
         self.places = {a: place for place, a in enumerate(parameters) if a in self.arrays}
         self.optional = {a for a in self.arrays if parameters[a].default is not inspect.Parameter.empty}
         self._facts = [(a, self.places[a], a in self.optional, a in self.free) for a in self.arrays]
+
+    def value(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Array:
+        """Return the value of a call alone."""
+        found, like = self._given(args, kwargs)
+        if like is None:
+            args, kwargs, like = self._taken(found, args, kwargs)
+        value = self.definition(*args, **kwargs)[1]()
+        return _halved(value) if self.widens and like.dtype.char == "e" else value
 
     def call(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]

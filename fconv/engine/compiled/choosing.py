@@ -18,8 +18,9 @@ from fconv.engine.compiled.llvm import INT, Module, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.packing import compiled_box
 from fconv.engine.compiled.planes import Planes
-from fconv.engine.compiled.pool import BYTES, Fields, Launch, address, kernel_of, pool, scratch
+from fconv.engine.compiled.pool import BYTES, Fields, Launch, kernel_of, pool
 from fconv.engine.compiled.positions import Positions
+from fconv.engine.compiled.scratch import address, scratch
 from fconv.engine.compiled.shapes import Shape, Tap, few_channels
 from fconv.engine.compiled.squares import squares_of
 from fconv.engine.compiled.winograd import LEAST_PIECES, PRODUCTS, Winograd, pieces_in_cache
@@ -69,13 +70,19 @@ class Pass:
         """Whether filters are laid out before."""
         if self.planes is None:
             self.filters = (self.winograd or self.heavy or self.direct).filters
-        self._out_shape = (shape.images, shape.groups * shape.outer, *shape.out_size)
+        self._plan_output()
 
-    def output(self, dtype: Any) -> Array:
+    def _plan_output(self) -> None:
+        s = self.shape
+        self._out_shape = _, c, d, h, w = (s.images, s.groups * s.outer, *s.out_size)
+        item = itemsize_of(self.dtype)
+        self._out_strides = (
+            None if self.planes else tuple(item * k for k in (d * h * w * c, 1, h * w * c, w * c, c))
+        )
+
+    def output(self, dtype: np.dtype[Any]) -> Array:
         """Make an array for the output, in the memory order that is written fastest."""
-        if self.planes:
-            return empty(self._out_shape, np.dtype(dtype))
-        return new_channels_last(self._out_shape, dtype)
+        return empty(self._out_shape, dtype, self._out_strides)
 
     def lay(self, weight: Array) -> Array | None:
         """Lay out a weight (groups, outer, inner, D, H, W), in any memory order, in scratch memory."""
@@ -113,8 +120,9 @@ class Apart(Pass):
 
     def __init__(self, shape: Shape, dtype: str, algorithm: str) -> None:
         self.one = Pass(replace(shape, groups=1), dtype, algorithm)
-        self.shape, self.planes, self.winograd, self.lays = shape, None, self.one.winograd, False
-        self._out_shape = (shape.images, shape.groups * shape.outer, *shape.out_size)
+        self.shape, self.dtype = shape, dtype
+        self.planes, self.winograd, self.lays = None, self.one.winograd, False
+        self._plan_output()
 
     @staticmethod
     def pays(shape: Shape, dtype: str, algorithm: str) -> bool:

@@ -22,8 +22,8 @@ from fconv.engine.compiled.choosing import (
 )
 from fconv.engine.compiled.few import FewWeights
 from fconv.engine.compiled.heavy import HeavyWeights, outweighs
-from fconv.engine.compiled.pool import scratch
 from fconv.engine.compiled.positions import Meetings, Positions
+from fconv.engine.compiled.scratch import scratch
 from fconv.engine.compiled.shapes import Shape, Tap
 from fconv.engine.compiled.weights import PART_BYTES, WeightGradient
 from fconv.engine.compiled.winograd_weights import WinogradWeights
@@ -84,19 +84,15 @@ class CompiledConvolution:
     def convolve(self, x: Array, weight: Array, bias: Array | None) -> Array:
         """Return the output, (N, O, *out_size)."""
         y = self.forward.output(x.dtype)
-        grouped = self._grouped(weight)
-        self.forward.correlate(_deep(x), grouped, bias, y)
+        self.forward.correlate(_deep(x), weight.reshape(self.weight_shape), bias, y)
         return y.reshape(self._out_shape)
-
-    def _grouped(self, weight: Array) -> Array:
-        return _deep(weight).reshape(self.weight_shape)
 
     def input_gradient(self, g: Array, weight: Array) -> Array:
         """Return the gradient of the input, (N, C, *in_size)."""
         if self._phases is None:
             self._phases = self._planned()
         phases = self._phases
-        turned = self._grouped(weight).swapaxes(1, 2)
+        turned = weight.reshape(self.weight_shape).swapaxes(1, 2)
         single = phases[0][1] if len(phases) == 1 else None
         if single is not None:
             dx = single.output(g.dtype)

@@ -18,7 +18,8 @@ from fconv.engine.compiled.filters import FilterBlocks
 from fconv.engine.compiled.llvm import POINTER, Module, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro
-from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, address, aligned, kernel_of, pool
+from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, kernel_of, pool
+from fconv.engine.compiled.scratch import address, aligned
 from fconv.engine.compiled.shapes import Shape, Tap
 
 BOX_BYTES = 384 << 10

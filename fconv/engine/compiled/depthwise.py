@@ -17,7 +17,8 @@ from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Numbers, 
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import even
 from fconv.engine.compiled.packing import entry
-from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, address, kernel_of
+from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, kernel_of
+from fconv.engine.compiled.scratch import address
 from fconv.engine.compiled.shapes import Shape
 from fconv.engine.memory import LINE
 

@@ -18,16 +18,8 @@ from fconv.engine.compiled import packing
 from fconv.engine.compiled.llvm import INT, Module, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, contract, micro
-from fconv.engine.compiled.pool import (
-    MULTIPLY_ADDS,
-    Fields,
-    Launch,
-    address,
-    aligned,
-    kernel_of,
-    pool,
-    scratch,
-)
+from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, kernel_of, pool
+from fconv.engine.compiled.scratch import address, aligned, scratch
 from fconv.engine.compiled.shapes import Shape
 from fconv.engine.compiled.weights import BOX_BYTES, LONGEST_SUM, PARTS, WeightGradient
 

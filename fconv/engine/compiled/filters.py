@@ -13,7 +13,8 @@ from fconv.engine.compiled import packing
 from fconv.engine.compiled.llvm import Module, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import most_rows
-from fconv.engine.compiled.pool import BYTES, Fields, Launch, address, kernel_of, pool, scratch
+from fconv.engine.compiled.pool import BYTES, Fields, Launch, kernel_of, pool
+from fconv.engine.compiled.scratch import address, scratch
 from fconv.engine.compiled.shapes import Shape, Tap
 
 FIELDS = (

@@ -11,7 +11,8 @@ import numpy as np
 
 from fconv.engine.compiled.llvm import INT, Function, Module, Value, name_of
 from fconv.engine.compiled.machine import machine
-from fconv.engine.compiled.pool import BYTES, Fields, Launch, address, addresses, kernel_of, pool
+from fconv.engine.compiled.pool import BYTES, Fields, Launch, kernel_of, pool
+from fconv.engine.compiled.scratch import address, addresses
 from fconv.engine.compiled.tracing import Flat, Node, emit, trace
 from fconv.engine.compiled.transcendental import Maths
 

@@ -18,7 +18,8 @@ from fconv.engine.compiled.heavy import block_of, outweighs
 from fconv.engine.compiled.llvm import Module
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro, most_rows
-from fconv.engine.compiled.pool import BYTES, Fields, Launch, address, aligned, kernel_of, pool, scratch
+from fconv.engine.compiled.pool import BYTES, Fields, Launch, kernel_of, pool
+from fconv.engine.compiled.scratch import address, aligned, scratch
 from fconv.engine.compiled.shapes import Shape
 from fconv.engine.compiled.squares import squares_of
 from fconv.engine.compiled.transforms import transform

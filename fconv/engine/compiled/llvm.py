@@ -365,10 +365,14 @@ def itemsize_of(dtype: str) -> int:
     return 4 if dtype == "float32" else 8
 
 
-def callable_at(address: int, arguments: str, result: bool = False) -> Any:
-    """Return compiled code as a function that runs without the GIL: of integers ("i") and bytes ("p")."""
-    kinds = [{"i": ctypes.c_int64, "p": ctypes.c_char_p}[kind] for kind in arguments]
-    return ctypes.CFUNCTYPE(ctypes.c_int64 if result else None, *kinds)(address)
+def callable_at(address: int, arguments: str, *, keeps_gil: bool = False) -> Any:
+    """Return compiled code as a function of integers ("i"), bytes ("p") and Python's objects ("o").
+
+    It runs without the GIL, unless it is so short that letting go of it takes longer.
+    """
+    types: dict[str, Any] = {"i": ctypes.c_int64, "p": ctypes.c_char_p, "o": ctypes.py_object}
+    kinds = [types[kind] for kind in arguments]
+    return (ctypes.PYFUNCTYPE if keeps_gil else ctypes.CFUNCTYPE)(None, *kinds)(address)
 
 
 def _spread(f: Function, number: Value, lanes: int) -> Value:

@@ -12,8 +12,6 @@ import ctypes
 import math
 import os
 import struct
-import sys
-import threading
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -21,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from fconv.engine import threads
-from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Value, callable_at
+from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Number, Value, callable_at
 from fconv.engine.compiled.machine import machine
+from fconv.engine.compiled.scratch import PLACE_OF_DATA, address, addresses, scratch
 from fconv.engine.memory import LINE
 
 # The mailbox has one cache line a field: who reads one is not slowed by who writes another.
@@ -33,6 +32,10 @@ _LEAST_COST = 8000  # nanoseconds; a launch on two threads and the wait for both
 MULTIPLY_ADDS, BYTES = 30, 5
 """Multiplications and copied bytes that a thread does in a nanosecond, about."""
 _PATIENCE = 1 << 10  # rounds before a thread that waits lets others run
+_ARRAYS, _ARGUMENTS = 8, 128  # most arrays that a launch is given as objects, and most arguments of a kernel
+_HEAD = 4  # numbers before the arguments
+OWN_SCRATCH = 32 << 10
+"""Bytes of scratch memory that a launch on one thread has on its stack."""
 
 
 class _Mailbox:
@@ -113,9 +116,9 @@ def _serve(module: Module, share: Function) -> None:
     f.finish()
 
 
-def _post(module: Module, share: Function) -> None:
+def _post(module: Module, share: Function) -> Function:
     """Open a job, do what is left of it and wait for the workers; return 1 where another thread's is open."""
-    f = Function(module, "post", [POINTER, *[INT] * 4], INT, exported=True)
+    f = Function(module, "post", [POINTER, *[INT] * 4], INT)
     box = _Mailbox(f, f.arguments[0])
     busy = box.take("busy")
     with f.when(busy.equals(0)):
@@ -128,15 +131,43 @@ def _post(module: Module, share: Function) -> None:
         box.wait_until_empty("inside")
         box.set("busy", 0)
     f.finish(busy)
+    return f
 
 
-def _alone(module: Module) -> None:
-    """Do all tasks of a kernel on the calling thread."""
-    f = Function(module, "alone", [*[INT] * 3], exported=True)
-    kernel, arguments, tasks = f.arguments
-    with f.loop(tasks) as task:
-        f.call_address(kernel, task, arguments, f.constant(0, INT))
+def _launch(module: Module, post: Function) -> None:
+    """Complete the arguments of a launch and do its tasks; alone where another thread is at the workers.
+
+    Of a block of 8-byte numbers (kernel, tasks, bytes of scratch memory, how many arguments, arguments), the
+    mailbox, the number of threads, scratch memory or 0, how many arrays, and the arrays: Python's objects,
+    whose data's addresses are the first arguments. Callers leave out arrays that there are not.
+    """
+    f = Function(module, "launch", [POINTER, *[INT] * 4, *[POINTER] * _ARRAYS], exported=True)
+    block, box, threads, memory, count, *arrays = f.arguments
+    kernel, tasks, scratch, length = (_number(f, block, i) for i in range(_HEAD))
+    arguments = Value(f, f.allocate(f"[{_ARGUMENTS} x i64], align 8"), POINTER)
+    own = Value(f, f.allocate(f"[{OWN_SCRATCH} x i8], align {LINE}"), POINTER)
+    with f.loop(length, start=count) as i:
+        _put(f, _number(f, block, i + _HEAD), arguments + i * 8)
+    for number, array in enumerate(arrays):
+        with f.when(count > number):
+            _put(f, _number(f, array, (PLACE_OF_DATA or 0) // 8), arguments + 8 * number)
+    address, given = (f.value(f"ptrtoint ptr {p.name} to i64", INT) for p in (arguments, own))
+    with f.when(scratch > 0):
+        _put(f, f.select(memory.equals(0), given, memory), arguments + (length - 1) * 8)
+    alone = f.variable(INT, 1)
+    with f.when(threads > 1):
+        alone.set(f.call(post, f.as_pointer(box), kernel, address, tasks, threads))
+    with f.when(alone.get() > 0), f.loop(tasks) as task:
+        f.call_address(kernel, task, address, f.constant(0, INT))
     f.finish()
+
+
+def _number(f: Function, block: Value, place: Number) -> Value:
+    return f.value(f"load i64, ptr {(block + f.constant(place, INT) * 8).name}", INT)
+
+
+def _put(f: Function, number: Value, place: Value) -> None:
+    f.emit(f"store i64 {number.name}, ptr {place.name}")
 
 
 def _recall(module: Module) -> None:
@@ -189,15 +220,18 @@ class Launch:
         About how many nanoseconds one thread takes; other threads are not asked for a few microseconds.
     """
 
-    __slots__ = ("arguments", "keep", "kernel", "scratch", "tasks", "threads")
+    __slots__ = ("block", "brief", "keep", "scratch", "tasks", "threads")
 
     def __init__(
         self, kernel: int, arguments: Sequence[int], tasks: int, scratch: int = 0, keep: tuple[Any, ...] = (),
         cost: float = math.inf,
     ) -> None:  # fmt: skip
-        self.kernel, self.tasks, self.scratch, self.keep = kernel, tasks, scratch, keep
-        self.threads = tasks if cost > _LEAST_COST else 1
-        self.arguments = struct.pack(f"{len(arguments)}q", *arguments)
+        if len(arguments) > _ARGUMENTS:
+            raise AssertionError(f"a launch has at most {_ARGUMENTS} arguments, got {len(arguments)}")
+        self.tasks, self.scratch, self.keep, self.brief = tasks, scratch, keep, cost <= _LEAST_COST
+        self.threads = 1 if self.brief else tasks
+        whole = (kernel, tasks, scratch, len(arguments), *arguments)
+        self.block = struct.pack(f"{len(whole)}q", *whole)
 
 
 class Pool:
@@ -209,12 +243,13 @@ class Pool:
         machine().llvm.add_symbol("sched_yield", ctypes.cast(yield_, ctypes.c_void_p).value)
         share = _share(module)
         _serve(module, share)
-        _post(module, share)
-        _alone(module)
+        _launch(module, _post(module, share))
         _recall(module)
-        serve, post, alone, recall = machine().compile(module)
+        serve, launch, recall = machine().compile(module)
         self._serve, self._recall = callable_at(serve, "ii"), callable_at(recall, "i")
-        self._post, self._alone = callable_at(post, "iipii", result=True), callable_at(alone, "ipi")
+        kinds = ["piiii" + "o" * count for count in range(_ARRAYS + 1)]
+        self._calls = [callable_at(launch, kind) for kind in kinds]
+        self._brief = [callable_at(launch, kind, keeps_gil=True) for kind in kinds]
         self.reset()
         threads.join_in(
             lambda worker: self._serve(self._address, worker), lambda: self._recall(self._address)
@@ -239,102 +274,24 @@ class Pool:
         *values : int
             Those that come after them.
         """
-        given: list[int] = []
-        # As `addresses` does, without its calls: there are hundreds of launches in a step.
-        for x in arrays:
-            given += (address(x) if _PLACE_OF_DATA is None else _at(id(x) + _PLACE_OF_DATA).value,)
-        given += values
-        place = struct.pack(f"{len(given)}q", *given) + launch.arguments[8 * len(given) :]
+        given, block = arrays, launch.block
+        if values or len(arrays) > _ARRAYS or PLACE_OF_DATA is None:
+            first = [*addresses(arrays), *values]
+            begin = 8 * _HEAD
+            block = block[:begin] + struct.pack(f"{len(first)}q", *first) + block[begin + 8 * len(first) :]
+            given = ()
         wanted = threads.rouse(launch.threads) if launch.threads > 1 else 1
-        memory = None
-        if launch.scratch:
-            memory = scratch.take(launch.scratch * wanted)
-            base = address(memory)
-            place = place[:-8] + struct.pack("q", base + -base % 64)
-        if wanted == 1 or self._post(self._address, launch.kernel, place, launch.tasks, wanted):
-            self._alone(launch.kernel, place, launch.tasks)
-        if memory is not None:
-            scratch.give_back(memory)
+        call = (self._brief if launch.brief else self._calls)[len(given)]
+        if launch.scratch <= OWN_SCRATCH and (wanted == 1 or not launch.scratch):
+            call(block, self._address, wanted, 0, len(given), *given)
+            return
+        memory = scratch.take(launch.scratch * wanted)
+        base = address(memory)
+        call(block, self._address, wanted, base + -base % LINE, len(given), *given)
+        scratch.give_back(memory)
 
 
 @lru_cache(maxsize=1)
 def pool() -> Pool:
     """Return the pool of this process."""
     return Pool()
-
-
-class Scratch(threading.local):
-    """Memory to work in, kept by each thread: fresh memory costs a page fault for every 4 kB.
-
-    It comes in powers of two, so that what is given back fits many later calls; pages that nobody
-    touches take no memory.
-    """
-
-    MOST = 64 << 20
-    """Bytes that a thread keeps."""
-
-    def __init__(self) -> None:
-        self._free: dict[int, list[np.ndarray[Any, Any]]] = {}
-        self._kept = 0
-
-    def take(self, size: int) -> np.ndarray[Any, Any]:
-        """Take at least `size` bytes and 64 more, which nobody else has until they are given back."""
-        whole = 1 << (size + 63).bit_length()
-        free = self._free.get(whole)
-        if not free:
-            return np.empty(whole, np.uint8)
-        self._kept -= whole
-        return free.pop()
-
-    def array(self, count: int, dtype: Any) -> np.ndarray[Any, Any]:
-        """Take a one-dimensional array, aligned to cache lines."""
-        size = count * np.dtype(dtype).itemsize
-        memory = self.take(size)
-        start = -address(memory) % 64
-        return memory[start : start + size].view(dtype)
-
-    def give_back(self, memory: np.ndarray[Any, Any]) -> None:
-        """Keep memory for later calls."""
-        whole: Any = memory if memory.base is None else memory.base
-        if self._kept + whole.size <= self.MOST:
-            self._free.setdefault(whole.size, []).append(whole)
-            self._kept += whole.size
-
-
-scratch = Scratch()
-
-
-def _data_place() -> int | None:
-    """Find where an array object holds its data's address, which `__array_interface__` takes 2 us to say."""
-    if sys.implementation.name != "cpython":
-        return None
-    memory = np.empty(8, np.uint8)
-    views = (memory, memory[3:], memory[5:])
-    known = [(id(x), x.__array_interface__["data"][0]) for x in views]
-    for place in (16, 32):  # behind the head of an object, which is larger without the GIL
-        if all(ctypes.c_size_t.from_address(x + place).value == data for x, data in known):
-            return place
-    return None
-
-
-_at = ctypes.c_size_t.from_address
-_PLACE_OF_DATA = _data_place()
-
-
-def address(x: np.ndarray[Any, Any]) -> int:
-    """Return where the first element of an array lies."""
-    if _PLACE_OF_DATA is None:
-        return x.__array_interface__["data"][0]
-    return _at(id(x) + _PLACE_OF_DATA).value
-
-
-def addresses(arrays: Sequence[np.ndarray[Any, Any]]) -> list[int]:
-    """Return where the first element of each of some arrays lies."""
-    if _PLACE_OF_DATA is None:
-        return [address(x) for x in arrays]
-    return [_at(id(x) + _PLACE_OF_DATA).value for x in arrays]  # without a call for each
-
-
-def aligned(size: int) -> int:
-    """Return `size` bytes rounded up to cache lines."""
-    return size + -size % LINE

@@ -21,7 +21,8 @@ from fconv.engine.compiled.heavy import Blocked
 from fconv.engine.compiled.llvm import INT, Module, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, PAIR, contract, even, micro
-from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, address, kernel_of, pool, scratch
+from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, kernel_of, pool
+from fconv.engine.compiled.scratch import address, scratch
 from fconv.engine.compiled.shapes import Shape, costs, few_channels
 from fconv.engine.compiled.squares import squares_of
 

@@ -15,7 +15,8 @@ import numpy as np
 from fconv.engine.compiled.formulas import PIECE
 from fconv.engine.compiled.llvm import INT, Module, Value, name_of
 from fconv.engine.compiled.machine import machine
-from fconv.engine.compiled.pool import Fields, Launch, aligned, kernel_of, pool
+from fconv.engine.compiled.pool import Fields, Launch, kernel_of, pool
+from fconv.engine.compiled.scratch import aligned
 from fconv.engine.compiled.transcendental import Maths
 
 Array: TypeAlias = np.ndarray[Any, Any]

@@ -22,17 +22,8 @@ from fconv.engine.compiled.filters import dense, vectors_for
 from fconv.engine.compiled.llvm import INT, POINTER, Module, Number, Numbers, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro, most_rows
-from fconv.engine.compiled.pool import (
-    BYTES,
-    MULTIPLY_ADDS,
-    Fields,
-    Launch,
-    address,
-    aligned,
-    kernel_of,
-    pool,
-    scratch,
-)
+from fconv.engine.compiled.pool import BYTES, MULTIPLY_ADDS, Fields, Launch, kernel_of, pool
+from fconv.engine.compiled.scratch import address, aligned, scratch
 from fconv.engine.compiled.shapes import Shape
 
 BOX_BYTES = 192 << 10

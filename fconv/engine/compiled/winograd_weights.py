@@ -20,17 +20,8 @@ from fconv.engine.compiled.heavy import ending, gradient_like, outweighs, put_pi
 from fconv.engine.compiled.llvm import INT, POINTER, Module, Numbers
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro, most_rows
-from fconv.engine.compiled.pool import (
-    BYTES,
-    MULTIPLY_ADDS,
-    Fields,
-    Launch,
-    address,
-    aligned,
-    kernel_of,
-    pool,
-    scratch,
-)
+from fconv.engine.compiled.pool import BYTES, MULTIPLY_ADDS, Fields, Launch, kernel_of, pool
+from fconv.engine.compiled.scratch import address, aligned, scratch
 from fconv.engine.compiled.shapes import Shape
 from fconv.engine.compiled.squares import OUTPUT, squares_of
 from fconv.engine.compiled.transforms import transform
