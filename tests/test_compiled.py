@@ -83,7 +83,7 @@ def telling():
 
 @pytest.fixture(params=[True, False], ids=["known", "unknown"])
 def place_of_data(request, monkeypatch):
-    """Whether it is known where an array object holds its data's address, as on CPython."""
+    """Tell whether it is known where an array object holds its data's address, as on CPython."""
     from fconv.engine.compiled import pool, scratch
 
     if not request.param:
