@@ -41,6 +41,7 @@ def guarding(engine):
         if engine == "compiled":
             from fconv.engine.compiled import (
                 choosing,
+                columns,
                 convolution,
                 few,
                 heavy,
@@ -56,7 +57,7 @@ def guarding(engine):
             patch.setattr(scratch, "give_back", lambda memory: None)
             for module in (choosing, convolution, few, heavy, weights, winograd_weights):
                 patch.setattr(module, "np", Guarded())
-            for module in (choosing, convolution):
+            for module in (choosing, columns, convolution):
                 patch.setattr(module, "empty", Guarded().empty)
         yield engine
         threads.set_num_threads(before)

@@ -83,7 +83,7 @@ def telling():
 
 @pytest.fixture(params=[True, False], ids=["known", "unknown"])
 def place_of_data(request, monkeypatch):
-    """Tell whether it is known where an array object holds its data's address, as on CPython."""
+    """Hide, for half of the tests, where an array object holds the address of its data, as on PyPy."""
     from fconv.engine.compiled import pool, scratch
 
     if not request.param:

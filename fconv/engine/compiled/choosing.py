@@ -80,8 +80,10 @@ class Pass:
             None if self.planes else tuple(item * k for k in (d * h * w * c, 1, h * w * c, w * c, c))
         )
 
-    def output(self, dtype: np.dtype[Any]) -> Array:
+    def output(self, dtype: np.dtype[Any], memory: Array | None = None) -> Array:
         """Make an array for the output, in the memory order that is written fastest."""
+        if memory is not None:
+            return np.ndarray(self._out_shape, dtype, memory, 0, self._out_strides)
         return empty(self._out_shape, dtype, self._out_strides)
 
     def lay(self, weight: Array) -> Array | None:

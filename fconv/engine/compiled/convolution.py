@@ -20,6 +20,7 @@ from fconv.engine.compiled.choosing import (
     new_channels_last,
     pass_for,
 )
+from fconv.engine.compiled.columns import Columns
 from fconv.engine.compiled.few import FewWeights
 from fconv.engine.compiled.heavy import HeavyWeights, outweighs
 from fconv.engine.compiled.positions import Meetings, Positions
@@ -71,6 +72,7 @@ class CompiledConvolution:
         self.forward = pass_for(self.shape, dtype, algorithm, lists=self._lists(self.shape, [self.shape]))
         self.algorithm = "winograd" if self.forward.winograd else "direct"
         self._phases: list[Phase] | None = None
+        self._columns: Columns | None = None
         self._weights: Weights | None = None
         self._apart = False  # whether the weight gradients of groups go one after another
         self._in = (kernel, stride, dilation, pads)
@@ -90,7 +92,10 @@ class CompiledConvolution:
     def input_gradient(self, g: Array, weight: Array) -> Array:
         """Return the gradient of the input, (N, C, *in_size)."""
         if self._phases is None:
-            self._phases = self._planned()
+            self._phases, self._columns = self._planned()
+        if self._columns is not None:
+            dx = self._columns.run(_deep(g), weight.reshape(self.weight_shape))
+            return dx.reshape(self._in_shape)
         phases = self._phases
         turned = weight.reshape(self.weight_shape).swapaxes(1, 2)
         single = phases[0][1] if len(phases) == 1 else None
@@ -114,8 +119,11 @@ class CompiledConvolution:
             scratch.give_back(laid)
         return dx.reshape(self._in_shape)
 
-    def _planned(self) -> list[Phase]:
-        """Divide the input positions by their remainder: each meets kernel elements of its own."""
+    def _planned(self) -> tuple[list[Phase], Columns | None]:
+        """Divide the input positions by their remainder: each meets kernel elements of its own.
+
+        Where products whose columns are added up take less time, they are planned instead.
+        """
         kernel, stride, dilation, pads = self._in
         s = self.shape
         back = (s.images, s.groups, s.outer, s.inner, s.out_size)
@@ -136,7 +144,9 @@ class CompiledConvolution:
         whole = Shape(*back, s.in_size, (1, 1, 1), tuple(Tap((0, 0, 0), tap.place) for tap in s.taps))
         lists = self._lists(whole, [shape for _, shape in found if shape], turned=True)
         if lists is not None:
-            return [((slice(None),) * 3, pass_for(whole, self.dtype, "direct", lists=lists))]
+            return [((slice(None),) * 3, pass_for(whole, self.dtype, "direct", lists=lists))], None
+        if self._wanted != "winograd" and Columns.pays(s, [shape for _, shape in found if shape], self.dtype):
+            return [], Columns(s, self.dtype)
         used = [tap for _, shape in found if shape for tap in shape.taps]
         unused = set(product(*map(range, kernel))) - {tap.place for tap in used}
         filters = (*used, *(Tap((0, 0, 0), place) for place in sorted(unused)))  # type: ignore[arg-type]
@@ -144,7 +154,7 @@ class CompiledConvolution:
         return [
             (where, pass_for(shape, self.dtype, algorithm, filters) if shape else None)
             for where, shape in found
-        ]
+        ], None
 
     def _weight_pass(self) -> Weights:
         one = replace(self.shape, groups=1)

@@ -1,0 +1,100 @@
+"""The input gradient by columns that are added up: where it is chosen, and against the definition."""
+
+import numpy as np
+import pytest
+
+import fconv.functional as F
+from fconv.engine import compiled, plans, reference
+from fconv.geometry import conv_geometry
+
+pytestmark = pytest.mark.skipif(not compiled.wished(), reason="nothing is compiled")
+
+FEW = [
+    ((2, 1, 31, 33), (48, 1, 3, 3), {"stride": 3, "padding": 1, "dilation": 2}),
+    ((1, 2, 56, 40), (64, 2, 5, 5), {"stride": 3, "padding": 1}),
+    ((1, 3, 12, 16), (192, 3, 7, 1), {}),
+    ((2, 8, 12, 12), (256, 2, 7, 7), {"groups": 4}),
+    ((3, 4, 100), (256, 4, 3), {"stride": 2, "padding": 2}),
+    ((1, 1, 9, 8, 10), (64, 1, 3, 3, 3), {"stride": 2, "padding": 1}),
+    ((40, 3, 50, 50), (200, 3, 4, 4), {"stride": 2}),  # more columns than are held at once
+]
+
+
+def channels_last(x):
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
+
+
+def planned(x_shape, weight_shape, options, dtype):
+    ndim = len(x_shape) - 2
+    geometry = conv_geometry(
+        "conv", ndim, x_shape, weight_shape, None, options.get("stride", 1), options.get("padding", 0),
+        options.get("dilation", 1), options.get("groups", 1),
+    )  # fmt: skip
+    return geometry, plans.plan(geometry, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", range(len(FEW)))
+def test_input_gradients_of_few_channels_are_the_definition(case, dtype):
+    x_shape, weight_shape, options = FEW[case]
+    geometry, plan = planned(x_shape, weight_shape, options, dtype)
+    rng = np.random.default_rng(case)
+    g, weight = (rng.integers(-3, 4, shape).astype(dtype) for shape in (geometry.out_shape, weight_shape))
+    expected = reference.input_gradient(g, weight, geometry)
+    for gs in (g, channels_last(g), channels_last(np.concatenate([g, g], 1))[:, : g.shape[1]]):
+        for weights in (weight, channels_last(weight)):
+            np.testing.assert_array_equal(plan.input_gradient(gs, weights), expected)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_columns_of_any_shape_are_the_definition(seed):
+    from fconv.engine.compiled.columns import Columns
+
+    rng = np.random.default_rng(seed)
+    ndim, dtype = 1 + seed % 3, ("float32", "float64")[seed // 3 % 2]
+    groups, inner, outer = (int(rng.choice(sizes)) for sizes in ([1, 1, 3], [1, 2, 5], [1, 17, 40]))
+    options = {
+        name: tuple(map(int, rng.integers(*limits, ndim)))
+        for name, limits in (("stride", (1, 4)), ("padding", (0, 5)), ("dilation", (1, 4)))
+    } | {"groups": groups}
+    kernel = rng.integers(1, 6, ndim)
+    size = np.array(options["dilation"]) * (kernel - 1) + 1 + rng.integers(0, (30, 12, 5)[ndim - 1], ndim)
+    shapes = (2, groups * inner, *map(int, size)), (groups * outer, inner, *map(int, kernel))
+    geometry, plan = planned(*shapes, options, dtype)
+    g, weight = (
+        rng.integers(-3, 4, shape).astype(dtype) for shape in (geometry.out_shape, geometry.weight_shape)
+    )
+    deep = g.reshape(*g.shape[:2], *[1] * (3 - ndim), *g.shape[2:])
+    found = Columns(plan.shape, dtype).run(deep, weight.reshape(plan.weight_shape))
+    np.testing.assert_array_equal(
+        found.reshape(geometry.in_shape), reference.input_gradient(g, weight, geometry)
+    )
+
+
+def test_the_bits_are_the_same_with_any_number_of_threads_and_pictures():
+    import fconv as fc
+
+    x_shape, weight_shape, options = FEW[-1]
+    geometry, plan = planned(x_shape, weight_shape, options, "float32")
+    rng = np.random.default_rng(0)
+    g, weight = (rng.standard_normal(shape, np.float32) for shape in (geometry.out_shape, weight_shape))
+    before, x = fc.get_num_threads(), np.zeros(x_shape, np.float32)
+    try:
+        found = []
+        for n in (1, 2, 5):
+            fc.set_num_threads(n)
+            found.append(plan.input_gradient(g, weight))
+    finally:
+        fc.set_num_threads(before)
+    found.append(np.concatenate([F.conv2d_vjp(g[:7], x[:7], weight, None, **options)[0], found[0][7:]]))
+    for each in found[1:]:
+        np.testing.assert_array_equal(each, found[0])
+
+
+def test_filters_that_no_output_meets_may_be_infinite():
+    x, weight = np.zeros((1, 1, 7, 7), np.float32), np.ones((64, 1, 9, 3), np.float32)
+    weight[:, :, 0] = np.inf  # meets the padding alone
+    g = np.ones((1, 64, 1, 3), np.float32)
+    (dx,) = F.conv2d_vjp(g, x, weight, stride=(4, 2), padding=(1, 0), wrt="x")[:1]
+    assert np.isfinite(dx).all()
+    assert dx[0, 0, 0].tolist() == [64, 64, 128, 64, 128, 64, 64]
