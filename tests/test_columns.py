@@ -1,4 +1,4 @@
-"""The input gradient by columns that are added up: where it is chosen, and against the definition."""
+"""Few channels by columns that are added up: input gradients and forward passes against the definition."""
 
 import numpy as np
 import pytest
@@ -17,6 +17,15 @@ FEW = [
     ((3, 4, 100), (256, 4, 3), {"stride": 2, "padding": 2}),
     ((1, 1, 9, 8, 10), (64, 1, 3, 3, 3), {"stride": 2, "padding": 1}),
     ((40, 3, 50, 50), (200, 3, 4, 4), {"stride": 2}),  # more columns than are held at once
+]
+
+
+TO_FEW = [
+    ((1, 192, 60, 50), (8, 192, 3, 3), {"padding": 1, "dilation": 3}),
+    ((3, 300, 14, 14), (4, 150, 2, 2), {"groups": 2, "padding": 2, "dilation": 2}),
+    ((2, 256, 28, 20), (3, 256, 3, 3), {"padding": 1}),
+    ((8, 256, 200), (4, 256, 9), {"padding": 4}),
+    ((1, 64, 10, 12, 11), (4, 64, 3, 3, 3), {}),
 ]
 
 
@@ -44,6 +53,22 @@ def test_input_gradients_of_few_channels_are_the_definition(case, dtype):
     for gs in (g, channels_last(g), channels_last(np.concatenate([g, g], 1))[:, : g.shape[1]]):
         for weights in (weight, channels_last(weight)):
             np.testing.assert_array_equal(plan.input_gradient(gs, weights), expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", range(len(TO_FEW)))
+def test_convolutions_to_few_channels_are_the_definition(case, dtype):
+    x_shape, weight_shape, options = TO_FEW[case]
+    geometry, plan = planned(x_shape, weight_shape, options, dtype)
+    rng = np.random.default_rng(case)
+    x, weight, biases = (
+        rng.integers(-3, 4, shape).astype(dtype) for shape in (x_shape, weight_shape, 2 * weight_shape[0])
+    )
+    expected = reference.convolve(x, weight, geometry)
+    for xs in (x, channels_last(x), channels_last(np.concatenate([x, x], 1))[:, : x.shape[1]]):
+        np.testing.assert_array_equal(plan.convolve(xs, weight, None), expected)
+    beside = expected + biases[::2].reshape(-1, *[1] * (x.ndim - 2))
+    np.testing.assert_array_equal(plan.convolve(x, channels_last(weight), biases[::2]), beside)
 
 
 @pytest.mark.parametrize("seed", range(60))

@@ -1,12 +1,14 @@
-"""The gradient of an input with few channels: one product for all of the kernel, whose columns are added up.
+"""Results with few channels: one product for all of the kernel, whose columns are added up.
 
-With few input channels most lanes of vectors over them would be idle, and with a stride each phase reads the
-output's gradient again. Here one product gives, at each output position, a number for each input channel and
-element of the kernel, and each input position adds up those that belong to it.
+Most lanes of vectors over few channels would be idle, and for the gradient of an input each phase of a stride
+reads the output's gradient again. Here one product gives, at each position of what is read, a number for each
+channel of the result and element of the kernel, and each position of the result adds up those that belong to
+it. That is the input gradient of a convolution, and a convolution without strides is one of another.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -34,9 +36,9 @@ ENTRY = 48
 """Bytes of an element of the kernel: two shifts, first and last column, where it is in a row and a column."""
 
 FIELDS = (
-    "t", "y", "t_image", "t_channel", "t_d", "t_h", "t_w", "y_image", "y_channel", "y_d", "y_h", "table",
-    "taps", "inner", "channels", "in_d", "in_h", "in_w", "step_d", "step_h", "step_w", "out_d", "out_h",
-    "rows", "pieces",
+    "t", "start", "y", "t_image", "t_channel", "t_d", "t_h", "t_w", "y_image", "y_channel", "y_d", "y_h",
+    "table", "taps", "inner", "channels", "in_d", "in_h", "in_w", "step_d", "step_h", "step_w", "out_d",
+    "out_h", "rows", "pieces",
 )  # fmt: skip
 
 
@@ -50,8 +52,9 @@ def _kernel(dtype: str) -> int:
     last = f.least(first + a.rows, a.in_h)
     with f.loop(a.channels) as channel, f.loop(last, first) as h:
         y = a.pointer("y") + image * a.y_image + channel * a.y_channel + d * a.y_d + h * a.y_h
+        start = n.spread(n.number(a.pointer("start") + channel * n.itemsize))
         with f.loop(a.in_w, step=n.lanes) as w:
-            n.store(f.constant(0.0, n.vector), y + w * n.itemsize, n.mask(a.in_w - w))
+            n.store(start, y + w * n.itemsize, n.mask(a.in_w - w))
         group, inner = channel // a.inner, channel % a.inner
         t = a.pointer("t") + image * a.t_image + (group * a.taps * a.inner + inner) * a.t_channel
         with f.loop(a.taps) as k:
@@ -79,7 +82,7 @@ def _met(f: Function, reach: Value, step: Value, size: Value) -> tuple[Value, Va
 
 
 class Columns:
-    """The gradient of an input with few channels, planned.
+    """The input gradient of a convolution of few channels, planned.
 
     Parameters
     ----------
@@ -101,6 +104,7 @@ class Columns:
         tasks = self.images * s.in_size[0]
         self._rows = max(1, s.in_size[1] // -(-LEAST_TASKS // tasks))
         self._table = np.array([self._entry(k, tap) for k, tap in enumerate(s.taps)], np.int64)
+        self._zeros = np.zeros(s.groups * s.inner, dtype)
         self._launches: dict[tuple[int, ...], Launch] = {}
 
     @staticmethod
@@ -124,18 +128,22 @@ class Columns:
         begin, end = max(0, -(w // step)), min(s.out_size[2], (size - 1 - w) // step + 1)
         return (d, h, begin, end, w * itemsize_of(self.dtype), k * s.inner)
 
-    def run(self, g: Any, weight: Any) -> Any:
-        """Return the gradient, (N, C, D, H, W), of g (N, O, ...) by a weight (groups, outer, inner, ...)."""
+    def run(self, g: Any, weight: Any, bias: Any = None) -> Any:
+        """Return the gradient, (N, C, D, H, W), of g (N, O, ...) by a weight (groups, outer, inner, ...).
+
+        The elements of `bias`, one for each of its channels, are added.
+        """
         s = self.shape
         groups, outer = weight.shape[:2]
         filters = weight.transpose(0, 3, 4, 5, 2, 1).reshape(groups, -1, outer, 1, 1, 1)
+        start = self._zeros if bias is None else np.ascontiguousarray(bias)
         dx = empty(self._out_shape, g.dtype)
         columns = scratch.array(self.images * self._image, g.dtype)
         t = self._product.output(g.dtype, columns)
         for i in range(0, s.images, self.images):
             run = slice(min(i, s.images - self.images), min(i + self.images, s.images))
             self._product.correlate(g[run], filters, None, t)
-            pool().run(self._launch(t.strides, dx.strides), (t, dx[run]))
+            pool().run(self._launch(t.strides, dx.strides), (t, start, dx[run]))
         scratch.give_back(columns)
         return dx
 
@@ -144,8 +152,8 @@ class Columns:
         if found is None:
             s, pieces = self.shape, -(-self.shape.in_size[1] // self._rows)
             arguments = (
-                0, 0, *t, *y[:4], address(self._table), len(s.taps), s.inner, s.groups * s.inner, *s.in_size,
-                *s.step, *s.out_size[:2], self._rows, pieces,
+                0, 0, 0, *t, *y[:4], address(self._table), len(s.taps), s.inner, s.groups * s.inner,
+                *s.in_size, *s.step, *s.out_size[:2], self._rows, pieces,
             )  # fmt: skip
             tasks = self.images * s.in_size[0] * pieces
             found = Launch(_kernel(self.dtype), arguments, tasks, cost=self.images * self._image)
@@ -158,3 +166,13 @@ def product_of(shape: Shape, images: int) -> Shape:
     columns, one = len(shape.taps) * shape.inner, Tap((0, 0, 0), (0, 0, 0))
     size = shape.out_size
     return Shape(images, shape.groups, shape.outer, columns, size, size, (1, 1, 1), (one,))
+
+
+def turned(shape: Shape) -> Shape | None:
+    """Return the convolution whose input gradient is a correlation without strides; None with strides."""
+    if shape.step != (1, 1, 1):
+        return None
+    taps = tuple(Tap(tuple(-shift for shift in tap.shift), tap.place) for tap in shape.taps)  # type: ignore[arg-type]
+    return replace(
+        shape, inner=shape.outer, outer=shape.inner, in_size=shape.out_size, out_size=shape.in_size, taps=taps
+    )

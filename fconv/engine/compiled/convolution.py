@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fconv.arrays import Array
-from fconv.engine.compiled import positions
+from fconv.engine.compiled import columns, positions
 from fconv.engine.compiled.choosing import (
     LEAST_GROUP,
     Pass,
@@ -69,7 +69,11 @@ class CompiledConvolution:
         )
         self.shape = Shape(geometry.batch, groups, inner, outer, in_size, out_size, stride, taps)
         self._meetings = Meetings(in_size, out_size, kernel, stride, dilation, pads)
-        self.forward = pass_for(self.shape, dtype, algorithm, lists=self._lists(self.shape, [self.shape]))
+        lists = self._lists(self.shape, [self.shape])
+        self.forward = pass_for(self.shape, dtype, algorithm, lists=lists)
+        back = columns.turned(self.shape) if self.forward.planes else None
+        pays = back is not None and Columns.pays(back, [self.shape], dtype)
+        self._forward_columns = Columns(back, dtype) if back is not None and pays else None
         self.algorithm = "winograd" if self.forward.winograd else "direct"
         self._phases: list[Phase] | None = None
         self._columns: Columns | None = None
@@ -85,6 +89,9 @@ class CompiledConvolution:
 
     def convolve(self, x: Array, weight: Array, bias: Array | None) -> Array:
         """Return the output, (N, O, *out_size)."""
+        if self._forward_columns is not None:
+            filters = weight.reshape(self.weight_shape).swapaxes(1, 2)
+            return self._forward_columns.run(_deep(x), filters, bias).reshape(self._out_shape)
         y = self.forward.output(x.dtype)
         self.forward.correlate(_deep(x), weight.reshape(self.weight_shape), bias, y)
         return y.reshape(self._out_shape)
