@@ -23,6 +23,7 @@ CASES = {
     "heavy strided": ((2, 144, 8, 7), (200, 144, 3, 3), {"padding": 1, "stride": 2}),
     "heavy pointwise": ((4, 448, 3, 3), (512, 448, 1, 1), {}),
     "columns": ((4, 3, 41, 40), (64, 3, 5, 5), {"padding": 1, "stride": 2}),
+    "gathered": ((2, 64, 8, 8), (90, 64, 3, 3), {"stride": 3}),
     "small pictures": ((6, 40, 2, 2), (72, 40, 3, 3), {"padding": 1}),
 }
 

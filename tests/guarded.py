@@ -44,6 +44,7 @@ def guarding(engine):
                 columns,
                 convolution,
                 few,
+                gathered,
                 heavy,
                 pool,
                 weights,
@@ -55,10 +56,11 @@ def guarding(engine):
             patch.setattr(scratch, "array", work_array)
             patch.setattr(pool, "OWN_SCRATCH", -1)
             patch.setattr(scratch, "give_back", lambda memory: None)
-            for module in (choosing, convolution, few, heavy, weights, winograd_weights):
+            for module in (choosing, convolution, few, gathered, heavy, weights, winograd_weights):
                 patch.setattr(module, "np", Guarded())
             for module in (choosing, columns, convolution):
                 patch.setattr(module, "empty", Guarded().empty)
+            patch.setattr(gathered, "empty_like", Guarded().empty_like)
         yield engine
         threads.set_num_threads(before)
 

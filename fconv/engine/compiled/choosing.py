@@ -123,7 +123,7 @@ class Apart(Pass):
     def __init__(self, shape: Shape, dtype: str, algorithm: str) -> None:
         self.one = Pass(replace(shape, groups=1), dtype, algorithm)
         self.shape, self.dtype = shape, dtype
-        self.planes, self.winograd, self.lays = None, self.one.winograd, False
+        self.planes, self.winograd, self.heavy, self.lays = None, self.one.winograd, self.one.heavy, False
         self._plan_output()
 
     @staticmethod

@@ -14,6 +14,7 @@ from fconv.arrays import Array
 from fconv.engine.compiled import columns, positions
 from fconv.engine.compiled.choosing import (
     LEAST_GROUP,
+    Apart,
     Pass,
     channels_last,
     channels_of,
@@ -22,6 +23,7 @@ from fconv.engine.compiled.choosing import (
 )
 from fconv.engine.compiled.columns import Columns
 from fconv.engine.compiled.few import FewWeights
+from fconv.engine.compiled.gathered import Gathered
 from fconv.engine.compiled.heavy import HeavyWeights, outweighs
 from fconv.engine.compiled.positions import Meetings, Positions
 from fconv.engine.compiled.scratch import scratch
@@ -75,9 +77,12 @@ class CompiledConvolution:
         pays = back is not None and Columns.pays(back, [self.shape], dtype)
         self._forward_columns = Columns(back, dtype) if back is not None and pays else None
         self.algorithm = "winograd" if self.forward.winograd else "direct"
+        other = self.forward.winograd or self.forward.heavy or isinstance(self.forward, Apart)
+        self._gathers = not other and Gathered.pays(self.shape, dtype)
         self._phases: list[Phase] | None = None
         self._columns: Columns | None = None
         self._weights: Weights | None = None
+        self._gathers_weights = False
         self._apart = False  # whether the weight gradients of groups go one after another
         self._in = (kernel, stride, dilation, pads)
 
@@ -92,8 +97,11 @@ class CompiledConvolution:
         if self._forward_columns is not None:
             filters = weight.reshape(self.weight_shape).swapaxes(1, 2)
             return self._forward_columns.run(_deep(x), filters, bias).reshape(self._out_shape)
+        grouped = weight.reshape(self.weight_shape)
+        if self._gathers:
+            return self._gathered.convolve(_deep(x), grouped, bias).reshape(self._out_shape)
         y = self.forward.output(x.dtype)
-        self.forward.correlate(_deep(x), weight.reshape(self.weight_shape), bias, y)
+        self.forward.correlate(_deep(x), grouped, bias, y)
         return y.reshape(self._out_shape)
 
     def input_gradient(self, g: Array, weight: Array) -> Array:
@@ -163,13 +171,21 @@ class CompiledConvolution:
             for where, shape in found
         ], None
 
+    @cached_property
+    def _gathered(self) -> Gathered:
+        return Gathered(self.shape, self.dtype)
+
     def _weight_pass(self) -> Weights:
         one = replace(self.shape, groups=1)
         winograd = self._wanted == "winograd" or (
             self._wanted == "auto" and WinogradWeights.pays(one, self.dtype)
         )
         large = self.shape.groups == 1 or one.multiply_adds >= LEAST_GROUP
-        if large and (winograd or outweighs(one, self.dtype, weights=True)):
+        heavy = large and outweighs(one, self.dtype, weights=True)
+        self._gathers_weights = self._wanted != "winograd" and Gathered.weights_pay(
+            self.shape, self.dtype, heavy=heavy
+        )
+        if large and (winograd or heavy):
             self._apart = self.shape.groups > 1
             return (WinogradWeights if winograd else HeavyWeights)(one, self.dtype)
         direct = WeightGradient(self.shape, self.dtype)
@@ -183,6 +199,9 @@ class CompiledConvolution:
         deep = _deep(like)
         if self._weights is None:
             self._weights = self._weight_pass()
+        if self._gathers_weights:
+            dw = self._gathered.weight_gradient(_deep(g), _deep(x), like.reshape(self.weight_shape))
+            return dw.reshape(self.geometry.weight_shape)
         if self._apart:
             dw = np.empty_like(deep)
             for seen, made in channels_of(self.shape):

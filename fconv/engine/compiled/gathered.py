@@ -1,0 +1,251 @@
+"""Few output positions and many filters: windows are gathered, and filters read or written where they lie.
+
+To lay filters out takes longer than to multiply them with a few positions. Here the roles are exchanged: the
+numbers of filters are repeated in all lanes, and vectors run over the positions of all pictures, whose
+windows are copied side by side. For the gradient of the filters vectors run along their memory, and windows
+are copied in that order.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from fconv.engine.compiled.filters import dense
+from fconv.engine.compiled.heavy import Blocked
+from fconv.engine.compiled.llvm import INT, Module, Numbers, itemsize_of
+from fconv.engine.compiled.machine import machine
+from fconv.engine.compiled.micro import MICRO, PAIR, contract, even, micro, most_rows
+from fconv.engine.compiled.pool import BYTES, MULTIPLY_ADDS, Fields, Launch, kernel_of, pool
+from fconv.engine.compiled.scratch import address, scratch
+from fconv.engine.compiled.shapes import Shape
+from fconv.engine.memory import empty_like
+
+VECTORS = 4
+"""Most vectors along filters for their gradient."""
+LONGEST_SUM, TAPS = 512, 32
+"""Products of a sum, and elements of the kernel among them: filters of both orders are read well."""
+LEAST_FORWARD, LEAST_WEIGHTS = 1 << 15, 1 << 14
+"""Numbers of filters for which the two pay, as measured: else what lays filters out takes as long."""
+TASKS = 8
+
+GATHER_FIELDS = (
+    "x", "to", "x_group", "x_channel", "taps", "tap_count", "positions", "position_count", "group_bytes",
+    "channel_step", "tap_step", "position_step", "inner", "block", "blocks", "lanes",
+)  # fmt: skip
+
+
+@lru_cache(maxsize=4)
+def _gather_kernel(dtype: str) -> int:
+    """Compile the copy of windows: a task takes some channels of a group."""
+    f, task, arguments, _ = kernel_of(Module())
+    a, n = Fields(f, arguments, GATHER_FIELDS), Numbers(f, dtype)
+    group, first = task // a.blocks, task % a.blocks * a.block
+    picture = a.pointer("x") + group * a.x_group
+    to = a.pointer("to") + group * a.group_bytes
+    with f.loop(f.least(first + a.block, a.inner), first) as c, f.loop(a.tap_count) as t:
+        offset = f.value(f"load i64, ptr {(a.pointer('taps') + t * 8).name}", INT)
+        source, target = picture + c * a.x_channel + offset, to + c * a.channel_step + t * a.tap_step
+        with f.loop(a.position_count) as p:
+            place = f.value(f"load i64, ptr {(a.pointer('positions') + p * 8).name}", INT)
+            n.put(n.number(source + place), target + p * a.position_step)
+        # Lanes that nobody looks at must hold numbers: products of subnormal ones are slow.
+        with f.loop(a.lanes, a.position_count) as p:
+            n.put(f.constant(0.0, n.element), target + p * a.position_step)
+    f.finish()
+    return machine().compile(f.module)[0]
+
+
+FIELDS = (
+    "weight", "windows", "y", "weight_group", "weight_outer", "weight_inner", "group_bytes", "channel_step",
+    "positions", "y_row", "table", "taps", "inner", "inner_block", "outer", "part", "parts", *MICRO,
+)  # fmt: skip
+
+
+@lru_cache(maxsize=4)
+def _kernel(dtype: str) -> int:
+    """Compile the product: a task takes some outputs of a group."""
+    f, task, arguments, _ = kernel_of(Module())
+    a = Fields(f, arguments, FIELDS)
+    group, first = task // a.parts, task % a.parts * a.part
+    rows = f.least(a.outer - first, a.part)
+    weight = a.pointer("weight") + group * a.weight_group + first * a.weight_outer
+    windows = a.pointer("windows") + group * a.group_bytes
+    y = a.pointer("y") + (group * a.outer + first) * a.y_row
+    with f.loop(a.inner, step=a.inner_block) as c, f.loop(a.taps, step=TAPS) as t:
+        count, entries, table = (
+            f.least(a.inner - c, a.inner_block),
+            f.least(a.taps - t, TAPS),
+            a.pointer("table"),
+        )
+        operands = (windows + c * a.channel_step, table + t * PAIR, entries, count, table, a.positions, 1)
+        steps = (a.weight_inner, a.weight_outer, a.channel_step, a.y_row)
+        contract(f, a, rows, weight + c * a.weight_inner, y, operands, steps)
+    f.finish()
+    return machine().compile(f.module)[0]
+
+
+WEIGHT_FIELDS = (
+    "g", "windows", "dw", "g_group", "g_channel", "group_bytes", "dw_group", "dw_outer", "table", "positions",
+    "zeros", "outer", "length", "width", "parts", *MICRO,
+)  # fmt: skip
+
+
+@lru_cache(maxsize=4)
+def _weight_kernel(dtype: str) -> int:
+    """Compile the gradient of the filters: a task takes a part of each of a group."""
+    f, task, arguments, _ = kernel_of(Module())
+    a, item = Fields(f, arguments, WEIGHT_FIELDS), itemsize_of(dtype)
+    group, part = task // a.parts, task % a.parts
+    blocks = (a.length + a.width - 1) // a.width
+    g = a.pointer("g") + group * a.g_group
+    windows, dw = a.pointer("windows") + group * a.group_bytes, a.pointer("dw") + group * a.dw_group
+    with f.loop((part + 1) * blocks // a.parts, part * blocks // a.parts) as b:
+        at = b * a.width
+        there = f.least(a.length - at, a.width)
+        operands = (windows + at * item, a.pointer("table"), a.positions, 1, a.pointer("zeros"), there, 0)
+        contract(f, a, a.outer, g, dw + at * item, operands, (0, a.g_channel, 0, a.dw_outer))
+    f.finish()
+    return machine().compile(f.module)[0]
+
+
+def by_channel(weight: Any) -> bool | None:
+    """Return whether each filter lies channel by channel; None where it is neither so nor tap by tap."""
+    (inner, *kernel), (step, *steps), item = weight.shape[2:], weight.strides[2:], weight.itemsize
+    if dense((step, *steps), (inner, *kernel), item):
+        return True
+    return False if dense((*steps, step), (*kernel, inner), item) else None
+
+
+class Gathered:
+    """A convolution of few output positions and its weight gradient, planned.
+
+    Parameters
+    ----------
+    shape : Shape
+        Of the convolution.
+    dtype : str
+        Of the numbers.
+    """
+
+    def __init__(self, shape: Shape, dtype: str) -> None:
+        self.shape, self.dtype, self.itemsize = shape, dtype, itemsize_of(dtype)
+        s, lanes = shape, machine().vector_bytes // self.itemsize
+        self.positions, self.length = s.images * prod(s.out_size), s.inner * len(s.taps)
+        self.vectors = -(-self.positions // lanes)
+        self.width = self.vectors * lanes
+        self._copy = Blocked(s.images, s.groups * s.inner, s.groups * s.inner, s.low, s.box, s.in_size, dtype)
+        self._places = np.indices((s.images, *s.out_size)).reshape(4, -1)
+        self._launches: dict[Any, Launch] = {}
+
+    @staticmethod
+    def pays(shape: Shape, dtype: str) -> bool:
+        """Return whether positions are few, and filters many; else laying filters out takes as long."""
+        positions, lanes = shape.images * prod(shape.out_size), machine().vector_bytes // itemsize_of(dtype)
+        few = lanes <= 2 * positions <= 4 * lanes and not shape.elementwise
+        return few and shape.groups * shape.outer * shape.inner * len(shape.taps) >= LEAST_FORWARD
+
+    @staticmethod
+    def weights_pay(shape: Shape, dtype: str, *, heavy: bool) -> bool:
+        """Return whether positions are few for the gradient of filters, also where those are `heavy`."""
+        lanes = machine().vector_bytes // itemsize_of(dtype)
+        few = shape.images * prod(shape.out_size) <= (1 if heavy else 2) * lanes and not shape.elementwise
+        return few and shape.groups * shape.outer * shape.inner * len(shape.taps) >= LEAST_WEIGHTS
+
+    def _windows(self, x: Any, *, channels: bool, side_by_side: bool) -> Any:
+        """Gather windows as (groups, numbers of a filter, positions), or (groups, positions, numbers).
+
+        The numbers of a filter come channel by channel, or tap by tap.
+        """
+        s, item = self.shape, self.itemsize
+        padded = self._copy(x) if s.hangs_over else None
+        strides = x.strides if padded is None else (*self._copy.steps[:1], item, *self._copy.steps[1:])
+        key = strides, channels, side_by_side
+        launch = self._launches.get(key)
+        if launch is None:
+            launch = self._launches[key] = self._gather(strides, channels, side_by_side)
+        windows = scratch.array(s.groups * self.length * self.width, x.dtype)
+        pool().run(launch, (x if padded is None else padded, windows))
+        if padded is not None:
+            scratch.give_back(padded)
+        return windows
+
+    def _gather(self, x: tuple[int, ...], channels: bool, side_by_side: bool) -> Launch:
+        s, item = self.shape, self.itemsize
+        taps = s.offsets(s.taps, x[2:])
+        if not s.hangs_over:  # from the first position of the picture, not of the window
+            taps = taps + np.dot(x[2:], s.low)
+        steps = (x[0], *(step * p for step, p in zip(s.step, x[2:], strict=True)))
+        places = np.dot(steps, self._places).astype(np.int64)
+        number, position = (self.width * item, item) if side_by_side else (item, self.length * item)
+        by_tap, by_channel = (1, len(taps)) if channels else (s.inner, 1)
+        block = -(-s.inner // max(1, TASKS // s.groups))
+        blocks = -(-s.inner // block)
+        arguments = (
+            0, 0, s.inner * x[1], x[1], address(taps), len(taps), address(places), self.positions,
+            self.length * self.width * item, by_channel * number, by_tap * number, position, s.inner, block,
+            blocks, self.width if side_by_side else 0,
+        )  # fmt: skip
+        cost = s.groups * self.length * self.positions * item / BYTES
+        return Launch(_gather_kernel(self.dtype), arguments, s.groups * blocks, 0, (taps, places), cost)
+
+    def convolve(self, x: Any, weight: Any, bias: Any) -> Any:
+        """Return the output (N, O, D, H, W), of filters (groups, outer, inner, ...) in any order."""
+        s = self.shape
+        windows = self._windows(x, channels=True, side_by_side=True)
+        y = np.empty((s.groups * s.outer, self.positions), x.dtype)
+        y[...] = 0 if bias is None else bias[:, None]
+        launch = self._launches.get(weight.strides)
+        if launch is None:
+            launch = self._launches[weight.strides] = self._product(*weight.strides)
+        pool().run(launch, (weight, windows, y))
+        scratch.give_back(windows)
+        return y.reshape(s.groups * s.outer, s.images, *s.out_size).swapaxes(0, 1)
+
+    def _product(self, group: int, outer: int, inner: int, *steps: int) -> Launch:
+        s, row, taps = self.shape, self.width * self.itemsize, len(self.shape.taps)
+        most = most_rows(self.vectors)
+        part = min(s.outer, most * -(-s.outer // (most * max(1, TASKS // s.groups))))
+        parts = -(-s.outer // part)
+        lengths = (part, s.outer - (parts - 1) * part)
+        places = np.array([np.dot(tap.place, steps) for tap in s.taps])
+        table = np.stack([places, np.arange(taps) * row], -1).astype(np.int64)
+        arguments = (
+            0, 0, 0, group, outer, inner, self.length * row, taps * row, self.positions,
+            self.positions * self.itemsize, address(table), taps, s.inner, LONGEST_SUM // min(taps, TAPS),
+            s.outer, part, parts, *micro(self.dtype, even(part, most), self.vectors, lengths),
+        )  # fmt: skip
+        cost = s.groups * s.outer * self.length * self.width / MULTIPLY_ADDS
+        return Launch(_kernel(self.dtype), arguments, s.groups * parts, 0, (table,), cost)
+
+    def weight_gradient(self, g: Any, x: Any, like: Any) -> Any:
+        """Return the gradient of filters, in the order of `like` (groups, outer, inner, ...) or C order."""
+        channels = by_channel(like)
+        dw = empty_like(like) if channels is not None else np.empty(like.shape, like.dtype)
+        windows = self._windows(x, channels=channels is not False, side_by_side=False)
+        key = dw.strides[:2], g.strides
+        launch = self._launches.get(key)
+        if launch is None:
+            launch = self._launches[key] = self._weights(dw.strides[0], dw.strides[1], g.strides)
+        pool().run(launch, (g, windows, dw))
+        scratch.give_back(windows)
+        return dw
+
+    def _weights(self, group: int, outer: int, g: tuple[int, ...]) -> Launch:
+        s, item, lanes = self.shape, self.itemsize, machine().vector_bytes // self.itemsize
+        vectors = min(VECTORS, -(-self.length // lanes))
+        width = vectors * lanes
+        at = np.arange(self.positions) * (self.length * item)
+        table = np.stack([np.dot((g[0], *g[2:]), self._places), at], -1).astype(np.int64)
+        parts = max(1, min(TASKS // s.groups, -(-self.length // width)))
+        zeros, rows = np.zeros(width, self.dtype), even(s.outer, min(s.outer, most_rows(vectors)))
+        arguments = (
+            0, 0, 0, s.outer * g[1], g[1], self.length * self.width * item, group, outer, address(table),
+            self.positions, address(zeros), s.outer, self.length, width, parts,
+            *micro(self.dtype, rows, vectors, (s.outer,), ends=self.length % width != 0),
+        )  # fmt: skip
+        cost = s.multiply_adds / MULTIPLY_ADDS
+        return Launch(_weight_kernel(self.dtype), arguments, s.groups * parts, 0, (table, zeros), cost)

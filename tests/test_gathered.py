@@ -1,0 +1,93 @@
+"""Few positions and many filters, whose windows are gathered: against the definition."""
+
+import numpy as np
+import pytest
+
+from fconv.engine import compiled, plans, reference
+from fconv.geometry import conv_geometry
+
+pytestmark = pytest.mark.skipif(not compiled.wished(), reason="nothing is compiled")
+
+FEW = [
+    ((1, 128, 8, 8), (256, 128, 2, 2), {"stride": 3}),
+    ((2, 64, 7, 6), (384, 64, 3, 3), {"padding": 1, "dilation": 3, "stride": 2}),
+    ((1, 96, 6, 5, 6), (64, 48, 3, 3, 3), {"groups": 2, "padding": 1, "dilation": 2}),
+    ((3, 300, 20), (90, 300, 5), {"stride": 4}),
+    ((16, 256, 1, 1), (200, 256, 1, 1), {}),
+    ((1, 64, 5, 5), (400, 64, 3, 3), {"padding": 1, "dilation": 3}),  # one position
+]
+
+
+def channels_last(x):
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
+
+
+def geometry_of(x_shape, weight_shape, options):
+    names = ("stride", "padding", "dilation", "groups")
+    given = [options.get(name, int(name != "padding")) for name in names]
+    return conv_geometry("conv", len(x_shape) - 2, x_shape, weight_shape, None, *given)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", range(len(FEW)))
+def test_convolutions_of_few_positions_are_the_definition(case, dtype):
+    geometry = geometry_of(*FEW[case])
+    plan = plans.plan(geometry, dtype)
+    rng = np.random.default_rng(case)
+    x, weight, biases, g = (
+        rng.integers(-3, 4, shape).astype(dtype)
+        for shape in (geometry.in_shape, geometry.weight_shape, 2 * geometry.out_channels, geometry.out_shape)
+    )
+    y, dw = reference.convolve(x, weight, geometry), reference.weight_gradient(g, x, geometry)
+    bias = biases[::2]
+    with_bias = y + bias.reshape(-1, *[1] * (x.ndim - 2))
+    for xs, gs in ((x, g), (channels_last(x), channels_last(g)), (x[:, ::-1][:, ::-1], g)):
+        for weights in (weight, channels_last(weight), np.asfortranarray(weight)):
+            np.testing.assert_array_equal(plan.convolve(xs, weights, None), y)
+            np.testing.assert_array_equal(plan.convolve(xs, weights, bias), with_bias)
+            np.testing.assert_array_equal(plan.weight_gradient(gs, xs, weights), dw)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_gathered_windows_of_any_shape_are_the_definition(seed):
+    from fconv.engine.compiled.gathered import Gathered
+
+    rng = np.random.default_rng(seed)
+    ndim, dtype = 1 + seed % 3, ("float32", "float64")[seed // 3 % 2]
+    groups, inner, outer, images = (
+        int(rng.choice(sizes)) for sizes in ([1, 1, 3], [1, 2, 37], [1, 17, 40], [1, 2])
+    )
+    options = {
+        name: tuple(map(int, rng.integers(*limits, ndim)))
+        for name, limits in (("stride", (1, 4)), ("padding", (0, 3)), ("dilation", (1, 4)))
+    } | {"groups": groups}
+    kernel, out = rng.integers(1, 5, ndim), rng.integers(1, (8, 3, 2)[ndim - 1] + 1, ndim)
+    reach = np.array(options["dilation"]) * (kernel - 1) + 1 + (out - 1) * options["stride"]
+    size = np.maximum(1, reach - 2 * np.array(options["padding"]) + rng.integers(0, 2, ndim))
+    geometry = geometry_of(
+        (images, groups * inner, *map(int, size)), (groups * outer, inner, *map(int, kernel)), options
+    )
+    x, weight, bias, g = (
+        rng.integers(-3, 4, shape).astype(dtype)
+        for shape in (geometry.in_shape, geometry.weight_shape, geometry.out_channels, geometry.out_shape)
+    )
+    plan = plans.plan(geometry, dtype)
+
+    def deep(a):
+        return a.reshape(*a.shape[:2], *[1] * (5 - a.ndim), *a.shape[2:])
+
+    gathered, grouped = Gathered(plan.shape, dtype), weight.reshape(plan.weight_shape)
+    y = gathered.convolve(deep(x), grouped, bias).reshape(geometry.out_shape)
+    dw = gathered.weight_gradient(deep(g), deep(x), grouped).reshape(geometry.weight_shape)
+    expected = reference.convolve(x, weight, geometry) + bias.reshape(-1, *[1] * ndim)
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(dw, reference.weight_gradient(g, x, geometry))
+
+
+def test_sums_over_long_filters_keep_their_digits():
+    geometry = geometry_of((1, 512, 8, 8), (40, 512, 5, 5), {})
+    rng = np.random.default_rng(0)
+    x, weight = (rng.standard_normal(s, np.float32) for s in (geometry.in_shape, geometry.weight_shape))
+    exact = reference.convolve(x.astype(np.float64), weight.astype(np.float64), geometry)
+    found = plans.plan(geometry, "float32").convolve(x, weight, None)
+    assert np.linalg.norm(found - exact) <= 1e-6 * np.linalg.norm(exact)
