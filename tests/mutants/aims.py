@@ -37,7 +37,7 @@ TESTS = {
     "engine/compiled/pool": ["test_compiled.py", "test_engine.*compiled", "test_threads.*compiled"],
     "engine/compiled": [
         f"{CONVOLUTIONS}.*compiled", "test_engine.*compiled", "test_compiled.py", "test_winograd",
-        "test_depthwise",
+        "test_depthwise", "test_columns", "test_gathered",
     ],
     "engine/cpu": [f"{CONVOLUTIONS}.*numpy", "test_engine.*numpy"],
     "engine/sweeps": ["test_segments", "test_norms", "test_losses"],
@@ -65,7 +65,10 @@ TESTS = {
         "test_inference", "test_blocks", "test_mistakes", "test_layers", "test_jvp_networks",
         "test_diagnosis",
     ],
-    "torch": ["parity/test_traced", "parity/test_networks", "parity/test_models", "parity/test_exported"],
+    "torch": [
+        "parity/test_expressions", "parity/test_traced", "parity/test_layers", "parity/test_networks",
+        "parity/test_exported", "parity/test_models",
+    ],
 }  # fmt: skip
 """Patterns of a module's tests, in order: those of the longest prefix."""
 
