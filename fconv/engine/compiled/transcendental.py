@@ -24,6 +24,7 @@ from fconv.engine.compiled.machine import machine
 
 # Coefficients, the constant one first:
 # (exp(r) - 1 - r) / r**2 for r up to half of log(2);
+# (2**r - 1) / r for r up to a half;
 # (log((1 + s) / (1 - s)) - 2s) / s**3, of s**2, for (1 + s) / (1 - s) from sqrt(1/2) to sqrt(2);
 # erf(x) / x - 1, of x**2, for x up to 1;
 # (tanh(x) / x - 1) / x**2, of x**2, for x up to 0.5625;
@@ -38,6 +39,18 @@ _EXP = {
         0.5, 0.1666666666666667, 0.04166666666666667, 0.008333333333325544, 0.0013888888888883327,
         0.00019841269876864356, 2.4801587327007187e-05, 2.755725283351691e-06, 2.75572718102198e-07,
         2.5106274733573296e-08, 2.0915442297780116e-09,
+    ),
+}
+_EXP2 = {
+    "float": (
+            0.6931471880262288, 0.24022650760568126, 0.05550357114219078, 0.009618082557277852,
+            0.0013390863364671234, 0.0001545316294512069,
+    ),
+    "double": (
+            0.6931471805599453, 0.24022650695910097, 0.0555041086648216, 0.009618129107606888,
+            0.0013333558146416936, 0.0001540353044173605, 1.525273382983612e-05,
+            1.321544258792169e-06, 1.0178062445845774e-07, 7.072585949269223e-09,
+            4.4549605981865186e-10,
     ),
 }
 _LOG = {
@@ -95,6 +108,11 @@ _LOG2 = {
     "double": (log(2), 2.3190468138462995584e-17),
 }
 """log(2) as the sum of two numbers."""
+_BELL = {
+    "float": (-0.7213475108146667, -9.629814955633087e-09),
+    "double": (-0.7213475204444817, -1.0177636870465517e-17),
+}
+"""-1 / (2 log(2)) as the sum of two numbers."""
 _LIMITS = {"float": (-105.0, 89.0), "double": (-760.0, 710.0)}
 """Where exp has underflowed to 0, and where it has overflowed."""
 _FAR = {"float": 16.0, "double": 40.0}
@@ -249,13 +267,11 @@ class Maths(Numbers):
         bits = self._integers("shl", self._as_bits(n + self._round), self._digits)
         return self._from_bits(self._integers("add", bits, self._one))
 
-    def _reduced(self, x: Value, rest: Value | None = None) -> tuple[Value, Value]:
-        """Return n and exp(r) - 1 such that exp(x + rest) = 2**n * exp(r)."""
+    def _reduced(self, x: Value) -> tuple[Value, Value]:
+        """Return n and exp(r) - 1 such that exp(x) = 2**n * exp(r)."""
         n = self._rounded(x * (1 / log(2)))
         high, low = (self.number_of(-part) for part in _LOG2[self.element])
         r = self.fma(n, low, self.fma(n, high, x))
-        if rest is not None:
-            r = r + rest
         return n, self.fma(r * r, self.polynomial(r, _EXP[self.element]), r)
 
     @property
@@ -280,9 +296,9 @@ class Maths(Numbers):
         half = self._rounded(n * 0.5)  # 2**n itself may be no normal number
         return a * self._power_of_two(half) * self._power_of_two(n - half)
 
-    def exp(self, x: Value, rest: Value | None = None) -> Value:
-        """Return exp(x), or exp(x + rest) of a small rest."""
-        n, power = self._reduced(self.within(x, *_LIMITS[self.element]), rest)
+    def exp(self, x: Value) -> Value:
+        """Return exp(x)."""
+        n, power = self._reduced(self.within(x, *_LIMITS[self.element]))
         return self._scaled(power + 1.0, n)
 
     def expm1(self, x: Value) -> Value:
@@ -330,14 +346,21 @@ class Maths(Numbers):
         lost = self.choose(self.compare("olt", x, 1.0), x - (u - 1.0), self.number_of(1.0) - (u - x))
         return self.choose(inside, found + lost // u, found)
 
+    def _bell(self, a: Value) -> Value:
+        """Return exp(-a**2 / 2) for a up to `_FAR`, by the square with what rounding takes from it."""
+        high, low = (self.number_of(part) for part in _BELL[self.element])
+        scaled = a * high
+        lost = self.fma(a, low, self.fma(a, high, self.negative(scaled)))
+        n = self._rounded(a * scaled)
+        r = self.fma(a, lost, self.fma(a, scaled, self.negative(n)))
+        return self._scaled(self.fma(r, self.polynomial(r, _EXP2[self.element]), self.number_of(1.0)), n)
+
     def _tail(self, a: Value) -> Value:
         """Return the standard normal distribution function of -a, for a from 0."""
         a = self.choose(self.compare("ogt", a, _FAR[self.element]), _FAR[self.element], a)
-        square = a * a
-        lost = self.fma(a, a, self.negative(square))
         inverse = self.reciprocal(a + 4.0)
         slow = self.polynomial((a - 4.0) * inverse, _TAIL[self.element])
-        return self.exp(square * -0.5, lost * -0.5) * slow * inverse
+        return self._bell(a) * (slow * inverse)
 
     def ndtr(self, x: Value) -> Value:
         """Return the standard normal distribution function, with all its digits far below 0 too."""
