@@ -135,6 +135,17 @@ def _agree_loss(x, target, weight, reduction):
     return y
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("length", [2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 63, 64, 65])
+def test_segments_of_few_vectors_of_any_length(length, dtype):
+    x, scale, shift = _drawn(1, 301, length, dtype=dtype), *(_drawn(i, length, dtype=dtype) for i in (2, 3))
+    _agree(F.layer_norm, 4, x, (length,), scale, shift)
+    _agree(F.rms_norm, 5, x, (length,), scale, eps=0.1)
+    for function in (F.softmax, F.log_softmax):
+        _agree(function, 6, x, 1)
+    _agree_loss(x, np.random.default_rng(0).integers(0, length, 301), None, "mean")
+
+
 def test_infinities_and_nan_are_numpys():
     x = np.zeros((6, 40), np.float32)
     x[0], x[1, 3], x[2, 5], x[3, 7], x[4] = -np.inf, np.inf, np.nan, -np.inf, 1e30

@@ -274,3 +274,22 @@ def test_normalize_is_called():
     np.testing.assert_allclose(
         net.apply(params, x.numpy()), nn.functional.normalize(x, dim=1).numpy(), atol=1e-6
     )
+
+
+@pytest.mark.parametrize("conv", [nn.Conv1d, nn.Conv2d, nn.Conv3d])
+def test_the_first_shape_that_is_tried_has_as_many_axes_as_the_modules_say(conv):
+    seen = []
+
+    class Seeing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = conv(2, 3, 1)
+
+        def forward(self, x):
+            seen.append(x.shape)
+            return self.conv(x)
+
+    net, params = fc.from_torch(Seeing())
+    assert len(seen[0]) == params["conv"]["weight"].ndim
+    assert seen[0][1] == 2
+    assert net.apply(params, np.ones((1, 2, *[3] * (len(seen[0]) - 2)), np.float32)).shape[1] == 3

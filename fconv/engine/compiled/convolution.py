@@ -116,15 +116,16 @@ class CompiledConvolution:
         single = phases[0][1] if len(phases) == 1 else None
         if single is not None:
             dx = single.output(g.dtype)
-        else:
-            seen = all(phase for _, phase in phases)
-            dx = new_channels_last(self.in_shape, g.dtype, None if seen else zeros)
+            single.correlate(_deep(g), turned, None, dx)
+            return dx.reshape(self._in_shape)
+        seen = all(phase for _, phase in phases)
+        dx = new_channels_last(self.in_shape, g.dtype, None if seen else zeros)
         laid = next((phase.lay(turned) for _, phase in phases if phase and phase.lays), None)
         for where, phase in phases:
             if phase is None:
                 continue
             part = dx[(slice(None), slice(None), *where)]
-            if phase.planes is None or phase is single:
+            if phase.planes is None:
                 phase.run(_deep(g), turned, laid, None, part)
             else:
                 made = phase.output(g.dtype)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from fconv.engine.compiled.formulas import PIECE
-from fconv.engine.compiled.llvm import INT, Module, Value, name_of
+from fconv.engine.compiled.llvm import INT, Module, Number, Value, name_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.pool import Launch, kernel_of, pool
 from fconv.engine.compiled.tracing import emit, trace
@@ -27,6 +27,8 @@ Array: TypeAlias = np.ndarray[Any, Any]
 
 _UNROLLED = 4
 _WORK = 2.0  # nanoseconds an element, about, with an exponential
+_SHORT = 4
+"""Most vectors of a segment for which kernels of their own are compiled, without loops over them."""
 _LEAST_ROWS, _MOST_ROWS = 32, 128
 """Segments whose elements are added up in the array's own precision, before float64 goes on."""
 
@@ -89,7 +91,9 @@ def _planned(program: Program, layout: Layout, dtype: np.dtype[Any]) -> _Planned
         layout.segments, layout.parts, layout.width, layout.inner, layout.count, per_task, vectors, tasks,
     )  # fmt: skip
     by = layout.by if program.params or columns else "part"
-    kernel = _kernel(program, name_of(dtype), across, layout.inner % lanes == 0, by)
+    short = 0 if across or layout.parts > 1 or layout.width > _SHORT * lanes else -(-layout.width // lanes)
+    whole = (layout.width if short else layout.inner) % lanes == 0
+    kernel = _kernel(program, name_of(dtype), across, whole, by, short)
     launch = Launch(kernel, [*[0] * (len(sizes) + 2), *fields], tasks, cost=layout.size * _WORK)
     return _Planned(sizes, found, shape, dtype if columns else np.float64, launch)
 
@@ -97,8 +101,9 @@ def _planned(program: Program, layout: Layout, dtype: np.dtype[Any]) -> _Planned
 class _Writer:
     """A kernel that is being written, of a program for a dtype."""
 
-    def __init__(self, program: Program, dtype: str, across: bool, whole: bool, by: str) -> None:
+    def __init__(self, program: Program, dtype: str, across: bool, whole: bool, by: str, short: int) -> None:
         self.program, self.dtype, self.across, self.by = program, np.dtype(dtype), across, by
+        self.short = short
         self.module = Module()
         self.f, self.task, given, _ = kernel_of(self.module)
         self.n = Maths(self.f, dtype)
@@ -118,7 +123,9 @@ class _Writer:
         )
         self.length = self.parts * self.width
         length = f.value(f"sitofp i64 {self.length.name} to double", "double")
-        self.inverse = d.spread(f.constant(1.0, "double") // length)
+        one = f.constant(1.0, "double")
+        self.inverse = d.spread(one // length) if across else one // length
+        self.end = None if whole or not short else n.mask(self.width - (short - 1) * n.lanes)
         self.known = [n.narrowed(d.spread(d.number(numbers + 8 * i))) for i in range(program.numbers)]
         given_numbers = list(self.known)
         if across:
@@ -134,10 +141,15 @@ class _Writer:
                 self._segment()
         else:
             first = self.task * per_task
+            columns = program.sums if short and by == "element" else 0
+            self.columns = [[n.zero() for _ in range(short)] for _ in range(columns)]
             with f.loop(f.least(first + per_task, self.segments), first) as self.number:
                 self.base = self.number * self.length * n.itemsize
                 self.known = list(given_numbers)
                 self._segment()
+            for i, sums in enumerate(self.columns):
+                for k, (total, mask) in enumerate(zip(sums, self._masks(), strict=True)):
+                    n.store(total.get(), self._column(i, k * n.lanes), mask)
         f.finish()
 
     def _segment(self) -> None:
@@ -177,7 +189,9 @@ class _Writer:
         turns = _UNROLLED if reduced else 1
         combine = n.maximum if most else add
 
-        def element(at: Value, column: Value, own: list[Value], mask: Value | None) -> list[Value]:
+        def element(
+            at: Value, column: Value, own: list[Value], mask: Value | None, vector: int | None = None
+        ) -> list[Value]:
             """Write what becomes of an element; return what is to be reduced."""
 
             def given(i: int) -> Value:
@@ -198,8 +212,12 @@ class _Writer:
             if not columns:
                 return kept
             for i, value in enumerate(kept):
-                place = self.sums + ((self.tasks * i + self.task) * self.width + column) * n.itemsize
-                n.store(n.load(place, mask) + value, place, mask)
+                if vector is not None:  # in registers for all segments of the task
+                    column_sum = self.columns[i][vector]
+                    column_sum.set(column_sum.get() + value)
+                else:
+                    place = self._column(i, column)
+                    n.store(n.load(place, mask) + value, place, mask)
             return []
 
         def reduced_over(elements: list[list[Value]]) -> None:
@@ -217,8 +235,9 @@ class _Writer:
                 lambda k: element(self.base + k * step, k, self.lane_params, self.mask),
             )  # fmt: skip
             found = [total.get() for total in totals]
-            if write:
-                self._put_sums(found, self.number)
+            for i, value in enumerate(found if write else ()):
+                place = self.segments * self.parts * self.inner * i + self.number
+                self.d.store(value, self.sums + place * 8, self.mask)
         else:
             with f.loop(self.parts) as j:
                 part = self.number * self.parts + j
@@ -228,18 +247,49 @@ class _Writer:
                     own = [n.spread(n.number(p + part % self.count * n.itemsize)) for p in self.params]
                 for total in totals if write else ():
                     total.set(0.0)
-                full = self.width - self.width % n.lanes
-                self._loop(
-                    full, n.lanes, turns, reduced_over, lambda i: element(row + i * n.itemsize, i, own, None)
-                )
-                with f.when(full < self.width):
-                    reduced_over([element(row + full * n.itemsize, full, own, n.mask(self.width - full))])
+                self._along(row, turns, reduced_over, lambda at, i, mask, v: element(at, i, own, mask, v))
                 if write:
-                    self._put_sums([n.across(total.get(), combine) for total in totals], part)
-            found = [] if write else [n.across(total.get(), combine) for total in totals]
+                    for i, total in enumerate(totals):
+                        place = self.segments * self.parts * i + part
+                        self.d.put(self.d.total(total.get()), self.sums + place * 8)
+            found = []
+            if not write:
+                found = [n.across(t.get(), combine) if most else self.d.total(t.get()) for t in totals]
         if not write:
-            found = [total * self.inverse for total in found] if sweep.kind == "mean" else found
-            self.known += found if most else [n.narrowed(total) for total in found]
+            found = [value * self.inverse for value in found] if sweep.kind == "mean" else found
+            self.known += found if most else [self._known(value) for value in found]
+
+    def _known(self, total: Value) -> Value:
+        """Return a number of a segment, or those of the segments in the lanes, in the array's precision."""
+        if self.across:
+            return self.n.narrowed(total)
+        if self.n.element != total.type:
+            total = self.f.value(f"fptrunc {total.type} {total.name} to {self.n.element}", self.n.element)
+        return self.n.spread(total)
+
+    def _column(self, i: int, column: Number) -> Value:
+        """Return where a task's sum of a column is."""
+        return self.sums + ((self.tasks * i + self.task) * self.width + column) * self.n.itemsize
+
+    def _masks(self) -> list[Value | None]:
+        """Return the mask of each vector of a short segment."""
+        return [None] * (self.short - 1) + [self.end]
+
+    def _along(
+        self, row: Value, turns: int, reduced_over: Callable[[list[list[Value]]], None],
+        element: Callable[[Value, Value, Value | None, int | None], list[Value]],
+    ) -> None:  # fmt: skip
+        """Write what goes over the vectors of a contiguous segment."""
+        f, n = self.f, self.n
+        if self.short:
+            every = [f.constant(v * n.lanes, INT) for v in range(self.short)]
+            masks = enumerate(self._masks())
+            reduced_over([element(row + every[v] * n.itemsize, every[v], mask, v) for v, mask in masks])
+            return
+        full = self.width - self.width % n.lanes
+        self._loop(full, n.lanes, turns, reduced_over, lambda i: element(row + i * n.itemsize, i, None, None))
+        with f.when(full < self.width):
+            reduced_over([element(row + full * n.itemsize, full, n.mask(self.width - full), None)])
 
     def _loop(
         self, stop: Value, step: int, turns: int, reduced_over: Callable[[list[list[Value]]], None],
@@ -256,13 +306,11 @@ class _Writer:
         count = self.program.arrays + self.program.params + len(self.known)
         return trace(sweep.function, count, self.dtype)[1]
 
-    def _put_sums(self, found: list[Value], place: Value) -> None:
-        of_one = self.segments * self.parts * self.inner
-        for i, total in enumerate(found):
-            self._put(self.d, total, self.sums + (of_one * i + place) * 8)
-
 
 @lru_cache(maxsize=128)
-def _kernel(program: Program, dtype: str, across: bool, whole: bool, by: str) -> int:
-    """Compile a program for contiguous segments, or for segments side by side, `whole` vectors of them."""
-    return machine().compile(_Writer(program, dtype, across, whole, by).module)[0]
+def _kernel(program: Program, dtype: str, across: bool, whole: bool, by: str, short: int) -> int:
+    """Compile a program for contiguous segments, some of so few vectors, or for segments side by side.
+
+    Vectors along a short segment, or across segments, may all be `whole`.
+    """
+    return machine().compile(_Writer(program, dtype, across, whole, by, short).module)[0]

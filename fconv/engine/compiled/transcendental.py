@@ -153,6 +153,24 @@ class Maths(Numbers):
             a, half = combined(a, self.f.value(text, a.type)), half // 2
         return a
 
+    def total(self, a: Value) -> Value:
+        """Return the sum of a vector's lanes: of its halves, of their halves, and so on."""
+        f, lanes = self.f, self.lanes
+        while lanes > 2:
+            half = lanes // 2
+            kind, type = f"<{lanes} x {self.element}>", f"<{half} x {self.element}>"
+            low, high = (
+                f.value(
+                    f"shufflevector {kind} {a.name}, {kind} poison, <{half} x i32> "
+                    f"<{', '.join(f'i32 {i}' for i in range(first, first + half))}>", type,
+                )
+                for first in (0, half)
+            )  # fmt: skip
+            a, lanes = low + high, half
+        kind = f"<{lanes} x {self.element}>"
+        each = [f.value(f"extractelement {kind} {a.name}, i32 {i}", self.element) for i in range(lanes)]
+        return each[0] + each[1]
+
     def gather(self, base: Value, places: Value, mask: Value | None = None) -> Value:
         """Load numbers from places behind `base` that a vector of 64-bit integers in memory holds."""
         f, lanes = self.f, self.lanes
