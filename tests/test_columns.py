@@ -1,5 +1,7 @@
 """Few channels by columns that are added up: input gradients and forward passes against the definition."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -123,3 +125,13 @@ def test_filters_that_no_output_meets_may_be_infinite():
     (dx,) = F.conv2d_vjp(g, x, weight, stride=(4, 2), padding=(1, 0), wrt="x")[:1]
     assert np.isfinite(dx).all()
     assert dx[0, 0, 0].tolist() == [64, 64, 128, 64, 128, 64, 64]
+
+
+def test_the_columns_of_a_large_picture_are_not_kept():
+    x, weight = np.zeros((1, 64, 700, 700), np.float32), np.zeros((3, 64, 3, 3), np.float32)
+    F.conv2d(x, weight, padding=1)  # kernels and work space are there
+    tracemalloc.start()
+    y = F.conv2d(x, weight, padding=1)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < y.nbytes + 40e6  # all columns take 53 MB

@@ -46,6 +46,8 @@ def test_convolutions_of_few_positions_are_the_definition(case, dtype):
             np.testing.assert_array_equal(plan.convolve(xs, weights, None), y)
             np.testing.assert_array_equal(plan.convolve(xs, weights, bias), with_bias)
             np.testing.assert_array_equal(plan.weight_gradient(gs, xs, weights), dw)
+        for weights in (np.broadcast_to(weight[:1], weight.shape), np.broadcast_to(bias[0], weight.shape)):
+            np.testing.assert_array_equal(plan.weight_gradient(gs, xs, weights), dw)
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -78,7 +80,7 @@ def test_gathered_windows_of_any_shape_are_the_definition(seed):
 
     gathered, grouped = Gathered(plan.shape, dtype), weight.reshape(plan.weight_shape)
     y = gathered.convolve(deep(x), grouped, bias).reshape(geometry.out_shape)
-    dw = gathered.weight_gradient(deep(g), deep(x), grouped).reshape(geometry.weight_shape)
+    dw = gathered.run(deep(g), deep(x), deep(weight)).reshape(geometry.weight_shape)
     expected = reference.convolve(x, weight, geometry) + bias.reshape(-1, *[1] * ndim)
     np.testing.assert_array_equal(y, expected)
     np.testing.assert_array_equal(dw, reference.weight_gradient(g, x, geometry))

@@ -244,9 +244,7 @@ class _Defined:
 
     def value(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Array:
         """Return the value of a call alone."""
-        found, like = self._given(args, kwargs)
-        if like is None:
-            args, kwargs, like = self._taken(found, args, kwargs)
+        _, args, kwargs, like = self._entering(args, kwargs)
         value = self.definition(*args, **kwargs)[1]()
         return _halved(value) if self.widens and like.dtype.char == "e" else value
 
@@ -254,9 +252,7 @@ class _Defined:
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Callable[[], Array], Pullback, Array]:
         """Return the value of a call, not yet computed, its pullback, and an empty array like those given."""
-        found, like = self._given(args, kwargs)
-        if like is None:
-            args, kwargs, like = self._taken(found, args, kwargs)
+        found, args, kwargs, like = self._entering(args, kwargs)
         shape, value, pullback, *_ = self.definition(*args, **kwargs)
         half = self.widens and like.dtype.char == "e"
         there = tuple([a for a, x in found.items() if x is not None])
@@ -274,9 +270,7 @@ class _Defined:
         self, tangents: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Callable[[], Array], Callable[[], Array]]:
         """Return the value of a call and its derivative along tangents, neither of them computed yet."""
-        found, like = self._given(args, kwargs)
-        if like is None:
-            args, kwargs, like = self._taken(found, args, kwargs)
+        found, args, kwargs, like = self._entering(args, kwargs)
         shape, value, pullback, *pushes = self.definition(*args, **kwargs)
         half = self.widens and like.dtype.char == "e"
         last: Any = pushes[0] if pushes else pullback if self.symmetric else None
@@ -297,6 +291,15 @@ class _Defined:
             return _halved(dy) if half else dy
 
         return (lambda: _halved(value())) if half else value, along
+
+    def _entering(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[dict[str, Any], tuple[Any, ...], dict[str, Any], Array]:
+        """Return a call's arrays, its arguments as definitions take them, and an empty array like those."""
+        found, like = self._given(args, kwargs)
+        if like is None:
+            args, kwargs, like = self._taken(found, args, kwargs)
+        return found, args, kwargs, like
 
     def _given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[str, Any], Array | None]:
         """Find the array arguments of a call and check them.

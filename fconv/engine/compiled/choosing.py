@@ -74,14 +74,15 @@ class Pass:
 
     def _plan_output(self) -> None:
         s = self.shape
-        self._out_shape = _, c, d, h, w = (s.images, s.groups * s.outer, *s.out_size)
+        c, (d, h, w) = s.groups * s.outer, s.out_size
+        self._out_shape = (s.images, c, d, h, w)
         item = itemsize_of(self.dtype)
         self._out_strides = (
             None if self.planes else tuple(item * k for k in (d * h * w * c, 1, h * w * c, w * c, c))
         )
 
     def output(self, dtype: np.dtype[Any], memory: Array | None = None) -> Array:
-        """Make an array for the output, in the memory order that is written fastest."""
+        """Make an array for the output, of `memory` if given, in the order that is written fastest."""
         if memory is not None:
             return np.ndarray(self._out_shape, dtype, memory, 0, self._out_strides)
         return empty(self._out_shape, dtype, self._out_strides)

@@ -17,23 +17,26 @@ import numpy as np
 
 from fconv.engine.compiled.choosing import pass_for
 from fconv.engine.compiled.correlate import LEAST_TASKS
-from fconv.engine.compiled.llvm import INT, Function, Module, Numbers, Value, itemsize_of
+from fconv.engine.compiled.llvm import Function, Module, Numbers, Value, itemsize_of
 from fconv.engine.compiled.machine import machine
-from fconv.engine.compiled.pool import Fields, Launch, kernel_of, pool
+from fconv.engine.compiled.packing import entry
+from fconv.engine.compiled.pool import BYTES, Fields, Launch, kernel_of, pool
 from fconv.engine.compiled.scratch import address, scratch
 from fconv.engine.compiled.shapes import Shape, Tap, costs
 from fconv.engine.memory import empty
 
-MOST_BYTES = 8 << 20
-"""Most bytes of columns at once, but for a single picture."""
+MOST_BYTES, LARGEST = 8 << 20, 16 << 20
+"""Most bytes of the columns of several pictures, and of one: larger pictures are left to other ways."""
 ADDED = 4
 """Products of vectors that take as long as adding a number of a column, and laying out one of the filters."""
 LAUNCH = 20000
 """Products of vectors that take as long as a launch."""
 ALONG = 1.25
 """The time of a product along rows, in that of one over channels; all are fitted to measured times."""
-ENTRY = 48
-"""Bytes of an element of the kernel: two shifts, first and last column, where it is in a row and a column."""
+ENTRY = 6
+"""Integers of an element of the kernel: its two shifts; the first position of a row that it meets and the one
+behind the last; the bytes to what that meets in a row of the result; and its place among the columns.
+"""
 
 FIELDS = (
     "t", "start", "y", "t_image", "t_channel", "t_d", "t_h", "t_w", "y_image", "y_channel", "y_d", "y_h",
@@ -58,7 +61,9 @@ def _kernel(dtype: str) -> int:
         group, inner = channel // a.inner, channel % a.inner
         t = a.pointer("t") + image * a.t_image + (group * a.taps * a.inner + inner) * a.t_channel
         with f.loop(a.taps) as k:
-            shift_d, shift_h, begin, end, to, at = (_entry(f, a, k, i) for i in range(6))
+            shift_d, shift_h, begin, end, to, at = (
+                entry(f, a.pointer("table"), k * ENTRY + i) for i in range(ENTRY)
+            )
             from_d, inside_d = _met(f, d - shift_d, a.step_d, a.out_d)
             from_h, inside_h = _met(f, h - shift_h, a.step_h, a.out_h)
             with f.when(f.all_of(inside_d, inside_h)):
@@ -68,10 +73,6 @@ def _kernel(dtype: str) -> int:
                     n.put(n.number(place) + n.number(row + w * a.t_w), place)
     f.finish()
     return machine().compile(f.module)[0]
-
-
-def _entry(f: Function, a: Fields, k: Value, i: int) -> Value:
-    return f.value(f"load i64, ptr {(a.pointer('table') + k * ENTRY + 8 * i).name}", INT)
 
 
 def _met(f: Function, reach: Value, step: Value, size: Value) -> tuple[Value, Value]:
@@ -94,11 +95,11 @@ class Columns:
 
     def __init__(self, shape: Shape, dtype: str) -> None:
         self.shape, self.dtype = shape, dtype
-        one = product_of(shape, 1)
+        one = _product_of(shape, 1)
         self._image = prod(one.out_size) * one.groups * one.outer
         most = max(1, MOST_BYTES // (self._image * itemsize_of(dtype)))
         self.images = min(shape.images, most)
-        self._product = pass_for(product_of(shape, self.images), dtype, "direct")
+        self._product = pass_for(_product_of(shape, self.images), dtype, "direct")
         s = shape
         self._out_shape = (s.images, s.groups * s.inner, *s.in_size)
         tasks = self.images * s.in_size[0]
@@ -113,7 +114,9 @@ class Columns:
         if shape.elementwise or len(shape.taps) == 1:
             return False
         lanes = machine().vector_bytes // itemsize_of(dtype)
-        product = product_of(shape, shape.images)
+        product = _product_of(shape, shape.images)
+        if prod(product.out_size) * product.groups * product.outer * itemsize_of(dtype) > LARGEST:
+            return False
         numbers = product.images * prod(product.out_size) + product.inner  # in its columns and filters
         instead = 0.0
         for phase in phases:
@@ -140,11 +143,14 @@ class Columns:
         dx = empty(self._out_shape, g.dtype)
         columns = scratch.array(self.images * self._image, g.dtype)
         t = self._product.output(g.dtype, columns)
+        laid = self._product.lay(filters)
         for i in range(0, s.images, self.images):
             run = slice(min(i, s.images - self.images), min(i + self.images, s.images))
-            self._product.correlate(g[run], filters, None, t)
+            self._product.run(g[run], filters, laid, None, t)
             pool().run(self._launch(t.strides, dx.strides), (t, start, dx[run]))
         scratch.give_back(columns)
+        if laid is not None and laid is not filters:
+            scratch.give_back(laid)
         return dx
 
     def _launch(self, t: tuple[int, ...], y: tuple[int, ...]) -> Launch:
@@ -156,12 +162,14 @@ class Columns:
                 *s.in_size, *s.step, *s.out_size[:2], self._rows, pieces,
             )  # fmt: skip
             tasks = self.images * s.in_size[0] * pieces
-            found = Launch(_kernel(self.dtype), arguments, tasks, cost=self.images * self._image)
+            written = self.images * prod(self._out_shape[1:]) * itemsize_of(self.dtype)
+            cost = self.images * self._image + written / BYTES
+            found = Launch(_kernel(self.dtype), arguments, tasks, cost=cost)
             self._launches[t] = found
         return found
 
 
-def product_of(shape: Shape, images: int) -> Shape:
+def _product_of(shape: Shape, images: int) -> Shape:
     """Return the correlation that gives the columns."""
     columns, one = len(shape.taps) * shape.inner, Tap((0, 0, 0), (0, 0, 0))
     size = shape.out_size

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fconv.arrays import Array
-from fconv.engine.compiled import columns, positions
+from fconv.engine.compiled import positions
 from fconv.engine.compiled.choosing import (
     LEAST_GROUP,
     Apart,
@@ -21,7 +21,7 @@ from fconv.engine.compiled.choosing import (
     new_channels_last,
     pass_for,
 )
-from fconv.engine.compiled.columns import Columns
+from fconv.engine.compiled.columns import Columns, turned
 from fconv.engine.compiled.few import FewWeights
 from fconv.engine.compiled.gathered import Gathered
 from fconv.engine.compiled.heavy import HeavyWeights, outweighs
@@ -43,7 +43,7 @@ def _deep(x: Array) -> Array:
     return x.reshape(x.shape[:2] + (1,) * (5 - x.ndim) + x.shape[2:]) if x.ndim < 5 else x
 
 
-Weights: TypeAlias = WeightGradient | FewWeights | HeavyWeights | WinogradWeights
+Weights: TypeAlias = WeightGradient | FewWeights | Gathered | HeavyWeights | WinogradWeights
 Phase: TypeAlias = tuple[tuple[slice, ...], "Pass | None"]
 """The input positions of one remainder, and the correlation of the gradient that gives them."""
 
@@ -73,16 +73,15 @@ class CompiledConvolution:
         self._meetings = Meetings(in_size, out_size, kernel, stride, dilation, pads)
         lists = self._lists(self.shape, [self.shape])
         self.forward = pass_for(self.shape, dtype, algorithm, lists=lists)
-        back = columns.turned(self.shape) if self.forward.planes else None
+        back = turned(self.shape) if self.forward.planes else None
         pays = back is not None and Columns.pays(back, [self.shape], dtype)
         self._forward_columns = Columns(back, dtype) if back is not None and pays else None
         self.algorithm = "winograd" if self.forward.winograd else "direct"
         other = self.forward.winograd or self.forward.heavy or isinstance(self.forward, Apart)
-        self._gathers = not other and Gathered.pays(self.shape, dtype)
+        self._gathers = not other and Gathered.pays(self.shape, dtype, self._meetings.share if lists else 1.0)
         self._phases: list[Phase] | None = None
         self._columns: Columns | None = None
         self._weights: Weights | None = None
-        self._gathers_weights = False
         self._apart = False  # whether the weight gradients of groups go one after another
         self._in = (kernel, stride, dilation, pads)
 
@@ -107,31 +106,32 @@ class CompiledConvolution:
     def input_gradient(self, g: Array, weight: Array) -> Array:
         """Return the gradient of the input, (N, C, *in_size)."""
         if self._phases is None:
-            self._phases, self._columns = self._planned()
+            phases, self._columns = self._planned()
+            self._phases = phases  # last, as another thread may ask for it
         if self._columns is not None:
             dx = self._columns.run(_deep(g), weight.reshape(self.weight_shape))
             return dx.reshape(self._in_shape)
         phases = self._phases
-        turned = weight.reshape(self.weight_shape).swapaxes(1, 2)
+        filters = weight.reshape(self.weight_shape).swapaxes(1, 2)
         single = phases[0][1] if len(phases) == 1 else None
         if single is not None:
             dx = single.output(g.dtype)
-            single.correlate(_deep(g), turned, None, dx)
+            single.correlate(_deep(g), filters, None, dx)
             return dx.reshape(self._in_shape)
         seen = all(phase for _, phase in phases)
         dx = new_channels_last(self.in_shape, g.dtype, None if seen else zeros)
-        laid = next((phase.lay(turned) for _, phase in phases if phase and phase.lays), None)
+        laid = next((phase.lay(filters) for _, phase in phases if phase and phase.lays), None)
         for where, phase in phases:
             if phase is None:
                 continue
             part = dx[(slice(None), slice(None), *where)]
             if phase.planes is None:
-                phase.run(_deep(g), turned, laid, None, part)
+                phase.run(_deep(g), filters, laid, None, part)
             else:
                 made = phase.output(g.dtype)
-                phase.run(_deep(g), turned, laid, None, made)
+                phase.run(_deep(g), filters, laid, None, made)
                 part[...] = made
-        if laid is not None and laid is not turned:
+        if laid is not None and laid is not filters:
             scratch.give_back(laid)
         return dx.reshape(self._in_shape)
 
@@ -183,9 +183,8 @@ class CompiledConvolution:
         )
         large = self.shape.groups == 1 or one.multiply_adds >= LEAST_GROUP
         heavy = large and outweighs(one, self.dtype, weights=True)
-        self._gathers_weights = self._wanted != "winograd" and Gathered.weights_pay(
-            self.shape, self.dtype, heavy=heavy
-        )
+        if self._wanted != "winograd" and Gathered.weights_pay(self.shape, self.dtype, heavy=heavy):
+            return self._gathered
         if large and (winograd or heavy):
             self._apart = self.shape.groups > 1
             return (WinogradWeights if winograd else HeavyWeights)(one, self.dtype)
@@ -200,9 +199,6 @@ class CompiledConvolution:
         deep = _deep(like)
         if self._weights is None:
             self._weights = self._weight_pass()
-        if self._gathers_weights:
-            dw = self._gathered.weight_gradient(_deep(g), _deep(x), like.reshape(self.weight_shape))
-            return dw.reshape(self.geometry.weight_shape)
         if self._apart:
             dw = np.empty_like(deep)
             for seen, made in channels_of(self.shape):

@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from fconv.engine.compiled.correlate import LEAST_TASKS
 from fconv.engine.compiled.filters import dense
 from fconv.engine.compiled.heavy import Blocked
-from fconv.engine.compiled.llvm import INT, Module, Numbers, itemsize_of
+from fconv.engine.compiled.llvm import Module, Numbers, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, PAIR, contract, even, micro, most_rows
+from fconv.engine.compiled.packing import entry
 from fconv.engine.compiled.pool import BYTES, MULTIPLY_ADDS, Fields, Launch, kernel_of, pool
 from fconv.engine.compiled.scratch import address, scratch
 from fconv.engine.compiled.shapes import Shape
@@ -27,10 +29,14 @@ from fconv.engine.memory import empty_like
 VECTORS = 4
 """Most vectors along filters for their gradient."""
 LONGEST_SUM, TAPS = 512, 32
-"""Products of a sum, and elements of the kernel among them: filters of both orders are read well."""
+"""Most products of a sum, and most elements of the kernel among them.
+
+With sixteen channels and more beside them, whole cache lines of filters are used in either memory order.
+"""
 LEAST_FORWARD, LEAST_WEIGHTS = 1 << 15, 1 << 14
 """Numbers of filters for which the two pay, as measured: else what lays filters out takes as long."""
-TASKS = 8
+LEAST_SHARE = 0.4
+"""The part of windows that lies in the picture, below which lists of that part take less time."""
 
 GATHER_FIELDS = (
     "x", "to", "x_group", "x_channel", "taps", "tap_count", "positions", "position_count", "group_bytes",
@@ -47,12 +53,11 @@ def _gather_kernel(dtype: str) -> int:
     picture = a.pointer("x") + group * a.x_group
     to = a.pointer("to") + group * a.group_bytes
     with f.loop(f.least(first + a.block, a.inner), first) as c, f.loop(a.tap_count) as t:
-        offset = f.value(f"load i64, ptr {(a.pointer('taps') + t * 8).name}", INT)
-        source, target = picture + c * a.x_channel + offset, to + c * a.channel_step + t * a.tap_step
+        source = picture + c * a.x_channel + entry(f, a.pointer("taps"), t)
+        target = to + c * a.channel_step + t * a.tap_step
         with f.loop(a.position_count) as p:
-            place = f.value(f"load i64, ptr {(a.pointer('positions') + p * 8).name}", INT)
-            n.put(n.number(source + place), target + p * a.position_step)
-        # Lanes that nobody looks at must hold numbers: products of subnormal ones are slow.
+            n.put(n.number(source + entry(f, a.pointer("positions"), p)), target + p * a.position_step)
+        # Lanes that nobody looks at must be zeros: products of the subnormal numbers there may be are slow.
         with f.loop(a.lanes, a.position_count) as p:
             n.put(f.constant(0.0, n.element), target + p * a.position_step)
     f.finish()
@@ -112,6 +117,16 @@ def _weight_kernel(dtype: str) -> int:
     return machine().compile(f.module)[0]
 
 
+def _vectors(shape: Shape, dtype: str) -> float:
+    """Return how many vectors the positions of all pictures fill."""
+    return shape.images * prod(shape.out_size) * itemsize_of(dtype) / machine().vector_bytes
+
+
+def _filters(shape: Shape) -> int:
+    """Count the numbers of all filters; none where each channel is by itself."""
+    return 0 if shape.elementwise else shape.groups * shape.outer * shape.inner * len(shape.taps)
+
+
 def by_channel(weight: Any) -> bool | None:
     """Return whether each filter lies channel by channel; None where it is neither so nor tap by tap."""
     (inner, *kernel), (step, *steps), item = weight.shape[2:], weight.strides[2:], weight.itemsize
@@ -142,18 +157,18 @@ class Gathered:
         self._launches: dict[Any, Launch] = {}
 
     @staticmethod
-    def pays(shape: Shape, dtype: str) -> bool:
-        """Return whether positions are few, and filters many; else laying filters out takes as long."""
-        positions, lanes = shape.images * prod(shape.out_size), machine().vector_bytes // itemsize_of(dtype)
-        few = lanes <= 2 * positions <= 4 * lanes and not shape.elementwise
-        return few and shape.groups * shape.outer * shape.inner * len(shape.taps) >= LEAST_FORWARD
+    def pays(shape: Shape, dtype: str, share: float) -> bool:
+        """Return whether positions are few, and filters many; else laying filters out takes as long.
+
+        `share` is the part of the products that another way does: the rest is with zeros of the padding.
+        """
+        few = 0.5 <= _vectors(shape, dtype) <= 2 and share >= LEAST_SHARE
+        return few and _filters(shape) >= LEAST_FORWARD
 
     @staticmethod
     def weights_pay(shape: Shape, dtype: str, *, heavy: bool) -> bool:
         """Return whether positions are few for the gradient of filters, also where those are `heavy`."""
-        lanes = machine().vector_bytes // itemsize_of(dtype)
-        few = shape.images * prod(shape.out_size) <= (1 if heavy else 2) * lanes and not shape.elementwise
-        return few and shape.groups * shape.outer * shape.inner * len(shape.taps) >= LEAST_WEIGHTS
+        return _vectors(shape, dtype) <= (1 if heavy else 2) and _filters(shape) >= LEAST_WEIGHTS
 
     def _windows(self, x: Any, *, channels: bool, side_by_side: bool) -> Any:
         """Gather windows as (groups, numbers of a filter, positions), or (groups, positions, numbers).
@@ -182,7 +197,7 @@ class Gathered:
         places = np.dot(steps, self._places).astype(np.int64)
         number, position = (self.width * item, item) if side_by_side else (item, self.length * item)
         by_tap, by_channel = (1, len(taps)) if channels else (s.inner, 1)
-        block = -(-s.inner // max(1, TASKS // s.groups))
+        block = -(-s.inner // max(1, LEAST_TASKS // s.groups))
         blocks = -(-s.inner // block)
         arguments = (
             0, 0, s.inner * x[1], x[1], address(taps), len(taps), address(places), self.positions,
@@ -203,12 +218,13 @@ class Gathered:
             launch = self._launches[weight.strides] = self._product(*weight.strides)
         pool().run(launch, (weight, windows, y))
         scratch.give_back(windows)
-        return y.reshape(s.groups * s.outer, s.images, *s.out_size).swapaxes(0, 1)
+        y = y.reshape(s.groups * s.outer, s.images, *s.out_size).swapaxes(0, 1)
+        return np.ascontiguousarray(y)  # what follows reads pictures one after another
 
     def _product(self, group: int, outer: int, inner: int, *steps: int) -> Launch:
         s, row, taps = self.shape, self.width * self.itemsize, len(self.shape.taps)
         most = most_rows(self.vectors)
-        part = min(s.outer, most * -(-s.outer // (most * max(1, TASKS // s.groups))))
+        part = min(s.outer, most * -(-s.outer // (most * max(1, LEAST_TASKS // s.groups))))
         parts = -(-s.outer // part)
         lengths = (part, s.outer - (parts - 1) * part)
         places = np.array([np.dot(tap.place, steps) for tap in s.taps])
@@ -221,10 +237,13 @@ class Gathered:
         cost = s.groups * s.outer * self.length * self.width / MULTIPLY_ADDS
         return Launch(_kernel(self.dtype), arguments, s.groups * parts, 0, (table,), cost)
 
-    def weight_gradient(self, g: Any, x: Any, like: Any) -> Any:
-        """Return the gradient of filters, in the order of `like` (groups, outer, inner, ...) or C order."""
-        channels = by_channel(like)
-        dw = empty_like(like) if channels is not None else np.empty(like.shape, like.dtype)
+    def run(self, g: Any, x: Any, like: Any) -> Any:
+        """Return the gradient of filters, (O, C/groups, D, H, W), in the order of `like` or C order."""
+        grouped = like.reshape(self.shape.groups, -1, *like.shape[1:])
+        dw = empty_like(grouped)
+        channels = by_channel(dw)
+        if channels is None:
+            dw = np.empty(grouped.shape, like.dtype)
         windows = self._windows(x, channels=channels is not False, side_by_side=False)
         key = dw.strides[:2], g.strides
         launch = self._launches.get(key)
@@ -232,7 +251,7 @@ class Gathered:
             launch = self._launches[key] = self._weights(dw.strides[0], dw.strides[1], g.strides)
         pool().run(launch, (g, windows, dw))
         scratch.give_back(windows)
-        return dw
+        return dw.reshape(like.shape)
 
     def _weights(self, group: int, outer: int, g: tuple[int, ...]) -> Launch:
         s, item, lanes = self.shape, self.itemsize, machine().vector_bytes // self.itemsize
@@ -240,7 +259,7 @@ class Gathered:
         width = vectors * lanes
         at = np.arange(self.positions) * (self.length * item)
         table = np.stack([np.dot((g[0], *g[2:]), self._places), at], -1).astype(np.int64)
-        parts = max(1, min(TASKS // s.groups, -(-self.length // width)))
+        parts = max(1, min(LEAST_TASKS // s.groups, -(-self.length // width)))
         zeros, rows = np.zeros(width, self.dtype), even(s.outer, min(s.outer, most_rows(vectors)))
         arguments = (
             0, 0, 0, s.outer * g[1], g[1], self.length * self.width * item, group, outer, address(table),

@@ -47,6 +47,8 @@ def _kernel(dtype: str) -> int:
     place = f.variable(POINTER, picture + begin[0] * a.x_d + begin[1] * a.x_h + begin[2] * a.x_w)
     with f.when(a.pack > 0):
         place.set(a.pointer("scratch") + worker * a.scratch_size)
+        # Behind the copy lie lanes that are read, and products of subnormal numbers there are slow.
+        packing.clear(f, place.get() + a.channels * a.box_d * a.box_h * a.box_w * item, a.width * item)
         f.call_address(
             a.pack, place.get(), picture, a.box_d, a.box_h, a.box_w, *begin, a.in_d, a.in_h, a.in_w,
             a.channels, a.x_channel, a.x_d, a.x_h, a.x_w,

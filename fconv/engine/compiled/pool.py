@@ -32,9 +32,9 @@ _LEAST_COST = 8000  # nanoseconds; a launch on two threads and the wait for both
 MULTIPLY_ADDS, BYTES = 30, 5
 """Multiplications and copied bytes that a thread does in a nanosecond, about."""
 _PATIENCE = 1 << 10  # rounds before a thread that waits lets others run
-_ARRAYS, _ARGUMENTS = 8, 128  # most arrays that a launch is given as objects, and most arguments of a kernel
+_ARRAYS, _ARGUMENTS = 8, 128  # most arrays that a launch is given as objects, and arguments on its stack
 _HEAD = 4  # numbers before the arguments
-OWN_SCRATCH = 32 << 10
+OWN_SCRATCH = 8 << 10
 """Bytes of scratch memory that a launch on one thread has on its stack."""
 
 
@@ -137,28 +137,32 @@ def _post(module: Module, share: Function) -> Function:
 def _launch(module: Module, post: Function) -> None:
     """Complete the arguments of a launch and do its tasks; alone where another thread is at the workers.
 
-    Of a block of 8-byte numbers (kernel, tasks, bytes of scratch memory, how many arguments, arguments), the
-    mailbox, the number of threads, scratch memory or 0, how many arrays, and the arrays: Python's objects,
-    whose data's addresses are the first arguments. Callers leave out arrays that there are not.
+    It takes a block of 8-byte numbers (kernel, tasks, scratch bytes, number of arguments, and the arguments),
+    the mailbox, the number of threads, scratch memory or 0, how many arrays, and the arrays: Python's
+    objects, whose data's addresses are the first arguments. Where there are fewer arrays it is called with
+    fewer arguments, which the calling conventions of x86-64 and AArch64 allow, as it reads none that are not
+    given. A block of more arguments than fit on the stack is used as it is.
     """
     f = Function(module, "launch", [POINTER, *[INT] * 4, *[POINTER] * _ARRAYS], exported=True)
-    block, box, threads, memory, count, *arrays = f.arguments
-    kernel, tasks, scratch, length = (_number(f, block, i) for i in range(_HEAD))
-    arguments = Value(f, f.allocate(f"[{_ARGUMENTS} x i64], align 8"), POINTER)
+    block, box, wanted, memory, count, *arrays = f.arguments
+    kernel, tasks, scratch_bytes, length = (_number(f, block, i) for i in range(_HEAD))
+    long = length > _ARGUMENTS
+    kept = Value(f, f.allocate(f"[{_ARGUMENTS} x i64], align {LINE}"), POINTER)
+    arguments = f.choose(long, block + 8 * _HEAD, kept)
     own = Value(f, f.allocate(f"[{OWN_SCRATCH} x i8], align {LINE}"), POINTER)
-    with f.loop(length, start=count) as i:
+    with f.loop(f.select(long, 0, length), start=count) as i:
         _put(f, _number(f, block, i + _HEAD), arguments + i * 8)
     for number, array in enumerate(arrays):
         with f.when(count > number):
             _put(f, _number(f, array, (PLACE_OF_DATA or 0) // 8), arguments + 8 * number)
-    address, given = (f.value(f"ptrtoint ptr {p.name} to i64", INT) for p in (arguments, own))
-    with f.when(scratch > 0):
+    place, given = (f.value(f"ptrtoint ptr {p.name} to i64", INT) for p in (arguments, own))
+    with f.when(scratch_bytes > 0):
         _put(f, f.select(memory.equals(0), given, memory), arguments + (length - 1) * 8)
     alone = f.variable(INT, 1)
-    with f.when(threads > 1):
-        alone.set(f.call(post, f.as_pointer(box), kernel, address, tasks, threads))
+    with f.when(wanted > 1):
+        alone.set(f.call(post, f.as_pointer(box), kernel, place, tasks, wanted))
     with f.when(alone.get() > 0), f.loop(tasks) as task:
-        f.call_address(kernel, task, address, f.constant(0, INT))
+        f.call_address(kernel, task, place, f.constant(0, INT))
     f.finish()
 
 
@@ -217,7 +221,8 @@ class Launch:
     keep : tuple
         What the arguments hold addresses of.
     cost : float
-        About how many nanoseconds one thread takes; other threads are not asked for a few microseconds.
+        About how many nanoseconds one thread takes. For a few microseconds other threads are not asked, and
+        the GIL is kept.
     """
 
     __slots__ = ("block", "brief", "keep", "scratch", "tasks", "threads")
@@ -226,8 +231,8 @@ class Launch:
         self, kernel: int, arguments: Sequence[int], tasks: int, scratch: int = 0, keep: tuple[Any, ...] = (),
         cost: float = math.inf,
     ) -> None:  # fmt: skip
-        if len(arguments) > _ARGUMENTS:
-            raise AssertionError(f"a launch has at most {_ARGUMENTS} arguments, got {len(arguments)}")
+        if len(arguments) > _ARGUMENTS and scratch:
+            raise AssertionError(f"a launch with scratch memory has at most {_ARGUMENTS} arguments")
         self.tasks, self.scratch, self.keep, self.brief = tasks, scratch, keep, cost <= _LEAST_COST
         self.threads = 1 if self.brief else tasks
         whole = (kernel, tasks, scratch, len(arguments), *arguments)

@@ -76,6 +76,11 @@ class Meetings:
         """The number of triples."""
         return prod(len(each[0]) for each in self._along)
 
+    @property
+    def share(self) -> float:
+        """The share of a window's positions that lie in the picture, on average."""
+        return self.count / (prod(self.out_size) * prod(self.kernel))
+
     def lists(self, by: int) -> tuple[Any, Any, Any]:
         """Return output positions, input positions and elements, sorted by output (0) or input (1)."""
         index = np.meshgrid(*(np.arange(len(each[0])) for each in self._along), indexing="ij")

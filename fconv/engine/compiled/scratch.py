@@ -13,7 +13,7 @@ import numpy as np
 from fconv.engine.memory import LINE
 
 SMALL = 16 << 10
-"""Bytes of an array that malloc finds sooner than it is looked up here."""
+"""Up to so many bytes of an array malloc is quicker than a look-up here."""
 
 
 class Scratch(threading.local):
@@ -40,7 +40,7 @@ class Scratch(threading.local):
         return free.pop()
 
     def array(self, count: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-        """Take a one-dimensional array, aligned to cache lines."""
+        """Take a one-dimensional array, aligned to cache lines; small ones are not of memory that is kept."""
         item = dtype.itemsize
         if count * item <= SMALL:
             memory = np.empty(count + LINE // item, dtype)

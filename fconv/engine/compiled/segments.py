@@ -125,7 +125,7 @@ class _Writer:
         length = f.value(f"sitofp i64 {self.length.name} to double", "double")
         one = f.constant(1.0, "double")
         self.inverse = d.spread(one // length) if across else one // length
-        self.end = None if whole or not short else n.mask(self.width - (short - 1) * n.lanes)
+        self.last_mask = None if whole or not short else n.mask(self.width - (short - 1) * n.lanes)
         self.known = [n.narrowed(d.spread(d.number(numbers + 8 * i))) for i in range(program.numbers)]
         given_numbers = list(self.known)
         if across:
@@ -162,7 +162,7 @@ class _Writer:
             self.known += found
             if sweep.kind == "kept":
                 for value, target in zip(found, self.outputs, strict=True):
-                    self._put(self.n, value, target + self.number * self.n.itemsize)
+                    self._put(value, target + self.number * self.n.itemsize)
 
     def _evaluated(
         self, function: Callable[..., Any], count: int, given: Callable[[int], Value]
@@ -171,8 +171,9 @@ class _Writer:
         values = emit(self.n, nodes, given, [self.n.number_of(float(c)) for c in constants])
         return [values[place] for place in results]
 
-    def _put(self, n: Maths, value: Value, place: Value) -> None:
+    def _put(self, value: Value, place: Value) -> None:
         """Store what belongs to a segment, or to one in each lane."""
+        n = self.n
         if self.across:
             n.store(value, place, self.mask)
         else:
@@ -273,13 +274,13 @@ class _Writer:
 
     def _masks(self) -> list[Value | None]:
         """Return the mask of each vector of a short segment."""
-        return [None] * (self.short - 1) + [self.end]
+        return [None] * (self.short - 1) + [self.last_mask]
 
     def _along(
         self, row: Value, turns: int, reduced_over: Callable[[list[list[Value]]], None],
         element: Callable[[Value, Value, Value | None, int | None], list[Value]],
     ) -> None:  # fmt: skip
-        """Write what goes over the vectors of a contiguous segment."""
+        """Write the loop over the vectors of a contiguous segment, or a short one's vectors one by one."""
         f, n = self.f, self.n
         if self.short:
             every = [f.constant(v * n.lanes, INT) for v in range(self.short)]
@@ -307,9 +308,9 @@ class _Writer:
         return trace(sweep.function, count, self.dtype)[1]
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=1024)
 def _kernel(program: Program, dtype: str, across: bool, whole: bool, by: str, short: int) -> int:
-    """Compile a program for contiguous segments, some of so few vectors, or for segments side by side.
+    """Compile a program for contiguous segments, of `short` vectors each if that is not 0, or side by side.
 
     Vectors along a short segment, or across segments, may all be `whole`.
     """

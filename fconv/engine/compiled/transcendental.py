@@ -145,7 +145,7 @@ class Maths(Numbers):
         return self.f.value(f"fptrunc {self.wide} {a.name} to {self.vector}", self.vector)
 
     def across(self, a: Value, combined: Callable[[Value, Value], Value]) -> Value:
-        """Combine the lanes of a vector, wide or not, always in the same order; return it in all lanes."""
+        """Combine the lanes of a vector, always in the same order; return the result in all lanes."""
         half = self.lanes // 2
         while half:
             places = ", ".join(f"i32 {lane ^ half}" for lane in range(self.lanes))
@@ -365,7 +365,7 @@ class Maths(Numbers):
         return self.choose(inside, found + lost // u, found)
 
     def _bell(self, a: Value) -> Value:
-        """Return exp(-a**2 / 2) for a up to `_FAR`, by the square with what rounding takes from it."""
+        """Return exp(-a**2 / 2) for a up to `_FAR`; what rounding takes from products of `a` is added."""
         high, low = (self.number_of(part) for part in _BELL[self.element])
         scaled = a * high
         lost = self.fma(a, low, self.fma(a, high, self.negative(scaled)))
