@@ -79,7 +79,7 @@ REFUSED = [
     (Of(lambda m, x: m.fc(x), fc=nn.Linear(3, 2, dtype=torch.complex64)), "fc.weight: expected a dense tensor of real numbers, got one of torch.complex64"),
     (Of(lambda m, x: torch.cond(x.sum() > 0, torch.sin, torch.cos, (x,))), "from_torch: Of: cond in Of, traced.py, line"),
     (Of(lambda m, x: x.argmax(1)), "aten.argmax in Of"),
-    (Of(lambda m, x: x + F.embedding(m.i, m.w, padding_idx=1), i=nn.Buffer(torch.tensor([1])), w=nn.Parameter(torch.ones(2, 3))), "constant indices that are padding_idx have no layer"),
+    (Of(lambda m, x: x + F.embedding(torch.arange(1, 2), m.w, padding_idx=1), w=nn.Parameter(torch.ones(2, 3))), "constant indices that are padding_idx have no layer"),
     (nn.Sequential(nn.LazyLinear(2)), "from_torch: 0 (LazyLinear): it has no shape yet; run the module once, so that it gets one"),
     (nn.Linear(3, 2, device="meta"), "from_torch: weight is on the meta device and holds no numbers"),
     (Of(lambda m, x: F.dropout(x, 0.5)), "it drops outside training too: training=True, where self.training is meant"),
