@@ -1,6 +1,7 @@
 """The CPU engines: each path gives what the definition gives, with the same bits on any number of threads."""
 
 import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
@@ -282,3 +283,15 @@ def test_a_layer_holds_its_algorithm():
         fc.conv2d(16, 5, algorithm="winograd")
     with pytest.raises(ValueError, match="conv_transpose2d: expected an algorithm of auto, "):
         fc.conv_transpose2d(16, 5, algorithm="quick")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_infinities_make_no_warnings(case):
+    x_shape, weight_shape, options = CASES[case]
+    x, weight = arrays(x_shape, weight_shape)
+    x[0, 0, 0, 0], x[-1, -1, -1, -1], weight[-1, :, 0, 0] = np.inf, -np.inf, 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        y = F.conv2d(x, weight, **options)
+        F.conv2d_vjp(np.where(np.isfinite(y), y, np.inf), x, weight, **options)
+    assert not np.isfinite(y).all()

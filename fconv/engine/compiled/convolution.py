@@ -216,8 +216,9 @@ class CompiledConvolution:
             for run in weights.runs
         )
         dw = next(parts)
-        for part in parts:
-            dw += part
+        with np.errstate(invalid="ignore", over="ignore"):
+            for part in parts:
+                dw += part
         return dw
 
     @cached_property

@@ -123,9 +123,9 @@ class FewWeights:
         sums = scratch.array(self.parts * self.count, x.dtype)
         pool().run(launch, (x, g, sums))
         s = self.shape
-        found = sums.reshape(self.parts, s.groups * s.outer, s.inner, len(s.taps), self.width).sum(
-            axis=(0, 4)
-        )
+        each = sums.reshape(self.parts, s.groups * s.outer, s.inner, len(s.taps), self.width)
+        with np.errstate(invalid="ignore", over="ignore"):
+            found = each.sum(axis=(0, 4))
         scratch.give_back(sums)
         if not np.isfinite(found).all():  # a zero behind a row may have met an infinity
             return self._otherwise.run(g, x, like)

@@ -291,7 +291,8 @@ class WeightGradient:
             return dw
         groups = self.groups * self.parts // parts
         whole = sums.reshape(parts, groups, len(self.taps), self.rows, -1)[..., : self.across]
-        return self._by_numpy(whole.sum(axis=0) if parts > 1 else whole[0], dw)
+        with np.errstate(invalid="ignore", over="ignore"):
+            return self._by_numpy(whole.sum(axis=0) if parts > 1 else whole[0], dw)
 
     def _by_numpy(self, total: Any, dw: Any) -> Any:
         s = self.shape

@@ -16,6 +16,9 @@ from fconv.engine.cpu.tiles import Correlation
 from fconv.engine.threads import run
 from fconv.geometry import ConvGeometry
 
+QUIETLY = np.errstate(invalid="ignore", over="ignore")
+"""Infinities and NaN make no warnings, as the definition and compiled kernels make none."""
+
 
 class NumpyConvolution:
     """A convolution in NumPy, planned."""
@@ -31,12 +34,14 @@ class NumpyConvolution:
         self._phases = _phases(geometry, kind, algorithm) if self._input != "adding" else []
         self.algorithm = "winograd" if self._forward == "winograd" else "direct"
 
+    @QUIETLY
     def convolve(self, x: Array, weight: Array, bias: Array | None) -> Array:
         """Return the output, (N, O, *out_size)."""
         y = _made(self._forward, self._geometry.out_shape, x.dtype)
         _finish(_correlate(self._forward, _last(x), weight, self._geometry.groups, self._at, y, bias))
         return _first(y)
 
+    @QUIETLY
     def input_gradient(self, g: Array, weight: Array) -> Array:
         """Return the gradient of the input, (N, C, *in_size).
 
@@ -61,6 +66,7 @@ class NumpyConvolution:
         _finish(jobs)
         return _first(dx)
 
+    @QUIETLY
     def weight_gradient(self, g: Array, x: Array, like: Array | None = None) -> Array:
         """Return the gradient of the weight, in the memory order of `like`."""
         geometry, at, name = self._geometry, self._at, self._weights
