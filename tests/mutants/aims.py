@@ -66,8 +66,8 @@ TESTS = {
         "test_diagnosis",
     ],
     "torch": [
-        "parity/test_expressions", "parity/test_traced", "parity/test_layers", "parity/test_networks",
-        "parity/test_exported", "parity/test_models",
+        "test_ranks", "parity/test_expressions", "parity/test_traced", "parity/test_layers",
+        "parity/test_networks", "parity/test_exported", "parity/test_models",
     ],
 }  # fmt: skip
 """Patterns of a module's tests, in order: those of the longest prefix."""
