@@ -29,6 +29,9 @@ WEIGHTS = np.arange(6, dtype=np.float32).reshape(2, 3)
 class Colour(enum.Enum):
     RED = 1
 
+    def __reduce_ex__(self, protocol):
+        return Colour, (self.value,)  # as most versions of Python do; 3.11.2 writes getattr(Colour, "RED")
+
 
 @dataclass
 class Config:
