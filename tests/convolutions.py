@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 
 import fconv as fc
@@ -26,6 +27,11 @@ CASES = {
     "gathered": ((2, 64, 8, 8), (90, 64, 3, 3), {"stride": 3}),
     "small pictures": ((6, 40, 2, 2), (72, 40, 3, 3), {"padding": 1}),
 }
+
+
+def channels_last(x):
+    """Copy (N, C, ...) to memory in which channels are neighbours."""
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
 
 
 def arrays(x_shape, weight_shape, mean=0.0):

@@ -6,12 +6,9 @@ import pytest
 import fconv.functional as F
 from fconv.engine import compiled, reference
 from fconv.geometry import conv_geometry
+from tests.convolutions import channels_last
 
 pytestmark = pytest.mark.skipif(not compiled.wished(), reason="nothing is compiled")
-
-
-def channels_last(x):
-    return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
 
 
 @pytest.mark.parametrize("seed", range(40))

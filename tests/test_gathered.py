@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from fconv.engine import compiled, plans, reference
-from fconv.geometry import conv_geometry
+from tests.convolutions import channels_last
+from tests.test_adjoint_sweep import geometry_of
 
 pytestmark = pytest.mark.skipif(not compiled.wished(), reason="nothing is compiled")
 
@@ -16,16 +17,6 @@ FEW = [
     ((16, 256, 1, 1), (200, 256, 1, 1), {}),
     ((1, 64, 5, 5), (400, 64, 3, 3), {"padding": 1, "dilation": 3}),  # one position
 ]
-
-
-def channels_last(x):
-    return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
-
-
-def geometry_of(x_shape, weight_shape, options):
-    names = ("stride", "padding", "dilation", "groups")
-    given = [options.get(name, int(name != "padding")) for name in names]
-    return conv_geometry("conv", len(x_shape) - 2, x_shape, weight_shape, None, *given)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

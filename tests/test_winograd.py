@@ -14,15 +14,12 @@ if not compiled.wished():
 
 from fconv.engine.compiled.convolution import CompiledConvolution
 from fconv.engine.compiled.machine import machine
+from tests.convolutions import channels_last
 
 
 def draw(*shapes):
     rng = np.random.default_rng(sum(map(len, shapes)))
     return [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
-
-
-def channels_last(x):
-    return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
 
 
 @pytest.mark.parametrize("size", [(21, 18), (70, 66), (171, 170)])  # the last in several runs, with 256 KiB

@@ -81,11 +81,8 @@ def _kernel(dtype: str) -> int:
     windows = a.pointer("windows") + group * a.group_bytes
     y = a.pointer("y") + (group * a.outer + first) * a.y_row
     with f.loop(a.inner, step=a.inner_block) as c, f.loop(a.taps, step=TAPS) as t:
-        count, entries, table = (
-            f.least(a.inner - c, a.inner_block),
-            f.least(a.taps - t, TAPS),
-            a.pointer("table"),
-        )
+        count, entries = f.least(a.inner - c, a.inner_block), f.least(a.taps - t, TAPS)
+        table = a.pointer("table")
         operands = (windows + c * a.channel_step, table + t * PAIR, entries, count, table, a.positions, 1)
         steps = (a.weight_inner, a.weight_outer, a.channel_step, a.y_row)
         contract(f, a, rows, weight + c * a.weight_inner, y, operands, steps)
