@@ -88,7 +88,7 @@ class _Loan(np.ndarray[Any, Any]):
 
     def __del__(self) -> None:
         if kept is not None:  # as it is when Python ends
-            kept.put(cast("_Raw", self.base))
+            kept.put(self.base)  # type: ignore[arg-type]
 
 
 def empty(shape: Sequence[int], dtype: np.dtype[Any], strides: tuple[int, ...] | None = None) -> Array:

@@ -27,7 +27,7 @@ class Plan(Protocol):
     engine: str
     algorithm: str
 
-    def convolve(self, x: Array, weight: Array, bias: Array | None) -> Array:
+    def convolve(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
         """Return the output, (N, O, *out_size)."""
 
     def input_gradient(self, g: Array, weight: Array) -> Array:
@@ -45,7 +45,7 @@ class _Nothing:
     def __init__(self, geometry: ConvGeometry) -> None:
         self._geometry = geometry
 
-    def convolve(self, x: Array, weight: Array, bias: Array | None) -> Array:
+    def convolve(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
         y = xp_of(x).zeros(self._geometry.out_shape, x.dtype)
         return y if bias is None else y + bias.reshape(-1, *(1,) * self._geometry.windows.ndim)
 
@@ -62,7 +62,7 @@ class _Half:
     def __init__(self, plan: Plan) -> None:
         self._plan, self.engine, self.algorithm = plan, plan.engine, plan.algorithm
 
-    def convolve(self, x: Array, weight: Array, bias: Array | None) -> Array:
+    def convolve(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
         wide = None if bias is None else widened(bias)
         return narrowed(self._plan.convolve(widened(x), widened(weight), wide), x.dtype)
 

@@ -72,7 +72,7 @@ class Reference:
     def __init__(self, geometry: ConvGeometry) -> None:
         self._geometry = geometry
 
-    def convolve(self, x: Array, weight: Array, bias: Array | None) -> Array:
+    def convolve(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
         """Return the output, (N, O, *out_size)."""
         y = by_runs(convolve, x, weight, self._geometry, self._geometry.out_shape)
         return y if bias is None else y + bias.reshape(-1, *(1,) * self._geometry.windows.ndim)

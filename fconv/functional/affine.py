@@ -16,6 +16,7 @@ from fconv.engine.plans import Plan, convolution
 from fconv.engine.threads import run
 from fconv.functional.core import Definition, Thunks, differentiable, once
 from fconv.functional.one_pass import in_one_pass
+from fconv.functional.planned import Planned
 from fconv.functional.sums import accurate_sum
 from fconv.geometry import ConvGeometry
 
@@ -70,51 +71,71 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Definition:
         )
     if bias is not None and bias.shape != (out_features,):
         raise ValueError(f"linear: expected a bias of shape {(out_features,)}, got {bias.shape}")
-    shape = (*x.shape[:-1], out_features)
-    rows = prod(x.shape[:-1])
-
-    flat = x.reshape(rows, in_features)
-    small = is_small(x, rows, in_features, out_features)
-    plan = None if small else compiled_product(flat, weight)
-
-    def product(x: Array, weight: Array, bias: Array | None) -> Array:
-        if small:
-            y = _small_product(in_c_order(x.reshape(flat.shape)), in_c_order(weight).T)
-            if bias is not None:
-                y += bias
-            return y.reshape(shape)
-        if plan is not None:
-            return plan.convolve(x.reshape(flat.shape)[..., None], weight[..., None], bias).reshape(shape)
-        y = contract("ni,oi->no", x.reshape(flat.shape), weight).reshape(shape)
-        return y if bias is None else y + bias
-
-    def x_gradient(g: Array) -> Array:
-        if small:
-            return _small_product(in_c_order(g), in_c_order(weight)).reshape(x.shape)
-        if plan is not None:
-            return plan.input_gradient(g[..., None], weight[..., None]).reshape(x.shape)
-        return contract("no,oi->ni", g, weight).reshape(x.shape)
-
-    def weight_gradient(g: Array) -> Array:
-        if small:
-            return _small_product(in_c_order(g).T, in_c_order(flat))
-        if plan is not None:
-            return plan.weight_gradient(g[..., None], flat[..., None], weight[..., None])[..., 0]
-        return contract("no,ni->oi", g, flat)
+    product = _Product(x, weight)
 
     def push(moved: dict[str, Array]) -> Array:
-        return bilinear_push(product, x, weight, moved, out_features)
+        return bilinear_push(product.value, x, weight, moved, out_features)
 
     def pullback(g: Array) -> Thunks:
-        g = g.reshape(rows, out_features)
         return {
-            "x": lambda: x_gradient(g),
-            "weight": lambda: weight_gradient(g),
-            "bias": lambda: accurate_sum(g, 0),
-            **_of_each_sample(g, flat, weight, x.shape),
+            "x": lambda: product.x_gradient(g, x, weight),
+            "weight": lambda: product.weight_gradient(g, x, weight),
+            "bias": lambda: product.bias_gradient(g),
+            **_of_each_sample(g, x, weight, product),
         }
 
-    return shape, once(lambda: product(x, weight, bias)), pullback, push
+    return product.shape, once(lambda: product.value(x, weight, bias)), pullback, push, product.planned
+
+
+class _Product:
+    """``x @ weight.T + bias`` and its gradients, for arrays like these."""
+
+    def __init__(self, x: Array, weight: Array) -> None:
+        columns, inner = weight.shape
+        rows = prod(x.shape[:-1])
+        self.shape = (*x.shape[:-1], columns)
+        self.flat, self.flat_output = (rows, inner), (rows, columns)
+        self._small = is_small(x, rows, inner, columns)
+        self._plan = None if self._small else compiled_product(x.reshape(self.flat), weight)
+
+    def planned(self) -> Planned:
+        pulls: dict[str, Callable[..., Array]] = {
+            "x": self.x_gradient,
+            "weight": self.weight_gradient,
+            "bias": self.bias_gradient,
+        }
+        return Planned("linear", self.shape, self.value, pulls)
+
+    def value(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
+        x = x.reshape(self.flat)
+        if self._small:
+            y = _small_product(in_c_order(x), in_c_order(weight).T)
+            if bias is not None:
+                y += bias
+            return y.reshape(self.shape)
+        if self._plan is not None:
+            return self._plan.convolve(x[..., None], weight[..., None], bias).reshape(self.shape)
+        y = contract("ni,oi->no", x, weight).reshape(self.shape)
+        return y if bias is None else y + bias
+
+    def x_gradient(self, g: Array, x: Array, weight: Array, bias: Array | None = None) -> Array:
+        g = g.reshape(self.flat_output)
+        if self._small:
+            return _small_product(in_c_order(g), in_c_order(weight)).reshape(x.shape)
+        if self._plan is not None:
+            return self._plan.input_gradient(g[..., None], weight[..., None]).reshape(x.shape)
+        return contract("no,oi->ni", g, weight).reshape(x.shape)
+
+    def weight_gradient(self, g: Array, x: Array, weight: Array, bias: Array | None = None) -> Array:
+        g, x = g.reshape(self.flat_output), x.reshape(self.flat)
+        if self._small:
+            return _small_product(in_c_order(g).T, in_c_order(x))
+        if self._plan is not None:
+            return self._plan.weight_gradient(g[..., None], x[..., None], weight[..., None])[..., 0]
+        return contract("no,ni->oi", g, x)
+
+    def bias_gradient(self, g: Array, *arrays: Array) -> Array:
+        return accurate_sum(g.reshape(self.flat_output), 0)
 
 
 _SMALL, _PIECE, _SHORT = 1 << 21, 1 << 18, 1 << 12
@@ -176,8 +197,9 @@ def bilinear_push(
     return found[0] if len(found) == 1 else in_one_pass(operator.add, *found)
 
 
-def _of_each_sample(g: Array, x: Array, weight: Array, shape: Shape) -> Thunks:
+def _of_each_sample(g: Array, x: Array, weight: Array, product: _Product) -> Thunks:
     """Return the gradients of the parameters by each sample, whose rows are positions of a convolution."""
+    shape, g, x = x.shape, g.reshape(product.flat_output), x.reshape(product.flat)
     count = prod(shape[1:-1])
 
     def planned() -> tuple[Plan, ConvGeometry, Array, Array]:

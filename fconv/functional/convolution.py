@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from fconv.arrays import Array
+from fconv.arrays import Array, Shape
 from fconv.engine import each as of_each
 from fconv.engine import plans
 from fconv.functional.affine import bilinear_push
 from fconv.functional.channels import sum_by_channel, sum_by_sample
 from fconv.functional.core import Definition, Thunks, differentiable, once
+from fconv.functional.planned import Planned
 from fconv.functional.single import for_sample
 from fconv.geometry import Padding, Size
 
@@ -68,7 +69,19 @@ def _batched(
         once(lambda: plan.convolve(x, weight, bias)),
         pullback,
         lambda moved: bilinear_push(plan.convolve, x, weight, moved, -1, *(1,) * ndim),
+        lambda: _planned(name, geometry.out_shape, plan),
     )
+
+
+def _planned(name: str, shape: Shape, plan: plans.Plan) -> Planned:
+    return Planned(
+        name, shape, plan.convolve,
+        {
+            "x": lambda g, x, weight, bias=None: plan.input_gradient(g, weight),
+            "weight": lambda g, x, weight, bias=None: plan.weight_gradient(g, x, weight),
+            "bias": lambda g, x, weight, bias=None: sum_by_channel(g),
+        },
+    )  # fmt: skip
 
 
 @differentiable("x", "weight", "bias", widens=False)

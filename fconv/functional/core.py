@@ -22,15 +22,18 @@ both: a linear function is its own, and where the matrix of derivatives is symme
 elementwise function is, it is the pullback. Any other definition returns a fourth thing, its push: of one
 array a function of the tangent; of several a dict from argument name to such functions, whose results
 broadcast to the value's shape and are added, or one function of the dict of tangents.
+
+A definition of which the shapes decide all but the numbers may return a fifth thing, a function that makes
+its `Planned`, behind a push or None.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -47,12 +50,13 @@ from fconv.functional.derivatives import (
     vjp_doc,
     wanted_of,
 )
+from fconv.functional.planned import Planned
+from fconv.functional.protocols import Differentiable, Pullback, Wrt
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 Thunks: TypeAlias = dict[str, Callable[[], Array]]
-Wrt: TypeAlias = str | Iterable[str] | None
 EACH, NORMS = ("of each",), ("norm of each", "of each")
 """Suffixes of the gradients to use instead of a sum over samples; the first that a function defines wins."""
 
@@ -84,55 +88,15 @@ class once(Generic[T]):  # noqa: N801 - used as a decorator
         return self._value
 
 
-Push: TypeAlias = Callable[[Any], Array] | dict[str, Callable[[Array], Array]]
+Push: TypeAlias = Callable[[Any], Array] | Mapping[str, Callable[[Array], Array]]
 Pushed: TypeAlias = tuple[Shape, Callable[[], Array], Callable[[Array], Any], Push]
 """Shape of the value, the value, the pullback, and the push."""
-Definition: TypeAlias = tuple[Shape, Callable[[], Array], Callable[[Array], Any]] | Pushed
-"""The same, without the push where `differentiable` is told what it is."""
-
-
-class Pullback(Protocol):
-    """Pullback that `forward` returns: from the gradient of the value to those of the arrays."""
-
-    def __call__(self, g: Any, wrt: Wrt = None, each: tuple[str, ...] = ()) -> Any:
-        """Return the gradients, as `Differentiable.vjp` does; with `EACH` or `NORMS` by each sample."""
-        ...
-
-
-class Differentiable(Protocol[P]):
-    """A function of arrays together with its gradient."""
-
-    __name__: str
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Array:
-        """Return the value."""
-        ...
-
-    @property
-    def arrays(self) -> tuple[str, ...]:
-        """Names of the array arguments, in order."""
-        ...
-
-    @property
-    def constants(self) -> frozenset[str]:
-        """Names of the array arguments that have no gradient."""
-        ...
-
-    def forward(self, *args: P.args, **kwargs: P.kwargs) -> tuple[Array, Pullback]:
-        """Return the value and its pullback."""
-        ...
-
-    def vjp(self, g: Any, *args: Any, wrt: Wrt = None, **kwargs: Any) -> Any:
-        """Return the gradients of the array arguments."""
-        ...
-
-    def jvp(self, tangents: Any, *args: Any, **kwargs: Any) -> Array:
-        """Return the derivative of the value along tangents of the array arguments."""
-        ...
-
-    def value_and_jvp(self, tangents: Any, *args: Any, **kwargs: Any) -> tuple[Array, Array]:
-        """Return the value, and what `jvp` returns."""
-        ...
+ByShape: TypeAlias = tuple[
+    Shape, Callable[[], Array], Callable[[Array], Any], Push | None, Callable[[], Planned]
+]
+"""The same, and what makes the plan."""
+Definition: TypeAlias = tuple[Shape, Callable[[], Array], Callable[[Array], Any]] | Pushed | ByShape
+"""One of them, without the push where `differentiable` is told what it is."""
 
 
 def differentiable(
@@ -200,6 +164,8 @@ def differentiable(
         made: Any = functools.wraps(definition)(with_memory_recovery(name, compute))
         made.forward = with_memory_recovery(name, forward)
         made.value_and_jvp = with_memory_recovery(f"{name}_jvp", value_and_jvp)
+        made.planned = defined.planned
+        made.pullback = defined.pullback
         for kind, plain, first, last, doc in (
             ("vjp", gradients, "g", "wrt", vjp_doc),
             ("jvp", derivative, "tangents", None, jvp_doc),
@@ -259,6 +225,17 @@ class _Defined:
         pull = self._pull(shape, pullback, like, self._still(found), there, half)
         return (lambda: _halved(value())) if half else value, pull, like
 
+    def pullback(self, *args: Any, **kwargs: Any) -> Pullback:
+        """Return the pullback of a call, whose value is not computed."""
+        return self.call(args, kwargs)[1]
+
+    def planned(self, *args: Any, **kwargs: Any) -> Planned | None:
+        """Return what the shapes of a call decide; None where that is not all, or the arrays are unusual."""
+        if self._given(args, kwargs)[1] is None:
+            return None
+        made = self.definition(*args, **kwargs)
+        return made[4]() if len(made) > 4 else None
+
     def _still(self, found: dict[str, Any]) -> frozenset[str]:
         """Name the arrays of a call that have no gradient."""
         if not self.loose:
@@ -271,9 +248,9 @@ class _Defined:
     ) -> tuple[Callable[[], Array], Callable[[], Array]]:
         """Return the value of a call and its derivative along tangents, neither of them computed yet."""
         found, args, kwargs, like = self._entering(args, kwargs)
-        shape, value, pullback, *pushes = self.definition(*args, **kwargs)
+        shape, value, pullback, *more = self.definition(*args, **kwargs)
         half = self.widens and like.dtype.char == "e"
-        last: Any = pushes[0] if pushes else pullback if self.symmetric else None
+        last: Any = more[0] if more and more[0] is not None else pullback if self.symmetric else None
 
         def along() -> Array:
             moved = check_tangents(self.name, self.arrays, self._still(found), found, tangents, like)

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, cast
 
 import numpy as np
 
-from fconv.arrays import Array, memory_order
-from fconv.functional.core import Definition, Differentiable, differentiable, once
+from fconv.arrays import Array
+from fconv.functional.core import Definition, differentiable, once
 from fconv.functional.one_pass import apply_formula, formulas_serve, traced
 from fconv.functional.pieces import Pieces
+from fconv.functional.planned import Planned
+from fconv.functional.protocols import Differentiable
 from fconv.options import number
 
 if TYPE_CHECKING:
@@ -78,7 +80,7 @@ def elementwise(
                 rest = [checked(option, value) for option, value in zip(names, rest, strict=False)]
                 named = {option: checked(option, value) for option, value in named.items()}
             given: Any = x
-            return _in_one_pass(given, make, rest, named, by_value) or _define(
+            return _in_one_pass(name, given, make, rest, named, by_value) or _define(
                 given, lambda part: make(part, *rest, **named), by_value
             )
 
@@ -101,7 +103,7 @@ def elementwise(
 
 
 def _in_one_pass(
-    x: Array, make: Callable[..., Curve], rest: list[Any], named: dict[str, Any], by_value: bool
+    name: str, x: Array, make: Callable[..., Curve], rest: list[Any], named: dict[str, Any], by_value: bool
 ) -> Definition | None:
     """Define a function by compiled kernels; None where there are none for it."""
     if not formulas_serve(x):
@@ -117,14 +119,18 @@ def _in_one_pass(
     if kernels is None:
         return None
     forward, backward = kernels
-    order, shape = memory_order(x), x.shape
-    value = once(functools.partial(apply_formula, forward, order, x))
+    value = once(functools.partial(apply_formula, forward, x))
     kept = (lambda: x) if not by_value else None
 
     def pullback(g: Array) -> Array:
-        return apply_formula(backward, order, g, value() if kept is None else kept())
+        return apply_formula(backward, g, value() if kept is None else kept())
 
-    return shape, value, pullback
+    def planned() -> Planned:
+        pulls = {"x": functools.partial(apply_formula, backward)}
+        return Planned(name, shape, functools.partial(apply_formula, forward), pulls, by_value)
+
+    shape = x.shape
+    return shape, value, pullback, None, planned
 
 
 _SIMPLE = frozenset((float, int, str, bool, type(None)))

@@ -56,7 +56,7 @@ def in_one_pass(function: Callable[..., Any], *arrays: Array) -> Any:
     if alike and formulas_serve(*arrays):
         formula = _kept(function, len(arrays), x.dtype)
         if formula is not None:
-            return apply_formula(formula, memory_order(x), *arrays)
+            return apply_formula(formula, *arrays)
     return function(*arrays)
 
 
@@ -86,8 +86,8 @@ def _kept(function: Callable[..., Any], count: int, dtype: np.dtype[Any]) -> For
     return traced(function, count, dtype)
 
 
-def apply_formula(formula: Formula, order: Shape, *arrays: Array) -> Any:
-    """Compute a formula of arrays of one shape; results are contiguous in the memory order `order`.
+def apply_formula(formula: Formula, *arrays: Array) -> Any:
+    """Compute a formula of arrays of one shape; results are contiguous in the memory order of the last.
 
     The formula is for their dtype; arrays that lie otherwise are copied.
     """
@@ -103,6 +103,7 @@ def apply_formula(formula: Formula, order: Shape, *arrays: Array) -> Any:
         results = [y, *[empty_like(y) for _ in range(formula.outputs - 1)]]
         formula.run(arrays, results)
         return tuple(results)
+    order = memory_order(arrays[-1])
     laid = [arrays[0].shape[axis] for axis in order]
     flat = [in_line(x, order) for x in arrays]
     found = [empty((flat[0].size,), x.dtype) for x in arrays[:1] * formula.outputs]

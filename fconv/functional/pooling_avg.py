@@ -47,7 +47,7 @@ def _avg_pool(
         if divisor_override is not None and not whole(name, "divisor_override", divisor_override, -(1 << 62)):
             raise ValueError(f"{name}: divisor_override must not be 0")
         xp, out_shape = xp_of(x), (*x.shape[:2], *windows.out_size)
-        compiled = formulas_serve(x) and x.flags.aligned
+        compiled = formulas_serve(x)
 
         @once
         def scale() -> Array:
@@ -60,13 +60,14 @@ def _avg_pool(
             return xp.asarray(1.0 / counts, dtype=x.dtype)
 
         def value() -> Array:
-            y, by = full_like_order(x, out_shape, None if compiled else 0.0), scale()
+            by = scale()
             if compiled:
-                from fconv.engine.compiled import pooling
+                from fconv.engine.compiled.pooling import pooling
 
-                pooling.sums(x, windows, y)
+                y = pooling(windows).sums(x)
                 y *= by
                 return y
+            y = full_like_order(x, out_shape, 0.0)
 
             def work(samples: slice) -> None:
                 part = y[samples]
@@ -79,9 +80,9 @@ def _avg_pool(
 
         def pullback(g: Array) -> Array:
             if compiled:
-                from fconv.engine.compiled import pooling
+                from fconv.engine.compiled.pooling import pooling
 
-                return pooling.repeat(x, windows, g * scale())
+                return pooling(windows).repeat(x, g * scale())
             dx, by = full_like_order(x, (*x.shape[:2], *windows.padded_size)), scale()
 
             def work(samples: slice) -> None:

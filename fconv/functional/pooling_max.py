@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from math import inf, prod
 from typing import Any
 
 import numpy as np
 
 from fconv.arrays import Array, any_of, full_like_order, xp_of
-from fconv.engine.memory import empty_in_order
 from fconv.engine.windows import crop, kernel_offsets, pad
 from fconv.functional import pooling_gpu
 from fconv.functional.core import Definition, differentiable, once
 from fconv.functional.one_pass import formulas_serve
 from fconv.functional.pieces import over_batch
+from fconv.functional.planned import Planned
 from fconv.functional.pooling_windows import pool_geometry, spread_over_windows, window_elements
 from fconv.functional.selecting import where
 from fconv.functional.single import for_sample
@@ -49,7 +49,7 @@ def _max_pool(
         way: _Passes = _Passes(x, windows)
         if pooling_gpu.serves(x, windows):
             way = _Kernels(x, windows)
-        elif formulas_serve(x) and x.flags.aligned:
+        elif formulas_serve(x):
             way = _Compiled(x, windows)
 
         def value() -> Any:
@@ -58,7 +58,10 @@ def _max_pool(
             corners, steps = map(xp_of(x).asarray, _places(windows))
             return way.largest, corners + xp_of(x).take(steps, way.choice)
 
-        return way.out_shape, once(value), way.spread, way.picked
+        found = way.out_shape, once(value), way.spread, way.picked
+        if isinstance(way, _Compiled) and not return_indices:
+            return *found, partial(way.planned, name)
+        return found
 
     return for_sample(x, ndim + 2, define)
 
@@ -146,25 +149,26 @@ class _Passes:
 class _Compiled(_Passes):
     """Max pooling by kernels compiled for the CPU."""
 
+    def __init__(self, x: Array, windows: Windows) -> None:
+        super().__init__(x, windows)
+        from fconv.engine.compiled.pooling import pooling
+
+        self._pooling = pooling(windows)
+
     @cached_property
     def largest(self) -> Array:
-        from fconv.engine.compiled import pooling
-
-        y = empty_in_order(self.x, self.out_shape)
-        pooling.largest(self.x, self.windows, y)
-        return y
+        return self._pooling.largest(self.x)
 
     def picked(self, t: Array) -> Array:
-        from fconv.engine.compiled import pooling
-
-        dy = empty_in_order(self.x, self.out_shape)
-        pooling.picked(self.x, self.windows, t, dy)
-        return dy
+        return self._pooling.picked(self.x, t)
 
     def spread(self, g: Array) -> Array:
-        from fconv.engine.compiled import pooling
+        return self._pooling.spread(self.x, g)
 
-        return pooling.spread(self.x, self.windows, g if g.flags.aligned else g.copy())
+    def planned(self, name: str) -> Planned:
+        """Return the plan for arrays of this shape."""
+        spread = self._pooling.spread
+        return Planned(name, self.out_shape, self._pooling.largest, {"x": lambda g, x: spread(x, g)})
 
 
 class _Kernels(_Passes):

@@ -8,6 +8,7 @@ from math import prod
 from fconv.arrays import Array, Shape, xp_of
 from fconv.functional.activation import check_axis, check_axis_of
 from fconv.functional.core import Definition, differentiable, once
+from fconv.functional.planned import Planned
 from fconv.functional.sums import accurate_sum, sum_to
 from fconv.options import whole
 
@@ -55,11 +56,18 @@ def flatten(x: Array, start_dim: int = 0, end_dim: int = -1) -> Definition:
     (2, 12)
     """
     if x.ndim == 0:
-        return (1,), lambda: x.reshape(1), lambda g: g.reshape(())
+        return _reshaped("flatten", x, (1,))
     shape = flattened_shape(
         "flatten", x.shape, check_axis("flatten", x, start_dim), check_axis("flatten", x, end_dim)
     )
-    return shape, lambda: x.reshape(shape), lambda g: g.reshape(x.shape)
+    return _reshaped("flatten", x, shape)
+
+
+def _reshaped(name: str, x: Array, shape: Shape) -> Definition:
+    def planned() -> Planned:
+        return Planned(name, shape, lambda x: x.reshape(shape), {"x": lambda g, x: g.reshape(x.shape)})
+
+    return shape, lambda: x.reshape(shape), lambda g: g.reshape(x.shape), None, planned
 
 
 def reshaped_shape(name: str, in_shape: Shape, shape: Sequence[int]) -> Shape:
@@ -104,7 +112,7 @@ def reshape(x: Array, shape: Sequence[int]) -> Definition:
     (2, 3, 2)
     """
     resolved = reshaped_shape("reshape", x.shape, shape)
-    return resolved, lambda: x.reshape(resolved), lambda g: g.reshape(x.shape)
+    return _reshaped("reshape", x, resolved)
 
 
 def unflattened_shape(shape: Shape, dim: int, sizes: Sequence[int]) -> Shape:
@@ -145,7 +153,7 @@ def unflatten(x: Array, dim: int, sizes: Sequence[int]) -> Definition:
     (2, 3, 4, 5)
     """
     shape = unflattened_shape(x.shape, dim, sizes)
-    return shape, lambda: x.reshape(shape), lambda g: g.reshape(x.shape)
+    return _reshaped("unflatten", x, shape)
 
 
 def as_sequence(value: int | Sequence[int]) -> tuple[int, ...]:

@@ -10,8 +10,8 @@ from fconv import functional as F
 from fconv.arguments.constructors import constructor
 from fconv.arrays import Shape
 from fconv.functional.activation import check_axis_of, halved_shape
-from fconv.functional.core import Differentiable
 from fconv.functional.piecewise import check_slopes
+from fconv.functional.protocols import Differentiable
 from fconv.initializers import constant
 from fconv.layer import Layer
 from fconv.layers.from_function import from_function

@@ -12,8 +12,8 @@ from fconv import functional, random
 from fconv import functional as F
 from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, Shape, asnumpy, check_floating, describe, floating_dtype, is_array, xp_of
-from fconv.functional.core import Differentiable
 from fconv.functional.masking import check_probability
+from fconv.functional.protocols import Differentiable
 from fconv.initializers import Initializer, zeros
 from fconv.layer import Layer, LayerPullback, Params, check_params
 from fconv.layers.from_function import check_shape

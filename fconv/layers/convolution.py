@@ -14,8 +14,8 @@ from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, Shape, namespace
 from fconv.engine.cpu.filters import laid_out
 from fconv.engine.plans import check_algorithm
-from fconv.functional.core import Differentiable
 from fconv.functional.padding import MODES, check_mode, pad_pairs, padded_shape
+from fconv.functional.protocols import Differentiable
 from fconv.geometry import (
     AMPLE,
     ConvGeometry,

@@ -8,7 +8,7 @@ from fconv import functional as F
 from fconv.arguments.constructors import constructor
 from fconv.arrays import Shape
 from fconv.engine.plans import check_algorithm
-from fconv.functional.core import Differentiable
+from fconv.functional.protocols import Differentiable
 from fconv.geometry import ConvGeometry, Size, check_groups, check_rank, conv_transpose_geometry, whole_tuple
 from fconv.initializers import Initializer
 from fconv.layer import Layer

@@ -5,13 +5,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
+from operator import attrgetter, itemgetter
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from fconv import random
 from fconv.arrays import Array, Shape, describe, floating_dtype, namespace
-from fconv.functional.core import Differentiable
+from fconv.engine import compiled
+from fconv.functional.planned import Planned
+from fconv.functional.protocols import Differentiable, Pullback
 from fconv.geometry import check_rank
 from fconv.initializers import Initializer
 from fconv.layer import Layer, LayerPullback, Params, check_params, no_gradient
@@ -22,6 +25,8 @@ Leaves: TypeAlias = Mapping[str, tuple[Shape, Initializer]]
 
 
 _MOST_FITTING = 256
+_TREES = frozenset((tuple, dict, list))
+_facts = attrgetter("__class__", "shape", "dtype")
 
 
 def remember(fitting: set[Any], shapes: Any) -> None:
@@ -29,6 +34,58 @@ def remember(fitting: set[Any], shapes: Any) -> None:
     if len(fitting) >= _MOST_FITTING:
         fitting.clear()
     fitting.add(shapes)
+
+
+class _Call:
+    """A call of a layer whose arrays were checked and whose shapes decide the rest.
+
+    Parameters
+    ----------
+    planned : Planned
+        Of the layer's function.
+    trained : tuple of str
+        Names of the parameters.
+    dtype : dtype
+        Of the arrays.
+    of_each : callable
+        ``of_each(params, x)``, the function's own pullback.
+    """
+
+    def __init__(
+        self, planned: Planned, trained: tuple[str, ...], dtype: Any, of_each: Callable[..., Pullback]
+    ) -> None:
+        self.value, self._by_value, self._shape = planned.value, planned.by_value, planned.shape
+        self._pull = planned.pulls["x"]
+        self._pulls = [(leaf, planned.pulls[leaf]) for leaf in trained]
+        self._planned, self._like, self._dtype, self._of_each = planned, np.empty(0, dtype), dtype, of_each
+
+    def forward(self, params: Params, arrays: tuple[Array, ...]) -> tuple[Array, Params, LayerPullback]:
+        """Return what the layer's `forward` does."""
+        y = self.value(*arrays)
+        held = (y,) if self._by_value else arrays
+
+        def pullback(
+            g: Array,
+            input_grad: bool = True,
+            *,
+            wrt: Collection[str] | None = None,
+            each: tuple[str, ...] = (),
+        ) -> tuple[Params, Any]:
+            if type(g) is not np.ndarray or g.shape != self._shape or g.dtype != self._dtype:
+                g = self._planned.checked(g, self._like)
+            if each and self._pulls:
+                leaves = [leaf for leaf, _ in self._pulls]
+                wanted = [leaf for leaf in leaves if wrt is None or leaf in wrt]
+                found = self._of_each(params, held[0])(g, ["x", *wanted] if input_grad else wanted, each)
+                return dict(zip(leaves, found[1:], strict=False)), found[0]
+            dx = self._pull(g, *held) if input_grad else None
+            if not self._pulls:
+                return (), dx
+            return {
+                leaf: pull(g, *held) if wrt is None or leaf in wrt else None for leaf, pull in self._pulls
+            }, dx
+
+        return y, params, pullback
 
 
 def check_shape(name: str, shape: Any) -> Shape:
@@ -96,35 +153,44 @@ def from_function(
     """
     title = name or function.__name__
 
-    names = set(trained)
-    fitting: set[tuple[Shape | None, ...]] = set()  # shapes of inputs and parameters that were checked
+    count, pick = len(trained), itemgetter(*trained) if trained else None
+    calls: dict[Any, _Call | None] = {}  # by the facts of arrays that were checked
 
-    def arguments(params: Params, x: Array, train: bool, key: Array | None) -> dict[str, Any]:
-        named: dict[str, Any] = {}
-        shapes: tuple[Shape | None, ...] = ()
-        if trained:
-            usual = type(params) is dict and params.keys() == names
-        else:
-            usual = type(params) is tuple and not params
-        if usual and type(x) is np.ndarray:
-            shapes = (x.shape,)
-            for leaf in trained:
-                named[leaf] = value = params[leaf]
-                shapes += (getattr(value, "shape", None),)
-        known = shapes in fitting
-        if not known:
+    def known(params: Params, x: Array) -> tuple[_Call | None, tuple[Array, ...], Any]:
+        """Return the plan of a call, its arrays and their facts; None for facts that cannot be had."""
+        try:
+            if len(params) != count or type(params) not in _TREES:
+                return None, (), None
+            arrays = (x,) if pick is None else (x, pick(params)) if count == 1 else (x, *pick(params))
+            facts = (compiled.wished(), *map(_facts, arrays))
+            return calls.get(facts), arrays, facts
+        except (AttributeError, KeyError, TypeError):
+            return None, (), None
+
+    def arguments(
+        params: Params, x: Array, train: bool, key: Array | None, facts: Any = None
+    ) -> dict[str, Any]:
+        checked = facts is not None and facts in calls
+        if not checked:
             check_params(title, params, trained)
             namespace(title, x=x)
             ranked(x.shape)
-            named = {leaf: params[leaf] for leaf in trained}
+        named = {leaf: params[leaf] for leaf in trained}
         named.update(call(x.shape) if callable(call) else call or {})
         if random_key:
             named["training"], named["key"] = train, key if train else None
-        if not known:
+        if not checked:
             check_fit(params, x, named)
-            if shapes:
-                remember(fitting, shapes)
+            if facts is not None:
+                found = None if random_key else function.planned(x, **named)
+                if len(calls) >= _MOST_FITTING:
+                    calls.clear()
+                calls[facts] = None if found is None else _Call(found, trained, x.dtype, of_each)
         return named
+
+    def of_each(params: Params, x: Array) -> Pullback:
+        """Return the pullback that has gradients by each sample."""
+        return function.pullback(x, **arguments(params, x, False, None))
 
     def check_fit(params: Params, x: Array, named: Mapping[str, Any]) -> None:
         """Require parameters of the shapes that `init` gives for such an input."""
@@ -162,8 +228,10 @@ def from_function(
         return draw(title, leaves(size), key, dtype) if leaves else ()
 
     def apply(params: Params, x: Array, *, train: bool = False, key: Array | None = None) -> Array:
-        named = arguments(params, x, train, key)
-        return function(x, **named)
+        plan, arrays, facts = known(params, x)
+        if plan is not None:
+            return plan.value(*arrays)
+        return function(x, **arguments(params, x, train, key, facts))
 
     def vjp(
         params: Params, x: Array, g: Array, *, train: bool = False, key: Array | None = None
@@ -174,8 +242,10 @@ def from_function(
     def forward(
         params: Params, x: Array, *, train: bool = False, key: Array | None = None
     ) -> tuple[Array, Params, LayerPullback]:
-        named = arguments(params, x, train, key)
-        y, pull = function.forward(x, **named)
+        plan, arrays, facts = known(params, x)
+        if plan is not None:
+            return plan.forward(params, arrays)
+        y, pull = function.forward(x, **arguments(params, x, train, key, facts))
 
         def pullback(
             g: Array,

@@ -10,8 +10,8 @@ import numpy as np
 from fconv import functional as F
 from fconv.arguments.constructors import constructor
 from fconv.arrays import Shape
-from fconv.functional.core import Differentiable
 from fconv.functional.indexing import integers
+from fconv.functional.protocols import Differentiable
 from fconv.layer import Layer
 from fconv.layers.from_function import from_function, frozen
 from fconv.options import number, whole

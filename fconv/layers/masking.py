@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fconv import functional as F
 from fconv.arguments.constructors import constructor
-from fconv.functional.core import Differentiable
 from fconv.functional.masking import check_mode, check_probability
+from fconv.functional.protocols import Differentiable
 from fconv.layer import Layer
 from fconv.layers.from_function import from_function
 

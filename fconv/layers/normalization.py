@@ -12,8 +12,8 @@ import numpy as np
 from fconv import functional as F
 from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, Shape, any_of, namespace, xp_of
-from fconv.functional.core import Differentiable
 from fconv.functional.moments import Statistics
+from fconv.functional.protocols import Differentiable
 from fconv.geometry import check_rank
 from fconv.initializers import ones, zeros
 from fconv.layer import Layer, LayerPullback, Params, check_params

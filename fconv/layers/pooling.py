@@ -7,9 +7,9 @@ from typing import Any
 from fconv import functional as F
 from fconv.arguments.constructors import constructor
 from fconv.arrays import Shape
-from fconv.functional.core import Differentiable
 from fconv.functional.pooling_avg import check_norm_type
 from fconv.functional.pooling_windows import pool_geometry
+from fconv.functional.protocols import Differentiable
 from fconv.geometry import AMPLE, Size
 from fconv.layer import Layer
 from fconv.layers.from_function import from_function, frozen

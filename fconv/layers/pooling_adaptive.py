@@ -5,8 +5,8 @@ from __future__ import annotations
 from fconv import functional as F
 from fconv.arguments.constructors import constructor
 from fconv.arrays import Shape
-from fconv.functional.core import Differentiable
 from fconv.functional.pooling_adaptive import OutputSize, adaptive_size, check_global
+from fconv.functional.protocols import Differentiable
 from fconv.geometry import AMPLE
 from fconv.layer import Layer
 from fconv.layers.from_function import from_function, frozen

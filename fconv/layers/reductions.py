@@ -8,7 +8,7 @@ from fconv import functional as F
 from fconv.arguments.constructors import constructor
 from fconv.arrays import Shape
 from fconv.functional.activation import check_axis_of
-from fconv.functional.core import Differentiable
+from fconv.functional.protocols import Differentiable
 from fconv.functional.reductions import reduced_axes, shape_over
 from fconv.layer import Layer
 from fconv.layers.from_function import from_function, frozen

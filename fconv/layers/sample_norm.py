@@ -8,7 +8,7 @@ from typing import Any
 from fconv import functional as F
 from fconv.arguments.constructors import constructor
 from fconv.arrays import Shape
-from fconv.functional.core import Differentiable
+from fconv.functional.protocols import Differentiable
 from fconv.functional.response import check_response
 from fconv.functional.sample_norm import check_group_shape, check_sizes, last_sizes
 from fconv.initializers import ones, zeros

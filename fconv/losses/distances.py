@@ -9,8 +9,8 @@ from typing import Any
 from fconv import functional as F
 from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, xp_of
-from fconv.functional.core import Differentiable
 from fconv.functional.loss_reduction import Reduction, check_reduction
+from fconv.functional.protocols import Differentiable
 from fconv.losses.base import Loss, each_gradient, loss_forward
 from fconv.losses.from_function import from_function
 from fconv.options import number, whole

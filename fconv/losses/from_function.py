@@ -10,7 +10,7 @@ import numpy as np
 
 from fconv import functional as F
 from fconv.arrays import Array, xp_of
-from fconv.functional.core import Differentiable
+from fconv.functional.protocols import Differentiable
 from fconv.functional.sums import accurate_sum, quotient
 from fconv.losses.base import Loss
 

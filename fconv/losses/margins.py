@@ -6,8 +6,8 @@ from typing import Any
 
 from fconv import functional as F
 from fconv.arguments.constructors import constructor
-from fconv.functional.core import Differentiable
 from fconv.functional.loss_reduction import Reduction, check_reduction
+from fconv.functional.protocols import Differentiable
 from fconv.losses.base import Loss
 from fconv.losses.from_function import from_function
 from fconv.options import number

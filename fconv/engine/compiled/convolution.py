@@ -91,7 +91,7 @@ class CompiledConvolution:
             return None
         return Positions(shape, self._meetings, self.dtype, turned=turned)
 
-    def convolve(self, x: Array, weight: Array, bias: Array | None) -> Array:
+    def convolve(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
         """Return the output, (N, O, *out_size)."""
         if self._forward_columns is not None:
             filters = weight.reshape(self.weight_shape).swapaxes(1, 2)

@@ -37,68 +37,101 @@ _UNROLLED = 16
 _LEAST_TASKS = 16
 
 
-def largest(x: Array, windows: Windows, y: Array) -> None:
-    """Write the largest element of each window of `x` (N, C, ...) to `y`; NaN where there is one."""
-    _run("largest", x, y, None, windows)
+_MOST_LAUNCHES = 256
 
 
-def sums(x: Array, windows: Windows, y: Array) -> None:
-    """Write the sum of each window's elements to `y`."""
-    _run("sum", x, y, None, windows)
+class Pooling:
+    """Pooling of arrays (N, C, ...) over windows, and its gradients; launches are kept by strides.
 
-
-def spread(x: Array, windows: Windows, g: Array) -> Array:
-    """Return the gradient of `x`: each window's goes to its first largest element, or to its last NaN."""
-    dx = _gradient_of(x, windows)
-    _run("largest", x, g, dx, windows)
-    return dx
-
-
-def picked(x: Array, windows: Windows, t: Array, y: Array) -> None:
-    """Write to `y` the element of `t` at each window's first largest element of `x`, or at its last NaN."""
-    if t.strides != x.strides or not t.flags.aligned:
-        laid, t = t, full_like_order(x, x.shape, None)
-        t[...] = laid
-    _run("picked", x, y, t, windows)
-
-
-def repeat(x: Array, windows: Windows, g: Array) -> Array:
-    """Return the gradient of the `x` that was summed; of `x` only the shape and the memory order count."""
-    dx = _gradient_of(x, windows)
-    _run("sum", dx, g, dx, windows)
-    return dx
-
-
-def _gradient_of(x: Array, windows: Windows) -> Array:
-    """Make an array in the memory order of `x`: of zeros, unless windows write each of its elements once.
-
-    Rows of windows two apart add to what there is.
+    Parameters
+    ----------
+    windows : Windows
+        The windows.
     """
-    sides = zip(windows.kernel, windows.stride, windows.out_size, windows.in_size, strict=True)
-    tiled = all(k == step and k * out == size for k, step, out, size in sides)
-    plain = not any(map(any, windows.padding)) and set(windows.dilation) == {1}
-    if tiled and plain and x.strides[1] == x.itemsize and x.shape[1] > 1:
-        return empty_in_order(x, x.shape)
-    return empty_in_order(x, x.shape, zeros)
 
+    def __init__(self, windows: Windows) -> None:
+        self._windows = windows
+        self._launches: dict[Any, tuple[Launch, int | None]] = {}
+        sides = zip(windows.kernel, windows.stride, windows.out_size, windows.in_size, strict=True)
+        tiled = all(k == step and k * out == size for k, step, out, size in sides)
+        self._once = tiled and not any(map(any, windows.padding)) and set(windows.dilation) == {1}
 
-def _run(kind: str, x: Array, y: Array, dx: Array | None, windows: Windows) -> None:
-    if not y.size:
-        return
-    facts = (kind, dx is not None, x.dtype, x.shape, x.strides, (y if dx is None else dx).strides)
-    launch, axis = _planned(*facts, y.strides, windows)
-    if axis is not None:  # a gradient in another memory order
-        laid, y = y, full_like_order(x, y.shape, None)
-        y[...] = laid
-        along = None if y.strides[axis] == x.itemsize else "none"  # an axis of one element may lie anywhere
-        launch, _ = _planned(*facts, y.strides, windows, along)
-    pool().run(launch, (x, y) if dx is None else (x, y, dx))
+    def largest(self, x: Array) -> Array:
+        """Return the largest element of each window; NaN where there is one."""
+        return self._run("largest", _aligned(x), self._output(x), None)
+
+    def sums(self, x: Array) -> Array:
+        """Return the sum of each window's elements."""
+        return self._run("sum", _aligned(x), self._output(x), None)
+
+    def spread(self, x: Array, g: Array) -> Array:
+        """Return the gradient of `x`: each window's goes to its first largest element, or to its last NaN."""
+        dx = self._gradient_of(x)
+        self._run("largest", _aligned(x), _aligned(g), dx)
+        return dx
+
+    def picked(self, x: Array, t: Array) -> Array:
+        """Return the element of `t` at each window's first largest element of `x`, or at its last NaN."""
+        x = _aligned(x)
+        if t.strides != x.strides or not t.flags.aligned:
+            laid, t = t, full_like_order(x, x.shape, None)
+            t[...] = laid
+        return self._run("picked", x, self._output(x), t)
+
+    def repeat(self, x: Array, g: Array) -> Array:
+        """Return the gradient of the `x` that was summed; of `x` only shape and memory order count."""
+        dx = self._gradient_of(x)
+        self._run("sum", dx, _aligned(g), dx)
+        return dx
+
+    def _output(self, x: Array) -> Array:
+        return empty_in_order(x, (*x.shape[:2], *self._windows.out_size))
+
+    def _gradient_of(self, x: Array) -> Array:
+        """Make an array in the memory order of `x`: of zeros, unless windows write each of its elements once.
+
+        Rows of windows two apart add to what there is.
+        """
+        if self._once and x.strides[1] == x.itemsize and x.shape[1] > 1:
+            return empty_in_order(x, x.shape)
+        return empty_in_order(x, x.shape, zeros)
+
+    def _run(self, kind: str, x: Array, y: Array, dx: Array | None) -> Array:
+        """Run a kernel of `x` and `y`, which writes to `y`, or to `dx` if given; return `y`."""
+        if not y.size:
+            return y
+        facts = (kind, dx is not None, x.dtype, x.shape, x.strides, (y if dx is None else dx).strides)
+        launch, axis = self._planned(*facts, y.strides, None)
+        if axis is not None:  # a gradient in another memory order
+            laid, y = y, full_like_order(x, y.shape, None)
+            y[...] = laid
+            along = None if y.strides[axis] == x.itemsize else "none"  # one element may lie anywhere
+            launch, _ = self._planned(*facts, y.strides, along)
+        pool().run(launch, (x, y) if dx is None else (x, y, dx))
+        return y
+
+    def _planned(self, *facts: Any) -> tuple[Launch, int | None]:
+        found = self._launches.get(facts)
+        if found is None:
+            if len(self._launches) >= _MOST_LAUNCHES:
+                self._launches.clear()
+            found = self._launches[facts] = _planned(self._windows, *facts)
+        return found
 
 
 @lru_cache(maxsize=256)
+def pooling(windows: Windows) -> Pooling:
+    """Return the pooling over windows."""
+    return Pooling(windows)
+
+
+def _aligned(x: Array) -> Array:
+    return x if x.flags.aligned else x.copy()
+
+
 def _planned(
-    kind: str, gradient: bool, dtype: np.dtype[Any], shape: Sequence[int], x: Strides, written: Strides,
-    y: Strides, windows: Windows, along: str | None = None,
+    windows: Windows, kind: str, gradient: bool, dtype: np.dtype[Any], shape: Sequence[int], x: Strides,
+    written: Strides, y: Strides, along: str | None,
 ) -> tuple[Launch, int | None]:  # fmt: skip
     """Plan a kernel for arrays of these strides.
 

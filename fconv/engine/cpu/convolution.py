@@ -35,7 +35,7 @@ class NumpyConvolution:
         self.algorithm = "winograd" if self._forward == "winograd" else "direct"
 
     @QUIETLY
-    def convolve(self, x: Array, weight: Array, bias: Array | None) -> Array:
+    def convolve(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
         """Return the output, (N, O, *out_size)."""
         y = _made(self._forward, self._geometry.out_shape, x.dtype)
         _finish(_correlate(self._forward, _last(x), weight, self._geometry.groups, self._at, y, bias))

@@ -27,7 +27,7 @@ class CudaConvolution:
     def __init__(self, geometry: ConvGeometry) -> None:
         self._geometry = geometry
 
-    def convolve(self, x: Array, weight: Array, bias: Array | None) -> Array:
+    def convolve(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
         """Return the output, (N, O, *out_size)."""
         y = convolve(x, weight, self._geometry)
         return y if bias is None else y + bias.reshape(-1, *(1,) * self._geometry.windows.ndim)
