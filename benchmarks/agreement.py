@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-ALLOWED = 1e-4  # of results and of the loss in float32, relative to the largest element
+# Of results and of the loss in float32, relative to the largest element: PyTorch's sum of a million numbers,
+# as in the gradient of a bias, is wrong by more than half of it.
+ALLOWED = 2e-4
 ALLOWED_TRAINING = 1e-6  # of two steps in float64: losses, and the momentum of each parameter
 
 Way = tuple[str, str]  # a library and a memory order
@@ -36,7 +38,7 @@ def difference(outcome: Outcome, other: Outcome) -> tuple[float, str]:
     --------
     >>> error, name = difference({"y": np.array([1.0, 2.0])}, {"y": np.array([1.0, 2.0001])})
     >>> round(error, 2), name
-    (0.5, 'y')
+    (0.25, 'y')
     """
     worst, where = 0.0, ""
     # A bias before batch norm has the gradient 0, and rounding gives each library another 1e-17.

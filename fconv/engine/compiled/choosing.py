@@ -20,8 +20,9 @@ from fconv.engine.compiled.packing import compiled_box
 from fconv.engine.compiled.planes import Planes
 from fconv.engine.compiled.pool import BYTES, Fields, Launch, kernel_of, pool
 from fconv.engine.compiled.positions import Positions
+from fconv.engine.compiled.routes import Route
 from fconv.engine.compiled.scratch import address, scratch
-from fconv.engine.compiled.shapes import Shape, Tap, few_channels
+from fconv.engine.compiled.shapes import ROW, Shape, Tap, few_channels
 from fconv.engine.compiled.squares import squares_of
 from fconv.engine.compiled.winograd import LEAST_PIECES, PRODUCTS, Winograd, pieces_in_cache
 from fconv.engine.memory import empty
@@ -48,12 +49,16 @@ class Pass:
         algorithm: str,
         filters: tuple[Tap, ...] | None = None,
         lists: Positions | None = None,
+        *,
+        by_rows: bool = False,
     ) -> None:
         self.shape, self.dtype = shape, dtype
         self.planes: Planes | None = None
         self.winograd: Winograd | None = None
         self.heavy: HeavyCorrelation | HeavyWinograd | None = None
-        if lists is not None:
+        if by_rows:
+            self.planes = Planes(shape, dtype)
+        elif lists is not None:
             self.direct: Positions | Correlation = lists
         elif algorithm == "winograd" or (algorithm == "auto" and winograd_pays(shape, dtype)):
             heavy = HeavyWinograd.serves(shape, dtype)
@@ -71,6 +76,14 @@ class Pass:
         if self.planes is None:
             self.filters = (self.winograd or self.heavy or self.direct).filters
         self._plan_output()
+
+    @staticmethod
+    def for_rows(shape: Shape, dtype: str) -> Pass | None:
+        """Plan a depthwise correlation of contiguous rows by planes, where those alone gain by it."""
+        lanes = machine().vector_bytes // itemsize_of(dtype)
+        if not shape.elementwise or few_channels(shape, lanes) or not few_channels(shape, lanes, ROW):
+            return None
+        return Pass(shape, dtype, "direct", by_rows=True)
 
     def _plan_output(self) -> None:
         s = self.shape
@@ -97,6 +110,16 @@ class Pass:
         self.run(x, weight, laid, bias, y)
         if laid is not None and laid is not weight:
             scratch.give_back(laid)
+
+    def route(self, x: Array, weight: Array, y: Array, out: Array) -> Route | None:
+        """Return the route of arrays that were correlated into `y`, of which callers see `out`.
+
+        None where more than one kernel correlates them.
+        """
+        if not self.lays or self.winograd is not None:
+            return None
+        launch = self.direct.launch_of(x, y)
+        return None if launch is None else Route(self.filters, self.filters.launch_of(weight), launch, out)
 
     def run(self, x: Array, weight: Array, laid: Array | None, bias: Array | None, y: Array) -> None:
         """Correlate `x` with a weight that `lay` laid out."""

@@ -22,7 +22,7 @@ from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.packing import entry
 from fconv.engine.compiled.pool import BYTES, Fields, Launch, kernel_of, pool
 from fconv.engine.compiled.scratch import address, scratch
-from fconv.engine.compiled.shapes import Shape, Tap, costs
+from fconv.engine.compiled.shapes import Shape, Tap, costs, few_channels
 from fconv.engine.memory import empty
 
 MOST_BYTES, LARGEST = 8 << 20, 16 << 20
@@ -32,7 +32,12 @@ ADDED = 4
 LAUNCH = 20000
 """Products of vectors that take as long as a launch."""
 ALONG = 1.25
-"""The time of a product along rows, in that of one over channels; all are fitted to measured times."""
+"""The time of a product along rows, in that of one over channels."""
+LAID, ZEROED, COPIED = 2, 2, 8
+"""Products of vectors that take as long as laying out a number of a weight for phases, filling one of the
+result with zeros before them, and copying one from planes to its place; writing a number takes as long as a
+product. All are fitted to measured times.
+"""
 ENTRY = 6
 """Integers of an element of the kernel: its two shifts; the first position of a row that it meets and the one
 behind the last; the bytes to what that meets in a row of the result; and its place among the columns.
@@ -118,11 +123,16 @@ class Columns:
         if prod(product.out_size) * product.groups * product.outer * itemsize_of(dtype) > LARGEST:
             return False
         numbers = product.images * prod(product.out_size) + product.inner  # in its columns and filters
-        instead = 0.0
-        for phase in phases:
+        written = [phase.images * phase.groups * phase.outer * prod(phase.out_size) for phase in phases]
+        whole = shape.images * shape.groups * shape.inner * prod(shape.in_size)
+        instead: float = LAID * product.groups * product.inner * product.outer
+        instead += sum(written) + (ZEROED * whole if sum(written) < whole else 0)
+        for phase, count in zip(phases, written, strict=True):
             over_channels, along_rows = costs(phase, lanes)
             instead += LAUNCH + min(over_channels, ALONG * along_rows)
-        added = ADDED * numbers * product.groups * product.outer
+            if count < whole and few_channels(phase, lanes):
+                instead += COPIED * count
+        added = ADDED * numbers * product.groups * product.outer + whole
         return min(costs(product, lanes)) + added + 2 * LAUNCH < instead
 
     def _entry(self, k: int, tap: Tap) -> tuple[int, ...]:

@@ -26,6 +26,7 @@ from fconv.engine.compiled.few import FewWeights
 from fconv.engine.compiled.gathered import Gathered
 from fconv.engine.compiled.heavy import HeavyWeights, outweighs
 from fconv.engine.compiled.positions import Meetings, Positions
+from fconv.engine.compiled.routes import Route
 from fconv.engine.compiled.scratch import scratch
 from fconv.engine.compiled.shapes import Shape, Tap
 from fconv.engine.compiled.weights import PART_BYTES, WeightGradient
@@ -44,6 +45,8 @@ def _deep(x: Array) -> Array:
 
 
 Weights: TypeAlias = WeightGradient | FewWeights | Gathered | HeavyWeights | WinogradWeights
+Routes: TypeAlias = dict[tuple[tuple[int, ...], tuple[int, ...]], Route]
+"""By the strides of what is correlated and of the weight."""
 Phase: TypeAlias = tuple[tuple[slice, ...], "Pass | None"]
 """The input positions of one remainder, and the correlation of the gradient that gives them."""
 
@@ -73,12 +76,16 @@ class CompiledConvolution:
         self._meetings = Meetings(in_size, out_size, kernel, stride, dilation, pads)
         lists = self._lists(self.shape, [self.shape])
         self.forward = pass_for(self.shape, dtype, algorithm, lists=lists)
+        self._rows = None if lists else Pass.for_rows(self.shape, dtype)
         back = turned(self.shape) if self.forward.planes else None
         pays = back is not None and Columns.pays(back, [self.shape], dtype)
         self._forward_columns = Columns(back, dtype) if back is not None and pays else None
         self.algorithm = "winograd" if self.forward.winograd else "direct"
         other = self.forward.winograd or self.forward.heavy or isinstance(self.forward, Apart)
         self._gathers = not other and Gathered.pays(self.shape, dtype, self._meetings.share if lists else 1.0)
+        self._routes: Routes = {}
+        self._back_routes: Routes = {}
+        self._back_rows: Pass | None = None
         self._phases: list[Phase] | None = None
         self._columns: Columns | None = None
         self._weights: Weights | None = None
@@ -93,20 +100,41 @@ class CompiledConvolution:
 
     def convolve(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
         """Return the output, (N, O, *out_size)."""
+        route = self._routes.get((x.strides, weight.strides))
+        if route is not None:
+            return route.run(x, weight, bias)
         if self._forward_columns is not None:
             filters = weight.reshape(self.weight_shape).swapaxes(1, 2)
             return self._forward_columns.run(_deep(x), filters, bias).reshape(self._out_shape)
         grouped = weight.reshape(self.weight_shape)
         if self._gathers:
             return self._gathered.convolve(_deep(x), grouped, bias).reshape(self._out_shape)
-        y = self.forward.output(x.dtype)
-        self.forward.correlate(_deep(x), grouped, bias, y)
-        return y.reshape(self._out_shape)
+        by = self._rows if self._rows is not None and x.strides[-1] == x.itemsize else self.forward
+        return self._correlated(by, self._routes, x, weight, grouped, bias, self._out_shape)
+
+    def _correlated(
+        self, by: Pass, routes: Routes, x: Array, weight: Array, grouped: Array, bias: Array | None,
+        shape: tuple[int, ...],
+    ) -> Array:  # fmt: skip
+        """Correlate arrays, and keep their route."""
+        deep, y = _deep(x), by.output(x.dtype)
+        by.correlate(deep, grouped, bias, y)
+        out = y.reshape(shape)
+        route = by.route(deep, grouped, y, out)
+        if route is not None:
+            routes[x.strides, weight.strides] = route
+        return out
 
     def input_gradient(self, g: Array, weight: Array) -> Array:
         """Return the gradient of the input, (N, C, *in_size)."""
+        route = self._back_routes.get((g.strides, weight.strides))
+        if route is not None:
+            return route.run(g, weight, None)
         if self._phases is None:
             phases, self._columns = self._planned()
+            if len(phases) == 1 and (single := phases[0][1]) and not isinstance(single, Apart):
+                lists = isinstance(getattr(single, "direct", None), Positions)
+                self._back_rows = None if lists else Pass.for_rows(single.shape, self.dtype)
             self._phases = phases  # last, as another thread may ask for it
         if self._columns is not None:
             dx = self._columns.run(_deep(g), weight.reshape(self.weight_shape))
@@ -115,9 +143,8 @@ class CompiledConvolution:
         filters = weight.reshape(self.weight_shape).swapaxes(1, 2)
         single = phases[0][1] if len(phases) == 1 else None
         if single is not None:
-            dx = single.output(g.dtype)
-            single.correlate(_deep(g), filters, None, dx)
-            return dx.reshape(self._in_shape)
+            by = self._back_rows if self._back_rows is not None and g.strides[-1] == g.itemsize else single
+            return self._correlated(by, self._back_routes, g, weight, filters, None, self._in_shape)
         seen = all(phase for _, phase in phases)
         dx = new_channels_last(self.in_shape, g.dtype, None if seen else zeros)
         laid = next((phase.lay(filters) for _, phase in phases if phase and phase.lays), None)
@@ -189,7 +216,8 @@ class CompiledConvolution:
             self._apart = self.shape.groups > 1
             return (WinogradWeights if winograd else HeavyWeights)(one, self.dtype)
         direct = WeightGradient(self.shape, self.dtype)
-        few = not direct.elementwise and FewWeights.pays(self.shape, self.dtype, direct.products)
+        margin = 1.2 if direct.elementwise else 2.0
+        few = FewWeights.pays(self.shape, self.dtype, direct.products, margin)
         return FewWeights(self.shape, self.dtype, direct) if few else direct
 
     def weight_gradient(self, g: Array, x: Array, like: Array | None = None) -> Array:

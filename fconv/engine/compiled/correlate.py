@@ -20,20 +20,23 @@ from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro
 from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, kernel_of, pool
 from fconv.engine.compiled.scratch import address, aligned
-from fconv.engine.compiled.shapes import Shape, Tap
+from fconv.engine.compiled.shapes import Shape, Tap, thinned
 
 BOX_BYTES = 384 << 10
 """Largest input box of a task: with a block of filters it stays in the L2 cache."""
 FILTER_BYTES = 256 << 10
 FILTERS_BYTES = 1 << 20
 LEAST_TASKS = 8
+LEAST_SLAB, GAIN = 64, 1.25
+"""Channels that are divided no further, and how much more is copied where dividing them gains."""
 
 FIELDS = (
     "x", "w", "start", "y", "y_image", "y_d", "y_h", "x_image", "x_channel", "x_d", "x_h", "x_w", "table",
     "entries", "count", "count_block", "in_d", "in_h", "in_w", "step_d", "step_h", "step_w", "low_d", "low_h",
     "low_w", "out_d", "out_h", "out_w", "images", "strip_n", "strip_h", "strip_w", "parts", "box_d", "box_h",
     "box_w", "channels", "inner", "outer", "blocks", "all_blocks", "block_bytes", "width", "elementwise",
-    "line", "y_w", "image", "x_row", "y_row", *MICRO, "pack", "scratch_size", "scratch",
+    "line", "y_w", "image", "x_row", "y_row", "slabs", "slab", "by_group", *MICRO, "pack",
+    "scratch_size", "scratch",
 )  # fmt: skip
 
 
@@ -51,37 +54,43 @@ def _kernel(dtype: str, scattered: bool) -> int:
     begin = (d * a.step_d + a.low_d, h0 * a.step_h + a.low_h, w0 * a.step_w + a.low_w)
     where = a.pointer("x") + n0 * a.x_image + begin[0] * a.x_d + begin[1] * a.x_h + begin[2] * a.x_w
     seen = f.variable(POINTER, where)
-    with f.when(a.pack > 0):
-        box = a.pointer("scratch") + worker * a.scratch_size
-        seen.set(box)
-        with f.loop(images) as n:
-            f.call_address(
-                a.pack, box + n * a.image, a.pointer("x") + (n0 + n) * a.x_image, a.box_d, a.box_h, a.box_w,
-                *begin, a.in_d, a.in_h, a.in_w, a.channels, a.x_channel, a.x_d, a.x_h, a.x_w,
-            )  # fmt: skip
     out = a.pointer("y") + n0 * a.y_image + d * a.y_d + h0 * a.y_h + w0 * a.y_w
     row = a.width * item
     low, high = part * a.all_blocks // a.parts, (part + 1) * a.all_blocks // a.parts
     # Filters of channels by themselves are few, so that all blocks go over a line while it is in the cache.
     together = f.select(a.elementwise > 0, 1, lines)
-    with f.loop(lines, step=together) as h0, f.loop(high, low) as b:
-        group, first = b // a.blocks, b % a.blocks * a.width
-        there = f.least(a.outer - first, a.width)
-        channel = f.select(a.elementwise > 0, first, group * a.inner)
-        with f.loop(a.count, step=a.count_block) as c:
-            weights = a.pointer("w") + b * a.block_bytes + c * row
-            count = f.least(a.count - c, a.count_block)
-            start = a.pointer("start") + b * row
-            operands = (weights, a.pointer("table"), a.entries, count, start, there, c)
-            steps = (item, a.x_row, row, a.y_row)
-            x, y = seen.get() + (channel + c) * item, out + (group * a.outer + first) * item
-            if scattered:
-                contract(f, a, images * lines * columns, x, y, operands, steps, scattered=True)
-            else:
-                with f.loop(images) as n, f.loop(together) as h:
-                    x_line = x + n * a.image + (h0 + h) * a.line
-                    y_line = y + n * a.y_image + (h0 + h) * a.y_h
-                    contract(f, a, columns, x_line, y_line, operands, steps)
+    with f.loop(a.slabs) as slab:
+        own = slab * a.blocks
+        begins = f.select(a.by_group > 0, f.most(low, own), low)
+        ends = f.select(a.by_group > 0, f.least(high, own + a.blocks), high)
+        c0 = f.select(a.by_group > 0, 0, slab * a.slab)
+        with f.when(f.all_of(a.pack > 0, begins < ends)):
+            box = a.pointer("scratch") + worker * a.scratch_size
+            seen.set(box)
+            picture = a.pointer("x") + n0 * a.x_image + slab * a.slab * a.x_channel
+            with f.loop(images) as n:
+                f.call_address(
+                    a.pack, box + n * a.image, picture + n * a.x_image, a.box_d, a.box_h, a.box_w, *begin,
+                    a.in_d, a.in_h, a.in_w, a.slab, a.x_channel, a.x_d, a.x_h, a.x_w,
+                )  # fmt: skip
+        with f.loop(lines, step=together) as h0, f.loop(ends, begins) as b:
+            group, first = b // a.blocks, b % a.blocks * a.width
+            there = f.least(a.outer - first, a.width)
+            channel = f.select(a.elementwise > 0, first, f.select(a.by_group > 0, 0, group * a.inner))
+            with f.loop(a.count, step=a.count_block) as c:
+                weights = a.pointer("w") + b * a.block_bytes + (c0 + c) * row
+                count = f.least(a.count - c, a.count_block)
+                start = a.pointer("start") + b * row
+                operands = (weights, a.pointer("table"), a.entries, count, start, there, c0 + c)
+                steps = (item, a.x_row, row, a.y_row)
+                x, y = seen.get() + (channel + c) * item, out + (group * a.outer + first) * item
+                if scattered:
+                    contract(f, a, images * lines * columns, x, y, operands, steps, scattered=True)
+                else:
+                    with f.loop(images) as n, f.loop(together) as h:
+                        x_line = x + n * a.image + (h0 + h) * a.line
+                        y_line = y + n * a.y_image + (h0 + h) * a.y_h
+                        contract(f, a, columns, x_line, y_line, operands, steps)
     f.finish()
     return machine().compile(f.module)[0]
 
@@ -90,6 +99,7 @@ class Correlation:
     """A correlation that is planned: all but where the arrays lie."""
 
     def __init__(self, shape: Shape, dtype: str, filters: tuple[Tap, ...] | None = None) -> None:
+        shape, self._seen = thinned(shape)
         self.shape, self.dtype, self.itemsize = shape, dtype, itemsize_of(dtype)
         self.filters = FilterBlocks(shape, dtype, filters or shape.taps)
         """Those that are laid out together, for other correlations too."""
@@ -111,21 +121,40 @@ class Correlation:
 
     def _strip(self) -> None:
         """Divide the output: boxes that stay in the cache, and enough tasks for all threads."""
-        s, pixel = self.shape, self.channels * self.itemsize
+        s = self.shape
         reach = [hi - lo + 1 for lo, hi in zip(s.low, s.high, strict=True)]
 
         def box(h: int, w: int) -> int:
-            return reach[0] * ((h - 1) * s.step[1] + reach[1]) * ((w - 1) * s.step[2] + reach[2]) * pixel
+            high, wide = (h - 1) * s.step[1] + reach[1], (w - 1) * s.step[2] + reach[2]
+            return reach[0] * high * wide * self.slab * self.itemsize
 
-        w = s.out_size[2]
-        while box(1, w) > BOX_BYTES and w > 32:
-            w = -(-w // 2)
-        h = s.out_size[1]
-        tasks = s.images * s.out_size[0] * -(-s.out_size[2] // w)
-        most = max(1, -(-h * tasks // LEAST_TASKS))
-        while h > 1 and (box(h, w) > BOX_BYTES or h > most):
-            h = -(-h // 2) if h > 2 * most else h - 1
-        h = -(-s.out_size[1] // -(-s.out_size[1] // h))
+        def divided() -> tuple[int, int]:
+            """Return the rows and columns of a strip."""
+            w, h = s.out_size[2], s.out_size[1]
+            while box(1, w) > BOX_BYTES and w > 32:
+                w = -(-w // 2)
+            tasks = s.images * s.out_size[0] * -(-s.out_size[2] // w)
+            most = max(1, -(-h * tasks // LEAST_TASKS))
+            while h > 1 and (box(h, w) > BOX_BYTES or h > most):
+                h = -(-h // 2) if h > 2 * most else h - 1
+            return -(-s.out_size[1] // -(-s.out_size[1] // h)), w
+
+        def copied(h: int, w: int) -> float:
+            """Return how many numbers are copied for each row of the output."""
+            return box(h, w) / self.slab / h / w
+
+        self.slab = self.channels
+        h, w = whole = divided()
+        if s.hangs_over and not s.elementwise:
+            before, rows = copied(h, w), min(s.out_size[1], 2 * -(-reach[1] // s.step[1]))
+            self.slab = s.inner
+            while (
+                s.groups == 1 and box(rows, w) > BOX_BYTES and self.slab % 2 == 0 and self.slab > LEAST_SLAB
+            ):
+                self.slab //= 2
+            h, w = divided()
+            if before < GAIN * copied(h, w):
+                self.slab, (h, w) = self.channels, whole
         n = 1
         if h == s.out_size[1] and w == s.out_size[2]:
             # Filters that outgrow the cache are read once for all pictures of a task: then tasks divide them.
@@ -141,22 +170,28 @@ class Correlation:
 
     def run(self, x: Any, w: Any, start: Any, y: Any) -> None:
         """Correlate `x` (N, C, D, H, W) in any memory order into `y`, whose channels are neighbours."""
+        if self._seen:
+            x = x[self._seen]
         key = x.strides + y.strides
         launch = self._launches.get(key)
         if launch is None:
             launch = self._launches[key] = self._planned(x.strides, y.strides)
         pool().run(launch, (x, w, start, y))
 
+    def launch_of(self, x: Any, y: Any) -> Launch | None:
+        """Return the launch that `run` has for such arrays; None where it takes but some positions."""
+        return None if self._seen else self._launches.get(x.strides + y.strides)
+
     def _planned(self, x: tuple[int, ...], y: tuple[int, ...]) -> Launch:
         s, item, filters = self.shape, self.itemsize, self.filters
-        pixel = self.channels * item
-        packed = s.hangs_over or x[1] != item or x[4] != pixel
+        pixel = self.slab * item
+        packed = s.hangs_over or x[1] != item
         pitch = (self.box[1] * self.box[2] * pixel, self.box[2] * pixel, pixel) if packed else x[2:]
         image = prod(self.box) * pixel if packed else x[0]
         table, entries, count, count_block = self._table(*pitch)
         size = aligned(self.strip[0] * prod(self.box) * pixel) if packed else 0
         n, h, w = self.strip
-        x_steps, y_steps = (image, s.step[1] * pitch[1], s.step[2] * pixel), (y[0], *y[3:])
+        x_steps, y_steps = (image, s.step[1] * pitch[1], s.step[2] * pitch[2]), (y[0], *y[3:])
         keep: tuple[Any, ...] = (table,)
         steps, lengths = (
             (x_steps[2], y_steps[2]),
@@ -172,11 +207,12 @@ class Correlation:
             *s.step, *s.low, *s.out_size, s.images, *self.strip, self.parts, *self.box, self.channels,
             filters.inner, filters.outer, filters.blocks, filters.all_blocks, filters.block_bytes,
             filters.width, s.elementwise, x_steps[1], y[4], image, *steps,
+            self.channels // self.slab, self.slab, s.groups > 1 and self.slab < self.channels,
             *micro(
                 self.dtype, self.rows, filters.vectors, lengths, elementwise=s.elementwise,
                 scattered=self.scattered,
             ),
-            packing.compiled_box(self.dtype) if packed else 0, size, 0,
+            packing.compiled_box(self.dtype, packing.apart_of(x, item)) if packed else 0, size, 0,
         )  # fmt: skip
         cost = s.multiply_adds / MULTIPLY_ADDS
         return Launch(_kernel(self.dtype, self.scattered), arguments, self.tasks, size, keep, cost)
@@ -184,11 +220,14 @@ class Correlation:
     def _table(self, *pitch: int) -> tuple[Any, int, int, int]:
         """Return where the kernel's elements lie in the input and among the filters; rows of it join."""
         s = self.shape
-        inner = self.filters.inner
-        row = self.filters.row * inner
+        inner = min(self.filters.inner, self.slab)
+        row = self.filters.row * self.filters.inner
         x = s.offsets(s.taps, pitch).tolist()
         step, joined = inner * self.itemsize, 1
-        if pitch[2] == step:  # of one group; entries are a grid, whose rows are all as long as the first
+        whole = inner == self.filters.inner
+        if (
+            whole and pitch[2] == step
+        ):  # of one group; entries are a grid, whose rows are as long as the first
             while joined < len(x) and x[joined] - x[joined - 1] == step:
                 joined += 1
         count = count_block = inner * joined

@@ -18,9 +18,10 @@ from fconv.engine.compiled import packing
 from fconv.engine.compiled.llvm import INT, Module, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, contract, micro
-from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, kernel_of, pool
+from fconv.engine.compiled.pool import BYTES, MULTIPLY_ADDS, Fields, Launch, kernel_of, pool
 from fconv.engine.compiled.scratch import address, aligned, scratch
 from fconv.engine.compiled.shapes import Shape
+from fconv.engine.compiled.transcendental import Maths
 from fconv.engine.compiled.weights import BOX_BYTES, LONGEST_SUM, PARTS, WeightGradient
 
 FIELDS = (
@@ -75,6 +76,23 @@ def _kernel(dtype: str) -> int:
     return machine().compile(f.module)[0]
 
 
+@lru_cache(maxsize=4)
+def _finish(dtype: str) -> int:
+    """Compile the sums of lanes and parts: a task takes some elements of the filters, by their places."""
+    f, task, arguments, _ = kernel_of(Module())
+    a, n = (
+        Fields(f, arguments, ("sums", "dw", "places", "count", "row", "parts", "part_bytes", "each")),
+        Maths(f, dtype),
+    )
+    with f.loop(f.least((task + 1) * a.each, a.count), task * a.each) as i:
+        total = f.variable(n.vector, 0.0)
+        with f.loop(a.parts) as p, f.loop(a.row, step=n.bytes) as v:
+            total.set(total.get() + n.load(a.pointer("sums") + p * a.part_bytes + i * a.row + v))
+        n.put(n.total(total.get()), a.pointer("dw") + packing.entry(f, a.pointer("places"), i))
+    f.finish()
+    return machine().compile(f.module)[0]
+
+
 class FewWeights:
     """The weight gradient of a correlation between few channels, planned."""
 
@@ -101,10 +119,11 @@ class FewWeights:
         self.parts = min(PARTS, boxes)
         self.count = s.groups * s.outer * s.inner * len(s.taps) * self.width
         self._launches: dict[tuple[int, ...], Launch] = {}
+        self._finishes: dict[tuple[int, ...], Launch] = {}
 
     @classmethod
-    def pays(cls, shape: Shape, dtype: str, otherwise: int) -> bool:
-        """Return whether vectors along rows take clearly less than `otherwise`, vectors a position."""
+    def pays(cls, shape: Shape, dtype: str, otherwise: int, margin: float) -> bool:
+        """Return whether vectors along rows are `margin` times fewer than `otherwise`, vectors a position."""
         lanes = machine().vector_bytes // itemsize_of(dtype)
         across = sorted({tap.shift[2] for tap in shape.taps})
         even = len({b - a for a, b in pairwise(across)}) < 2
@@ -112,7 +131,7 @@ class FewWeights:
             return False
         wide = -(-shape.out_size[2] // lanes) * lanes
         products = len(shape.taps) * shape.inner * shape.outer * shape.groups
-        return 2 * products * wide < otherwise * lanes * shape.out_size[2]
+        return margin * products * wide < otherwise * lanes * shape.out_size[2]
 
     def run(self, g: Any, x: Any, like: Any) -> Any:
         """Return the gradient, (O, C/groups, D, H, W), from g (N, O, ...) and x (N, C, ...) in any order."""
@@ -122,16 +141,25 @@ class FewWeights:
             launch = self._launches[key] = self._run(x.strides, g.strides)
         sums = scratch.array(self.parts * self.count, x.dtype)
         pool().run(launch, (x, g, sums))
-        s = self.shape
-        each = sums.reshape(self.parts, s.groups * s.outer, s.inner, len(s.taps), self.width)
-        with np.errstate(invalid="ignore", over="ignore"):
-            found = each.sum(axis=(0, 4))
-        scratch.give_back(sums)
-        if not np.isfinite(found).all():  # a zero behind a row may have met an infinity
-            return self._otherwise.run(g, x, like)
         dw = np.empty_like(like)
-        dw[...] = found.reshape(dw.shape)  # taps are in the order of the kernel's elements
+        finish = self._finishes.get(dw.strides)
+        if finish is None:
+            finish = self._finishes[dw.strides] = self._finish(dw)
+        pool().run(finish, (sums, dw))
+        scratch.give_back(sums)
+        if not np.isfinite(dw).all():  # a zero behind a row may have met an infinity
+            return self._otherwise.run(g, x, like)
         return dw
+
+    def _finish(self, dw: Any) -> Launch:
+        row = self.width * dw.itemsize
+        places = np.dot(np.indices(dw.shape).reshape(dw.ndim, -1).T, np.array(dw.strides, np.int64))
+        each = 1 << 10
+        arguments = (
+            0, 0, address(places), dw.size, row, self.parts, self.count * dw.itemsize, each
+        )  # fmt: skip
+        cost = self.parts * self.count * dw.itemsize / BYTES
+        return Launch(_finish(self.dtype), arguments, -(-dw.size // each), keep=(places,), cost=cost)
 
     def _run(self, x: tuple[int, ...], g: tuple[int, ...]) -> Launch:
         s, item = self.shape, itemsize_of(self.dtype)

@@ -122,6 +122,7 @@ class FilterBlocks:
         self.all_blocks = self.blocks * (1 if self.elementwise else shape.groups)
         self.block_bytes = len(taps) * self.inner * self.row
         self._launches: dict[tuple[int, ...], Launch] = {}
+        self._zeros: Any = None
 
     @property
     def most_rows(self) -> int:
@@ -143,6 +144,10 @@ class FilterBlocks:
         w = scratch.array(self.all_blocks * self.block_bytes // self.itemsize, weight.dtype)
         pool().run(launch, (w, weight))
         return w
+
+    def launch_of(self, weight: Any) -> Launch | None:
+        """Return the launch that `lay` has for such a weight; None where it lies as it is read."""
+        return self._launches.get(weight.strides)
 
     def _lies(self, weight: Any) -> bool:
         """Return whether one block has all output channels, neighbours in memory, and the rest in order."""
@@ -169,8 +174,13 @@ class FilterBlocks:
         return Launch(_kernel(self.dtype), arguments, self.all_blocks, keep=(table,), cost=cost)
 
     def start(self, bias: Any, dtype: Any) -> Any:
-        """Lay out what the sums begin with."""
+        """Lay out what the sums begin with; it is not to be written to."""
+        if bias is None:
+            if self._zeros is None:
+                self._zeros = np.zeros(self.all_blocks * self.width, dtype)
+            return self._zeros
+        if self.outer == self.blocks * self.width:
+            return np.ascontiguousarray(bias)
         start = np.zeros((self.all_blocks // self.blocks, self.blocks * self.width), dtype)
-        if bias is not None:
-            start[:, : self.outer] = bias.reshape(-1, self.outer)
+        start[:, : self.outer] = bias.reshape(-1, self.outer)
         return start

@@ -23,10 +23,11 @@ def clear(f: Function, target: Value, size: Number) -> None:
 
 
 @lru_cache(maxsize=32)
-def compiled_box(dtype: str) -> int:
+def compiled_box(dtype: str, apart: int = 1) -> int:
     """Return the address of a compiled `box`, which the kernels of many shapes call."""
     module = Module()
-    f = box(module, dtype, transpose(module, dtype))
+    strided = transpose(module, dtype, apart=apart) if apart > 1 else None
+    f = box(module, dtype, transpose(module, dtype), strided, apart)
     f.exported = True
     return machine().compile(module)[0]
 
@@ -56,7 +57,16 @@ def compiled_planes(dtype: str, stride: int, phases: tuple[int, ...]) -> int:
     return machine().compile(module)[0]
 
 
-def transpose(module: Module, dtype: Any, *, dealt: bool = False) -> Function:
+def apart_of(x: Sequence[int], item: int) -> int:
+    """Return how many numbers apart a row's positions lie, for `compiled_box`; 1 where it has no use for it.
+
+    `x` are the strides of a picture (N, C, D, H, W).
+    """
+    apart = x[4] // item
+    return apart if x[1] != item and x[4] == apart * item and apart in (2, 3, 4) else 1
+
+
+def transpose(module: Module, dtype: Any, *, dealt: bool = False, apart: int = 1) -> Function:
     """Emit ``target[j * column + i] = source[i * row + j]``, in squares that are transposed in registers.
 
     Parameters
@@ -66,6 +76,8 @@ def transpose(module: Module, dtype: Any, *, dealt: bool = False) -> Function:
     dealt : bool
         The bytes from column to column are no constant but the numbers of a table, filled up with zeros to
         whole vectors.
+    apart : int
+        It is ``source[i * row + j * apart]``: so many vectors are read for one.
 
     Returns
     -------
@@ -74,16 +86,24 @@ def transpose(module: Module, dtype: Any, *, dealt: bool = False) -> Function:
         columns.
     """
     kind = POINTER if dealt else INT
-    f = Function(module, "deal" if dealt else "transpose", [POINTER, kind, POINTER, INT, INT, INT])
+    name = "deal" if dealt else "transpose" if apart == 1 else "thin"
+    f = Function(module, name, [POINTER, kind, POINTER, INT, INT, INT])
     target, column, source, row, rows, columns = f.arguments
     n = Numbers(f, dtype)
     with f.loop(rows, step=n.lanes) as i, f.loop(columns, step=n.lanes) as j:
         high, wide = rows - i, columns - j
-        corner, out = source + i * row + j * n.itemsize, target + i * n.itemsize
-        across, down = n.mask(wide), n.mask(high)
+        corner, out = source + i * row + j * (apart * n.itemsize), target + i * n.itemsize
+        read = (wide - 1) * apart + 1
+        across, down = [n.mask(read - v * n.lanes) for v in range(apart)], n.mask(high)
         # A mask without lanes is slow where its address is not mapped, so it gets one that is.
         there = [f.constant(k, INT) < high for k in range(n.lanes)]
-        loaded = [n.load(corner + f.select(k, row * r, 0), n.both(across, k)) for r, k in enumerate(there)]
+        loaded = []
+        for r, k in enumerate(there):
+            line = corner + f.select(k, row * r, 0)
+            # The second vector of a short row may lie behind memory that is mapped.
+            safe = [line + (f.select(read > v * n.lanes, v * n.bytes, 0) if v else 0) for v in range(apart)]
+            vectors = [n.load(at, n.both(mask, k)) for at, mask in zip(safe, across, strict=True)]
+            loaded.append(_every(n, vectors, 0))
         first = entry(f, column, j) if dealt else column * j
         for c, value in enumerate(n.transposed(loaded)):
             inside = f.constant(c, INT) < wide
@@ -133,8 +153,12 @@ def padded(numbers: Any) -> Any:
     return np.array([*numbers, *(0,) * 16], np.int64)
 
 
-def box(module: Module, dtype: Any, transposing: Function) -> Function:
+def box(
+    module: Module, dtype: Any, transposing: Function, thinning: Function | None = None, apart: int = 1
+) -> Function:
     """Emit the copy of a box of one picture, channels last, with zeros where it extends beyond the picture.
+
+    `thinning` copies rows whose positions lie `apart`, transposing them.
 
     Returns
     -------
@@ -160,7 +184,18 @@ def box(module: Module, dtype: Any, transposing: Function) -> Function:
         clear(f, to + last * pixel, (size[2] - last) * pixel)
         with f.when(last > first):
             source = picture + d * steps[0] + h * steps[1] + (start[2] + first) * steps[2]
-            _row(n, to + first * pixel, source, last - first, channels, channel, steps[2], transposing)
+            _row(
+                n,
+                to + first * pixel,
+                source,
+                last - first,
+                channels,
+                channel,
+                steps[2],
+                transposing,
+                thinning,
+                apart,
+            )
     f.finish()
     return f
 
@@ -174,6 +209,8 @@ def _row(
     channel: Value,
     step: Value,
     transposing: Function,
+    thinning: Function | None,
+    apart: int,
 ) -> None:
     """Copy a row of pixels, whose channels or whose positions are neighbours, or neither."""
     f, pixel = n.f, channels * n.itemsize
@@ -186,6 +223,11 @@ def _row(
     neither = f.all_of(f.negation(by_channel), f.negation(by_position))
     with f.when(f.all_of(f.negation(by_channel), by_position)):
         f.call(transposing, to, pixel, source, channel, channels, width)
+    if thinning is not None:
+        thin = f.all_of(neither, step.equals(apart * n.itemsize))
+        neither = f.all_of(neither, f.negation(thin))
+        with f.when(thin):
+            f.call(thinning, to, pixel, source, channel, channels, width)
     with f.when(neither), f.loop(width) as k, f.loop(channels) as c:
         n.put(n.number(source + k * step + c * channel), to + k * pixel + c * n.itemsize)
 

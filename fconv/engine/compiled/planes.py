@@ -73,7 +73,7 @@ class Planes:
         shape, self._seen = thinned(shape)
         self.shape, self.dtype = shape, dtype
         self._launches: dict[tuple[int, ...], Launch] = {}
-        self.places: Any = None
+        self._index: Any = None
         self.itemsize = itemsize_of(dtype)
         s, lanes = shape, machine().vector_bytes // self.itemsize
         self.rows = s.outer  # few, so that one block has them all and starts from its numbers
@@ -110,12 +110,11 @@ class Planes:
 
     def lay(self, weight: Any) -> Any:
         """Lay filters (groups, outer, inner, D, H, W) in any order out as (groups, taps, inner, outer)."""
-        flat = weight.reshape(*weight.shape[:3], -1)
-        if self.places is None:
-            self.places = np.ravel_multi_index(
-                np.array([tap.place for tap in self.shape.taps]).T, weight.shape[3:]
-            )
-        return np.ascontiguousarray(flat[..., self.places].transpose(0, 3, 2, 1))
+        if self._index is None:
+            order = np.arange(weight.size).reshape(*weight.shape[:3], -1)
+            taps = [np.ravel_multi_index(tap.place, weight.shape[3:]) for tap in self.shape.taps]
+            self._index = np.ascontiguousarray(order[..., taps].transpose(0, 3, 2, 1)).reshape(-1)
+        return weight.reshape(-1).take(self._index)
 
     def run(self, x: Any, w: Any, start: Any, y: Any) -> None:
         """Correlate `x` (N, C, D, H, W) into `y`, whose rows are contiguous."""

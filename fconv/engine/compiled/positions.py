@@ -211,7 +211,7 @@ class Positions:
         """Correlate `x` (N, C, D, H, W) in any memory order into `y`, whose channels are neighbours."""
         key = x.strides + y.strides
         launch = self._launches.get(key)
-        copied = x.strides[1] != x.itemsize and self.shape.groups * self.shape.inner > 1
+        copied = self._copied(x)
         if launch is None:
             steps, item = self._copy.steps, x.itemsize
             seen = (steps[0], item, *steps[1:]) if copied else x.strides
@@ -221,6 +221,13 @@ class Positions:
         pool().run(launch, (x, w, start, y))
         if copied:
             scratch.give_back(x)
+
+    def launch_of(self, x: Any, y: Any) -> Launch | None:
+        """Return the launch that `run` has for such arrays; None where they are copied before it."""
+        return None if self._copied(x) else self._launches.get(x.strides + y.strides)
+
+    def _copied(self, x: Any) -> bool:
+        return x.strides[1] != x.itemsize and self.shape.groups * self.shape.inner > 1
 
     def _run(self, x: tuple[int, ...], y: tuple[int, ...]) -> Launch:
         s, filters = self.shape, self.filters

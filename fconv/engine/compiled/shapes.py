@@ -114,11 +114,13 @@ def thinned(shape: Shape) -> tuple[Shape, tuple[slice, ...]]:
     return replace(shape, **changed), tuple(seen)  # type: ignore[arg-type]
 
 
-PLANE, BOX = 1, 0.2
-"""Products of vectors that take as long as copying a number into planes, and into a box."""
+PLANE, ROW, BOX = 1, 0.25, 0.2
+"""Products of vectors that take as long as copying a number into planes, the same from contiguous rows, and
+into a box.
+"""
 
 
-def costs(shape: Shape, lanes: int) -> tuple[float, float]:
+def costs(shape: Shape, lanes: int, plane: float = PLANE) -> tuple[float, float]:
     """Estimate a correlation whose vectors run over channels, and one whose vectors run along rows.
 
     Parameters
@@ -127,6 +129,8 @@ def costs(shape: Shape, lanes: int) -> tuple[float, float]:
         Of the correlation.
     lanes : int
         Of a vector.
+    plane : float
+        What copying a number into planes takes.
 
     Returns
     -------
@@ -139,12 +143,12 @@ def costs(shape: Shape, lanes: int) -> tuple[float, float]:
         products *= shape.groups * shape.inner
     columns, outer = shape.out_size[2], shape.groups if shape.elementwise else shape.outer
     over_channels = products * -(-outer // lanes) + BOX * seen
-    along_rows = products * outer * -(-columns // lanes) / columns + PLANE * seen
+    along_rows = products * outer * -(-columns // lanes) / columns + plane * seen
     return over_channels, along_rows
 
 
-def few_channels(shape: Shape, lanes: int) -> bool:
+def few_channels(shape: Shape, lanes: int, plane: float = PLANE) -> bool:
     """Return whether vectors should run along rows of output positions, as lanes would be idle otherwise."""
-    over_channels, along_rows = costs(shape, lanes)
+    over_channels, along_rows = costs(shape, lanes, plane)
     outer = shape.groups if shape.elementwise else shape.outer
     return outer * 2 <= lanes and along_rows < over_channels

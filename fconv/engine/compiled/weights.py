@@ -24,7 +24,7 @@ from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro, most_rows
 from fconv.engine.compiled.pool import BYTES, MULTIPLY_ADDS, Fields, Launch, kernel_of, pool
 from fconv.engine.compiled.scratch import address, aligned, scratch
-from fconv.engine.compiled.shapes import Shape
+from fconv.engine.compiled.shapes import Shape, thinned
 
 BOX_BYTES = 192 << 10
 """Largest box of x, and of g."""
@@ -162,6 +162,7 @@ class WeightGradient:
     """The weight gradient of a correlation, planned; with `each`, that of every image by itself."""
 
     def __init__(self, shape: Shape, dtype: str, *, each: bool = False) -> None:
+        shape, self._seen = thinned(shape)
         self.shape, self.dtype, self.each = shape, dtype, each
         self.itemsize = itemsize_of(dtype)
         s, lanes = shape, machine().vector_bytes // self.itemsize
@@ -187,6 +188,8 @@ class WeightGradient:
         self.blocks = -(-self.across // self.width)
         self.taps = s.taps[:: self.joined]
         self.products = min(cost) * len(self.taps) * self.groups
+        if self.elementwise:
+            self.products = -(-s.groups // lanes) * len(s.taps)
         self._launches: dict[tuple[int, ...], Launch] = {}
         # The part of an image is a group of its own.
         self._summed_as = replace(s, groups=s.images * s.groups) if each else s
@@ -234,6 +237,7 @@ class WeightGradient:
         return found
 
     def _summed(self, g: Any, x: Any) -> Any:
+        x = x[self._seen] if self._seen else x
         key = x.strides + g.strides
         launch = self._launches.get(key)
         if launch is None:
@@ -245,7 +249,7 @@ class WeightGradient:
     def _run(self, x: tuple[int, ...], g: tuple[int, ...]) -> Launch:
         s, item = self.shape, self.itemsize
         pixel, out_pixel = self.channels * item, self.out_channels * item
-        pack_x = s.hangs_over or x[1] != item or x[4] != pixel
+        pack_x = s.hangs_over or x[1] != item or (x[4] != pixel and self.joined > 1 and not self.elementwise)
         pack_g = g[1] != item or g[4] != out_pixel
         box_w = self.box[2] * pixel
         pitch = (self.box[1] * box_w, box_w, pixel) if pack_x else x[2:]
@@ -261,8 +265,9 @@ class WeightGradient:
         table = np.array([pair[::-1] for pair in rows] if self.turned else rows, np.int64)
         taps = s.offsets(self.taps, pitch)
         zeros, box = np.zeros(self.width, self.dtype), packing.compiled_box(self.dtype)
+        thin = packing.compiled_box(self.dtype, packing.apart_of(x, item))
         across = sorted({tap.shift[2] for tap in s.taps})
-        x_row = (across[1] - across[0]) * pixel if self.elementwise and len(across) > 1 else item
+        x_row = (across[1] - across[0]) * pitch[2] if self.elementwise and len(across) > 1 else item
         size_x = aligned(images * prod(self.box) * pixel)
         size = aligned(size_x + prod(self.strip) * out_pixel)
         arguments = (
@@ -272,12 +277,12 @@ class WeightGradient:
             self.out_channels,
             s.inner, s.outer, self.rows, self.across, self.blocks, self.groups * self.blocks,
             address(zeros), self.width,
-            self.elementwise, s.step[2] * pixel, x_row, out_pixel, x_box, g_box,
+            self.elementwise, s.step[2] * pitch[2], x_row, out_pixel, x_box, g_box,
             *micro(
                 self.dtype, self.block_rows, self.vectors, (self.rows,), elementwise=self.elementwise,
                 ends=self.across % self.width != 0,
             ),
-            size_x, box if pack_x else 0, box if pack_g else 0, size, 0,
+            size_x, thin if pack_x else 0, box if pack_g else 0, size, 0,
         )  # fmt: skip
         kernel = _kernel(self.dtype, self.turned)
         cost, keep = s.multiply_adds / MULTIPLY_ADDS, (table, taps, zeros)

@@ -1,0 +1,46 @@
+"""Direct correlations of arrays whose strides were met before: two launches, without views and choices.
+
+Around a kernel of a few microseconds, finding it takes as long as running it.
+"""
+
+from __future__ import annotations
+
+from fconv.arrays import Array
+from fconv.engine.compiled.filters import FilterBlocks
+from fconv.engine.compiled.pool import Launch, pool
+from fconv.engine.compiled.scratch import scratch
+from fconv.engine.memory import empty
+
+
+class Route:
+    """The launches of a correlation.
+
+    Parameters
+    ----------
+    filters : FilterBlocks
+        Of the correlation.
+    lay : Launch or None
+        Lays filters out, where they do not lie as they are read.
+    launch : Launch
+        The correlation itself.
+    y : array
+        An output of it, for another one like it.
+    """
+
+    def __init__(self, filters: FilterBlocks, lay: Launch | None, launch: Launch, y: Array) -> None:
+        self._filters, self._lay, self._launch = filters, lay, launch
+        self._count = filters.all_blocks * filters.block_bytes // filters.itemsize
+        self._shape, self._dtype, self._strides = y.shape, y.dtype, y.strides
+
+    def run(self, x: Array, weight: Array, bias: Array | None) -> Array:
+        """Correlate arrays, as callers have them."""
+        y = empty(self._shape, self._dtype, self._strides)
+        start = self._filters.start(bias, self._dtype)
+        if self._lay is None:
+            pool().run(self._launch, (x, weight, start, y))
+            return y
+        laid = scratch.array(self._count, self._dtype)
+        pool().run(self._lay, (laid, weight))
+        pool().run(self._launch, (x, laid, start, y))
+        scratch.give_back(laid)
+        return y
