@@ -20,7 +20,7 @@ mapping.SMALL = 0  # so that the small files of the tests are mapped too
 COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 # The default run draws the same examples every time; the slow one draws new ones, and more;
 # tests.mutants runs them hundreds of times.
-settings.register_profile("default", max_examples=24, derandomize=True, database=None, **COMMON)
+settings.register_profile("default", max_examples=16, derandomize=True, database=None, **COMMON)
 settings.register_profile(
     "mutants",
     max_examples=8,

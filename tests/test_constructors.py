@@ -16,6 +16,7 @@ import fconv as fc
 from fconv import initializers, models, schedules
 from fconv.models import blocks
 from fconv.testing.purity import same_bits
+from tests import SLOW
 from tests.test_losses import LOSSES
 
 KEY = fc.random.key(0)
@@ -328,7 +329,7 @@ def _drawn(shape):
     return 0.5 + abs(fc.random.normal(KEY, shape))
 
 
-@pytest.mark.parametrize(("method", "every"), [("spawn", 1), ("forkserver", 7)])
+@pytest.mark.parametrize(("method", "every"), [("spawn", 1 if SLOW else 4), ("forkserver", 7)])
 def test_another_process_computes_the_same_bits(method, every):
     sent = dict(list(MADE.items())[::every])
     with multiprocessing.get_context(method).Pool(1) as pool:

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import fconv as fc
+from tests import SLOW
 from tests.parity.test_layers import TWINS
 from tests.parity.test_models import CASES
 from tests.parity.traced import check_both_ways, check_network, drawn, same_bits, shaken
@@ -305,7 +306,12 @@ def test_structures_both_ways(module, shape, given):
     check_both_ways(module, shape, given)
 
 
-@pytest.mark.parametrize("name", CASES)
+LIKE_OTHERS = ("vgg16", "resnet34", "resnet32", "resnet56", "resnet50 of eight", "mobilenet_v2 of half")
+READ = [name for name in CASES if SLOW or not name.startswith(LIKE_OTHERS)]
+"""Deeper and narrower networks of the same blocks are left to the slow run."""
+
+
+@pytest.mark.parametrize("name", READ)
 def test_twins_of_the_models_are_read_as_they_are(name):
     _, twin, shape = CASES[name]
     # Small pictures are enough, and U-Nets ask for sizes.
@@ -318,7 +324,7 @@ def test_twins_of_the_models_are_read_as_they_are(name):
         check_network(net, params, module, drawn(shape), train, scaled=True)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", READ)
 def test_models_are_modules_and_back(name):
     build, _, shape = CASES[name]
     net = build()
