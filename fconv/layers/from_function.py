@@ -24,7 +24,8 @@ Leaves: TypeAlias = Mapping[str, tuple[Shape, Initializer]]
 """Shape and initializer of each parameter, in PyTorch's order."""
 
 
-_MOST_FITTING = 256
+_MOST_FITTING, _MOST_CALLS = 256, 32
+"""Shapes that a layer remembers, and plans that it keeps: these hold tables of their own."""
 _TREES = frozenset((tuple, dict, list))
 _facts = attrgetter("__class__", "shape", "dtype")
 
@@ -183,7 +184,7 @@ def from_function(
             check_fit(params, x, named)
             if facts is not None:
                 found = None if random_key else function.planned(x, **named)
-                if len(calls) >= _MOST_FITTING:
+                if len(calls) >= _MOST_CALLS:
                     calls.clear()
                 calls[facts] = None if found is None else _Call(found, trained, x.dtype, of_each)
         return named
