@@ -45,6 +45,15 @@ SHAPES = [
     ((2, 131, 14, 13), (3, 131, 3, 3), {"padding": 1}),
     ((1, 67, 8, 8), (123, 67, 2, 2), {"stride": 3}),
     ((2, 74, 5, 4), (70, 37, 3, 3), {"stride": 2, "padding": 1, "groups": 2}),
+    # Positions that a stride leaves out, thinned in registers, and channels that are divided.
+    ((2, 21, 5, 34), (20, 21, 1, 1), {"stride": 2}),
+    ((2, 21, 5, 35), (20, 21, 1, 1), {"stride": 3}),
+    ((2, 19, 7, 50), (20, 19, 3, 1), {"stride": 3, "padding": 3}),
+    ((1, 18, 70), (20, 18, 1), {"stride": 4}),
+    ((1, 18, 67), (20, 18, 2), {"stride": 4, "dilation": 4, "padding": 4}),
+    ((1, 516, 9, 40), (20, 516, 5, 5), {"padding": 2, "dilation": 2}),
+    ((2, 5, 9, 21), (5, 1, 3, 3), {"padding": 1, "groups": 5}),
+    ((2, 3, 9, 37), (3, 1, 3, 3), {"padding": 2, "stride": 3, "groups": 3}),
 ]
 
 
