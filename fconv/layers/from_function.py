@@ -49,11 +49,11 @@ class _Call:
     dtype : dtype
         Of the arrays.
     of_each : callable
-        ``of_each(params, x)``, the function's own pullback.
+        ``of_each(params, x)``, the layer's pullback without a plan.
     """
 
     def __init__(
-        self, planned: Planned, trained: tuple[str, ...], dtype: Any, of_each: Callable[..., Pullback]
+        self, planned: Planned, trained: tuple[str, ...], dtype: Any, of_each: Callable[..., Any]
     ) -> None:
         self.value, self._by_value, self._shape = planned.value, planned.by_value, planned.shape
         self._pull = planned.pulls["x"]
@@ -75,10 +75,7 @@ class _Call:
             if type(g) is not np.ndarray or g.shape != self._shape or g.dtype != self._dtype:
                 g = self._planned.checked(g, self._like)
             if each and self._pulls:
-                leaves = [leaf for leaf, _ in self._pulls]
-                wanted = [leaf for leaf in leaves if wrt is None or leaf in wrt]
-                found = self._of_each(params, held[0])(g, ["x", *wanted] if input_grad else wanted, each)
-                return dict(zip(leaves, found[1:], strict=False)), found[0]
+                return self._of_each(params, held[0])(g, input_grad, wrt=wrt, each=each)
             dx = self._pull(g, *held) if input_grad else None
             if not self._pulls:
                 return (), dx
@@ -189,9 +186,28 @@ def from_function(
                 calls[facts] = None if found is None else _Call(found, trained, x.dtype, of_each)
         return named
 
-    def of_each(params: Params, x: Array) -> Pullback:
+    def of_each(params: Params, x: Array) -> LayerPullback:
         """Return the pullback that has gradients by each sample."""
-        return function.pullback(x, **arguments(params, x, False, None))
+        return pulling(params, function.pullback(x, **arguments(params, x, False, None)))
+
+    def pulling(params: Params, pull: Pullback) -> LayerPullback:
+        """Return the layer's pullback from that of the function."""
+
+        def pullback(
+            g: Array,
+            input_grad: bool = True,
+            *,
+            wrt: Collection[str] | None = None,
+            each: tuple[str, ...] = (),
+        ) -> tuple[Params, Any]:
+            if input_grad and wrt is None:
+                return gradients(pull(g, each=each))
+            wanted = trained if wrt is None else tuple(leaf for leaf in trained if leaf in wrt)
+            if not wanted and not input_grad:
+                return no_gradient(params), None
+            return gradients(pull(g, (*function.arrays[:1], *wanted) if input_grad else wanted, each))
+
+        return pullback
 
     def check_fit(params: Params, x: Array, named: Mapping[str, Any]) -> None:
         """Require parameters of the shapes that `init` gives for such an input."""
@@ -237,7 +253,7 @@ def from_function(
     def vjp(
         params: Params, x: Array, g: Array, *, train: bool = False, key: Array | None = None
     ) -> tuple[Params, Array]:
-        named = arguments(params, x, train, key)
+        named = arguments(params, x, train, key, known(params, x)[2])
         return gradients(function.vjp(g, x, **named))
 
     def forward(
@@ -248,28 +264,15 @@ def from_function(
             return plan.forward(params, arrays)
         y, pull = function.forward(x, **arguments(params, x, train, key, facts))
 
-        def pullback(
-            g: Array,
-            input_grad: bool = True,
-            *,
-            wrt: Collection[str] | None = None,
-            each: tuple[str, ...] = (),
-        ) -> tuple[Params, Any]:
-            if input_grad and wrt is None:
-                return gradients(pull(g, each=each))
-            wanted = trained if wrt is None else tuple(leaf for leaf in trained if leaf in wrt)
-            if not wanted and not input_grad:
-                return no_gradient(params), None
-            return gradients(pull(g, (*function.arrays[:1], *wanted) if input_grad else wanted, each))
-
-        return y, params, pullback
+        return y, params, pulling(params, pull)
 
     def jvp(
         params: Params, x: Array, dparams: Any, dx: Any, *, train: bool = False, key: Array | None = None
     ) -> tuple[Array, Array]:
         moved = dparams or {}
         tangents = (dx, *(moved.get(leaf) for leaf in trained))
-        return function.value_and_jvp(tangents, x, **arguments(params, x, train, key))
+        named = arguments(params, x, train, key, known(params, x)[2])
+        return function.value_and_jvp(tangents, x, **named)
 
     return Layer(
         init=init,

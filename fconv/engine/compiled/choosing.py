@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,7 @@ class Pass:
         by_rows: bool = False,
     ) -> None:
         self.shape, self.dtype = shape, dtype
+        self._rows_gain, lanes = False, machine().vector_bytes // itemsize_of(dtype)
         self.planes: Planes | None = None
         self.winograd: Winograd | None = None
         self.heavy: HeavyCorrelation | HeavyWinograd | None = None
@@ -64,12 +65,13 @@ class Pass:
             heavy = HeavyWinograd.serves(shape, dtype)
             self.winograd = (HeavyWinograd if heavy else Winograd)(shape, dtype)
             self.heavy = self.winograd if isinstance(self.winograd, HeavyWinograd) else None
-        elif few_channels(shape, machine().vector_bytes // itemsize_of(dtype)):
+        elif few_channels(shape, lanes):
             self.planes = Planes(shape, dtype)
         elif outweighs(shape, dtype):
             self.heavy = HeavyCorrelation(shape, dtype)
         else:
             self.direct = (Depthwise if Depthwise.serves(shape) else Correlation)(shape, dtype, filters)
+            self._rows_gain = shape.elementwise and few_channels(shape, lanes, ROW)
 
         self.lays = self.planes is None and self.heavy is None
         """Whether filters are laid out before."""
@@ -77,13 +79,13 @@ class Pass:
             self.filters = (self.winograd or self.heavy or self.direct).filters
         self._plan_output()
 
-    @staticmethod
-    def for_rows(shape: Shape, dtype: str) -> Pass | None:
-        """Plan a depthwise correlation of contiguous rows by planes, where those alone gain by it."""
-        lanes = machine().vector_bytes // itemsize_of(dtype)
-        if not shape.elementwise or few_channels(shape, lanes) or not few_channels(shape, lanes, ROW):
-            return None
-        return Pass(shape, dtype, "direct", by_rows=True)
+    def suited(self, x: Array) -> Pass:
+        """Return the pass for `x`: by planes where its rows are contiguous and those alone gain by it."""
+        return self._by_rows if self._rows_gain and x.strides[-1] == x.itemsize else self
+
+    @cached_property
+    def _by_rows(self) -> Pass:
+        return Pass(self.shape, self.dtype, "direct", by_rows=True)
 
     def _plan_output(self) -> None:
         s = self.shape
@@ -148,6 +150,7 @@ class Apart(Pass):
         self.one = Pass(replace(shape, groups=1), dtype, algorithm)
         self.shape, self.dtype = shape, dtype
         self.planes, self.winograd, self.heavy, self.lays = None, self.one.winograd, self.one.heavy, False
+        self._rows_gain = False
         self._plan_output()
 
     @staticmethod

@@ -76,7 +76,6 @@ class CompiledConvolution:
         self._meetings = Meetings(in_size, out_size, kernel, stride, dilation, pads)
         lists = self._lists(self.shape, [self.shape])
         self.forward = pass_for(self.shape, dtype, algorithm, lists=lists)
-        self._rows = None if lists else Pass.for_rows(self.shape, dtype)
         back = turned(self.shape) if self.forward.planes else None
         pays = back is not None and Columns.pays(back, [self.shape], dtype)
         self._forward_columns = Columns(back, dtype) if back is not None and pays else None
@@ -85,7 +84,6 @@ class CompiledConvolution:
         self._gathers = not other and Gathered.pays(self.shape, dtype, self._meetings.share if lists else 1.0)
         self._routes: Routes = {}
         self._back_routes: Routes = {}
-        self._back_rows: Pass | None = None
         self._phases: list[Phase] | None = None
         self._columns: Columns | None = None
         self._weights: Weights | None = None
@@ -109,8 +107,9 @@ class CompiledConvolution:
         grouped = weight.reshape(self.weight_shape)
         if self._gathers:
             return self._gathered.convolve(_deep(x), grouped, bias).reshape(self._out_shape)
-        by = self._rows if self._rows is not None and x.strides[-1] == x.itemsize else self.forward
-        return self._correlated(by, self._routes, x, weight, grouped, bias, self._out_shape)
+        return self._correlated(
+            self.forward.suited(x), self._routes, x, weight, grouped, bias, self._out_shape
+        )
 
     def _correlated(
         self, by: Pass, routes: Routes, x: Array, weight: Array, grouped: Array, bias: Array | None,
@@ -132,9 +131,6 @@ class CompiledConvolution:
             return route.run(g, weight, None)
         if self._phases is None:
             phases, self._columns = self._planned()
-            if len(phases) == 1 and (single := phases[0][1]) and not isinstance(single, Apart):
-                lists = isinstance(getattr(single, "direct", None), Positions)
-                self._back_rows = None if lists else Pass.for_rows(single.shape, self.dtype)
             self._phases = phases  # last, as another thread may ask for it
         if self._columns is not None:
             dx = self._columns.run(_deep(g), weight.reshape(self.weight_shape))
@@ -143,8 +139,9 @@ class CompiledConvolution:
         filters = weight.reshape(self.weight_shape).swapaxes(1, 2)
         single = phases[0][1] if len(phases) == 1 else None
         if single is not None:
-            by = self._back_rows if self._back_rows is not None and g.strides[-1] == g.itemsize else single
-            return self._correlated(by, self._back_routes, g, weight, filters, None, self._in_shape)
+            return self._correlated(
+                single.suited(g), self._back_routes, g, weight, filters, None, self._in_shape
+            )
         seen = all(phase for _, phase in phases)
         dx = new_channels_last(self.in_shape, g.dtype, None if seen else zeros)
         laid = next((phase.lay(filters) for _, phase in phases if phase and phase.lays), None)

@@ -28,13 +28,13 @@ FILTER_BYTES = 256 << 10
 FILTERS_BYTES = 1 << 20
 LEAST_TASKS = 8
 LEAST_SLAB, GAIN = 64, 1.25
-"""Channels that are divided no further, and how much more is copied where dividing them gains."""
+"""Channels that are divided no further, and by how many times dividing them must lessen what is copied."""
 
 FIELDS = (
     "x", "w", "start", "y", "y_image", "y_d", "y_h", "x_image", "x_channel", "x_d", "x_h", "x_w", "table",
     "entries", "count", "count_block", "in_d", "in_h", "in_w", "step_d", "step_h", "step_w", "low_d", "low_h",
     "low_w", "out_d", "out_h", "out_w", "images", "strip_n", "strip_h", "strip_w", "parts", "box_d", "box_h",
-    "box_w", "channels", "inner", "outer", "blocks", "all_blocks", "block_bytes", "width", "elementwise",
+    "box_w", "inner", "outer", "blocks", "all_blocks", "block_bytes", "width", "elementwise",
     "line", "y_w", "image", "x_row", "y_row", "slabs", "slab", "by_group", *MICRO, "pack",
     "scratch_size", "scratch",
 )  # fmt: skip
@@ -140,7 +140,7 @@ class Correlation:
             return -(-s.out_size[1] // -(-s.out_size[1] // h)), w
 
         def copied(h: int, w: int) -> float:
-            """Return how many numbers are copied for each row of the output."""
+            """Return how many numbers of a channel are copied for each position of the output."""
             return box(h, w) / self.slab / h / w
 
         self.slab = self.channels
@@ -204,7 +204,7 @@ class Correlation:
             lengths = (n * h * w, (s.images - (s.images - 1) // n * n) * h * w)
         arguments = (
             *(0,) * 4, y[0], *y[2:4], x[0], *x[1:], address(table), entries, count, count_block, *s.in_size,
-            *s.step, *s.low, *s.out_size, s.images, *self.strip, self.parts, *self.box, self.channels,
+            *s.step, *s.low, *s.out_size, s.images, *self.strip, self.parts, *self.box,
             filters.inner, filters.outer, filters.blocks, filters.all_blocks, filters.block_bytes,
             filters.width, s.elementwise, x_steps[1], y[4], image, *steps,
             self.channels // self.slab, self.slab, s.groups > 1 and self.slab < self.channels,

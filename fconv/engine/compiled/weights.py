@@ -187,9 +187,8 @@ class WeightGradient:
         self.width = vectors * lanes
         self.blocks = -(-self.across // self.width)
         self.taps = s.taps[:: self.joined]
-        self.products = min(cost) * len(self.taps) * self.groups
-        if self.elementwise:
-            self.products = -(-s.groups // lanes) * len(s.taps)
+        products = -(-s.groups // lanes) * self.joined if self.elementwise else min(cost)
+        self.products = products * len(self.taps) * self.groups
         self._launches: dict[tuple[int, ...], Launch] = {}
         # The part of an image is a group of its own.
         self._summed_as = replace(s, groups=s.images * s.groups) if each else s
