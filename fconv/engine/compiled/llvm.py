@@ -269,17 +269,27 @@ class Numbers:
             return self.f.value(f"load {self.vector}, ptr {address.name}, align {self.itemsize}", self.vector)
         align = Value(self.f, str(self.itemsize), "i32")
         blank = self.f.constant(0.0, self.vector)
-        return self.f.call(
-            f"llvm.masked.load.{self._suffix}.p0", address, align, mask, blank, result=self.vector
-        )
+        name = f"llvm.masked.load.{self._suffix}.p0"
+        return self.f.call(name, address, align, self.lanes_of(mask), blank, result=self.vector)
 
     def store(self, value: Value, address: Value, mask: Value | None = None) -> None:
         """Store a vector, or the lanes of it that a mask names."""
         if mask is None:
             self.f.emit(f"store {self.vector} {value.name}, ptr {address.name}, align {self.itemsize}")
             return
+        lanes = self.lanes_of(mask)
+        if machine().masks:
+            self._store_lanes(value, address, lanes)
+            return
+        every = self.f.call(f"llvm.vector.reduce.and.v{self.lanes}i1", lanes, result="i1")
+        with self.f.when(every):  # as a store with a mask takes as long as ten without
+            self.store(value, address)
+        with self.f.when(self.f.negation(every)):
+            self._store_lanes(value, address, lanes)
+
+    def _store_lanes(self, value: Value, address: Value, lanes: Value) -> None:
         align = Value(self.f, str(self.itemsize), "i32")
-        self.f.call(f"llvm.masked.store.{self._suffix}.p0", value, address, align, mask)
+        self.f.call(f"llvm.masked.store.{self._suffix}.p0", value, address, align, lanes)
 
     def number(self, address: Value) -> Value:
         """Load one number."""
@@ -296,15 +306,29 @@ class Numbers:
     def mask(self, count: Number) -> Value:
         """Return a mask of the first `count` lanes."""
         f = self.f
-        counts = _spread(f, f.constant(count, INT), self.lanes)
-        places = ", ".join(f"i64 {i}" for i in range(self.lanes))
-        return f.value(f"icmp slt <{self.lanes} x i64> <{places}>, {counts.name}", f"<{self.lanes} x i1>")
+        kind = "i64" if machine().masks else f"i{8 * self.itemsize}"
+        type = f"<{self.lanes} x {kind}>"
+        places = f"<{', '.join(f'{kind} {i}' for i in range(self.lanes))}>"
+        given = f.constant(count, INT)
+        if machine().masks:
+            counts = _spread(f, given, self.lanes)
+            return f.value(f"icmp slt {type} {places}, {counts.name}", f"<{self.lanes} x i1>")
+        given = f.most(f.least(given, self.lanes), 0)
+        if kind != INT:
+            given = f.value(f"trunc i64 {given.name} to {kind}", kind)
+        return f.value(f"sub {type} {places}, {_spread(f, given, self.lanes).name}", type)
+
+    def lanes_of(self, mask: Value) -> Value:
+        """Return a mask in bits: without registers for masks it is kept in the signs of integers."""
+        if mask.type == (bits := f"<{self.lanes} x i1>"):
+            return mask
+        return self.f.value(f"icmp slt {mask.type} {mask.name}, zeroinitializer", bits)
 
     def between(self, first: Number, last: Number) -> Value:
         """Return a mask of the lanes from `first` to before `last`."""
-        type = f"<{self.lanes} x i1>"
         below, above = self.mask(first), self.mask(last)
-        ones = ", ".join(["i1 true"] * self.lanes)
+        type = below.type
+        ones = ", ".join([f"{type.split()[-1][:-1]} -1"] * self.lanes)
         inside = self.f.value(f"xor {type} {below.name}, <{ones}>", type)
         return self.f.value(f"and {type} {inside.name}, {above.name}", type)
 
@@ -336,9 +360,8 @@ class Numbers:
 
     def both(self, mask: Value, condition: Value) -> Value:
         """Return a mask where `condition`, and nowhere otherwise."""
-        type = f"<{self.lanes} x i1>"
-        text = f"select i1 {condition.name}, {type} {mask.name}, {type} zeroinitializer"
-        return self.f.value(text, type)
+        text = f"select i1 {condition.name}, {mask.type} {mask.name}, {mask.type} zeroinitializer"
+        return self.f.value(text, mask.type)
 
 
 class Module:

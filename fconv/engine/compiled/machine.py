@@ -21,6 +21,8 @@ class Machine:
         Of a vector, and how many vectors there are registers for.
     embedded : bool
         A product takes a number from memory and repeats it in all lanes by itself.
+    masks : bool
+        Masks have registers of their own, and a store with one takes no longer than without.
     l2_bytes : int
         Of a core's L2 cache, or a MiB where the system does not say it.
     """
@@ -39,6 +41,7 @@ class Machine:
         self.vector_bytes = 64 if "avx512f" in has else 32 if "avx" in has else 16
         self.registers = 32 if "avx512f" in has or not self.x86 else 16
         self.embedded = "avx512f" in has
+        self.masks = "avx512f" in has
         self.l2_bytes = _l2_bytes()
 
     def compile(self, module: Module) -> tuple[int, ...]:

@@ -124,9 +124,12 @@ def contraction(
             for r in every:
                 for v in across:
                     sums[r][v].set(sums[r][v].get() + n.load(targets[r][v], masks[v]))
-        for r in every:
-            for v in across:
-                n.store(sums[r][v].get(), targets[r][v], masks[v])
+        whole = f.negation(there < vectors * n.lanes)
+        for condition, ending in ((whole, [None] * vectors), (f.negation(whole), masks)):
+            with f.when(condition):
+                for r in every:
+                    for v in across:
+                        n.store(sums[r][v].get(), targets[r][v], ending[v])
     f.finish()
     return machine().compile(f.module)[0]
 

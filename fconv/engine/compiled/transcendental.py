@@ -175,7 +175,7 @@ class Maths(Numbers):
         """Load numbers from places behind `base` that a vector of 64-bit integers in memory holds."""
         f, lanes = self.f, self.lanes
         ones = f.value(f"icmp eq <{lanes} x i64> zeroinitializer, zeroinitializer", self.mask_type)
-        mask = ones if mask is None else mask
+        mask = ones if mask is None else self.lanes_of(mask)
         integers, align = f"<{lanes} x i64>", Value(f, "8", "i32")
         blank = Value(f, "zeroinitializer", integers)
         name = f"llvm.masked.load.v{lanes}i64.p0"
@@ -209,6 +209,7 @@ class Maths(Numbers):
     def choose(self, mask: Value, a: Any, b: Any) -> Value:
         """Return `a` where `mask`, and `b` elsewhere."""
         a, b = self.number_of(a), self.number_of(b)
+        mask = self.lanes_of(mask)
         text = f"select {self.mask_type} {mask.name}, {self.vector} {a.name}, {self.vector} {b.name}"
         return self.f.value(text, self.vector)
 
