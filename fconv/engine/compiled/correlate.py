@@ -210,7 +210,7 @@ class Correlation:
             self.channels // self.slab, self.slab, s.groups > 1 and self.slab < self.channels,
             *micro(
                 self.dtype, self.rows, filters.vectors, lengths, elementwise=s.elementwise,
-                scattered=self.scattered,
+                ends=s.elementwise and filters.outer % filters.width > 0, scattered=self.scattered,
             ),
             packing.compiled_box(self.dtype, packing.apart_of(x, item)) if packed else 0, size, 0,
         )  # fmt: skip

@@ -11,6 +11,7 @@ and output channels.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Number, Numbers, Value
 from fconv.engine.compiled.machine import machine
@@ -64,7 +65,7 @@ def contraction(
     elementwise : bool
         x has a vector for each vector of w instead of a number for all: ``x[... + r * x_row + v]``.
     ends : bool
-        Nothing may be read behind the last lane of w.
+        Nothing may be read behind the last lane of w, nor of x if it has vectors.
     start_by_row : bool
         The sums start from a number for each row instead of a vector for each column.
     scattered : bool
@@ -83,6 +84,7 @@ def contraction(
     x, w, table, entries, count, y, start, there, add, groups, x_step, x_row, w_step, y_row = f.arguments
     n, every, across = Numbers(f, dtype), range(rows), range(vectors)
     masks = [n.mask(there - v * n.lanes) for v in across]
+    plain, whole = [None] * vectors, f.negation(there < vectors * n.lanes)
     sums = [[n.zero() for _ in across] for _ in every]
     shifts = [x_row * r for r in every]
     with f.loop(groups) as group:
@@ -104,28 +106,37 @@ def contraction(
                 for r in every:
                     place = start + (group * rows + r) * n.itemsize
                     sums[r][v].set(n.spread(n.number(place)) if first is None else first)
-        with f.loop(entries) as t:
-            pair = table + t * PAIR
-            xt = x0 + f.value(f"load i64, ptr {pair.name}", INT)
-            second = pair + 8
-            wt = w + f.value(f"load i64, ptr {second.name}", INT)
-            with f.loop(count) as k:
-                xk, wk = xt + k * x_step, wt + k * w_step
-                right = [n.load(wk + v * n.bytes, masks[v] if ends else None) for v in across]
-                for r in every:
-                    place = xk + shifts[r]
-                    if elementwise:
-                        left = [n.load(place + v * n.bytes, masks[v]) for v in across]
-                    else:
-                        left = [n.spread(n.number(place))] * vectors
-                    for v in across:
-                        sums[r][v].set(n.fma(left[v], right[v], sums[r][v].get()))
+
+        def add_products(inside: list[Any]) -> None:
+            with f.loop(entries) as t:
+                pair = table + t * PAIR
+                xt = x0 + f.value(f"load i64, ptr {pair.name}", INT)
+                second = pair + 8
+                wt = w + f.value(f"load i64, ptr {second.name}", INT)
+                with f.loop(count) as k:
+                    xk, wk = xt + k * x_step, wt + k * w_step
+                    right = [n.load(wk + v * n.bytes, inside[v]) for v in across]
+                    for r in every:
+                        place = xk + shifts[r]
+                        if elementwise:
+                            left = [n.load(place + v * n.bytes, inside[v]) for v in across]
+                        else:
+                            left = [n.spread(n.number(place))] * vectors
+                        for v in across:
+                            sums[r][v].set(n.fma(left[v], right[v], sums[r][v].get()))
+
+        if ends:
+            with f.when(f.negation(whole)):
+                add_products(masks)
+            with f.when(whole):  # as masks would take registers from the sums
+                add_products(plain)
+        else:
+            add_products(plain)
         with f.when(add > 0):  # last, so that no long sum is added to number by number
             for r in every:
                 for v in across:
                     sums[r][v].set(sums[r][v].get() + n.load(targets[r][v], masks[v]))
-        whole = f.negation(there < vectors * n.lanes)
-        for condition, ending in ((whole, [None] * vectors), (f.negation(whole), masks)):
+        for condition, ending in ((whole, plain), (f.negation(whole), masks)):
             with f.when(condition):
                 for r in every:
                     for v in across:

@@ -243,7 +243,10 @@ class Positions:
             *(0,) * 4, x[0], x[1], y[0], address(table), address(places), positions, s.images, self.strip,
             self.strips, self.parts, filters.inner, inner_block, filters.outer, filters.blocks,
             filters.block_bytes, filters.width, s.elementwise,
-            *micro(self.dtype, self.rows, filters.vectors, (self.strip, last), elementwise=s.elementwise),
+            *micro(
+                self.dtype, self.rows, filters.vectors, (self.strip, last), elementwise=s.elementwise,
+                ends=s.elementwise and filters.outer % filters.width > 0,
+            ),
         )  # fmt: skip
         products = len(table) * s.images * s.groups * s.inner * s.outer
         tasks = filters.all_blocks * self.strips * self.parts

@@ -19,7 +19,7 @@ import numpy as np
 
 from fconv.engine.compiled import packing
 from fconv.engine.compiled.filters import dense, vectors_for
-from fconv.engine.compiled.llvm import INT, POINTER, Module, Number, Numbers, itemsize_of
+from fconv.engine.compiled.llvm import INT, POINTER, Module, Number, Numbers, Value, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro, most_rows
 from fconv.engine.compiled.pool import BYTES, MULTIPLY_ADDS, Fields, Launch, kernel_of, pool
@@ -32,6 +32,8 @@ PARTS = 8
 """Partial sums, a fixed number whatever the number of threads."""
 LONGEST_SUM = 1024
 """Numbers that are added up one after another in a register, before rounding errors would grow."""
+PANEL_USES = 4
+"""Blocks of rows that meet a block's channels of g, from which on these are copied to lie together."""
 PART_BYTES = 12 << 20
 """Most bytes of all partial sums together."""
 
@@ -42,11 +44,13 @@ FIELDS = (
     "low_h", "low_w", "out_d", "out_h", "out_w", "images", "strip_n", "strip_h", "strip_w", "parts",
     "shares", "box_d",
     "box_h", "box_w", "channels", "out_channels", "inner", "outer", "rows_all", "vectors", "blocks",
-    "all_blocks", "zeros", "width", "elementwise", "x_step", "x_row", "g_step", "x_box", "g_box", *MICRO,
-    "g_scratch", "pack_x",
-    "pack_g", "scratch_size", "scratch",
+    "all_blocks", "zeros", "width", "elementwise", "x_step", "x_row", "g_step", "x_box", *MICRO,
+    "g_scratch", "pack_x", "pack_g", "short", "scratch_size", "scratch",
 )  # fmt: skip
-"""`rows_all` and `vectors` are what a group's rows and vectors run over; the vectors make `blocks` blocks."""
+"""`rows_all` and `vectors` are what a group's rows and vectors run over; the vectors make `blocks` blocks.
+
+What is copied of g is what one block needs, and `short` is the table of the last one; `turned`, all of it.
+"""
 
 
 @lru_cache(maxsize=8)
@@ -79,41 +83,39 @@ def _kernel(dtype: str, turned: bool) -> int:
                 a.x_channel, a.x_d, a.x_h, a.x_w,
             )  # fmt: skip
         g = f.variable(POINTER, gradient + d * a.g_d + h0 * a.g_h + w0 * a.g_w)
-        with f.when(a.pack_g > 0):
-            g.set(memory + a.g_scratch)
-        with f.when(a.pack_g > 0), f.loop(images) as n:
-            f.call_address(
-                a.pack_g, memory + a.g_scratch + n * a.g_box, gradient + n * a.g_image, 1, lines, columns,
-                d, h0, w0, a.out_d, a.out_h,
-                a.out_w,
-                a.out_channels, a.g_channel, a.g_d, a.g_h, a.g_w,
-            )  # fmt: skip
+        copied, packed = memory + a.g_scratch, a.pack_g > 0
+        within = (d, h0, w0, a.out_d, a.out_h, a.out_w)
+
+        def copy(channel: Number, channels: Value) -> None:
+            with f.when(packed), f.loop(images) as n:
+                f.call_address(
+                    a.pack_g, copied + n * lines * columns * channels * item,
+                    gradient + n * a.g_image + a.g_channel * channel, 1, lines, columns, *within, channels,
+                    a.g_channel, a.g_d, a.g_h, a.g_w,
+                )  # fmt: skip
+
+        if turned:
+            copy(0, a.out_channels)
+            g.set(f.choose(packed, copied, g.get()))
         add = f.select(index > first_box, 1, 0)
         with f.loop((share + 1) * a.all_blocks // a.shares, share * a.all_blocks // a.shares) as b:
             group, first = b // a.blocks, b % a.blocks * a.width
             there = f.least(a.vectors - first, a.width)
             xs = x.get() + f.select(elementwise, first, group * a.inner) * item
-            gs = g.get() + f.select(elementwise, first, group * a.outer) * item
+            channel = group * a.outer if turned else group * a.outer + first
+            gs, g_step, table = g.get() + channel * item, a.g_step, a.pointer("table")
+            if not turned:
+                copy(channel, there)
+                gs, g_step = f.choose(packed, copied, gs), f.select(packed, there * item, a.g_step)
+                table = f.choose(there < a.width, a.pointer("short"), table)
             with f.loop(a.tap_count) as tap:
                 place = a.pointer("taps") + tap * 8
                 xt = xs + f.value(f"load i64, ptr {place.name}", INT)
                 y = sums + ((group * a.tap_count + tap) * a.rows_all * a.blocks + b % a.blocks) * row
-                steps: tuple[Number, Number, Number, Number]
-                if turned:
-                    left, right, steps = gs, xt + first * item, (a.g_step, item, a.x_step, a.blocks * row)
-                else:
-                    left, right = xt, gs + f.select(elementwise, 0, first) * item
-                    steps = (a.x_step, a.x_row, a.g_step, a.blocks * row)
-                operands = (
-                    right,
-                    a.pointer("table"),
-                    images * lines,
-                    columns,
-                    a.pointer("zeros"),
-                    there,
-                    add,
-                )
-                contract(f, a, a.rows_all, left, y, operands, steps)
+                left, right = (gs, xt + first * item) if turned else (xt, gs)
+                steps = (g_step, item, a.x_step) if turned else (a.x_step, a.x_row, g_step)
+                operands = (right, table, images * lines, columns, a.pointer("zeros"), there, add)
+                contract(f, a, a.rows_all, left, y, operands, (*steps, a.blocks * row))
     f.finish()
     return machine().compile(f.module)[0]
 
@@ -249,26 +251,37 @@ class WeightGradient:
         s, item = self.shape, self.itemsize
         pixel, out_pixel = self.channels * item, self.out_channels * item
         pack_x = s.hangs_over or x[1] != item or (x[4] != pixel and self.joined > 1 and not self.elementwise)
-        pack_g = g[1] != item or g[4] != out_pixel
+        panel = self.width if not self.turned else self.out_channels
+        uses, partial = len(self.taps) * -(-self.rows // self.block_rows), self.across % self.width > 0
+        gains = not self.turned and (uses >= PANEL_USES or (partial and not machine().masks))
+        pack_g = g[1] != item or g[4] != out_pixel or gains
+        given = (not pack_x) if self.turned else not pack_g or (self.elementwise and not pack_x)
         box_w = self.box[2] * pixel
         pitch = (self.box[1] * box_w, box_w, pixel) if pack_x else x[2:]
         images, high, wide = self.strip
-        g_h = wide * out_pixel if pack_g else g[3]
         x_box = prod(self.box) * pixel if pack_x else x[0]
-        g_box = high * wide * out_pixel if pack_g else g[0]
-        rows = [
-            (n * x_box + h * s.step[1] * pitch[1], n * g_box + h * g_h)
-            for n in range(images)
-            for h in range(high)
-        ]
-        table = np.array([pair[::-1] for pair in rows] if self.turned else rows, np.int64)
+
+        def places(channels: int) -> Any:
+            """Return where rows of x and of g begin; so many channels of g are copied."""
+            g_h = wide * channels * item if pack_g else g[3]
+            g_box = high * g_h if pack_g else g[0]
+            rows = [
+                (n * x_box + h * s.step[1] * pitch[1], n * g_box + h * g_h)
+                for n in range(images)
+                for h in range(high)
+            ]
+            return np.array([pair[::-1] for pair in rows] if self.turned else rows, np.int64)
+
+        table = places(panel)
+        short = places(self.across % self.width) if partial and not self.turned else table
         taps = s.offsets(self.taps, pitch)
         zeros, box = np.zeros(self.width, self.dtype), packing.compiled_box(self.dtype)
         thin = packing.compiled_box(self.dtype, packing.apart_of(x, item))
         across = sorted({tap.shift[2] for tap in s.taps})
         x_row = (across[1] - across[0]) * pitch[2] if self.elementwise and len(across) > 1 else item
-        size_x = aligned(images * prod(self.box) * pixel)
-        size = aligned(size_x + prod(self.strip) * out_pixel)
+        row = self.width * item  # behind what is copied, lanes are read that nobody uses
+        size_x = aligned(images * prod(self.box) * pixel + row)
+        size = aligned(size_x + prod(self.strip) * panel * item + row)
         arguments = (
             0, 0, 0, *x, *g, self.part_bytes, address(table), address(taps), len(taps), *s.in_size,
             *s.step, *s.low,
@@ -276,15 +289,15 @@ class WeightGradient:
             self.out_channels,
             s.inner, s.outer, self.rows, self.across, self.blocks, self.groups * self.blocks,
             address(zeros), self.width,
-            self.elementwise, s.step[2] * pitch[2], x_row, out_pixel, x_box, g_box,
+            self.elementwise, s.step[2] * pitch[2], x_row, out_pixel, x_box,
             *micro(
                 self.dtype, self.block_rows, self.vectors, (self.rows,), elementwise=self.elementwise,
-                ends=self.across % self.width != 0,
+                ends=partial and given,
             ),
-            size_x, thin if pack_x else 0, box if pack_g else 0, size, 0,
+            size_x, thin if pack_x else 0, box if pack_g else 0, address(short), size, 0,
         )  # fmt: skip
         kernel = _kernel(self.dtype, self.turned)
-        cost, keep = s.multiply_adds / MULTIPLY_ADDS, (table, taps, zeros)
+        cost, keep = s.multiply_adds / MULTIPLY_ADDS, (table, short, taps, zeros)
         return Launch(kernel, arguments, self.parts * self.shares, size, keep, cost)
 
     def _finished(self, sums: Any, like: Any) -> Any:
