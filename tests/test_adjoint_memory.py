@@ -54,6 +54,10 @@ SHAPES = [
     ((1, 516, 9, 40), (20, 516, 5, 5), {"padding": 2, "dilation": 2}),
     ((2, 5, 9, 21), (5, 1, 3, 3), {"padding": 1, "groups": 5}),
     ((2, 3, 9, 37), (3, 1, 3, 3), {"padding": 2, "stride": 3, "groups": 3}),
+    # Sums over channels, to few channels on either side.
+    ((2, 37, 9, 10), (3, 37, 3, 3), {"stride": 3, "padding": 2}),
+    ((2, 74, 9, 7), (4, 37, 3, 2), {"groups": 2, "stride": 2, "padding": 1}),
+    ((2, 3, 9, 19), (37, 3, 3, 3), {"stride": 2, "padding": 1}),
 ]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from fconv.arrays import Array
 from fconv.engine.compiled.correlate import Correlation
 from fconv.engine.compiled.depthwise import Depthwise
+from fconv.engine.compiled.dots import Dots
 from fconv.engine.compiled.heavy import HeavyCorrelation, outweighs
 from fconv.engine.compiled.heavy_winograd import HeavyWinograd
 from fconv.engine.compiled.llvm import INT, Module, itemsize_of
@@ -50,15 +51,17 @@ class Pass:
         filters: tuple[Tap, ...] | None = None,
         lists: Positions | None = None,
         *,
-        by_rows: bool = False,
+        few: type[Planes | Dots] | None = None,
     ) -> None:
         self.shape, self.dtype = shape, dtype
-        self._rows_gain, lanes = False, machine().vector_bytes // itemsize_of(dtype)
-        self.planes: Planes | None = None
+        lanes = machine().vector_bytes // itemsize_of(dtype)
+        self._rows_gain = False
+        self._dots_gain = lists is None and algorithm != "winograd" and Dots.pays(shape, lanes)
+        self.few: Planes | Dots | None = None
         self.winograd: Winograd | None = None
         self.heavy: HeavyCorrelation | HeavyWinograd | None = None
-        if by_rows:
-            self.planes = Planes(shape, dtype)
+        if few is not None:
+            self.few = few(shape, dtype)
         elif lists is not None:
             self.direct: Positions | Correlation = lists
         elif algorithm == "winograd" or (algorithm == "auto" and winograd_pays(shape, dtype)):
@@ -66,26 +69,37 @@ class Pass:
             self.winograd = (HeavyWinograd if heavy else Winograd)(shape, dtype)
             self.heavy = self.winograd if isinstance(self.winograd, HeavyWinograd) else None
         elif few_channels(shape, lanes):
-            self.planes = Planes(shape, dtype)
+            self.few = Planes(shape, dtype)
         elif outweighs(shape, dtype):
             self.heavy = HeavyCorrelation(shape, dtype)
         else:
             self.direct = (Depthwise if Depthwise.serves(shape) else Correlation)(shape, dtype, filters)
             self._rows_gain = shape.elementwise and few_channels(shape, lanes, ROW)
 
-        self.lays = self.planes is None and self.heavy is None
+        self.lays = self.few is None and self.heavy is None
         """Whether filters are laid out before."""
-        if self.planes is None:
+        if self.few is None:
             self.filters = (self.winograd or self.heavy or self.direct).filters
         self._plan_output()
 
     def suited(self, x: Array) -> Pass:
-        """Return the pass for `x`: by planes where its rows are contiguous and those alone gain by it."""
-        return self._by_rows if self._rows_gain and x.strides[-1] == x.itemsize else self
+        """Return the pass for `x`: another where that gains by the order of its memory alone."""
+        if self._rows_gain and x.strides[-1] == x.itemsize:
+            return self._by_rows
+        return self._by_dots if self._dots_gain and x.strides[1] == x.itemsize else self
 
     @cached_property
     def _by_rows(self) -> Pass:
-        return Pass(self.shape, self.dtype, "direct", by_rows=True)
+        return Pass(self.shape, self.dtype, "direct", few=Planes)
+
+    @cached_property
+    def _by_dots(self) -> Pass:
+        return Pass(self.shape, self.dtype, "direct", few=Dots)
+
+    @property
+    def planes(self) -> bool:
+        """Return whether rows of the output are contiguous, not its channels."""
+        return isinstance(self.few, Planes)
 
     def _plan_output(self) -> None:
         s = self.shape
@@ -125,9 +139,9 @@ class Pass:
 
     def run(self, x: Array, weight: Array, laid: Array | None, bias: Array | None, y: Array) -> None:
         """Correlate `x` with a weight that `lay` laid out."""
-        if self.planes is not None:
+        if self.few is not None:
             start = np.zeros(y.shape[1], y.dtype) if bias is None else np.ascontiguousarray(bias)
-            self.planes.run(x, self.planes.lay(weight), start, y)
+            self.few.run(x, self.few.lay(weight), start, y)
             return
         start = self.filters.start(bias, y.dtype)
         if self.winograd is not None:
@@ -149,8 +163,8 @@ class Apart(Pass):
     def __init__(self, shape: Shape, dtype: str, algorithm: str) -> None:
         self.one = Pass(replace(shape, groups=1), dtype, algorithm)
         self.shape, self.dtype = shape, dtype
-        self.planes, self.winograd, self.heavy, self.lays = None, self.one.winograd, self.one.heavy, False
-        self._rows_gain = False
+        self.few, self.winograd, self.heavy, self.lays = None, self.one.winograd, self.one.heavy, False
+        self._rows_gain = self._dots_gain = False
         self._plan_output()
 
     @staticmethod

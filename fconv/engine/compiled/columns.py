@@ -17,12 +17,13 @@ import numpy as np
 
 from fconv.engine.compiled.choosing import pass_for
 from fconv.engine.compiled.correlate import LEAST_TASKS
-from fconv.engine.compiled.llvm import Function, Module, Numbers, Value, itemsize_of
+from fconv.engine.compiled.llvm import Function, Module, Value, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.packing import entry
 from fconv.engine.compiled.pool import BYTES, Fields, Launch, kernel_of, pool
 from fconv.engine.compiled.scratch import address, scratch
 from fconv.engine.compiled.shapes import Shape, Tap, costs, few_channels
+from fconv.engine.compiled.vectors import Numbers
 from fconv.engine.memory import empty
 
 MOST_BYTES, LARGEST = 8 << 20, 16 << 20

@@ -101,15 +101,13 @@ class CompiledConvolution:
         route = self._routes.get((x.strides, weight.strides))
         if route is not None:
             return route.run(x, weight, bias)
-        if self._forward_columns is not None:
-            filters = weight.reshape(self.weight_shape).swapaxes(1, 2)
+        by, grouped = self.forward.suited(x), weight.reshape(self.weight_shape)
+        if self._forward_columns is not None and by is self.forward:
+            filters = grouped.swapaxes(1, 2)
             return self._forward_columns.run(_deep(x), filters, bias).reshape(self._out_shape)
-        grouped = weight.reshape(self.weight_shape)
         if self._gathers:
             return self._gathered.convolve(_deep(x), grouped, bias).reshape(self._out_shape)
-        return self._correlated(
-            self.forward.suited(x), self._routes, x, weight, grouped, bias, self._out_shape
-        )
+        return self._correlated(by, self._routes, x, weight, grouped, bias, self._out_shape)
 
     def _correlated(
         self, by: Pass, routes: Routes, x: Array, weight: Array, grouped: Array, bias: Array | None,
@@ -132,16 +130,15 @@ class CompiledConvolution:
         if self._phases is None:
             phases, self._columns = self._planned()
             self._phases = phases  # last, as another thread may ask for it
-        if self._columns is not None:
+        planned = self._phases
+        phases = [(where, phase and phase.suited(g)) for where, phase in planned]
+        if self._columns is not None and phases == planned:
             dx = self._columns.run(_deep(g), weight.reshape(self.weight_shape))
             return dx.reshape(self._in_shape)
-        phases = self._phases
         filters = weight.reshape(self.weight_shape).swapaxes(1, 2)
         single = phases[0][1] if len(phases) == 1 else None
         if single is not None:
-            return self._correlated(
-                single.suited(g), self._back_routes, g, weight, filters, None, self._in_shape
-            )
+            return self._correlated(single, self._back_routes, g, weight, filters, None, self._in_shape)
         seen = all(phase for _, phase in phases)
         dx = new_channels_last(self.in_shape, g.dtype, None if seen else zeros)
         laid = next((phase.lay(filters) for _, phase in phases if phase and phase.lays), None)
@@ -149,7 +146,7 @@ class CompiledConvolution:
             if phase is None:
                 continue
             part = dx[(slice(None), slice(None), *where)]
-            if phase.planes is None:
+            if not phase.planes:
                 phase.run(_deep(g), filters, laid, None, part)
             else:
                 made = phase.output(g.dtype)
@@ -162,7 +159,7 @@ class CompiledConvolution:
     def _planned(self) -> tuple[list[Phase], Columns | None]:
         """Divide the input positions by their remainder: each meets kernel elements of its own.
 
-        Where products whose columns are added up take less time, they are planned instead.
+        Where products whose columns are added up may take less time, they are planned too.
         """
         kernel, stride, dilation, pads = self._in
         s = self.shape
@@ -185,8 +182,8 @@ class CompiledConvolution:
         lists = self._lists(whole, [shape for _, shape in found if shape], turned=True)
         if lists is not None:
             return [((slice(None),) * 3, pass_for(whole, self.dtype, "direct", lists=lists))], None
-        if self._wanted != "winograd" and Columns.pays(s, [shape for _, shape in found if shape], self.dtype):
-            return [], Columns(s, self.dtype)
+        shapes = [shape for _, shape in found if shape]
+        pays = self._wanted != "winograd" and Columns.pays(s, shapes, self.dtype)
         used = [tap for _, shape in found if shape for tap in shape.taps]
         unused = set(product(*map(range, kernel))) - {tap.place for tap in used}
         filters = (*used, *(Tap((0, 0, 0), place) for place in sorted(unused)))  # type: ignore[arg-type]
@@ -194,7 +191,7 @@ class CompiledConvolution:
         return [
             (where, pass_for(shape, self.dtype, algorithm, filters) if shape else None)
             for where, shape in found
-        ], None
+        ], Columns(s, self.dtype) if pays else None
 
     @cached_property
     def _gathered(self) -> Gathered:

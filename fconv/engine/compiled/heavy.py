@@ -17,12 +17,13 @@ import numpy as np
 
 from fconv.engine.compiled import packing
 from fconv.engine.compiled.filters import FilterBlocks, filter_table, row_of
-from fconv.engine.compiled.llvm import Function, Module, Numbers, Value, itemsize_of
+from fconv.engine.compiled.llvm import Function, Module, Value, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, PAIR, contract, even, micro
 from fconv.engine.compiled.pool import BYTES, Fields, Launch, kernel_of, pool
 from fconv.engine.compiled.scratch import address, aligned, scratch
 from fconv.engine.compiled.shapes import Shape, Tap
+from fconv.engine.compiled.vectors import Numbers
 from fconv.engine.compiled.weights import in_c_order
 
 LEAST_BYTES = 768 << 10

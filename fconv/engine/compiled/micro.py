@@ -13,9 +13,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Number, Numbers, Value
+from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Number, Value
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.pool import Fields
+from fconv.engine.compiled.vectors import Numbers
 
 PAIR = 16  # bytes of an entry of a table: an offset into x and one into w
 MICRO = ("rows", "many", "fewer", "single")

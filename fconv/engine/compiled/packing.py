@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Number, Numbers, Value
+from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Number, Value
 from fconv.engine.compiled.machine import machine
+from fconv.engine.compiled.vectors import Numbers
 
 
 def copy(f: Function, target: Value, source: Value, size: Number) -> None:

@@ -66,14 +66,30 @@ def _kernel(dtype: str) -> int:
     return machine().compile(f.module)[0]
 
 
-class Planes:
+class FilterRows:
+    """Filters (groups, outer, inner, D, H, W) in another `order` of groups, outer, inner and taps."""
+
+    def __init__(self, shape: Shape, order: tuple[int, int, int, int]) -> None:
+        self._taps, self._order = [tap.place for tap in shape.taps], order
+        self._index: Any = None
+
+    def lay(self, weight: Any) -> Any:
+        """Lay out filters, in any memory order."""
+        if self._index is None:
+            places = np.arange(weight.size).reshape(*weight.shape[:3], -1)
+            taps = [np.ravel_multi_index(place, weight.shape[3:]) for place in self._taps]
+            self._index = np.ascontiguousarray(places[..., taps].transpose(self._order)).reshape(-1)
+        return weight.reshape(-1).take(self._index)
+
+
+class Planes(FilterRows):
     """A correlation to few channels, planned."""
 
     def __init__(self, shape: Shape, dtype: str) -> None:
+        super().__init__(shape, (0, 3, 2, 1))
         shape, self._seen = thinned(shape)
         self.shape, self.dtype = shape, dtype
         self._launches: dict[tuple[int, ...], Launch] = {}
-        self._index: Any = None
         self.itemsize = itemsize_of(dtype)
         s, lanes = shape, machine().vector_bytes // self.itemsize
         self.rows = s.outer  # few, so that one block has them all and starts from its numbers
@@ -107,14 +123,6 @@ class Planes:
         )
         size = (1, rows, prod(s.out_size) // rows)
         return None if size == s.out_size else Planes(replace(s, in_size=size, out_size=size), self.dtype)
-
-    def lay(self, weight: Any) -> Any:
-        """Lay filters (groups, outer, inner, D, H, W) in any order out as (groups, taps, inner, outer)."""
-        if self._index is None:
-            order = np.arange(weight.size).reshape(*weight.shape[:3], -1)
-            taps = [np.ravel_multi_index(tap.place, weight.shape[3:]) for tap in self.shape.taps]
-            self._index = np.ascontiguousarray(order[..., taps].transpose(0, 3, 2, 1)).reshape(-1)
-        return weight.reshape(-1).take(self._index)
 
     def run(self, x: Any, w: Any, start: Any, y: Any) -> None:
         """Correlate `x` (N, C, D, H, W) into `y`, whose rows are contiguous."""

@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from fconv.engine.compiled.llvm import Numbers, Value
+from fconv.engine.compiled.llvm import Value
 from fconv.engine.compiled.machine import machine
+from fconv.engine.compiled.vectors import Numbers
 
 # Coefficients, the constant one first:
 # (exp(r) - 1 - r) / r**2 for r up to half of log(2);

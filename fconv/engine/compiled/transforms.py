@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Numbers, Value
+from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Value
+from fconv.engine.compiled.vectors import Numbers
 
 
 def _equal(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:

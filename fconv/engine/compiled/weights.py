@@ -19,12 +19,13 @@ import numpy as np
 
 from fconv.engine.compiled import packing
 from fconv.engine.compiled.filters import dense, vectors_for
-from fconv.engine.compiled.llvm import INT, POINTER, Module, Number, Numbers, Value, itemsize_of
+from fconv.engine.compiled.llvm import INT, POINTER, Module, Number, Value, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro, most_rows
 from fconv.engine.compiled.pool import BYTES, MULTIPLY_ADDS, Fields, Launch, kernel_of, pool
 from fconv.engine.compiled.scratch import address, aligned, scratch
 from fconv.engine.compiled.shapes import Shape, thinned
+from fconv.engine.compiled.vectors import Numbers
 
 BOX_BYTES = 192 << 10
 """Largest box of x, and of g."""
