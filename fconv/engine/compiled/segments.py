@@ -27,7 +27,7 @@ Array: TypeAlias = np.ndarray[Any, Any]
 
 _UNROLLED = 4
 _WORK = 2.0  # nanoseconds an element, about, with an exponential
-_SHORT = 4
+_SHORT = 8
 """Most vectors of a segment for which kernels of their own are compiled, without loops over them."""
 _LEAST_ROWS, _MOST_ROWS = 32, 128
 """Segments whose elements are added up in the array's own precision, before float64 goes on."""
