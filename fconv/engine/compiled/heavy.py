@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from fconv.engine.compiled import packing
-from fconv.engine.compiled.filters import FilterBlocks, filter_table, row_of
+from fconv.engine.compiled.filters import FilterBlocks, filter_table, row_of, vectors_for
 from fconv.engine.compiled.llvm import Function, Module, Value, itemsize_of
 from fconv.engine.compiled.machine import machine
-from fconv.engine.compiled.micro import MICRO, PAIR, contract, even, micro
+from fconv.engine.compiled.micro import MICRO, PAIR, contract, even, micro, most_rows
 from fconv.engine.compiled.pool import BYTES, Fields, Launch, kernel_of, pool
 from fconv.engine.compiled.scratch import address, aligned, scratch
 from fconv.engine.compiled.shapes import Shape, Tap
@@ -277,11 +277,14 @@ class HeavyWeights:
 
     def __init__(self, shape: Shape, dtype: str) -> None:
         self.shape, self.dtype = shape, dtype
-        s = shape
-        self.filters = FilterBlocks(s, dtype, s.taps)
+        s, lanes = shape, machine().vector_bytes // itemsize_of(dtype)
+        vectors, whole = vectors_for(s.outer, lanes), -(-s.outer // lanes)
+        if whole % vectors and whole % (vectors - 1) == 0:
+            vectors -= 1  # so that g falls into blocks, each of which lies together
+        self.vectors, self.width = vectors, vectors * lanes
         self.block = _block(s, dtype)
         self.copy = Blocked(s.images, s.inner, self.block, s.low, s.box, s.in_size, dtype)
-        g_block = self.filters.width if s.outer % self.filters.width == 0 else s.outer
+        g_block = self.width if s.outer % self.width == 0 else s.outer
         self.copy_g = Blocked(s.images, s.outer, g_block, (0, 0, 0), s.out_size, s.out_size, dtype)
         self._finish: dict[tuple[int, ...], Launch | None] = {}
 
@@ -298,23 +301,23 @@ class HeavyWeights:
         return dw
 
     def _run(self, dw: tuple[int, ...]) -> Launch:
-        s, filters = self.shape, self.filters
-        row, x, g = filters.row, self.copy.steps, self.copy_g.steps
+        s, row = self.shape, self.width * itemsize_of(self.dtype)
+        x, g = self.copy.steps, self.copy_g.steps
         lines = np.indices((s.images, *s.out_size[:2])).reshape(3, -1)
         x_steps = (x[0], s.step[0] * x[1], s.step[1] * x[2])
         table = np.stack([np.dot(x_steps, lines), np.dot(g[:3], lines)], 1)
         taps = s.offsets(s.taps, x[1:])
-        count, zeros = len(s.taps), np.zeros(filters.width, self.dtype)
+        count, zeros = len(s.taps), np.zeros(self.width, self.dtype)
         finish, written = ending(dw, s.taps, self.block, row, self.dtype)
-        block_rows = even(self.block, min(filters.most_rows, self.block))
+        block_rows = even(self.block, min(most_rows(self.vectors), self.block))
         size = aligned(count * self.block * row)
         arguments = (
             0, 0, 0, *dw[:2], address(table), len(table), max(1, LONGEST_SUM // s.out_size[2]), s.out_size[2],
             address(taps), count, self.block, s.inner // self.block, self.copy.bytes,
-            self.copy_g.bytes if self.copy_g.pixel == row else row, s.outer, filters.width, address(zeros),
+            self.copy_g.bytes if self.copy_g.pixel == row else row, s.outer, self.width, address(zeros),
             s.step[2] * x[3], g[3], *written,
-            *micro(self.dtype, block_rows, filters.vectors, (self.block,), ends=s.outer % filters.width != 0),
+            *micro(self.dtype, block_rows, self.vectors, (self.block,), ends=s.outer % self.width != 0),
             size, 0,
         )  # fmt: skip
-        tasks = filters.blocks * (s.inner // self.block)
+        tasks = -(-s.outer // self.width) * (s.inner // self.block)
         return Launch(_weight_kernel(self.dtype), arguments, tasks, size, keep=(table, taps, finish, zeros))
