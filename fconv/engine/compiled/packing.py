@@ -238,7 +238,7 @@ def planes(module: Module, dtype: Any, transposing: Function, stride: int, phase
 
     With a stride along rows, every `stride`-th column lies beside the next, so that windows' elements
     are neighbours: the target is (channels, depth, height, stride, width / stride). Columns of other
-    remainders than `phases`, which no window sees, are left out.
+    remainders than `phases`, which no window sees, are left out. A vector behind the target is written too.
 
     Returns
     -------
@@ -257,38 +257,46 @@ def planes(module: Module, dtype: Any, transposing: Function, stride: int, phase
     low = f.least(f.most(f.constant(0, INT) - start[2], 0), size[2])
     high = f.most(f.least(full[2] - start[2], size[2]), low)
     near = steps[2].equals(n.itemsize)
-    with f.loop(size[0]) as i, f.loop(size[1]) as j:
+
+    def row_of(i: Value, j: Value) -> tuple[Value, Value, Value, Value]:
+        """Return where a row lies in the picture and in the target, and which of its columns are inside."""
         d, h = start[0] + i, start[1] + j
         inside = f.all_of(f.all_of(d > -1, d < full[0]), f.all_of(h > -1, h < full[1]))
         source = picture + d * steps[0] + h * steps[1] + start[2] * steps[2]
         begin, end = (f.select(inside, edge, size[2]) for edge in (low, high))
-        line = target + (i * size[1] + j) * width
-        with f.when(near), f.loop(channels) as c, f.loop(count, step=n.lanes) as k:
-            # Rows are mostly short: a load of the lanes inside fills the others with zeros.
+        return source, target + (i * size[1] + j) * width, begin, end
+
+    with f.when(near), f.loop(channels) as c, f.loop(size[0]) as i, f.loop(size[1]) as j:
+        source, line, begin, end = row_of(i, j)
+        with f.loop(count, step=n.lanes) as k:
+            # Rows are mostly short: a load of the lanes inside fills the others with zeros. What is stored
+            # behind a row's end lies where the next one is written, or behind the last; the next remainder's
+            # columns are there already.
             places = [k * stride + v * n.lanes for v in range(stride)]
             vectors = [
                 n.load(source + c * channel + p * n.itemsize, n.between(begin - p, end - p)) for p in places
             ]
+            mask = n.mask(count - k) if stride > 1 else None
             for phase in phases:
-                to = line + short * phase + c * plane + k * n.itemsize
-                n.store(_every(n, vectors, phase), to, n.mask(count - k))
+                n.store(_every(n, vectors, phase), line + short * phase + c * plane + k * n.itemsize, mask)
+    with f.when(f.negation(near)), f.loop(size[0]) as i, f.loop(size[1]) as j:
+        source, line, begin, end = row_of(i, j)
         for phase in phases:
             row = line + short * phase
             # How many of its columns lie before those inside, and before those behind.
             first, last = ((f.most(edge - phase, 0) + (stride - 1)) // stride for edge in (begin, end))
             place, step, there = source + steps[2] * phase, steps[2] * stride, last - first
-            with f.when(f.negation(near)):
-                with f.loop(channels) as c:
-                    to = row + c * plane
-                    clear(f, to, first * n.itemsize)
-                    clear(f, to + last * n.itemsize, short - last * n.itemsize)
-                by_channel, some = channel.equals(n.itemsize), last > first
-                place, to = place + first * step, row + first * n.itemsize
-                with f.when(f.all_of(by_channel, some)):
-                    f.call(transposing, to, plane, place, step, there, channels)
-                scattered = f.all_of(f.negation(by_channel), some)
-                with f.when(scattered), f.loop(channels) as c, f.loop(there) as k:
-                    n.put(n.number(place + c * channel + k * step), to + c * plane + k * n.itemsize)
+            with f.loop(channels) as c:
+                to = row + c * plane
+                clear(f, to, first * n.itemsize)
+                clear(f, to + last * n.itemsize, short - last * n.itemsize)
+            by_channel, some = channel.equals(n.itemsize), last > first
+            place, to = place + first * step, row + first * n.itemsize
+            with f.when(f.all_of(by_channel, some)):
+                f.call(transposing, to, plane, place, step, there, channels)
+            scattered = f.all_of(f.negation(by_channel), some)
+            with f.when(scattered), f.loop(channels) as c, f.loop(there) as k:
+                n.put(n.number(place + c * channel + k * step), to + c * plane + k * n.itemsize)
     f.finish()
     return f
 
