@@ -93,20 +93,27 @@ def test_columns_of_any_shape_are_the_definition(seed):
 
 def test_the_bits_are_the_same_with_any_number_of_threads_and_pictures():
     import fconv as fc
+    from fconv.engine.compiled.columns import Columns
 
     x_shape, weight_shape, options = FEW[-1]
-    geometry, plan = planned(x_shape, weight_shape, options, "float32")
     rng = np.random.default_rng(0)
-    g, weight = (rng.standard_normal(shape, np.float32) for shape in (geometry.out_shape, weight_shape))
-    before, x = fc.get_num_threads(), np.zeros(x_shape, np.float32)
+    g_shape = geometry_of(x_shape, weight_shape, options).out_shape
+    g, weight = (rng.standard_normal(shape, np.float32) for shape in (g_shape, weight_shape))
+
+    def gradient(some):
+        plan = planned((len(some), *x_shape[1:]), weight_shape, options, "float32")[1]
+        filters = weight.reshape(plan.weight_shape)
+        return Columns(plan.shape, "float32").run(some[:, :, None], filters)
+
+    before = fc.get_num_threads()
     try:
         found = []
         for n in (1, 2, 5):
             fc.set_num_threads(n)
-            found.append(plan.input_gradient(g, weight))
+            found.append(gradient(g))
     finally:
         fc.set_num_threads(before)
-    found.append(np.concatenate([F.conv2d_vjp(g[:7], x[:7], weight, None, **options)[0], found[0][7:]]))
+    found.append(np.concatenate([gradient(g[:7]), found[0][7:]]))
     for each in found[1:]:
         np.testing.assert_array_equal(each, found[0])
 
