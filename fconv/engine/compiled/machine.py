@@ -19,6 +19,8 @@ class Machine:
     ----------
     vector_bytes, registers : int
         Of a vector, and how many vectors there are registers for.
+    avx512 : bool
+        There are the instructions of AVX-512.
     embedded : bool
         A product takes a number from memory and repeats it in all lanes by itself.
     masks : bool
@@ -40,8 +42,7 @@ class Machine:
         self.x86 = self._target.triple.startswith("x86_64")
         self.vector_bytes = 64 if "avx512f" in has else 32 if "avx" in has else 16
         self.registers = 32 if "avx512f" in has or not self.x86 else 16
-        self.embedded = "avx512f" in has
-        self.masks = "avx512f" in has
+        self.avx512 = self.embedded = self.masks = "avx512f" in has
         self.l2_bytes = _l2_bytes()
 
     def compile(self, module: Module) -> tuple[int, ...]:

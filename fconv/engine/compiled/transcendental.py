@@ -297,7 +297,7 @@ class Maths(Numbers):
     @property
     def _avx512(self) -> bool:
         """Return whether vectors are AVX-512's, of float32."""
-        return machine().embedded and self.itemsize * self.lanes == 64 and self.itemsize == 4
+        return machine().avx512 and self.itemsize * self.lanes == 64 and self.itemsize == 4
 
     def reciprocal(self, a: Value) -> Value:
         """Return 1 / a of a finite number; a division of 16 elements takes as long as eight products."""
