@@ -104,9 +104,10 @@ class FewWeights:
         rows = min(self.across, 6)
         self.rows = -(-self.across // -(-self.across // rows))
         spare = machine().registers - 2
-        self.vectors = max(1, min(4, spare // (self.rows + 1), -(-s.out_size[2] // lanes)))
-        self.width = self.vectors * lanes
-        self.wide = -(-s.out_size[2] // self.width) * self.width
+        most = max(1, min(4, spare // (self.rows + 1), -(-s.out_size[2] // lanes)))
+        wide = {v: -(-s.out_size[2] // (v * lanes)) * v * lanes for v in range(1, most + 1)}
+        self.vectors = min(wide, key=lambda v: (wide[v], -v))
+        self.width, self.wide = self.vectors * lanes, wide[self.vectors]
         self.taps = s.taps[:: self.across]
         reach = [hi - lo + 1 for lo, hi in zip(s.low, s.high, strict=True)]
         box_w = self.wide + reach[2] - 1
