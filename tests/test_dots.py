@@ -1,4 +1,4 @@
-"""Few output channels of channels-last pictures, whose sums have input channels in their lanes."""
+"""Few output channels, whose sums have input channels in their lanes."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,9 @@ def test_any_shape_is_the_definition(seed):
     expected = reference.convolve(x, weight, geometry) + bias.reshape(-1, *[1] * (x.ndim - 2))
     deep = x.reshape(*x.shape[:2], *[1] * (5 - x.ndim), *x.shape[2:])
     twice = np.concatenate([deep, deep], 1)
+    first = None
     for xs in (
+        deep,
         channels_last(deep),
         channels_last(twice)[:, x.shape[1] :],
         channels_last(deep[..., ::-1])[..., ::-1],
@@ -53,6 +55,10 @@ def test_any_shape_is_the_definition(seed):
             dots = Dots(plan.shape, dtype)
             dots.run(xs, dots.lay(weight.reshape(plan.weight_shape)), bias, y)
             np.testing.assert_array_equal(y.reshape(expected.shape), expected)
+        # Not integers: the sums are the same in each memory order.
+        dots.run(xs + xs.dtype.type(0.3), dots.lay(weight.reshape(plan.weight_shape)), bias, y)
+        first = y.copy() if first is None else first
+        np.testing.assert_array_equal(y, first)
 
 
 SHAPES = [

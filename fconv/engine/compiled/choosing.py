@@ -51,23 +51,24 @@ class Pass:
         filters: tuple[Tap, ...] | None = None,
         lists: Positions | None = None,
         *,
-        few: type[Planes | Dots] | None = None,
+        by_rows: bool = False,
     ) -> None:
         self.shape, self.dtype = shape, dtype
         lanes = machine().vector_bytes // itemsize_of(dtype)
         self._rows_gain = False
-        self._dots_gain = lists is None and algorithm != "winograd" and Dots.pays(shape, lanes)
         self.few: Planes | Dots | None = None
         self.winograd: Winograd | None = None
         self.heavy: HeavyCorrelation | HeavyWinograd | None = None
-        if few is not None:
-            self.few = few(shape, dtype)
+        if by_rows:
+            self.few = Planes(shape, dtype)
         elif lists is not None:
             self.direct: Positions | Correlation = lists
         elif algorithm == "winograd" or (algorithm == "auto" and winograd_pays(shape, dtype)):
             heavy = HeavyWinograd.serves(shape, dtype)
             self.winograd = (HeavyWinograd if heavy else Winograd)(shape, dtype)
             self.heavy = self.winograd if isinstance(self.winograd, HeavyWinograd) else None
+        elif Dots.pays(shape, lanes):
+            self.few = Dots(shape, dtype)
         elif few_channels(shape, lanes):
             self.few = Planes(shape, dtype)
         elif outweighs(shape, dtype):
@@ -83,21 +84,15 @@ class Pass:
         self._plan_output()
 
     def suited(self, x: Array) -> Pass:
-        """Return the pass for `x`: another where that gains by the order of its memory alone."""
-        if self._rows_gain and x.strides[-1] == x.itemsize:
-            return self._by_rows
-        return self._by_dots if self._dots_gain and x.strides[1] == x.itemsize else self
+        """Return the pass for `x`: by planes where its rows are contiguous and those alone gain by it."""
+        return self._by_rows if self._rows_gain and x.strides[-1] == x.itemsize else self
 
     @cached_property
     def _by_rows(self) -> Pass:
-        return Pass(self.shape, self.dtype, "direct", few=Planes)
-
-    @cached_property
-    def _by_dots(self) -> Pass:
-        return Pass(self.shape, self.dtype, "direct", few=Dots)
+        return Pass(self.shape, self.dtype, "direct", by_rows=True)
 
     @property
-    def planes(self) -> bool:
+    def along_rows(self) -> bool:
         """Return whether rows of the output are contiguous, not its channels."""
         return isinstance(self.few, Planes)
 
@@ -107,7 +102,7 @@ class Pass:
         self._out_shape = (s.images, c, d, h, w)
         item = itemsize_of(self.dtype)
         self._out_strides = (
-            None if self.planes else tuple(item * k for k in (d * h * w * c, 1, h * w * c, w * c, c))
+            None if self.along_rows else tuple(item * k for k in (d * h * w * c, 1, h * w * c, w * c, c))
         )
 
     def output(self, dtype: np.dtype[Any], memory: Array | None = None) -> Array:
@@ -164,7 +159,7 @@ class Apart(Pass):
         self.one = Pass(replace(shape, groups=1), dtype, algorithm)
         self.shape, self.dtype = shape, dtype
         self.few, self.winograd, self.heavy, self.lays = None, self.one.winograd, self.one.heavy, False
-        self._rows_gain = self._dots_gain = False
+        self._rows_gain = False
         self._plan_output()
 
     @staticmethod

@@ -22,9 +22,12 @@ from fconv.engine.compiled.choosing import (
     pass_for,
 )
 from fconv.engine.compiled.columns import Columns, turned
+from fconv.engine.compiled.dots import Dots
 from fconv.engine.compiled.few import FewWeights
 from fconv.engine.compiled.gathered import Gathered
 from fconv.engine.compiled.heavy import HeavyWeights, outweighs
+from fconv.engine.compiled.llvm import itemsize_of
+from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.positions import Meetings, Positions
 from fconv.engine.compiled.routes import Route
 from fconv.engine.compiled.scratch import scratch
@@ -76,7 +79,7 @@ class CompiledConvolution:
         self._meetings = Meetings(in_size, out_size, kernel, stride, dilation, pads)
         lists = self._lists(self.shape, [self.shape])
         self.forward = pass_for(self.shape, dtype, algorithm, lists=lists)
-        back = turned(self.shape) if self.forward.planes else None
+        back = turned(self.shape) if self.forward.along_rows else None
         pays = back is not None and Columns.pays(back, [self.shape], dtype)
         self._forward_columns = Columns(back, dtype) if back is not None and pays else None
         self.algorithm = "winograd" if self.forward.winograd else "direct"
@@ -101,12 +104,13 @@ class CompiledConvolution:
         route = self._routes.get((x.strides, weight.strides))
         if route is not None:
             return route.run(x, weight, bias)
-        by, grouped = self.forward.suited(x), weight.reshape(self.weight_shape)
-        if self._forward_columns is not None and by is self.forward:
+        grouped = weight.reshape(self.weight_shape)
+        if self._forward_columns is not None:
             filters = grouped.swapaxes(1, 2)
             return self._forward_columns.run(_deep(x), filters, bias).reshape(self._out_shape)
         if self._gathers:
             return self._gathered.convolve(_deep(x), grouped, bias).reshape(self._out_shape)
+        by = self.forward.suited(x)
         return self._correlated(by, self._routes, x, weight, grouped, bias, self._out_shape)
 
     def _correlated(
@@ -130,11 +134,10 @@ class CompiledConvolution:
         if self._phases is None:
             phases, self._columns = self._planned()
             self._phases = phases  # last, as another thread may ask for it
-        planned = self._phases
-        phases = [(where, phase and phase.suited(g)) for where, phase in planned]
-        if self._columns is not None and phases == planned:
+        if self._columns is not None:
             dx = self._columns.run(_deep(g), weight.reshape(self.weight_shape))
             return dx.reshape(self._in_shape)
+        phases = [(where, phase and phase.suited(g)) for where, phase in self._phases]
         filters = weight.reshape(self.weight_shape).swapaxes(1, 2)
         single = phases[0][1] if len(phases) == 1 else None
         if single is not None:
@@ -146,7 +149,7 @@ class CompiledConvolution:
             if phase is None:
                 continue
             part = dx[(slice(None), slice(None), *where)]
-            if not phase.planes:
+            if not phase.along_rows:
                 phase.run(_deep(g), filters, laid, None, part)
             else:
                 made = phase.output(g.dtype)
@@ -159,7 +162,7 @@ class CompiledConvolution:
     def _planned(self) -> tuple[list[Phase], Columns | None]:
         """Divide the input positions by their remainder: each meets kernel elements of its own.
 
-        Where products whose columns are added up may take less time, they are planned too.
+        Where products whose columns are added up take less time, they are planned instead.
         """
         kernel, stride, dilation, pads = self._in
         s = self.shape
@@ -183,7 +186,10 @@ class CompiledConvolution:
         if lists is not None:
             return [((slice(None),) * 3, pass_for(whole, self.dtype, "direct", lists=lists))], None
         shapes = [shape for _, shape in found if shape]
-        pays = self._wanted != "winograd" and Columns.pays(s, shapes, self.dtype)
+        lanes = machine().vector_bytes // itemsize_of(self.dtype)
+        dots = all(Dots.pays(shape, lanes) for shape in shapes)
+        if self._wanted != "winograd" and not dots and Columns.pays(s, shapes, self.dtype):
+            return [], Columns(s, self.dtype)
         used = [tap for _, shape in found if shape for tap in shape.taps]
         unused = set(product(*map(range, kernel))) - {tap.place for tap in used}
         filters = (*used, *(Tap((0, 0, 0), place) for place in sorted(unused)))  # type: ignore[arg-type]
@@ -191,7 +197,7 @@ class CompiledConvolution:
         return [
             (where, pass_for(shape, self.dtype, algorithm, filters) if shape else None)
             for where, shape in found
-        ], Columns(s, self.dtype) if pays else None
+        ], None
 
     @cached_property
     def _gathered(self) -> Gathered:

@@ -1,40 +1,51 @@
-"""Few output channels of channels-last pictures: the lanes of a sum are input channels.
+"""Few output channels: the lanes of a sum are input channels.
 
-Vectors over few output channels would have idle lanes, and for vectors along rows the picture is copied. Here
-it is read where it lies, an output being the dot product of what its window sees with its filters; its lanes
-are added up at the end. What a window sees outside of the picture is read from zeros.
+Vectors over few output channels would have idle lanes, and for vectors along rows the picture is copied, its
+columns dealt out. Here an output is the dot product of what its window sees with its filters, whose lanes are
+added up at the end. Channels-last pictures are read where they lie, and zeros for what a window sees outside
+of them; of others a task copies the box that it sees. The sums are the same ones in the same order.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from fconv.engine.compiled.correlate import LEAST_TASKS
+from fconv.engine.compiled import packing
+from fconv.engine.compiled.correlate import BOX_BYTES, LEAST_TASKS
 from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Value, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import even
 from fconv.engine.compiled.packing import entry
 from fconv.engine.compiled.planes import FilterRows
 from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, kernel_of, pool
-from fconv.engine.compiled.scratch import address
-from fconv.engine.compiled.shapes import Shape, thinned
+from fconv.engine.compiled.scratch import address, aligned
+from fconv.engine.compiled.shapes import Shape, costs, thinned
 from fconv.engine.compiled.transcendental import Maths
 
 MOST_OUTPUTS, MOST_ROWS = 4, 8
 """Outputs and positions of a block."""
+VECTOR, TOTAL = 1.1, 1
+"""A product of vectors, which are read for few others, and a sum of lanes, in products along rows or over
+channels (`shapes.costs`); fitted to measured times.
+"""
 ENTRY = 5
 """Integers of an element of the kernel: its bytes in the picture and among the filters, and three shifts."""
 
 FIELDS = (
-    "x", "w", "start", "y", "x_image", "x_d", "x_h", "x_w", "y_image", "y_channel", "y_d", "y_h", "y_w",
-    "in_d", "in_h", "in_w", "step_d", "step_h", "step_w", "low_d", "low_h", "low_w", "reach_d", "reach_h",
-    "reach_w", "out_d", "out_h", "out_w", "lines", "groups", "inner", "outer", "filter_bytes", "table",
-    "entries", "joined", "joined_entries", "joined_count", "zeros", "rows", "outputs", "whole", "bounded",
+    "x", "w", "start", "y", "x_image", "x_channel", "from_d", "from_h", "from_w", "x_d", "x_h", "x_w",
+    "y_image", "y_channel", "y_d", "y_h", "y_w", "in_d", "in_h", "in_w", "step_d", "step_h", "step_w",
+    "low_d", "low_h", "low_w", "reach_d", "reach_h", "reach_w", "out_d", "out_h", "out_w", "strip_h",
+    "strip_w", "box_d", "box_h", "box_w", "groups", "inner", "outer", "filter_bytes", "table", "entries",
+    "joined", "joined_entries", "joined_count", "zeros", "rows", "outputs", "whole", "bounded", "pack",
+    "scratch_size", "scratch",
 )  # fmt: skip
-"""`joined` is the table of elements whose channels follow one another, in the picture and among filters."""
+"""`from_d` and so on are the steps of the picture, `x_d` those of what is read; a window sees `reach`
+positions behind its first; `joined` is the table of elements whose channels follow one another.
+"""
 
 
 @lru_cache(maxsize=64)
@@ -90,62 +101,76 @@ def _block(dtype: str, rows: int, outputs: int, bounded: bool) -> int:
 
 @lru_cache(maxsize=4)
 def _kernel(dtype: str) -> int:
-    """Compile the walk over some lines, a task; the last block of a line may overlap the one before."""
-    f, task, arguments, _ = kernel_of(Module())
+    """Compile the walk over a strip, a task; the last block of a line may overlap the one before."""
+    f, task, arguments, worker = kernel_of(Module())
     a, item = Fields(f, arguments, FIELDS), itemsize_of(dtype)
-    down = (a.out_h + a.lines - 1) // a.lines
-    h0, rest = task % down * a.lines, task // down
+    across, down = (a.out_w + a.strip_w - 1) // a.strip_w, (a.out_h + a.strip_h - 1) // a.strip_h
+    w0, rest = task % across * a.strip_w, task // across
+    h0, rest = rest % down * a.strip_h, rest // down
     d, image = rest % a.out_d, rest // a.out_d
-    x, y = a.pointer("x") + image * a.x_image, a.pointer("y") + image * a.y_image + d * a.y_d
-    deep = d * a.step_d + a.low_d
-    with f.loop(f.least(a.out_h, h0 + a.lines), h0) as h:
-        high = h * a.step_h + a.low_h
+    lines, columns = f.least(a.out_h - h0, a.strip_h), f.least(a.out_w - w0, a.strip_w)
+    begin = (d * a.step_d + a.low_d, h0 * a.step_h + a.low_h, w0 * a.step_w + a.low_w)
+    picture, packed = a.pointer("x") + image * a.x_image, a.pack > 0
+    origin = picture + begin[0] * a.x_d + begin[1] * a.x_h + begin[2] * a.x_w
+    box = a.pointer("scratch") + worker * a.scratch_size
+    origin = f.choose(packed, box, origin)
+    with f.when(packed):
+        f.call_address(
+            a.pack, box, picture, a.box_d, a.box_h, a.box_w, *begin, a.in_d, a.in_h, a.in_w,
+            a.groups * a.inner, a.x_channel, a.from_d, a.from_h, a.from_w,
+        )  # fmt: skip
+    out = a.pointer("y") + image * a.y_image + d * a.y_d + h0 * a.y_h + w0 * a.y_w
+    with f.loop(lines) as h:
+        high = begin[1] + h * a.step_h
         inside = f.all_of(
-            f.all_of(deep > -1, deep + a.reach_d < a.in_d), f.all_of(high > -1, high + a.reach_h < a.in_h)
+            f.all_of(begin[0] > -1, begin[0] + a.reach_d < a.in_d),
+            f.all_of(high > -1, high + a.reach_h < a.in_h),
         )
-        line, out = x + deep * a.x_d + high * a.x_h, y + h * a.y_h
-        with (
-            f.loop(a.groups) as group,
-            f.loop(a.outer, step=a.outputs) as o,
-            f.loop(a.out_w, step=a.rows) as w,
-        ):
-            first, output = f.least(w, a.out_w - a.rows), group * a.outer + f.least(o, a.outer - a.outputs)
-            column = first * a.step_w + a.low_w
+        along, outputs = f.loop(columns, step=a.rows), f.loop(a.outer, step=a.outputs)
+        with f.loop(a.groups) as group, outputs as o, along as w:
+            first, output = f.least(w, columns - a.rows), group * a.outer + f.least(o, a.outer - a.outputs)
+            column = begin[2] + first * a.step_w
             end = column + (a.rows - 1) * a.step_w + a.reach_w
-            plain = f.all_of(inside, f.all_of(column > -1, end < a.in_w))
-            seen = line + column * a.x_w + group * a.inner * item
+            easy = f.all_of(inside, f.all_of(column > -1, end < a.in_w))
+            bounded = f.all_of(f.negation(packed), f.negation(easy))
+            seen = origin + h * a.step_h * a.x_h + first * a.step_w * a.x_w + group * a.inner * item
             filters = a.pointer("w") + output * a.filter_bytes
             made = (
-                out + first * a.y_w + output * a.y_channel, a.pointer("start") + output * item,
+                out + h * a.y_h + first * a.y_w + output * a.y_channel, a.pointer("start") + output * item,
                 a.x_w * a.step_w, a.filter_bytes, a.y_w, a.y_channel,
             )  # fmt: skip
-            with f.when(plain):
+            with f.when(f.negation(bounded)):
                 joined = a.pointer("joined"), a.joined_entries, a.joined_count
                 f.call_address(a.whole, seen, filters, *joined, *made)
-            with f.when(f.negation(plain)):
+            with f.when(bounded):
                 single = a.pointer("table"), a.entries, a.inner
-                bounds = a.pointer("zeros"), deep, high, column, a.in_d, a.in_h, a.in_w, a.step_w
+                bounds = a.pointer("zeros"), begin[0], high, column, a.in_d, a.in_h, a.in_w, a.step_w
                 f.call_address(a.bounded, seen, filters, *single, *made, *bounds)
     f.finish()
     return machine().compile(f.module)[0]
 
 
 class Dots(FilterRows):
-    """A correlation of channels-last pictures to few channels, planned."""
+    """A correlation to few channels, planned."""
 
     def __init__(self, shape: Shape, dtype: str) -> None:
         super().__init__(shape, (0, 1, 3, 2))
         self.shape, self._seen = thinned(shape)
         self.dtype, self.itemsize = dtype, itemsize_of(dtype)
+        self._lanes = machine().vector_bytes // self.itemsize
         self._launches: dict[tuple[int, ...], Launch] = {}
 
     @staticmethod
     def pays(shape: Shape, lanes: int) -> bool:
-        """Return whether the input channels of a group fill vectors, and its output channels do not."""
-        return not shape.elementwise and shape.outer * 2 <= lanes <= shape.inner
+        """Return whether input channels fill vectors well enough, and output channels do not."""
+        if shape.elementwise or not shape.outer * 2 <= lanes <= shape.inner:
+            return False
+        vectors = len(shape.taps) * -(-shape.inner // lanes)
+        outputs = shape.images * prod(shape.out_size) * shape.groups * shape.outer
+        return outputs * (VECTOR * vectors + TOTAL) < min(costs(shape, lanes))
 
     def run(self, x: Any, w: Any, start: Any, y: Any) -> None:
-        """Correlate `x` (N, C, D, H, W), whose channels are neighbours, into `y` in any order."""
+        """Correlate `x` (N, C, D, H, W) into `y`, both in any memory order."""
         x = x[self._seen]
         key = x.strides + y.strides
         launch = self._launches.get(key)
@@ -153,30 +178,57 @@ class Dots(FilterRows):
             launch = self._launches[key] = self._planned(x.strides, y.strides)
         pool().run(launch, (x, w, start, y))
 
+    def _strip(self, packed: bool) -> tuple[int, int, tuple[int, int, int]]:
+        """Return the rows and columns of a task, and the box that it sees."""
+        s, pixel = self.shape, self.shape.groups * self.shape.inner * self.itemsize
+        reach = [high - low + 1 for low, high in zip(s.low, s.high, strict=True)]
+
+        def box(h: int, w: int) -> tuple[int, int, int]:
+            return reach[0], (h - 1) * s.step[1] + reach[1], (w - 1) * s.step[2] + reach[2]
+
+        h, w = s.out_size[1:]
+        while packed and prod(box(1, w)) * pixel > BOX_BYTES and w > 32:
+            w = -(-w // 2)
+        every = s.images * s.out_size[0] * h * -(-s.out_size[2] // w)
+        h = even(h, max(1, every // LEAST_TASKS))
+        while packed and h > 1 and prod(box(h, w)) * pixel > BOX_BYTES:
+            h = -(-h // 2)
+        return h, w, box(h, w)
+
     def _planned(self, x: tuple[int, ...], y: tuple[int, ...]) -> Launch:
         s, item = self.shape, self.itemsize
+        packed = x[1] != item
+        h, w, box = self._strip(packed)
+        all_channels = s.groups * s.inner * item
+        steps = (box[1] * box[2] * all_channels, box[2] * all_channels, all_channels) if packed else x[2:]
         outputs = even(s.outer, MOST_OUTPUTS)
-        wide = s.out_size[2]
-        rows = even(wide, min(wide, MOST_ROWS, max(1, (machine().registers - 2 - outputs) // outputs)))
+        last = s.out_size[2] - (s.out_size[2] - 1) // w * w
+        fits = max(1, (machine().registers - 2 - outputs) // outputs)
+        rows = min(even(w, min(w, MOST_ROWS, fits)), last)
         pixel = s.inner * item
-        offsets = s.offsets(s.taps, x[2:]).tolist()
+        offsets = s.offsets(s.taps, steps).tolist()
         shifts = [[a - lo for a, lo in zip(tap.shift, s.low, strict=True)] for tap in s.taps]
         table = np.array([(at, i * pixel, *shifts[i]) for i, at in enumerate(offsets)], np.int64)
         joined = 1
-        while joined < len(offsets) and offsets[joined] - offsets[joined - 1] == pixel:
+        while (  # whole vectors, so that the sums are those of single elements
+            s.inner % self._lanes == 0
+            and joined < len(offsets)
+            and offsets[joined] - offsets[joined - 1] == pixel
+        ):
             joined += 1
         # The kernel's elements are a grid, whose rows are as long as the first.
         rows_joined = np.ascontiguousarray(table[::joined])
         zeros = np.zeros(s.inner, self.dtype)
-        every = s.images * s.out_size[0] * s.out_size[1]
-        lines = even(s.out_size[1], max(1, every // LEAST_TASKS))
         reach = [high - low for low, high in zip(s.low, s.high, strict=True)]
+        size = aligned(prod(box) * all_channels) if packed else 0
         arguments = (
-            0, 0, 0, 0, x[0], *x[2:], *y, *s.in_size, *s.step, *s.low, *reach, *s.out_size, lines, s.groups,
-            s.inner, s.outer, len(table) * pixel, address(table), len(table), address(rows_joined),
+            0, 0, 0, 0, *x, *steps, *y, *s.in_size, *s.step, *s.low, *reach, *s.out_size, h, w, *box,
+            s.groups, s.inner, s.outer, len(table) * pixel, address(table), len(table), address(rows_joined),
             len(rows_joined), joined * s.inner, address(zeros), rows, outputs,
-            *(_block(self.dtype, rows, outputs, bounded) for bounded in (False, True)),
+            _block(self.dtype, rows, outputs, False),
+            0 if packed else _block(self.dtype, rows, outputs, True),
+            packing.compiled_box(self.dtype, packing.apart_of(x, item)) if packed else 0, size, 0,
         )  # fmt: skip
-        tasks = s.images * s.out_size[0] * -(-s.out_size[1] // lines)
-        keep = table, rows_joined, zeros
-        return Launch(_kernel(self.dtype), arguments, tasks, 0, keep, s.multiply_adds / MULTIPLY_ADDS)
+        tasks = s.images * s.out_size[0] * -(-s.out_size[1] // h) * -(-s.out_size[2] // w)
+        keep, cost = (table, rows_joined, zeros), s.multiply_adds / MULTIPLY_ADDS
+        return Launch(_kernel(self.dtype), arguments, tasks, size, keep, cost)

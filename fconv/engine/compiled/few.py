@@ -173,6 +173,7 @@ class FewWeights:
         x_row = (across[1] - across[0] if len(across) > 1 else 1) * item
         channels, out_channels = s.groups * s.inner, s.groups * s.outer
         size_x = aligned(channels * prod(self.box) * item)
+        # What is stored behind x lies where g is written next; behind g there is room for it.
         size = aligned(size_x + out_channels * self.strip * self.wide * item + machine().vector_bytes)
         arguments = (
             0, 0, 0, *x, *g, self.count * item, address(table), address(taps), len(taps), *s.in_size,

@@ -24,7 +24,8 @@ class Machine:
     embedded : bool
         A product takes a number from memory and repeats it in all lanes by itself.
     masks : bool
-        Masks have registers of their own, and a store with one takes no longer than without.
+        Masks have registers of their own, and a store with one takes no longer than without. Otherwise they
+        are kept in the signs of integers.
     l2_bytes : int
         Of a core's L2 cache, or a MiB where the system does not say it.
     """

@@ -126,10 +126,10 @@ def contraction(
                         for v in across:
                             sums[r][v].set(n.fma(left[v], right[v], sums[r][v].get()))
 
-        if ends:
+        if ends:  # twice, as masks may take registers from the sums
             with f.when(f.negation(whole)):
                 add_products(masks)
-            with f.when(whole):  # as masks would take registers from the sums
+            with f.when(whole):
                 add_products(plain)
         else:
             add_products(plain)

@@ -238,7 +238,8 @@ def planes(module: Module, dtype: Any, transposing: Function, stride: int, phase
 
     With a stride along rows, every `stride`-th column lies beside the next, so that windows' elements
     are neighbours: the target is (channels, depth, height, stride, width / stride). Columns of other
-    remainders than `phases`, which no window sees, are left out. A vector behind the target is written too.
+    remainders than `phases`, which no window sees, are left out. Without a stride, up to a vector behind the
+    target may be written too.
 
     Returns
     -------
@@ -270,8 +271,8 @@ def planes(module: Module, dtype: Any, transposing: Function, stride: int, phase
         source, line, begin, end = row_of(i, j)
         with f.loop(count, step=n.lanes) as k:
             # Rows are mostly short: a load of the lanes inside fills the others with zeros. What is stored
-            # behind a row's end lies where the next one is written, or behind the last; the next remainder's
-            # columns are there already.
+            # behind a row's end lies where the next one is written, or behind the last. With a stride there
+            # is a mask, as the columns of the next remainder are there already.
             places = [k * stride + v * n.lanes for v in range(stride)]
             vectors = [
                 n.load(source + c * channel + p * n.itemsize, n.between(begin - p, end - p)) for p in places

@@ -69,7 +69,7 @@ class Numbers:
         return _spread(self.f, number, self.lanes)
 
     def mask(self, count: Number) -> Value:
-        """Return a mask of the first `count` lanes."""
+        """Return a mask of the first `count` lanes: bits, or integers that are negative there."""
         f = self.f
         kind = "i64" if machine().masks else f"i{8 * self.itemsize}"
         type = f"<{self.lanes} x {kind}>"

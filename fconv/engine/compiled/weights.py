@@ -34,7 +34,9 @@ PARTS = 8
 LONGEST_SUM = 1024
 """Numbers that are added up one after another in a register, before rounding errors would grow."""
 PANEL_USES = 4
-"""Blocks of rows that meet a block's channels of g, from which on these are copied to lie together."""
+"""A block's channels of g are copied to lie together where as many blocks of rows are multiplied by them, and
+where the last block is not whole and masks would take registers from its sums.
+"""
 PART_BYTES = 12 << 20
 """Most bytes of all partial sums together."""
 
@@ -50,7 +52,8 @@ FIELDS = (
 )  # fmt: skip
 """`rows_all` and `vectors` are what a group's rows and vectors run over; the vectors make `blocks` blocks.
 
-What is copied of g is what one block needs, and `short` is the table of the last one; `turned`, all of it.
+Of g, what one block needs is copied (`turned`: all of it); `short` is the table for a last block that is not
+whole.
 """
 
 
@@ -256,6 +259,7 @@ class WeightGradient:
         uses, partial = len(self.taps) * -(-self.rows // self.block_rows), self.across % self.width > 0
         gains = not self.turned and (uses >= PANEL_USES or (partial and not machine().masks))
         pack_g = g[1] != item or g[4] != out_pixel or gains
+        # Whether vectors are read from the caller's memory, which may end with their last number.
         given = (not pack_x) if self.turned else not pack_g or (self.elementwise and not pack_x)
         box_w = self.box[2] * pixel
         pitch = (self.box[1] * box_w, box_w, pixel) if pack_x else x[2:]
