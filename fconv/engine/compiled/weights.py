@@ -33,7 +33,7 @@ PARTS = 8
 """Partial sums, a fixed number whatever the number of threads."""
 LONGEST_SUM = 1024
 """Numbers that are added up one after another in a register, before rounding errors would grow."""
-PANEL_USES = 4
+PANEL_USES = 8
 """A block's channels of g are copied to lie together where as many blocks of rows are multiplied by them, and
 where the last block is not whole and masks would take registers from its sums.
 """
@@ -257,7 +257,8 @@ class WeightGradient:
         pack_x = s.hangs_over or x[1] != item or (x[4] != pixel and self.joined > 1 and not self.elementwise)
         panel = self.width if not self.turned else self.out_channels
         uses, partial = len(self.taps) * -(-self.rows // self.block_rows), self.across % self.width > 0
-        gains = not self.turned and (uses >= PANEL_USES or (partial and not machine().masks))
+        several = self.groups * self.blocks > 1  # one lies together already
+        gains = not self.turned and ((several and uses >= PANEL_USES) or (partial and not machine().masks))
         pack_g = g[1] != item or g[4] != out_pixel or gains
         # Whether vectors are read from the caller's memory, which may end with their last number.
         given = (not pack_x) if self.turned else not pack_g or (self.elementwise and not pack_x)
