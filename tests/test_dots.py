@@ -91,6 +91,32 @@ def test_convolutions_and_gradients_are_the_definition_in_each_memory_order(case
             np.testing.assert_array_equal(a, b)
 
 
+TO_FEW = [
+    ((1, 192, 60, 50), (8, 192, 3, 3), {"padding": 1, "dilation": 3}),
+    ((3, 300, 14, 14), (4, 150, 2, 2), {"groups": 2, "padding": 2, "dilation": 2}),
+    ((2, 256, 28, 20), (3, 256, 3, 3), {"padding": 1}),
+    ((8, 256, 200), (4, 256, 9), {"padding": 4}),
+    ((1, 64, 10, 12, 11), (4, 64, 3, 3, 3), {}),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", range(len(TO_FEW)))
+def test_convolutions_to_few_channels_are_the_definition(case, dtype):
+    x_shape, weight_shape, options = TO_FEW[case]
+    geometry = geometry_of(x_shape, weight_shape, options)
+    plan = plans.plan(geometry, dtype, algorithm="direct")  # exact with integers
+    rng = np.random.default_rng(case)
+    x, weight, biases = (
+        rng.integers(-3, 4, shape).astype(dtype) for shape in (x_shape, weight_shape, 2 * weight_shape[0])
+    )
+    expected = reference.convolve(x, weight, geometry)
+    for xs in (x, channels_last(x), channels_last(np.concatenate([x, x], 1))[:, : x.shape[1]]):
+        np.testing.assert_array_equal(plan.convolve(xs, weight, None), expected)
+    beside = expected + biases[::2].reshape(-1, *[1] * (x.ndim - 2))
+    np.testing.assert_array_equal(plan.convolve(x, channels_last(weight), biases[::2]), beside)
+
+
 def test_the_bits_are_the_same_with_any_number_of_threads():
     import fconv as fc
 

@@ -1,14 +1,13 @@
-"""Results with few channels: one product for all of the kernel, whose columns are added up.
+"""Input gradients of few channels: one product for all of the kernel, whose columns are added up.
 
 Most lanes of vectors over few channels would be idle, and for the gradient of an input each phase of a stride
 reads the output's gradient again. Here one product gives, at each position of what is read, a number for each
 channel of the result and element of the kernel, and each position of the result adds up those that belong to
-it. That is the input gradient of a convolution, and a convolution without strides is one of another.
+it.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -17,9 +16,10 @@ import numpy as np
 
 from fconv.engine.compiled.choosing import pass_for
 from fconv.engine.compiled.correlate import LEAST_TASKS
+from fconv.engine.compiled.dots import Dots
 from fconv.engine.compiled.llvm import Function, Module, Value, itemsize_of
 from fconv.engine.compiled.machine import machine
-from fconv.engine.compiled.packing import entry
+from fconv.engine.compiled.packing import clear, entry
 from fconv.engine.compiled.pool import BYTES, Fields, Launch, kernel_of, pool
 from fconv.engine.compiled.scratch import address, scratch
 from fconv.engine.compiled.shapes import Shape, Tap, costs, few_channels
@@ -45,7 +45,7 @@ behind the last; the bytes to what that meets in a row of the result; and its pl
 """
 
 FIELDS = (
-    "t", "start", "y", "t_image", "t_channel", "t_d", "t_h", "t_w", "y_image", "y_channel", "y_d", "y_h",
+    "t", "y", "t_image", "t_channel", "t_d", "t_h", "t_w", "y_image", "y_channel", "y_d", "y_h",
     "table", "taps", "inner", "channels", "in_d", "in_h", "in_w", "step_d", "step_h", "step_w", "out_d",
     "out_h", "rows", "pieces",
 )  # fmt: skip
@@ -61,9 +61,7 @@ def _kernel(dtype: str) -> int:
     last = f.least(first + a.rows, a.in_h)
     with f.loop(a.channels) as channel, f.loop(last, first) as h:
         y = a.pointer("y") + image * a.y_image + channel * a.y_channel + d * a.y_d + h * a.y_h
-        start = n.spread(n.number(a.pointer("start") + channel * n.itemsize))
-        with f.loop(a.in_w, step=n.lanes) as w:
-            n.store(start, y + w * n.itemsize, n.mask(a.in_w - w))
+        clear(f, y, a.in_w * n.itemsize)
         group, inner = channel // a.inner, channel % a.inner
         t = a.pointer("t") + image * a.t_image + (group * a.taps * a.inner + inner) * a.t_channel
         with f.loop(a.taps) as k:
@@ -111,15 +109,14 @@ class Columns:
         tasks = self.images * s.in_size[0]
         self._rows = max(1, s.in_size[1] // -(-LEAST_TASKS // tasks))
         self._table = np.array([self._entry(k, tap) for k, tap in enumerate(s.taps)], np.int64)
-        self._zeros = np.zeros(s.groups * s.inner, dtype)
         self._launches: dict[tuple[int, ...], Launch] = {}
 
     @staticmethod
     def pays(shape: Shape, phases: list[Shape], dtype: str) -> bool:
-        """Compare with correlations of the phases, in products of vectors."""
-        if shape.elementwise or len(shape.taps) == 1:
-            return False
+        """Compare with correlations of the phases, in products of vectors; dot products are faster."""
         lanes = machine().vector_bytes // itemsize_of(dtype)
+        if shape.elementwise or len(shape.taps) == 1 or all(Dots.pays(phase, lanes) for phase in phases):
+            return False
         product = _product_of(shape, shape.images)
         if prod(product.out_size) * product.groups * product.outer * itemsize_of(dtype) > LARGEST:
             return False
@@ -142,15 +139,11 @@ class Columns:
         begin, end = max(0, -(w // step)), min(s.out_size[2], (size - 1 - w) // step + 1)
         return (d, h, begin, end, w * itemsize_of(self.dtype), k * s.inner)
 
-    def run(self, g: Any, weight: Any, bias: Any = None) -> Any:
-        """Return the gradient, (N, C, D, H, W), of g (N, O, ...) by a weight (groups, outer, inner, ...).
-
-        The elements of `bias`, one for each of its channels, are added.
-        """
+    def run(self, g: Any, weight: Any) -> Any:
+        """Return the gradient, (N, C, D, H, W), of g (N, O, ...) by a weight (groups, outer, inner, ...)."""
         s = self.shape
         groups, outer = weight.shape[:2]
         filters = weight.transpose(0, 3, 4, 5, 2, 1).reshape(groups, -1, outer, 1, 1, 1)
-        start = self._zeros if bias is None else np.ascontiguousarray(bias)
         dx = empty(self._out_shape, g.dtype)
         columns = scratch.array(self.images * self._image, g.dtype)
         t = self._product.output(g.dtype, columns)
@@ -158,7 +151,7 @@ class Columns:
         for i in range(0, s.images, self.images):
             run = slice(min(i, s.images - self.images), min(i + self.images, s.images))
             self._product.run(g[run], filters, laid, None, t)
-            pool().run(self._launch(t.strides, dx.strides), (t, start, dx[run]))
+            pool().run(self._launch(t.strides, dx.strides), (t, dx[run]))
         scratch.give_back(columns)
         if laid is not None and laid is not filters:
             scratch.give_back(laid)
@@ -169,7 +162,7 @@ class Columns:
         if found is None:
             s, pieces = self.shape, -(-self.shape.in_size[1] // self._rows)
             arguments = (
-                0, 0, 0, *t, *y[:4], address(self._table), len(s.taps), s.inner, s.groups * s.inner,
+                0, 0, *t, *y[:4], address(self._table), len(s.taps), s.inner, s.groups * s.inner,
                 *s.in_size, *s.step, *s.out_size[:2], self._rows, pieces,
             )  # fmt: skip
             tasks = self.images * s.in_size[0] * pieces
@@ -185,13 +178,3 @@ def _product_of(shape: Shape, images: int) -> Shape:
     columns, one = len(shape.taps) * shape.inner, Tap((0, 0, 0), (0, 0, 0))
     size = shape.out_size
     return Shape(images, shape.groups, shape.outer, columns, size, size, (1, 1, 1), (one,))
-
-
-def turned(shape: Shape) -> Shape | None:
-    """Return the convolution whose input gradient is a correlation without strides; None with strides."""
-    if shape.step != (1, 1, 1):
-        return None
-    taps = tuple(Tap(tuple(-shift for shift in tap.shift), tap.place) for tap in shape.taps)  # type: ignore[arg-type]
-    return replace(
-        shape, inner=shape.outer, outer=shape.inner, in_size=shape.out_size, out_size=shape.in_size, taps=taps
-    )

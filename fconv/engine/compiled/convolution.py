@@ -21,13 +21,10 @@ from fconv.engine.compiled.choosing import (
     new_channels_last,
     pass_for,
 )
-from fconv.engine.compiled.columns import Columns, turned
-from fconv.engine.compiled.dots import Dots
+from fconv.engine.compiled.columns import Columns
 from fconv.engine.compiled.few import FewWeights
 from fconv.engine.compiled.gathered import Gathered
 from fconv.engine.compiled.heavy import HeavyWeights, outweighs
-from fconv.engine.compiled.llvm import itemsize_of
-from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.positions import Meetings, Positions
 from fconv.engine.compiled.routes import Route
 from fconv.engine.compiled.scratch import scratch
@@ -79,9 +76,6 @@ class CompiledConvolution:
         self._meetings = Meetings(in_size, out_size, kernel, stride, dilation, pads)
         lists = self._lists(self.shape, [self.shape])
         self.forward = pass_for(self.shape, dtype, algorithm, lists=lists)
-        back = turned(self.shape) if self.forward.along_rows else None
-        pays = back is not None and Columns.pays(back, [self.shape], dtype)
-        self._forward_columns = Columns(back, dtype) if back is not None and pays else None
         self.algorithm = "winograd" if self.forward.winograd else "direct"
         other = self.forward.winograd or self.forward.heavy or isinstance(self.forward, Apart)
         self._gathers = not other and Gathered.pays(self.shape, dtype, self._meetings.share if lists else 1.0)
@@ -105,9 +99,6 @@ class CompiledConvolution:
         if route is not None:
             return route.run(x, weight, bias)
         grouped = weight.reshape(self.weight_shape)
-        if self._forward_columns is not None:
-            filters = grouped.swapaxes(1, 2)
-            return self._forward_columns.run(_deep(x), filters, bias).reshape(self._out_shape)
         if self._gathers:
             return self._gathered.convolve(_deep(x), grouped, bias).reshape(self._out_shape)
         by = self.forward.suited(x)
@@ -185,10 +176,7 @@ class CompiledConvolution:
         lists = self._lists(whole, [shape for _, shape in found if shape], turned=True)
         if lists is not None:
             return [((slice(None),) * 3, pass_for(whole, self.dtype, "direct", lists=lists))], None
-        shapes = [shape for _, shape in found if shape]
-        lanes = machine().vector_bytes // itemsize_of(self.dtype)
-        dots = all(Dots.pays(shape, lanes) for shape in shapes)
-        if self._wanted != "winograd" and not dots and Columns.pays(s, shapes, self.dtype):
+        if self._wanted != "winograd" and Columns.pays(s, [shape for _, shape in found if shape], self.dtype):
             return [], Columns(s, self.dtype)
         used = [tap for _, shape in found if shape for tap in shape.taps]
         unused = set(product(*map(range, kernel))) - {tap.place for tap in used}

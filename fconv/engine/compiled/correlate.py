@@ -18,7 +18,7 @@ from fconv.engine.compiled.filters import FilterBlocks
 from fconv.engine.compiled.llvm import POINTER, Module, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro
-from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, kernel_of, pool
+from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, Launches, kernel_of, pool
 from fconv.engine.compiled.scratch import address, aligned
 from fconv.engine.compiled.shapes import Shape, Tap, thinned
 
@@ -105,7 +105,7 @@ class Correlation:
         """Those that are laid out together, for other correlations too."""
         self.channels = shape.groups * shape.inner
         self.own_bytes = len(shape.taps) * self.filters.inner * self.filters.row
-        self._launches: dict[tuple[int, ...], Launch] = {}
+        self._launches = Launches(self._planned)
         self._strip()
         self._divide(self.filters.most_rows)
 
@@ -172,15 +172,11 @@ class Correlation:
         """Correlate `x` (N, C, D, H, W) in any memory order into `y`, whose channels are neighbours."""
         if self._seen:
             x = x[self._seen]
-        key = x.strides + y.strides
-        launch = self._launches.get(key)
-        if launch is None:
-            launch = self._launches[key] = self._planned(x.strides, y.strides)
-        pool().run(launch, (x, w, start, y))
+        pool().run(self._launches.of(x, y), (x, w, start, y))
 
     def launch_of(self, x: Any, y: Any) -> Launch | None:
         """Return the launch that `run` has for such arrays; None where it takes but some positions."""
-        return None if self._seen else self._launches.get(x.strides + y.strides)
+        return None if self._seen else self._launches.known(x, y)
 
     def _planned(self, x: tuple[int, ...], y: tuple[int, ...]) -> Launch:
         s, item, filters = self.shape, self.itemsize, self.filters

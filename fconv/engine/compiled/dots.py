@@ -3,7 +3,7 @@
 Vectors over few output channels would have idle lanes, and for vectors along rows the picture is copied, its
 columns dealt out. Here an output is the dot product of what its window sees with its filters, whose lanes are
 added up at the end. Channels-last pictures are read where they lie, and zeros for what a window sees outside
-of them; of others a task copies the box that it sees. The sums are the same ones in the same order.
+of them; of others a task copies the box that it sees. Both give the same bits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import even
 from fconv.engine.compiled.packing import entry
 from fconv.engine.compiled.planes import FilterRows
-from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, kernel_of, pool
+from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, Launches, kernel_of, pool
 from fconv.engine.compiled.scratch import address, aligned
 from fconv.engine.compiled.shapes import Shape, costs, thinned
 from fconv.engine.compiled.transcendental import Maths
@@ -158,7 +158,7 @@ class Dots(FilterRows):
         self.shape, self._seen = thinned(shape)
         self.dtype, self.itemsize = dtype, itemsize_of(dtype)
         self._lanes = machine().vector_bytes // self.itemsize
-        self._launches: dict[tuple[int, ...], Launch] = {}
+        self._launches = Launches(self._planned)
 
     @staticmethod
     def pays(shape: Shape, lanes: int) -> bool:
@@ -172,11 +172,7 @@ class Dots(FilterRows):
     def run(self, x: Any, w: Any, start: Any, y: Any) -> None:
         """Correlate `x` (N, C, D, H, W) into `y`, both in any memory order."""
         x = x[self._seen]
-        key = x.strides + y.strides
-        launch = self._launches.get(key)
-        if launch is None:
-            launch = self._launches[key] = self._planned(x.strides, y.strides)
-        pool().run(launch, (x, w, start, y))
+        pool().run(self._launches.of(x, y), (x, w, start, y))
 
     def _strip(self, packed: bool) -> tuple[int, int, tuple[int, int, int]]:
         """Return the rows and columns of a task, and the box that it sees."""

@@ -20,7 +20,7 @@ from fconv.engine.compiled.filters import dense
 from fconv.engine.compiled.llvm import POINTER, Module, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, contract, micro
-from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, kernel_of, pool
+from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, Launches, kernel_of, pool
 from fconv.engine.compiled.scratch import address, aligned
 from fconv.engine.compiled.shapes import Shape, thinned
 
@@ -89,7 +89,7 @@ class Planes(FilterRows):
         super().__init__(shape, (0, 3, 2, 1))
         shape, self._seen = thinned(shape)
         self.shape, self.dtype = shape, dtype
-        self._launches: dict[tuple[int, ...], Launch] = {}
+        self._launches = Launches(self._run)
         self.itemsize = itemsize_of(dtype)
         s, lanes = shape, machine().vector_bytes // self.itemsize
         self.rows = s.outer  # few, so that one block has them all and starts from its numbers
@@ -132,11 +132,7 @@ class Planes(FilterRows):
             x, y = (a.reshape(*a.shape[:2], *size) for a in (x, y))
             self._flat.run(x, w, start, y)
             return
-        key = x.strides + y.strides
-        launch = self._launches.get(key)
-        if launch is None:
-            launch = self._launches[key] = self._run(x.strides, y.strides)
-        pool().run(launch, (x, w, start, y))
+        pool().run(self._launches.of(x, y), (x, w, start, y))
 
     def _run(self, x: tuple[int, ...], y: tuple[int, ...]) -> Launch:
         s, item = self.shape, self.itemsize

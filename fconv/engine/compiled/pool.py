@@ -12,7 +12,7 @@ import ctypes
 import math
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -237,6 +237,25 @@ class Launch:
         self.threads = 1 if self.brief else tasks
         whole = (kernel, tasks, scratch, len(arguments), *arguments)
         self.block = struct.pack(f"{len(whole)}q", *whole)
+
+
+class Launches:
+    """Launches by the strides of what is read and what is written, each planned once."""
+
+    def __init__(self, planned: Callable[[tuple[int, ...], tuple[int, ...]], Launch]) -> None:
+        self._planned = planned
+        self._known: dict[tuple[int, ...], Launch] = {}
+
+    def of(self, x: Any, y: Any) -> Launch:
+        """Return the launch that reads arrays like `x` and writes ones like `y`."""
+        launch = self.known(x, y)
+        if launch is None:
+            launch = self._known[x.strides + y.strides] = self._planned(x.strides, y.strides)
+        return launch
+
+    def known(self, x: Any, y: Any) -> Launch | None:
+        """Return it if it was planned before."""
+        return self._known.get(x.strides + y.strides)
 
 
 class Pool:

@@ -47,7 +47,7 @@ class Numbers:
             self._store_lanes(value, address, lanes)
             return
         every = self.f.call(f"llvm.vector.reduce.and.v{self.lanes}i1", lanes, result="i1")
-        with self.f.when(every):  # as a store with a mask takes as long as ten without
+        with self.f.when(every):  # as a store with a mask takes several times as long
             self.store(value, address)
         with self.f.when(self.f.negation(every)):
             self._store_lanes(value, address, lanes)
