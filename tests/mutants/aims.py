@@ -17,8 +17,9 @@ EXACT = (  # vjps of linear functions, and the kernels of convolutions
     *(f"engine/cpu/{name}.py" for name in (
         "convolution", "depthwise", "direct", "filters", "planar", "tiles", "winograd")),
     *(f"engine/compiled/{name}.py" for name in (
-        "choosing", "convolution", "correlate", "depthwise", "few", "filters", "heavy", "heavy_winograd",
-        "micro", "packing", "planes", "positions", "shapes", "squares", "transforms", "weights", "winograd",
+        "choosing", "columns", "convolution", "correlate", "depthwise", "dots", "few", "filters",
+        "gathered", "heavy", "heavy_winograd", "micro", "packing", "planes", "positions", "shapes",
+        "squares", "transforms", "weights", "winograd",
         "winograd_weights")),
     *(f"functional/{name}.py" for name in (
         "affine", "convolution", "convolution_transpose", "padding", "pooling_avg", "rearranging",
@@ -37,12 +38,12 @@ TESTS = {
     "engine/compiled/pool": ["test_compiled.py", "test_engine.*compiled", "test_threads.*compiled"],
     "engine/compiled": [
         f"{CONVOLUTIONS}.*compiled", "test_engine.*compiled", "test_compiled.py", "test_winograd",
-        "test_depthwise", "test_columns", "test_gathered",
+        "test_depthwise", "test_columns", "test_dots", "test_gathered", "test_positions", "test_divided",
     ],
     "engine/cpu": [f"{CONVOLUTIONS}.*numpy", "test_engine.*numpy"],
     "engine/sweeps": ["test_segments", "test_norms", "test_losses"],
     "engine/threads": ["test_threads", "test_engine"],
-    "engine": [CONVOLUTIONS, "test_engine", "test_compiled.py"],
+    "engine": [CONVOLUTIONS, "test_engine", "test_compiled.py", "test_layer_plans"],
     "functional/convolution": [CONVOLUTIONS, "test_functions.*conv"],
     "functional/affine": ["test_adjoint.*(linear_maps|linear])", "test_functions.*linear", "test_errors"],
     "functional/taps": [
