@@ -261,7 +261,8 @@ def winograd_pays(shape: Shape, dtype: str) -> bool:
         return False
     inner, outer, blocks = squares.inner, shape.outer, squares.pieces
     if HeavyWinograd.serves(shape, dtype):
-        return PRODUCTS * inner * outer * (2 * blocks + 6) < shape.multiply_adds
+        products = inner * outer * (2 * blocks + 6) + 24 * blocks * (inner + outer)
+        return PRODUCTS * products < shape.multiply_adds
     if pieces_in_cache(squares, dtype) < LEAST_PIECES:
         return False
     filters = 25 if inner * outer < 1 << 17 else 60

@@ -180,7 +180,7 @@ class Correlation:
 
     def _planned(self, x: tuple[int, ...], y: tuple[int, ...]) -> Launch:
         s, item, filters = self.shape, self.itemsize, self.filters
-        pixel = self.slab * item
+        x, pixel = packing.lone(x, self.channels, item), self.slab * item
         packed = s.hangs_over or x[1] != item
         pitch = (self.box[1] * self.box[2] * pixel, self.box[2] * pixel, pixel) if packed else x[2:]
         image = prod(self.box) * pixel if packed else x[0]

@@ -67,6 +67,17 @@ def apart_of(x: Sequence[int], item: int) -> int:
     return apart if x[1] != item and x[4] == apart * item and apart in (2, 3, 4) else 1
 
 
+def lone(x: tuple[int, ...], channels: int, item: int) -> tuple[int, ...]:
+    """Return the strides of a picture (N, C, D, H, W), in which a single channel is its own neighbour.
+
+    Examples
+    --------
+    >>> lone((400, 400, 400, 40, 4), 1, 4)
+    (400, 4, 400, 40, 4)
+    """
+    return (x[0], item, *x[2:]) if channels == 1 else x
+
+
 def transpose(module: Module, dtype: Any, *, dealt: bool = False, apart: int = 1) -> Function:
     """Emit ``target[j * column + i] = source[i * row + j]``, in squares that are transposed in registers.
 

@@ -253,6 +253,7 @@ class WeightGradient:
 
     def _run(self, x: tuple[int, ...], g: tuple[int, ...]) -> Launch:
         s, item = self.shape, self.itemsize
+        x, g = packing.lone(x, self.channels, item), packing.lone(g, self.out_channels, item)
         pixel, out_pixel = self.channels * item, self.out_channels * item
         pack_x = s.hangs_over or x[1] != item or (x[4] != pixel and self.joined > 1 and not self.elementwise)
         panel = self.width if not self.turned else self.out_channels
