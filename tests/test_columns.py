@@ -1,4 +1,4 @@
-"""Input gradients of few channels by columns that are added up, against the definition."""
+"""Input gradients of few channels or positions by columns that are added up, against the definition."""
 
 import tracemalloc
 
@@ -39,21 +39,24 @@ def test_input_gradients_of_few_channels_are_the_definition(case, dtype):
     g, weight = (rng.integers(-3, 4, shape).astype(dtype) for shape in (geometry.out_shape, weight_shape))
     expected = reference.input_gradient(g, weight, geometry)
     for gs in (g, channels_last(g), channels_last(np.concatenate([g, g], 1))[:, : g.shape[1]]):
-        for weights in (weight, channels_last(weight)):
+        for weights in (weight, channels_last(weight), np.asfortranarray(weight)):
             np.testing.assert_array_equal(plan.input_gradient(gs, weights), expected)
             # Whichever way that was, as it depends on the processor.
             deep = gs.reshape(*gs.shape[:2], *[1] * (5 - gs.ndim), *gs.shape[2:])
-            found = Columns(plan.shape, dtype).run(deep, weights.reshape(plan.weight_shape))
-            np.testing.assert_array_equal(found.reshape(expected.shape), expected)
+            for in_place in (False, True):
+                columns = Columns(plan.shape, dtype, in_place=in_place)
+                found = columns.run(deep, weights.reshape(plan.weight_shape))
+                np.testing.assert_array_equal(found.reshape(expected.shape), expected)
 
 
+@pytest.mark.parametrize("in_place", [False, True])
 @pytest.mark.parametrize("seed", range(60))
-def test_columns_of_any_shape_are_the_definition(seed):
+def test_columns_of_any_shape_are_the_definition(seed, in_place):
     from fconv.engine.compiled.columns import Columns
 
     rng = np.random.default_rng(seed)
     ndim, dtype = 1 + seed % 3, ("float32", "float64")[seed // 3 % 2]
-    groups, inner, outer = (int(rng.choice(sizes)) for sizes in ([1, 1, 3], [1, 2, 5], [1, 17, 40]))
+    groups, inner, outer = (int(rng.choice(sizes)) for sizes in ([1, 1, 3], [1, 2, 5, 21], [1, 17, 40]))
     options = {
         name: tuple(map(int, rng.integers(*limits, ndim)))
         for name, limits in (("stride", (1, 4)), ("padding", (0, 5)), ("dilation", (1, 4)))
@@ -66,13 +69,15 @@ def test_columns_of_any_shape_are_the_definition(seed):
         rng.integers(-3, 4, shape).astype(dtype) for shape in (geometry.out_shape, geometry.weight_shape)
     )
     deep = g.reshape(*g.shape[:2], *[1] * (3 - ndim), *g.shape[2:])
-    found = Columns(plan.shape, dtype).run(deep, weight.reshape(plan.weight_shape))
-    np.testing.assert_array_equal(
-        found.reshape(geometry.in_shape), reference.input_gradient(g, weight, geometry)
-    )
+    expected = reference.input_gradient(g, weight, geometry)
+    for weights in (weight, channels_last(weight)):
+        columns = Columns(plan.shape, dtype, in_place=in_place)
+        found = columns.run(deep, weights.reshape(plan.weight_shape))
+        np.testing.assert_array_equal(found.reshape(geometry.in_shape), expected)
 
 
-def test_the_bits_are_the_same_with_any_number_of_threads_and_pictures():
+@pytest.mark.parametrize("in_place", [False, True])
+def test_the_bits_are_the_same_with_any_number_of_threads_and_pictures(in_place):
     import fconv as fc
     from fconv.engine.compiled.columns import Columns
 
@@ -84,7 +89,7 @@ def test_the_bits_are_the_same_with_any_number_of_threads_and_pictures():
     def gradient(some):
         plan = planned((len(some), *x_shape[1:]), weight_shape, options, "float32")[1]
         filters = weight.reshape(plan.weight_shape)
-        return Columns(plan.shape, "float32").run(some[:, :, None], filters)
+        return Columns(plan.shape, "float32", in_place=in_place).run(some[:, :, None], filters)
 
     before = fc.get_num_threads()
     try:

@@ -30,6 +30,7 @@ def test_convolutions_of_few_positions_are_the_definition(case, dtype):
         for shape in (geometry.in_shape, geometry.weight_shape, 2 * geometry.out_channels, geometry.out_shape)
     )
     y, dw = reference.convolve(x, weight, geometry), reference.weight_gradient(g, x, geometry)
+    dx = reference.input_gradient(g, weight, geometry)
     bias = biases[::2]
     with_bias = y + bias.reshape(-1, *[1] * (x.ndim - 2))
     for xs, gs in ((x, g), (channels_last(x), channels_last(g)), (x[:, ::-1][:, ::-1], g)):
@@ -37,6 +38,7 @@ def test_convolutions_of_few_positions_are_the_definition(case, dtype):
             np.testing.assert_array_equal(plan.convolve(xs, weights, None), y)
             np.testing.assert_array_equal(plan.convolve(xs, weights, bias), with_bias)
             np.testing.assert_array_equal(plan.weight_gradient(gs, xs, weights), dw)
+            np.testing.assert_array_equal(plan.input_gradient(gs, weights), dx)
         for weights in (np.broadcast_to(weight[:1], weight.shape), np.broadcast_to(bias[0], weight.shape)):
             np.testing.assert_array_equal(plan.weight_gradient(gs, xs, weights), dw)
 

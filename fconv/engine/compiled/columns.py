@@ -1,22 +1,23 @@
-"""Input gradients of few channels: one product for all of the kernel, whose columns are added up.
+"""Input gradients of few channels or few positions: one product for all of the kernel, added up by column.
 
 Most lanes of vectors over few channels would be idle, and for the gradient of an input each phase of a stride
 reads the output's gradient again. Here one product gives, at each position of what is read, a number for each
 channel of the result and element of the kernel, and each position of the result adds up those that belong to
-it.
+it. Where positions are few the product reads filters where they lie.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from fconv.engine.compiled.choosing import pass_for
+from fconv.engine.compiled.choosing import Pass, new_channels_last, pass_for
 from fconv.engine.compiled.correlate import LEAST_TASKS
 from fconv.engine.compiled.dots import Dots
+from fconv.engine.compiled.gathered import InPlace
 from fconv.engine.compiled.llvm import Function, Module, Value, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.packing import clear, entry
@@ -39,42 +40,56 @@ LAID, ZEROED, COPIED = 2, 2, 8
 result with zeros before them, and copying one from planes to its place; writing a number takes as long as a
 product. All are fitted to measured times.
 """
-ENTRY = 6
-"""Integers of an element of the kernel: its two shifts; the first position of a row that it meets and the one
-behind the last; the bytes to what that meets in a row of the result; and its place among the columns.
+ENTRY = 5
+"""Integers of an element of the kernel: the first position of a row that it meets, the one behind the last,
+and its three shifts.
 """
 
 FIELDS = (
-    "t", "y", "t_image", "t_channel", "t_d", "t_h", "t_w", "y_image", "y_channel", "y_d", "y_h",
-    "table", "taps", "inner", "channels", "in_d", "in_h", "in_w", "step_d", "step_h", "step_w", "out_d",
-    "out_h", "rows", "pieces",
+    "t", "y", "t_image", "t_group", "t_channel", "t_tap", "t_d", "t_h", "t_w", "y_image", "y_channel", "y_d",
+    "y_h", "y_w", "table", "taps", "inner", "groups", "in_d", "in_h", "in_w", "step_d", "step_h", "step_w",
+    "out_d", "out_h", "rows", "pieces",
 )  # fmt: skip
 
 
-@lru_cache(maxsize=4)
-def _kernel(dtype: str) -> int:
-    """Compile the sum: a task makes some rows of a plane of one picture."""
+@lru_cache(maxsize=8)
+def _kernel(dtype: str, last: bool) -> int:
+    """Compile the sum, channels-last or along rows: a task makes some rows of a plane of one picture."""
     f, task, arguments, _ = kernel_of(Module())
     a, n = Fields(f, arguments, FIELDS), Numbers(f, dtype)
     rest, first = task // a.pieces, task % a.pieces * a.rows
     image, d = rest // a.in_d, rest % a.in_d
-    last = f.least(first + a.rows, a.in_h)
-    with f.loop(a.channels) as channel, f.loop(last, first) as h:
-        y = a.pointer("y") + image * a.y_image + channel * a.y_channel + d * a.y_d + h * a.y_h
-        clear(f, y, a.in_w * n.itemsize)
-        group, inner = channel // a.inner, channel % a.inner
-        t = a.pointer("t") + image * a.t_image + (group * a.taps * a.inner + inner) * a.t_channel
+    plane = a.pointer("y") + image * a.y_image + d * a.y_d
+
+    def add(place: Value, number: Value) -> None:
+        n.put(n.number(place) + n.number(number), place)
+
+    with f.loop(f.least(first + a.rows, a.in_h), first) as h:
+        y = plane + h * a.y_h
+        with f.loop(1 if last else a.groups * a.inner) as channel:
+            clear(f, y + channel * a.y_channel, a.in_w * a.y_w)
         with f.loop(a.taps) as k:
-            shift_d, shift_h, begin, end, to, at = (
-                entry(f, a.pointer("table"), k * ENTRY + i) for i in range(ENTRY)
-            )
-            from_d, inside_d = _met(f, d - shift_d, a.step_d, a.out_d)
-            from_h, inside_h = _met(f, h - shift_h, a.step_h, a.out_h)
-            with f.when(f.all_of(inside_d, inside_h)):
-                row = t + from_d * a.t_d + from_h * a.t_h + at * a.t_channel
-                with f.loop(end, begin) as w:
-                    place = y + to + w * a.step_w * n.itemsize
-                    n.put(n.number(place) + n.number(row + w * a.t_w), place)
+            begin, end, *shifts = (entry(f, a.pointer("table"), k * ENTRY + i) for i in range(ENTRY))
+            from_d, inside_d = _met(f, d - shifts[0], a.step_d, a.out_d)
+            from_h, inside_h = _met(f, h - shifts[1], a.step_h, a.out_h)
+            t = a.pointer("t") + image * a.t_image + from_d * a.t_d + from_h * a.t_h + k * a.t_tap
+            met, groups = f.all_of(f.all_of(inside_d, inside_h), begin < end), f.loop(a.groups)
+            to = y + shifts[2] * a.y_w
+            if last:
+                with f.when(met), f.loop(end, begin) as w, groups as group:
+                    row, at = t + w * a.t_w + group * a.t_group, group * a.inner * n.itemsize
+                    pixel, near = to + w * a.step_w * a.y_w + at, a.t_channel.equals(n.itemsize)
+                    full = f.select(near, a.inner // n.lanes * n.lanes, 0)
+                    with f.loop(full, step=n.lanes) as c:
+                        place = pixel + c * n.itemsize
+                        n.store(n.load(place) + n.load(row + c * n.itemsize), place)
+                    with f.loop(a.inner, full) as c:
+                        add(pixel + c * n.itemsize, row + c * a.t_channel)
+            else:
+                with f.when(met), groups as group, f.loop(a.inner) as c:
+                    row, line = t + group * a.t_group + c * a.t_channel, group * a.inner + c
+                    with f.loop(end, begin) as w:
+                        add(to + line * a.y_channel + w * a.step_w * a.y_w, row + w * a.t_w)
     f.finish()
     return machine().compile(f.module)[0]
 
@@ -95,21 +110,27 @@ class Columns:
         Of the convolution.
     dtype : str
         Of the numbers.
+    in_place : bool
+        Filters are read where they lie, for few positions.
     """
 
-    def __init__(self, shape: Shape, dtype: str) -> None:
+    def __init__(self, shape: Shape, dtype: str, *, in_place: bool = False) -> None:
         self.shape, self.dtype = shape, dtype
         one = _product_of(shape, 1)
         self._image = prod(one.out_size) * one.groups * one.outer
         most = max(1, MOST_BYTES // (self._image * itemsize_of(dtype)))
-        self.images = min(shape.images, most)
-        self._product = pass_for(_product_of(shape, self.images), dtype, "direct")
+        self.images = shape.images if in_place else min(shape.images, most)
+        self._in_place = InPlace(shape, dtype) if in_place else None
         s = shape
         self._out_shape = (s.images, s.groups * s.inner, *s.in_size)
         tasks = self.images * s.in_size[0]
         self._rows = max(1, s.in_size[1] // -(-LEAST_TASKS // tasks))
-        self._table = np.array([self._entry(k, tap) for k, tap in enumerate(s.taps)], np.int64)
+        self._table = np.array([self._entry(tap) for tap in s.taps], np.int64)
         self._launches: dict[tuple[int, ...], Launch] = {}
+
+    @cached_property
+    def _product(self) -> Pass:
+        return pass_for(_product_of(self.shape, self.images), self.dtype, "direct")
 
     @staticmethod
     def pays(shape: Shape, phases: list[Shape], dtype: str) -> bool:
@@ -133,44 +154,67 @@ class Columns:
         added = ADDED * numbers * product.groups * product.outer + whole
         return min(costs(product, lanes)) + added + 2 * LAUNCH < instead
 
-    def _entry(self, k: int, tap: Tap) -> tuple[int, ...]:
+    def _entry(self, tap: Tap) -> tuple[int, ...]:
         s, (d, h, w) = self.shape, tap.shift
         step, size = s.step[2], s.in_size[2]
         begin, end = max(0, -(w // step)), min(s.out_size[2], (size - 1 - w) // step + 1)
-        return (d, h, begin, end, w * itemsize_of(self.dtype), k * s.inner)
+        return (begin, end, d, h, w)
 
     def run(self, g: Any, weight: Any) -> Any:
         """Return the gradient, (N, C, D, H, W), of g (N, O, ...) by a weight (groups, outer, inner, ...)."""
-        s = self.shape
-        groups, outer = weight.shape[:2]
-        filters = weight.transpose(0, 3, 4, 5, 2, 1).reshape(groups, -1, outer, 1, 1, 1)
-        dx = empty(self._out_shape, g.dtype)
         columns = scratch.array(self.images * self._image, g.dtype)
-        t = self._product.output(g.dtype, columns)
-        laid = self._product.lay(filters)
-        for i in range(0, s.images, self.images):
-            run = slice(min(i, s.images - self.images), min(i + self.images, s.images))
-            self._product.run(g[run], filters, laid, None, t)
-            pool().run(self._launch(t.strides, dx.strides), (t, dx[run]))
+        if self._in_place is None:
+            dx = empty(self._out_shape, g.dtype)
+            self._by_passes(g, weight, columns, dx)
+        else:
+            dx = new_channels_last(self._out_shape, g.dtype)
+            self._add(columns, self._steps(by_channel=self._in_place.run(g, weight, columns)), dx)
         scratch.give_back(columns)
-        if laid is not None and laid is not filters:
-            scratch.give_back(laid)
         return dx
 
-    def _launch(self, t: tuple[int, ...], y: tuple[int, ...]) -> Launch:
-        found = self._launches.get(t)
-        if found is None:
-            s, pieces = self.shape, -(-self.shape.in_size[1] // self._rows)
-            arguments = (
-                0, 0, *t, *y[:4], address(self._table), len(s.taps), s.inner, s.groups * s.inner,
-                *s.in_size, *s.step, *s.out_size[:2], self._rows, pieces,
-            )  # fmt: skip
-            tasks = self.images * s.in_size[0] * pieces
-            written = self.images * prod(self._out_shape[1:]) * itemsize_of(self.dtype)
-            cost = self.images * self._image + written / BYTES
-            found = Launch(_kernel(self.dtype), arguments, tasks, cost=cost)
-            self._launches[t] = found
-        return found
+    def _by_passes(self, g: Any, weight: Any, columns: Any, dx: Any) -> None:
+        """Multiply and add up so many pictures at a time."""
+        groups, outer, inner = weight.shape[:3]
+        filters, by = weight.transpose(0, 3, 4, 5, 2, 1).reshape(groups, -1, outer, 1, 1, 1), self._product
+        t = by.output(g.dtype, columns)
+        image, channel, *steps = t.strides
+        step = inner * channel
+        laid = by.lay(filters)
+        for i in range(0, len(g), self.images):
+            run = slice(min(i, len(g) - self.images), min(i + self.images, len(g)))
+            by.run(g[run], filters, laid, None, t)
+            self._add(t, (image, len(self.shape.taps) * step, channel, step, *steps), dx[run])
+        if laid is not None and laid is not filters:
+            scratch.give_back(laid)
+
+    def _steps(self, *, by_channel: bool) -> tuple[int, ...]:
+        """Return the fields from `t_image` to `t_w` for columns in the order of filters."""
+        s, item, taps = self.shape, itemsize_of(self.dtype), len(self.shape.taps)
+        pixel = s.groups * s.inner * taps * item
+        channel, tap = (taps, 1) if by_channel else (1, s.inner)
+        _, high, wide = s.out_size
+        return (
+            self._image * item, s.inner * taps * item, channel * item, tap * item, high * wide * pixel,
+            wide * pixel, pixel,
+        )  # fmt: skip
+
+    def _add(self, t: Any, steps: tuple[int, ...], dx: Any) -> None:
+        """Add columns up."""
+        launch = self._launches.get(steps)
+        if launch is None:
+            launch = self._launches[steps] = self._planned(steps, dx.strides)
+        pool().run(launch, (t, dx))
+
+    def _planned(self, t: tuple[int, ...], y: tuple[int, ...]) -> Launch:
+        s, pieces = self.shape, -(-self.shape.in_size[1] // self._rows)
+        arguments = (
+            0, 0, *t, *y, address(self._table), len(s.taps), s.inner, s.groups,
+            *s.in_size, *s.step, *s.out_size[:2], self._rows, pieces,
+        )  # fmt: skip
+        written = self.images * prod(self._out_shape[1:]) * itemsize_of(self.dtype)
+        cost = self.images * self._image + written / BYTES
+        kernel = _kernel(self.dtype, self._in_place is not None)
+        return Launch(kernel, arguments, self.images * s.in_size[0] * pieces, cost=cost)
 
 
 def _product_of(shape: Shape, images: int) -> Shape:

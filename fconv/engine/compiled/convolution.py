@@ -23,7 +23,7 @@ from fconv.engine.compiled.choosing import (
 )
 from fconv.engine.compiled.columns import Columns
 from fconv.engine.compiled.few import FewWeights
-from fconv.engine.compiled.gathered import Gathered
+from fconv.engine.compiled.gathered import Gathered, InPlace
 from fconv.engine.compiled.heavy import HeavyWeights, outweighs
 from fconv.engine.compiled.positions import Meetings, Positions
 from fconv.engine.compiled.routes import Route
@@ -173,6 +173,8 @@ class CompiledConvolution:
             shape = Shape(*back, size, (1, 1, 1), tuple(met))  # type: ignore[arg-type]
             found.append((where, shape if met else None))
         whole = Shape(*back, s.in_size, (1, 1, 1), tuple(Tap((0, 0, 0), tap.place) for tap in s.taps))
+        if self._wanted != "winograd" and InPlace.pays(s, self.dtype, self._meetings.share):
+            return [], Columns(s, self.dtype, in_place=True)
         lists = self._lists(whole, [shape for _, shape in found if shape], turned=True)
         if lists is not None:
             return [((slice(None),) * 3, pass_for(whole, self.dtype, "direct", lists=lists))], None

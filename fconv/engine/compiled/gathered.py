@@ -2,8 +2,8 @@
 
 To lay filters out takes longer than to multiply them with a few positions. Here the roles are exchanged: the
 numbers of filters are repeated in all lanes, and vectors run over the positions of all pictures, whose
-windows are copied side by side. For the gradient of the filters vectors run along their memory, and windows
-are copied in that order.
+windows are copied side by side. For the gradients vectors run along the filters' memory: that of the filters
+is made of windows copied in that order, and for that of the input the filters are multiplied where they lie.
 """
 
 from __future__ import annotations
@@ -27,8 +27,6 @@ from fconv.engine.compiled.shapes import Shape
 from fconv.engine.compiled.vectors import Numbers
 from fconv.engine.memory import empty_like
 
-VECTORS = 4
-"""Most vectors along filters for their gradient."""
 LONGEST_SUM, TAPS = 512, 32
 """Most products of a sum, and most elements of the kernel among them.
 
@@ -91,28 +89,55 @@ def _kernel(dtype: str) -> int:
     return machine().compile(f.module)[0]
 
 
-WEIGHT_FIELDS = (
-    "g", "windows", "dw", "g_group", "g_channel", "group_bytes", "dw_group", "dw_outer", "table", "positions",
-    "zeros", "outer", "length", "width", "parts", *MICRO,
+ALONG_FIELDS = (
+    "x", "w", "y", "x_group", "x_row", "x_step", "w_group", "w_step", "y_group", "y_row", "table", "entries",
+    "count", "zeros", "rows_all", "length", "width", "parts", *MICRO,
 )  # fmt: skip
 
 
 @lru_cache(maxsize=4)
-def _weight_kernel(dtype: str) -> int:
-    """Compile the gradient of the filters: a task takes a part of each of a group."""
+def _along_kernel(dtype: str) -> int:
+    """Compile products along filters: a task takes a part of a group's.
+
+    Those of an output's gradient with windows give the gradient of filters, those with filters the columns
+    of the gradient of the input.
+    """
     f, task, arguments, _ = kernel_of(Module())
-    a, item = Fields(f, arguments, WEIGHT_FIELDS), itemsize_of(dtype)
+    a, item = Fields(f, arguments, ALONG_FIELDS), itemsize_of(dtype)
     group, part = task // a.parts, task % a.parts
     blocks = (a.length + a.width - 1) // a.width
-    g = a.pointer("g") + group * a.g_group
-    windows, dw = a.pointer("windows") + group * a.group_bytes, a.pointer("dw") + group * a.dw_group
+    x, w, y = (a.pointer(name) + group * getattr(a, f"{name}_group") for name in "xwy")
     with f.loop((part + 1) * blocks // a.parts, part * blocks // a.parts) as b:
         at = b * a.width
         there = f.least(a.length - at, a.width)
-        operands = (windows + at * item, a.pointer("table"), a.positions, 1, a.pointer("zeros"), there, 0)
-        contract(f, a, a.outer, g, dw + at * item, operands, (0, a.g_channel, 0, a.dw_outer))
+        with f.loop(a.count, step=LONGEST_SUM) as k:
+            run = a.pointer("table"), a.entries, f.least(a.count - k, LONGEST_SUM)
+            operands = (w + at * item + k * a.w_step, *run, a.pointer("zeros"), there, k)
+            steps = (a.x_step, a.x_row, a.w_step, a.y_row)
+            contract(f, a, a.rows_all, x + k * a.x_step, y + at * item, operands, steps)
     f.finish()
     return machine().compile(f.module)[0]
+
+
+def _along(
+    dtype: str, shape: Shape, rows: int, length: int, steps: tuple[int, ...], table: Any, count: int
+) -> Launch:
+    """Plan products of `rows` rows along filters, whose numbers are `length` in a row of memory.
+
+    `steps` are the fields from `x_group` to `y_row`; each of the table's pairs of offsets has `count` products
+    that follow one another.
+    """
+    lanes = machine().vector_bytes // itemsize_of(dtype)
+    vectors = min(4 if machine().registers > 16 else 3, -(-length // lanes))
+    width = vectors * lanes
+    parts = max(1, min(LEAST_TASKS // shape.groups, -(-length // width)))
+    zeros, block = np.zeros(width, dtype), even(rows, min(rows, most_rows(vectors)))
+    arguments = (
+        0, 0, 0, *steps, address(table), len(table), count, address(zeros), rows, length, width, parts,
+        *micro(dtype, block, vectors, (rows,), ends=length % width != 0),
+    )  # fmt: skip
+    cost = shape.multiply_adds / MULTIPLY_ADDS
+    return Launch(_along_kernel(dtype), arguments, shape.groups * parts, 0, (table, zeros), cost)
 
 
 def _vectors(shape: Shape, dtype: str) -> float:
@@ -252,17 +277,59 @@ class Gathered:
         return dw.reshape(like.shape)
 
     def _weights(self, group: int, outer: int, g: tuple[int, ...]) -> Launch:
-        s, item, lanes = self.shape, self.itemsize, machine().vector_bytes // self.itemsize
-        vectors = min(VECTORS, -(-self.length // lanes))
-        width = vectors * lanes
-        at = np.arange(self.positions) * (self.length * item)
+        s, row = self.shape, self.length * self.itemsize
+        at = np.arange(self.positions) * row
         table = np.stack([np.dot((g[0], *g[2:]), self._places), at], -1).astype(np.int64)
-        parts = max(1, min(LEAST_TASKS // s.groups, -(-self.length // width)))
-        zeros, rows = np.zeros(width, self.dtype), even(s.outer, min(s.outer, most_rows(vectors)))
-        arguments = (
-            0, 0, 0, s.outer * g[1], g[1], self.length * self.width * item, group, outer, address(table),
-            self.positions, address(zeros), s.outer, self.length, width, parts,
-            *micro(self.dtype, rows, vectors, (s.outer,), ends=self.length % width != 0),
-        )  # fmt: skip
-        cost = s.multiply_adds / MULTIPLY_ADDS
-        return Launch(_weight_kernel(self.dtype), arguments, s.groups * parts, 0, (table, zeros), cost)
+        steps = (s.outer * g[1], g[1], 0, self.width * row, 0, group, outer)
+        return _along(self.dtype, s, s.outer, self.length, steps, table, 1)
+
+
+class InPlace:
+    """The products of few output positions with filters where these lie, planned.
+
+    They are the columns of the gradient of the input: for each position, in the order of filters in memory.
+
+    Parameters
+    ----------
+    shape : Shape
+        Of the convolution.
+    dtype : str
+        Of the numbers.
+    """
+
+    def __init__(self, shape: Shape, dtype: str) -> None:
+        self.shape, self.dtype, self.itemsize = shape, dtype, itemsize_of(dtype)
+        self._positions, self._length = shape.images * prod(shape.out_size), shape.inner * len(shape.taps)
+        self._launches: dict[tuple[int, int], Launch] = {}
+
+    @staticmethod
+    def pays(shape: Shape, dtype: str, share: float) -> bool:
+        """Return whether positions are few, and filters many, as `Gathered.pays`."""
+        few = _vectors(shape, dtype) <= 2 and share >= LEAST_SHARE
+        return few and _filters(shape) >= LEAST_WEIGHTS
+
+    def run(self, g: Any, weight: Any, columns: Any) -> bool:
+        """Multiply g (N, O, D, H, W) by filters (groups, outer, inner, ...), both in any order.
+
+        Returns
+        -------
+        bool
+            Whether columns come channel by channel; else they come tap by tap.
+        """
+        channels = by_channel(weight)
+        if channels is None:
+            weight, channels = np.ascontiguousarray(weight), True
+        x = np.ascontiguousarray(g.transpose(0, 2, 3, 4, 1))
+        key = weight.strides[:2]
+        launch = self._launches.get(key)
+        if launch is None:
+            launch = self._launches[key] = self._planned(*key)
+        pool().run(launch, (x, weight, columns))
+        return channels
+
+    def _planned(self, group: int, outer: int) -> Launch:
+        s, item = self.shape, self.itemsize
+        row = self._length * item
+        steps = (s.outer * item, s.groups * s.outer * item, item, group, outer, row, s.groups * row)
+        table = np.zeros((1, 2), np.int64)
+        return _along(self.dtype, s, self._positions, self._length, steps, table, s.outer)
