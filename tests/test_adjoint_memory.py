@@ -54,6 +54,12 @@ SHAPES = [
     ((1, 516, 9, 40), (20, 516, 5, 5), {"padding": 2, "dilation": 2}),
     ((2, 5, 9, 21), (5, 1, 3, 3), {"padding": 1, "groups": 5}),
     ((2, 3, 9, 37), (3, 1, 3, 3), {"padding": 2, "stride": 3, "groups": 3}),
+    # Scaled channels, with padding, and few positions under filters that are read where they lie.
+    ((2, 3, 9, 37), (3, 1, 1, 1), {"padding": 2, "groups": 3}),
+    ((1, 20, 7, 40), (20, 1, 1, 1), {"padding": 1, "groups": 20, "stride": (2, 1)}),
+    ((2, 2, 3, 5, 19), (2, 1, 1, 1, 1), {"padding": 1, "groups": 2}),
+    ((1, 40, 6, 5), (131, 40, 2, 3), {"stride": 3, "padding": 1}),
+    ((2, 66, 4, 4), (142, 33, 3, 3), {"groups": 2, "padding": 1, "stride": 2}),
     # Sums over channels, to few channels on either side.
     ((2, 37, 9, 10), (3, 37, 3, 3), {"stride": 3, "padding": 2}),
     ((2, 74, 9, 7), (4, 37, 3, 2), {"groups": 2, "stride": 2, "padding": 1}),

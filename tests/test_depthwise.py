@@ -42,6 +42,34 @@ def test_depthwise_convolutions_are_the_definition_in_any_memory_order(seed):
             np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.parametrize("seed", range(24))
+def test_scaled_channels_with_padding_are_the_definition(seed):
+    """Padding may be wider than a vector, and the picture narrower; rows may lie apart in memory."""
+    rng = np.random.default_rng(seed)
+    ndim, dtype = 1 + seed % 3, ("float32", "float64")[seed // 3 % 2]
+    channels, size = int(rng.choice([2, 3, 20])), rng.integers(1, (70, 24, 9)[ndim - 1], ndim)
+    options = {
+        "stride": tuple(map(int, rng.integers(1, 3, ndim))),
+        "padding": tuple(map(int, rng.integers(0, 20 if ndim == 1 else 5, ndim))),
+        "groups": channels,
+    }
+    x, weight, bias = (
+        rng.integers(-3, 4, shape).astype(dtype)
+        for shape in ((2, channels, *size), (channels, 1, *[1] * ndim), (channels,))
+    )
+    function = getattr(F, f"conv{ndim}d")
+    expected = function(x, weight, bias, **options, algorithm="reference")
+    g = rng.integers(-3, 4, expected.shape).astype(dtype)
+    gradients = getattr(F, f"conv{ndim}d_vjp")
+    theirs = gradients(g, x, weight, bias, **options, algorithm="reference")
+    wide = np.zeros((*x.shape[:-1], 2 * x.shape[-1]), dtype)
+    wide[..., : x.shape[-1]] = x
+    for xs, gs in ((x, g), (channels_last(x), channels_last(g)), (wide[..., : x.shape[-1]], g)):
+        np.testing.assert_array_equal(function(xs, weight, bias, **options), expected)
+        for ours, other in zip(gradients(gs, xs, weight, bias, **options), theirs, strict=True):
+            np.testing.assert_array_equal(ours, other)
+
+
 def test_infinite_filters_give_the_same_bits_in_any_memory_order():
     x = np.ones((1, 32, 9, 9), np.float32)
     weight = np.ones((32, 1, 3, 3), np.float32)

@@ -18,8 +18,8 @@ EXACT = (  # vjps of linear functions, and the kernels of convolutions
         "convolution", "depthwise", "direct", "filters", "planar", "tiles", "winograd")),
     *(f"engine/compiled/{name}.py" for name in (
         "choosing", "columns", "convolution", "correlate", "depthwise", "dots", "few", "filters",
-        "gathered", "heavy", "heavy_winograd", "micro", "packing", "planes", "positions", "shapes",
-        "squares", "transforms", "weights", "winograd",
+        "gathered", "heavy", "heavy_winograd", "micro", "packing", "planes", "positions", "scaling",
+        "shapes", "squares", "transforms", "weights", "winograd",
         "winograd_weights")),
     *(f"functional/{name}.py" for name in (
         "affine", "convolution", "convolution_transpose", "padding", "pooling_avg", "rearranging",

@@ -22,8 +22,9 @@ from fconv.engine.compiled.planes import Planes
 from fconv.engine.compiled.pool import BYTES, Fields, Launch, kernel_of, pool
 from fconv.engine.compiled.positions import Positions
 from fconv.engine.compiled.routes import Route
+from fconv.engine.compiled.scaling import Scaling
 from fconv.engine.compiled.scratch import address, scratch
-from fconv.engine.compiled.shapes import ROW, Shape, Tap, few_channels
+from fconv.engine.compiled.shapes import ROW, Shape, Tap, few_channels, thinned
 from fconv.engine.compiled.squares import squares_of
 from fconv.engine.compiled.winograd import LEAST_PIECES, PRODUCTS, Winograd, pieces_in_cache
 from fconv.engine.memory import empty
@@ -60,7 +61,7 @@ class Pass:
         self.winograd: Winograd | None = None
         self.heavy: HeavyCorrelation | HeavyWinograd | None = None
         if by_rows:
-            self.few = Planes(shape, dtype)
+            self.few = _by_planes(shape, dtype)
         elif lists is not None:
             self.direct: Positions | Correlation = lists
         elif algorithm == "winograd" or (algorithm == "auto" and winograd_pays(shape, dtype)):
@@ -70,12 +71,14 @@ class Pass:
         elif Dots.pays(shape, lanes):
             self.few = Dots(shape, dtype)
         elif few_channels(shape, lanes):
-            self.few = Planes(shape, dtype)
+            self.few = _by_planes(shape, dtype)
         elif outweighs(shape, dtype):
             self.heavy = HeavyCorrelation(shape, dtype)
         else:
             self.direct = (Depthwise if Depthwise.serves(shape) else Correlation)(shape, dtype, filters)
-            self._rows_gain = shape.elementwise and few_channels(shape, lanes, ROW)
+            self._rows_gain = Scaling.serves(thinned(shape)[0]) or (
+                shape.elementwise and few_channels(shape, lanes, ROW)
+            )
 
         self.lays = self.few is None and self.heavy is None
         """Whether filters are laid out before."""
@@ -176,6 +179,10 @@ class Apart(Pass):
         for k, (seen, made) in enumerate(channels_of(self.shape)):
             own_bias = None if bias is None else bias[made]
             self.one.correlate(x[:, seen], weight[k : k + 1], own_bias, y[:, made])
+
+
+def _by_planes(shape: Shape, dtype: str) -> Planes:
+    return (Scaling if Scaling.serves(thinned(shape)[0]) else Planes)(shape, dtype)
 
 
 def channels_of(shape: Shape) -> Iterator[tuple[slice, slice]]:

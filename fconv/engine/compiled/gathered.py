@@ -124,7 +124,7 @@ def _along(
 ) -> Launch:
     """Plan products of `rows` rows along filters, whose numbers are `length` in a row of memory.
 
-    `steps` are the fields from `x_group` to `y_row`; each of the table's pairs of offsets has `count` products
+    `steps` are the fields from `x_group` to `y_row`; each pair of offsets of the table has `count` products
     that follow one another.
     """
     lanes = machine().vector_bytes // itemsize_of(dtype)

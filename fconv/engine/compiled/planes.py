@@ -122,7 +122,7 @@ class Planes(FilterRows):
             n for n in range(1, rows + 1) if rows % n == 0 and (n * s.images >= LEAST_TASKS or n == rows)
         )
         size = (1, rows, prod(s.out_size) // rows)
-        return None if size == s.out_size else Planes(replace(s, in_size=size, out_size=size), self.dtype)
+        return None if size == s.out_size else type(self)(replace(s, in_size=size, out_size=size), self.dtype)
 
     def run(self, x: Any, w: Any, start: Any, y: Any) -> None:
         """Correlate `x` (N, C, D, H, W) into `y`, whose rows are contiguous."""
