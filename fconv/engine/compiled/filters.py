@@ -121,7 +121,7 @@ class FilterBlocks:
         self.blocks = -(-self.outer // self.width)
         self.all_blocks = self.blocks * (1 if self.elementwise else shape.groups)
         self.block_bytes = len(taps) * self.inner * self.row
-        self._launches: dict[tuple[int, ...], Launch] = {}
+        self._launches: dict[tuple[int, ...], Launch | None] = {}
         self._zeros: Any = None
 
     @property
@@ -136,18 +136,20 @@ class FilterBlocks:
 
         The result is scratch memory, to be given back; or the weight itself, where it lies like that.
         """
-        launch = self._launches.get(weight.strides)
+        strides = weight.strides
+        if strides not in self._launches:
+            lies = self._lies(weight)
+            self._launches[strides] = None if lies else self._plan(weight.shape[3:], *strides)
+        launch = self._launches[strides]
         if launch is None:
-            if self._lies(weight):
-                return weight
-            launch = self._launches[weight.strides] = self._plan(weight.shape[3:], *weight.strides)
+            return weight
         w = scratch.array(self.all_blocks * self.block_bytes // self.itemsize, weight.dtype)
         pool().run(launch, (w, weight))
         return w
 
     def launch_of(self, weight: Any) -> Launch | None:
         """Return the launch that `lay` has for such a weight; None where it lies as it is read."""
-        return self._launches.get(weight.strides)
+        return self._launches[weight.strides]
 
     def _lies(self, weight: Any) -> bool:
         """Return whether one block has all output channels, neighbours in memory, and the rest in order."""

@@ -108,7 +108,8 @@ def pays(shape: Shape, meetings: Meetings, phases: Sequence[Shape], dtype: str) 
     dtype : str
         Of the numbers.
     """
-    if meetings.count > MOST_PAIRS:
+    whole = len(phases) == 1 and not phases[0].hangs_over and prod(phases[0].out_size) > 1
+    if meetings.count > MOST_PAIRS or whole:  # without zeros to leave out
         return False
     lanes, images = machine().vector_bytes // itemsize_of(dtype), shape.images
     correlated = PHASE * (len(phases) - 1.0)

@@ -315,8 +315,10 @@ class WeightGradient:
             return dw
         groups = self.groups * self.parts // parts
         whole = sums.reshape(parts, groups, len(self.taps), self.rows, -1)[..., : self.across]
+        if parts == 1:
+            return self._by_numpy(whole[0], dw)
         with np.errstate(invalid="ignore", over="ignore"):
-            return self._by_numpy(whole.sum(axis=0) if parts > 1 else whole[0], dw)
+            return self._by_numpy(whole.sum(axis=0), dw)
 
     def _by_numpy(self, total: Any, dw: Any) -> Any:
         s = self.shape
