@@ -8,7 +8,7 @@ another.
 from __future__ import annotations
 
 from functools import lru_cache
-from math import prod
+from math import gcd, prod
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,8 @@ BOX_BYTES = 384 << 10
 FILTER_BYTES = 256 << 10
 FILTERS_BYTES = 1 << 20
 LEAST_TASKS = 8
+L1_PERIOD, L1_ROWS = 4096, 7
+"""Bytes after which addresses share a set of the L1 cache, and how many rows it holds beside filters."""
 LEAST_SLAB, GAIN = 64, 1.25
 """Channels that are divided no further, and by how many times dividing them must lessen what is copied."""
 
@@ -117,6 +119,9 @@ class Correlation:
         if not self.shape.elementwise and (h, w) == self.shape.out_size[1:]:
             self.scattered = 10 * -(-every // most) <= 9 * n * h * -(-w // most)
             length = every if self.scattered else w
+        if not self.scattered and not self.shape.elementwise:
+            pitch = self.shape.step[2] * self.slab * self.itemsize
+            most = min(most, L1_ROWS * L1_PERIOD // gcd(pitch, L1_PERIOD))
         self.rows = even(length, min(most, length))
 
     def _strip(self) -> None:
