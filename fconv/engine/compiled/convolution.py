@@ -14,7 +14,6 @@ from fconv.arrays import Array
 from fconv.engine.compiled import positions
 from fconv.engine.compiled.choosing import (
     LEAST_GROUP,
-    Apart,
     Pass,
     channels_last,
     channels_of,
@@ -77,8 +76,8 @@ class CompiledConvolution:
         lists = self._lists(self.shape, [self.shape])
         self.forward = pass_for(self.shape, dtype, algorithm, lists=lists)
         self.algorithm = "winograd" if self.forward.winograd else "direct"
-        other = self.forward.winograd or self.forward.heavy or isinstance(self.forward, Apart)
-        self._gathers = not other and Gathered.pays(self.shape, dtype, self._meetings.share if lists else 1.0)
+        share = self._meetings.share if lists else 1.0
+        self._gathers = not self.forward.winograd and Gathered.pays(self.shape, dtype, share)
         self._routes: Routes = {}
         self._back_routes: Routes = {}
         self._phases: list[Phase] | None = None
