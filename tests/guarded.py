@@ -46,7 +46,9 @@ def guarding(engine):
                 few,
                 gathered,
                 heavy,
+                heavy_filters,
                 pool,
+                routes,
                 weights,
                 winograd_weights,
             )
@@ -58,7 +60,7 @@ def guarding(engine):
             patch.setattr(scratch, "give_back", lambda memory: None)
             for module in (choosing, convolution, few, gathered, heavy, weights, winograd_weights):
                 patch.setattr(module, "np", Guarded())
-            for module in (choosing, columns, convolution):
+            for module in (choosing, columns, convolution, heavy_filters, routes):
                 patch.setattr(module, "empty", Guarded().empty)
             patch.setattr(gathered, "empty_like", Guarded().empty_like)
         yield engine

@@ -9,6 +9,7 @@ import numpy as np
 
 from fconv import layers, trees
 from fconv.arrays import narrowed, xp_of
+from fconv.engine.constants import constant
 from fconv.layer import Layer, Params, Step, Wiring, as_layer, check_params, params_at
 from fconv.networks import compose, fused, graph
 from fconv.networks.fused import AFFINE, FRESH, curve_of, made_by_fconv
@@ -32,14 +33,15 @@ def for_inference(net: Layer, params: Params) -> tuple[Layer, Params]:
         A network of any kind.
     params : pytree
         Its parameters, which are not changed. The result shares the arrays of layers that nothing is folded
-        into.
+        into, but for the weights of convolutions.
 
     Returns
     -------
     (Layer, pytree)
-        A `graph` of the innermost layers and its parameters. Names in a state dict are those of `net`; what
-        was folded away has none. Results are those of ``net.apply(params, x)`` within rounding, training
-        is not: no batch enters the statistics any more.
+        A `graph` of the innermost layers and its parameters. The weights of convolutions are read-only
+        copies: what the engine makes of them is made once, and kept as long as they are. Names in a state
+        dict are those of `net`; what was folded away has none. Results are those of
+        ``net.apply(params, x)`` within rounding, training is not: no batch enters the statistics any more.
 
     Raises
     ------
@@ -195,7 +197,7 @@ class _Plan:
             inputs=inputs[0] if self._wiring.lone_input else inputs,
             outputs=names[0] if lone else names,
         )
-        return net, {name: self._parts[name] for name in net.children}
+        return net, {name: _fixed(self._parts[name]) for name in net.children}
 
     def _alone(self, step: Step) -> bool:
         """Return whether a layer is fconv's own and shares its parameters with no other place."""
@@ -229,6 +231,16 @@ class _Plan:
             return step.layer.options == {"start_dim": 1, "end_dim": -1}
         passing = step.layer.name in ("linear", "batch_norm") or curve_of(step.layer) is not None
         return passing and self._has_two_axes(step.sources[0])
+
+
+def _fixed(part: Params) -> Params:
+    """Return parameters of which filters are constants, so that they are laid out once."""
+    if not isinstance(part, dict):
+        return part
+    return {
+        name: constant(leaf) if name == "weight" and type(leaf) is np.ndarray and leaf.ndim > 2 else leaf
+        for name, leaf in part.items()
+    }
 
 
 def _folded(before: Step, affine: Params, norm: Step, held: Params) -> Params:

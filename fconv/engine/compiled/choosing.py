@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -27,7 +27,8 @@ from fconv.engine.compiled.scratch import address, scratch
 from fconv.engine.compiled.shapes import ROW, Shape, Tap, few_channels, thinned
 from fconv.engine.compiled.squares import squares_of
 from fconv.engine.compiled.winograd import LEAST_PIECES, PRODUCTS, Winograd, pieces_in_cache
-from fconv.engine.memory import empty
+from fconv.engine.constants import Constant
+from fconv.engine.memory import empty, empty_like
 
 LEAST_GROUP = 16 << 20
 """Multiplications of a group that is worth launches of its own."""
@@ -118,12 +119,40 @@ class Pass:
         """Lay out a weight (groups, outer, inner, D, H, W), in any memory order, in scratch memory."""
         return self.filters.lay(weight) if self.lays else None
 
-    def correlate(self, x: Array, weight: Array, bias: Array | None, y: Array) -> None:
-        """Correlate `x` with a weight (groups, outer, inner, D, H, W)."""
+    def correlate(
+        self, x: Array, weight: Array, bias: Array | None, y: Array, kept: Constant | None = None
+    ) -> None:
+        """Correlate `x` with a weight (groups, outer, inner, D, H, W), of which what is made is `kept`."""
+        if kept is not None:
+            ready = kept.get(self.filters_key, lambda: self.ready(weight))
+            self.run(x, weight, None, bias, y, ready)
+            return
         laid = self.lay(weight)
         self.run(x, weight, laid, bias, y)
         if laid is not None and laid is not weight:
             scratch.give_back(laid)
+
+    @cached_property
+    def filters_key(self) -> Hashable:
+        """Return what decides how filters are laid out, for passes of other pictures too."""
+        s = self.shape
+        kinds = (type(each).__name__ for each in (self.few, self.winograd, self.heavy))
+        block = self.heavy.block if self.heavy is not None else 0
+        return (*kinds, block, s.groups, s.taps, self.winograd is not None and self.winograd.squares.planes)
+
+    def ready(self, weight: Array) -> Array:
+        """Return filters as they are read, in memory of their own."""
+        if self.few is not None:
+            return self.few.lay(weight)
+        if self.heavy is not None:
+            return self.heavy.pieces.laid(weight)
+        laid = self.filters.lay(weight)
+        made = laid if self.winograd is None else self.winograd.transformed(laid)
+        own = empty_like(made)
+        own[...] = made
+        for memory in {id(each): each for each in (made, laid) if each is not weight}.values():
+            scratch.give_back(memory)
+        return own
 
     def route(self, x: Array, weight: Array, y: Array, out: Array) -> Route | None:
         """Return the route of arrays that were correlated into `y`, of which callers see `out`.
@@ -133,26 +162,38 @@ class Pass:
         if not self.lays or self.winograd is not None:
             return None
         launch = self.direct.launch_of(x, y)
-        return None if launch is None else Route(self.filters, self.filters.launch_of(weight), launch, out)
+        if launch is None:
+            return None
+        return Route(self.filters, self.filters.launch_of(weight), launch, out, self.filters_key)
 
-    def run(self, x: Array, weight: Array, laid: Array | None, bias: Array | None, y: Array) -> None:
-        """Correlate `x` with a weight that `lay` laid out."""
+    def run(
+        self,
+        x: Array,
+        weight: Array,
+        laid: Array | None,
+        bias: Array | None,
+        y: Array,
+        ready: Array | None = None,
+    ) -> None:
+        """Correlate `x` with a weight that `lay` laid out, or that is `ready` altogether."""
         if self.few is not None:
             start = np.zeros(y.shape[1], y.dtype) if bias is None else np.ascontiguousarray(bias)
-            self.few.run(x, self.few.lay(weight), start, y)
+            self.few.run(x, self.few.lay(weight) if ready is None else ready, start, y)
             return
         start = self.filters.start(bias, y.dtype)
         if self.winograd is not None:
-            w = weight if self.heavy else self.winograd.transformed(laid)
+            w = ready
+            if w is None:
+                w = weight if self.heavy else self.winograd.transformed(laid)
             step = len(x) if is_channels_last(x) else max(1, COPY_BYTES // (x.nbytes // len(x)))
             for run in (slice(i, i + step) for i in range(0, len(x), step)):
                 self.winograd.run(channels_last(x[run], self.dtype), w, start, y[run])
-            if w is not weight:
+            if w is not weight and w is not ready:
                 scratch.give_back(w)
         elif self.heavy is not None:
-            self.heavy.run(x, weight, start, y)
+            self.heavy.run(x, weight if ready is None else ready, start, y)
         else:
-            self.direct.run(x, laid, start, y)
+            self.direct.run(x, laid if ready is None else ready, start, y)
 
 
 class Apart(Pass):
@@ -174,8 +215,22 @@ class Apart(Pass):
         large = algorithm == "auto" and one.multiply_adds >= LEAST_GROUP
         return outweighs(one, dtype) or (large and winograd_pays(one, dtype))
 
-    def run(self, x: Array, weight: Array, laid: Array | None, bias: Array | None, y: Array) -> None:
-        """Correlate `x` with a weight; `laid` is None."""
+    def correlate(
+        self, x: Array, weight: Array, bias: Array | None, y: Array, kept: Constant | None = None
+    ) -> None:
+        """Correlate `x` with a weight, of which nothing is kept."""
+        self.run(x, weight, None, bias, y)
+
+    def run(
+        self,
+        x: Array,
+        weight: Array,
+        laid: Array | None,
+        bias: Array | None,
+        y: Array,
+        ready: Array | None = None,
+    ) -> None:
+        """Correlate `x` with a weight; `laid` and `ready` are None."""
         for k, (seen, made) in enumerate(channels_of(self.shape)):
             own_bias = None if bias is None else bias[made]
             self.one.correlate(x[:, seen], weight[k : k + 1], own_bias, y[:, made])

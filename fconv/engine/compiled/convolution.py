@@ -30,6 +30,7 @@ from fconv.engine.compiled.scratch import scratch
 from fconv.engine.compiled.shapes import Shape, Tap
 from fconv.engine.compiled.weights import PART_BYTES, WeightGradient
 from fconv.engine.compiled.winograd_weights import WinogradWeights
+from fconv.engine.constants import constant_of
 from fconv.engine.memory import empty, zeros
 from fconv.geometry import ConvGeometry
 
@@ -109,7 +110,7 @@ class CompiledConvolution:
     ) -> Array:  # fmt: skip
         """Correlate arrays, and keep their route."""
         deep, y = _deep(x), by.output(x.dtype)
-        by.correlate(deep, grouped, bias, y)
+        by.correlate(deep, grouped, bias, y, constant_of(weight) if by is self.forward else None)
         out = y.reshape(shape)
         route = by.route(deep, grouped, y, out)
         if route is not None:

@@ -136,11 +136,7 @@ class FilterBlocks:
 
         The result is scratch memory, to be given back; or the weight itself, where it lies like that.
         """
-        strides = weight.strides
-        if strides not in self._launches:
-            lies = self._lies(weight)
-            self._launches[strides] = None if lies else self._plan(weight.shape[3:], *strides)
-        launch = self._launches[strides]
+        launch = self.launch_of(weight)
         if launch is None:
             return weight
         w = scratch.array(self.all_blocks * self.block_bytes // self.itemsize, weight.dtype)
@@ -148,8 +144,12 @@ class FilterBlocks:
         return w
 
     def launch_of(self, weight: Any) -> Launch | None:
-        """Return the launch that `lay` has for such a weight; None where it lies as it is read."""
-        return self._launches[weight.strides]
+        """Return the launch that lays such a weight out; None where it lies as it is read."""
+        strides = weight.strides
+        if strides not in self._launches:
+            lies = self._lies(weight)
+            self._launches[strides] = None if lies else self._plan(weight.shape[3:], *strides)
+        return self._launches[strides]
 
     def _lies(self, weight: Any) -> bool:
         """Return whether one block has all output channels, neighbours in memory, and the rest in order."""

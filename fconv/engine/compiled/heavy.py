@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from fconv.engine.compiled import packing
-from fconv.engine.compiled.filters import FilterBlocks, filter_table, row_of, vectors_for
+from fconv.engine.compiled.filters import FilterBlocks, row_of, vectors_for
+from fconv.engine.compiled.heavy_filters import PIECES, HeavyFilters
 from fconv.engine.compiled.llvm import Function, Module, Value, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, PAIR, contract, even, micro, most_rows
@@ -126,10 +127,8 @@ def _block(shape: Shape, dtype: str) -> int:
 
 
 FIELDS = (
-    "x", "weight", "start", "y", "weight_outer", "weight_inner", "table", "entries", "inner", "block",
-    "outer",
-    "x_block", "width", "rows_all", "x_row", "parts", "taps", "lay", "places", "length", "runs", *MICRO,
-    "scratch_size", "scratch",
+    "x", "weight", "start", "y", *PIECES, "table", "entries", "inner", "block", "outer", "x_block", "width",
+    "rows_all", "x_row", "parts", "taps", *MICRO, "scratch_size", "scratch",
 )  # fmt: skip
 
 
@@ -137,18 +136,19 @@ FIELDS = (
 def _kernel(dtype: str) -> int:
     f, task, arguments, worker = kernel_of(Module())
     a, item = Fields(f, arguments, FIELDS), itemsize_of(dtype)
-    piece, row = a.pointer("scratch") + worker * a.scratch_size, a.width * item
+    own, row = a.pointer("scratch") + worker * a.scratch_size, a.width * item
     b, part = task // a.parts, task % a.parts
     first = b * a.width
     there = f.least(a.outer - first, a.width)
     low, high = part * a.rows_all // a.parts, (part + 1) * a.rows_all // a.parts
     with f.loop(a.inner, step=a.block) as c:
         weight = a.pointer("weight") + first * a.weight_outer + c * a.weight_inner
-        f.call_address(
-            a.lay, piece, weight, a.weight_outer, there, a.weight_inner, a.block, a.taps, a.width,
-            a.pointer("places"),
-            a.length, a.runs,
-        )  # fmt: skip
+        with f.when(a.lay > 0):
+            f.call_address(
+                a.lay, own, weight, a.weight_outer, there, a.weight_inner, a.block, a.taps, a.width,
+                a.pointer("places"), a.length, a.runs,
+            )  # fmt: skip
+        piece = f.choose(a.lay > 0, own, weight)
         operands = (piece, a.pointer("table"), a.entries, a.block, a.pointer("start") + b * row, there, c)
         x, y = a.pointer("x") + c // a.block * a.x_block, a.pointer("y") + first * item
         contract(f, a, high - low, x, y, operands, (item, a.x_row + low * PAIR, row, 0), scattered=True)
@@ -164,12 +164,16 @@ class HeavyCorrelation:
         s = shape
         self.block = _block(s, dtype)
         self.filters = FilterBlocks(s, dtype, s.taps)
+        self.pieces = HeavyFilters(s, self.filters, self.block)
         self.parts = -(-4 // self.filters.blocks)
         self.copy = Blocked(s.images, s.inner, self.block, s.low, s.box, s.in_size, dtype)
         self._launches: dict[tuple[int, ...], Launch] = {}
 
     def run(self, x: Any, weight: Any, start: Any, y: Any) -> None:
-        """Correlate x (N, C, D, H, W) with a weight (1, O, C, D, H, W) into channels-last y."""
+        """Correlate x (N, C, D, H, W) with a weight (1, O, C, D, H, W) into channels-last y.
+
+        The weight may be laid out by `HeavyFilters.laid`.
+        """
         key = weight.strides + y.strides
         launch = self._launches.get(key)
         if launch is None:
@@ -179,7 +183,7 @@ class HeavyCorrelation:
         scratch.give_back(pictures)
 
     def _run(self, weight: Any, y: tuple[int, ...]) -> Launch:
-        s, filters, item = self.shape, self.filters, itemsize_of(self.dtype)
+        s, filters = self.shape, self.filters
         row, steps = filters.row, self.copy.steps
         offsets = s.offsets(s.taps, steps[1:])
         table = np.stack([offsets, np.arange(len(s.taps)) * (self.block * row)], 1)
@@ -187,19 +191,14 @@ class HeavyCorrelation:
         x_steps = (steps[0], *(step * p for step, p in zip(s.step, steps[1:], strict=True)))
         rows = np.stack([np.dot(x_steps, places), np.dot((y[0], *y[2:]), places)], 1)
         total = len(rows)
-        _, outer, inner, *kernel = weight.strides
-        lay, length, runs = filter_table(
-            s.taps, weight.shape[3:], (outer, inner, *kernel), self.block, row, item
-        )
+        fields, lay = self.pieces.fields(weight)
         most = filters.most_rows
         lengths = tuple({(i + 1) * total // self.parts - i * total // self.parts for i in range(self.parts)})
         block_rows = even(max(lengths), min(most, max(lengths)))
-        # A place more than there are taps is for elements of the kernel that no output meets.
-        size = aligned((len(s.taps) + 1) * self.block * row)
+        size = aligned(self.pieces.bytes(weight)) if lay is not None else 0
         arguments = (
-            *(0,) * 4, outer, inner, address(table), len(table), s.inner, self.block, s.outer,
-            self.copy.bytes, filters.width, total, address(rows), self.parts, len(s.taps),
-            packing.compiled_filters(self.dtype), address(lay), length, runs,
+            *(0,) * 4, *fields, address(table), len(table), s.inner, self.block, s.outer, self.copy.bytes,
+            filters.width, total, address(rows), self.parts, len(s.taps),
             *micro(self.dtype, block_rows, filters.vectors, lengths, scattered=True), size, 0,
         )  # fmt: skip
         tasks = filters.blocks * self.parts

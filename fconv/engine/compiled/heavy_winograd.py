@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from fconv.engine.compiled import packing
-from fconv.engine.compiled.filters import filter_table, row_of
+from fconv.engine.compiled.filters import row_of
 from fconv.engine.compiled.heavy import block_of, outweighs
+from fconv.engine.compiled.heavy_filters import PIECES, HeavyFilters
 from fconv.engine.compiled.llvm import Module
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro, most_rows
@@ -42,8 +42,8 @@ SPREAD_BYTES = 16 << 20
 SPREAD_FIELDS = ("x", "u", "begin", *READING, "total", "chunk", "parts", "scratch_size", "scratch")
 FIELDS = (
     "u", "weight", "start", "y", "begin", *PLACES, "y_h", "y_w", "total", "chunk", "group", "inner",
-    "inner_row", "block", "blocks", "outer", "weight_outer", "weight_inner", "places", "length", "runs",
-    "lay", "table", "zeros", "width", *MICRO, "scratch_size", "scratch",
+    "inner_row", "block", "blocks", "outer", *PIECES, "table", "zeros", "width", *MICRO, "scratch_size",
+    "scratch",
 )  # fmt: skip
 
 
@@ -88,13 +88,15 @@ def _multiply(dtype: str) -> int:
     u = a.pointer("u") + begin * a.inner_row
     with f.when(count > 0), f.loop(a.inner, step=a.block) as c:
         weight = a.pointer("weight") + first * a.weight_outer + c * a.weight_inner
-        f.call_address(
-            a.lay, laid, weight, a.weight_outer, there, a.weight_inner, a.block, 9, a.width,
-            a.pointer("places"), a.length, a.runs,
-        )  # fmt: skip
+        with f.when(a.lay > 0):
+            f.call_address(
+                a.lay, laid, weight, a.weight_outer, there, a.weight_inner, a.block, 9, a.width,
+                a.pointer("places"), a.length, a.runs,
+            )  # fmt: skip
+        piece = f.choose(a.lay > 0, laid, weight)
         with f.loop(a.block) as k:
             target = w + k * row
-            f.call(of_filters, laid + k * row, step * 3, step, target, step * SIDE, step, a.width, laid)
+            f.call(of_filters, piece + k * row, step * 3, step, target, step * SIDE, step, a.width, laid)
         with f.loop(PRODUCTS) as i:
             x, y = u + i * a.chunk * a.inner_row + c * item, products + i * a.group * row
             operands = (w + i * step, a.pointer("table"), 1, a.block, a.pointer("zeros"), a.width, c)
@@ -112,6 +114,7 @@ class HeavyWinograd(Winograd):
     def __init__(self, shape: Shape, dtype: str) -> None:
         super().__init__(shape, dtype)
         self.block = block_of(shape.inner, MOST_BLOCK)
+        self.pieces = HeavyFilters(shape, self.filters, self.block)
         self._both: dict[tuple[int, ...], tuple[Launch, Launch, int]] = {}
 
     @staticmethod
@@ -124,7 +127,10 @@ class HeavyWinograd(Winograd):
         return few or pieces_in_cache(squares, dtype) < LEAST_PIECES
 
     def run(self, x: Any, weight: Any, start: Any, y: Any) -> None:
-        """Correlate channels-last `x` with a weight (1, O, C, 1, 3, 3) into channels-last `y`."""
+        """Correlate channels-last `x` with a weight (1, O, C, 1, 3, 3) into channels-last `y`.
+
+        The weight may be laid out by `HeavyFilters.laid`.
+        """
         key = (len(x), *x.strides, *weight.strides, *y.strides)
         if key not in self._both:
             self._both[key] = self._plan(len(x), x.strides, weight, y.strides)
@@ -148,19 +154,15 @@ class HeavyWinograd(Winograd):
         arguments = (0, 0, 0, *reading, total, chunk, parts, size, 0)
         cost = PRODUCTS * min(total, chunk) * self.inner_row / BYTES
         spread = Launch(_spread(self.dtype), arguments, parts, size, (pictures,), cost)
-        _, outer, inner, *kernel = weight.strides
-        places, length, runs = filter_table(
-            s.taps, weight.shape[3:], (outer, inner, *kernel), self.block, row, self.itemsize
-        )
+        fields, places = self.pieces.fields(weight)
         table, zeros = np.zeros(2, np.int64), np.zeros(self.width, self.dtype)
         last = total - (total - 1) // group * group
         rows = even(group, min(most_rows(self.vectors), group))
         size = aligned((self.block * (PRODUCTS + 9) + group * PRODUCTS + STEP * STEP) * row)
         arguments = (
             *(0,) * 5, *reading[: len(PLACES)], *self.squares.steps(y), total, chunk, group, s.inner,
-            self.inner_row, self.block, self.blocks, s.outer, outer, inner, address(places), length, runs,
-            packing.compiled_filters(self.dtype), address(table), address(zeros), self.width,
-            *micro(self.dtype, rows, self.vectors, (group, last)), size, 0,
+            self.inner_row, self.block, self.blocks, s.outer, *fields, address(table), address(zeros),
+            self.width, *micro(self.dtype, rows, self.vectors, (group, last)), size, 0,
         )  # fmt: skip
         keep = (table, zeros, places, pictures)
         return spread, Launch(_multiply(self.dtype), arguments, self.blocks * groups, size, keep), chunk

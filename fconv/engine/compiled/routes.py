@@ -5,10 +5,13 @@ Around a kernel of a few microseconds, finding it takes as long as running it.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from fconv.arrays import Array
 from fconv.engine.compiled.filters import FilterBlocks
 from fconv.engine.compiled.pool import Launch, pool
 from fconv.engine.compiled.scratch import scratch
+from fconv.engine.constants import constant_of
 from fconv.engine.memory import empty
 
 
@@ -25,10 +28,14 @@ class Route:
         The correlation itself.
     y : array
         An output of it, for another one like it.
+    key : hashable
+        By which filters that do not change are kept.
     """
 
-    def __init__(self, filters: FilterBlocks, lay: Launch | None, launch: Launch, y: Array) -> None:
-        self._filters, self._lay, self._launch = filters, lay, launch
+    def __init__(
+        self, filters: FilterBlocks, lay: Launch | None, launch: Launch, y: Array, key: Hashable
+    ) -> None:
+        self._filters, self._lay, self._launch, self._key = filters, lay, launch, key
         self._count = filters.all_blocks * filters.block_bytes // filters.itemsize
         self._shape, self._dtype, self._strides = y.shape, y.dtype, y.strides
 
@@ -39,8 +46,17 @@ class Route:
         if self._lay is None:
             pool().run(self._launch, (x, weight, start, y))
             return y
+        kept = constant_of(weight)
+        if kept is not None:
+            pool().run(self._launch, (x, kept.get(self._key, lambda: self._laid(weight)), start, y))
+            return y
         laid = scratch.array(self._count, self._dtype)
         pool().run(self._lay, (laid, weight))
         pool().run(self._launch, (x, laid, start, y))
         scratch.give_back(laid)
         return y
+
+    def _laid(self, weight: Array) -> Array:
+        laid = empty((self._count,), self._dtype)
+        pool().run(self._lay, (laid, weight))  # type: ignore[arg-type]
+        return laid
