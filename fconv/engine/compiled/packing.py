@@ -105,24 +105,45 @@ def transpose(module: Module, dtype: Any, *, dealt: bool = False, apart: int = 1
     with f.loop(rows, step=n.lanes) as i, f.loop(columns, step=n.lanes) as j:
         high, wide = rows - i, columns - j
         corner, out = source + i * row + j * (apart * n.itemsize), target + i * n.itemsize
-        read = (wide - 1) * apart + 1
-        across, down = [n.mask(read - v * n.lanes) for v in range(apart)], n.mask(high)
-        # A mask without lanes is slow where its address is not mapped, so it gets one that is.
-        there = [f.constant(k, INT) < high for k in range(n.lanes)]
-        loaded = []
-        for r, k in enumerate(there):
-            line = corner + f.select(k, row * r, 0)
-            # The second vector of a short row may lie behind memory that is mapped.
-            safe = [line + (f.select(read > v * n.lanes, v * n.bytes, 0) if v else 0) for v in range(apart)]
-            vectors = [n.load(at, n.both(mask, k)) for at, mask in zip(safe, across, strict=True)]
-            loaded.append(_every(n, vectors, 0))
-        first = entry(f, column, j) if dealt else column * j
-        for c, value in enumerate(n.transposed(loaded)):
-            inside = f.constant(c, INT) < wide
-            place = entry(f, column, j + c) if dealt else column * (j + c)
-            n.store(value, out + f.select(inside, place, first), n.both(down, inside))
+        places = [entry(f, column, j + c) if dealt else column * (j + c) for c in range(n.lanes)]
+        full = f.all_of(high > n.lanes - 1, (wide - 1) * apart + 1 > apart * n.lanes - 1)
+        with f.when(full):
+            lines = [[n.load(corner + row * r + v * n.bytes) for v in range(apart)] for r in range(n.lanes)]
+            for place, value in zip(
+                places, n.transposed([_every(n, line, 0) for line in lines]), strict=True
+            ):
+                n.store(value, out + place)
+        with f.when(f.negation(full)):
+            _transpose_some(n, corner, row, out, places, high, wide, apart)
     f.finish()
     return f
+
+
+def _transpose_some(
+    n: Numbers,
+    corner: Value,
+    row: Value,
+    out: Value,
+    places: list[Value],
+    high: Value,
+    wide: Value,
+    apart: int,
+) -> None:
+    """Transpose what there is of a square."""
+    f, read = n.f, (wide - 1) * apart + 1
+    across, down = [n.mask(read - v * n.lanes) for v in range(apart)], n.mask(high)
+    loaded = []
+    for r in range(n.lanes):
+        # A mask without lanes is slow where its address is not mapped, so it gets one that is.
+        there = f.constant(r, INT) < high
+        line = corner + f.select(there, row * r, 0)
+        # The second vector of a short row may lie behind memory that is mapped.
+        safe = [line + (f.select(read > v * n.lanes, v * n.bytes, 0) if v else 0) for v in range(apart)]
+        vectors = [n.load(at, n.both(mask, there)) for at, mask in zip(safe, across, strict=True)]
+        loaded.append(_every(n, vectors, 0))
+    for c, value in enumerate(n.transposed(loaded)):
+        inside = f.constant(c, INT) < wide
+        n.store(value, out + f.select(inside, places[c], places[0]), n.both(down, inside))
 
 
 def collect(module: Module, dtype: Any) -> Function:
