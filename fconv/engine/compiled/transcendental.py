@@ -261,7 +261,11 @@ class Maths(Numbers):
         return self.choose(self.compare("ogt", a, high), high, a)
 
     def polynomial(self, x: Value, coefficients: Sequence[float]) -> Value:
-        """Evaluate by Horner's rule."""
+        """Evaluate by Horner's rule, whose steps wait for each other: a long one by two of half the length."""
+        if len(coefficients) >= 8:
+            square = x * x
+            even, odd = (self.polynomial(square, coefficients[first::2]) for first in (0, 1))
+            return self.fma(x, odd, even)
         total = self.number_of(coefficients[-1])
         for coefficient in coefficients[-2::-1]:
             total = self.fma(total, x, self.number_of(coefficient))
@@ -373,7 +377,11 @@ class Maths(Numbers):
         lost = self.fma(a, low, self.fma(a, high, self.negative(scaled)))
         n = self._rounded(a * scaled)
         r = self.fma(a, lost, self.fma(a, scaled, self.negative(n)))
-        return self._scaled(self.fma(r, self.polynomial(r, _EXP2[self.element]), self.number_of(1.0)), n)
+        power = self.fma(r, self.polynomial(r, _EXP2[self.element]), self.number_of(1.0))
+        if self._avx512:
+            return self._scaled(power, n)
+        lift = 64.0 if self.itemsize == 4 else 192.0  # with it 2**n is a normal number, up to `_FAR`
+        return power * self._power_of_two(n + lift) * 2.0**-lift
 
     def _tail(self, a: Value) -> Value:
         """Return the standard normal distribution function of -a, for a from 0."""
