@@ -261,7 +261,7 @@ class Maths(Numbers):
         return self.choose(self.compare("ogt", a, high), high, a)
 
     def polynomial(self, x: Value, coefficients: Sequence[float]) -> Value:
-        """Evaluate by Horner's rule, whose steps wait for each other: a long one by two of half the length."""
+        """Evaluate by Horner's rule, of which each step waits for the last; a long one by two halves."""
         if len(coefficients) >= 8:
             square = x * x
             even, odd = (self.polynomial(square, coefficients[first::2]) for first in (0, 1))
