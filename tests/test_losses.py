@@ -179,6 +179,25 @@ def test_certain_probabilities_are_labels(engine, reduction):
     np.testing.assert_allclose(found[0], expected[0], 1e-12, 1e-15)
 
 
+def test_cross_entropy_of_logits_anywhere_in_memory():
+    x = fc.random.normal(fc.random.key(0), (3, 6, 20, 30), np.float64)
+    labels = np.arange(3 * 20 * 30).reshape(3, 20, 30) * 7 % 6
+    gaps, shifted = np.zeros((3, 6, 40, 30)), x - x.max(axis=1, keepdims=True)
+    gaps[:, :, ::2] = x
+    shares = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
+    chosen = np.moveaxis(np.eye(6)[labels], -1, 1)
+    expected, gradient = -np.log((shares * chosen).sum(axis=1)).mean(), (shares - chosen) / labels.size
+    for order in ([0, 1, 2, 3], [0, 2, 3, 1], [3, 2, 1, 0], [1, 3, 0, 2]):
+        laid = x.transpose(order).copy().transpose(np.argsort(order))
+        for given in (laid, gaps[:, :, ::2], x[:, ::-1].copy()[:, ::-1]):
+            np.testing.assert_allclose(F.cross_entropy(given, labels), expected, 1e-12)
+            np.testing.assert_allclose(F.cross_entropy_vjp(1.0, given, labels)[0], gradient, 1e-9, 1e-14)
+    same = np.broadcast_to(x[:1], x.shape)
+    np.testing.assert_allclose(F.cross_entropy(same, labels), F.cross_entropy(same.copy(), labels), 1e-12)
+    lone, two = np.lib.stride_tricks.as_strided(x, (1, 3000), (0, 8)), np.array([2])
+    np.testing.assert_allclose(F.cross_entropy(lone, two), F.cross_entropy(lone.copy(), two), 1e-12)
+
+
 @pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 3.0, np.inf])
 def test_triplets_at_a_distance_of_1(p):
     """Nothing special happens there, and along an axis all p-norms are one."""
