@@ -18,9 +18,8 @@ EXACT = (  # vjps of linear functions, and the kernels of convolutions
         "convolution", "depthwise", "direct", "filters", "planar", "tiles", "winograd")),
     *(f"engine/compiled/{name}.py" for name in (
         "choosing", "columns", "convolution", "correlate", "depthwise", "dots", "few", "filters",
-        "gathered", "heavy", "heavy_winograd", "micro", "packing", "planes", "positions", "scaling",
-        "shapes", "squares", "transforms", "weights", "winograd",
-        "winograd_weights")),
+        "gathered", "heavy", "heavy_filters", "heavy_winograd", "micro", "packing", "planes", "positions",
+        "scaling", "shapes", "squares", "transforms", "weights", "winograd", "winograd_weights")),
     *(f"functional/{name}.py" for name in (
         "affine", "convolution", "convolution_transpose", "padding", "pooling_avg", "rearranging",
         "shape", "slicing", "taps", "unfolding", "unpooling", "products", "resampling")),
@@ -34,11 +33,14 @@ TESTS = {
     "engine/compiled/segments": ["test_segments", "test_formulas", "test_losses", "test_norms"],
     "engine/compiled/formulas": ["test_formulas", "test_segments", "test_channels", "test_optimizers"],
     "engine/compiled/transcendental": ["test_formulas", "test_segments"],
+    "engine/compiled/tracing": ["test_formulas", "test_segments", "test_channels", "test_optimizers"],
+    "engine/constants": ["test_constants", "test_inference"],
     "engine/compiled/channels": ["test_channels", "test_formulas", "test_norms"],
     "engine/compiled/pool": ["test_compiled.py", "test_engine.*compiled", "test_threads.*compiled"],
     "engine/compiled": [
         f"{CONVOLUTIONS}.*compiled", "test_engine.*compiled", "test_compiled.py", "test_winograd",
         "test_depthwise", "test_columns", "test_dots", "test_gathered", "test_positions", "test_divided",
+        "test_constants",
     ],
     "engine/cpu": [f"{CONVOLUTIONS}.*numpy", "test_engine.*numpy"],
     "engine/sweeps": ["test_segments", "test_norms", "test_losses"],

@@ -172,6 +172,7 @@ class Gathered:
     def __init__(self, shape: Shape, dtype: str) -> None:
         self.shape, self.dtype, self.itemsize = shape, dtype, itemsize_of(dtype)
         s, lanes = shape, machine().vector_bytes // self.itemsize
+        self._padded = s.hangs_over
         self.positions, self.length = s.images * prod(s.out_size), s.inner * len(s.taps)
         self.vectors = -(-self.positions // lanes)
         self.width = self.vectors * lanes
@@ -199,7 +200,7 @@ class Gathered:
         The numbers of a filter come channel by channel, or tap by tap.
         """
         s, item = self.shape, self.itemsize
-        padded = self._copy(x) if s.hangs_over else None
+        padded = self._copy(x) if self._padded else None
         strides = x.strides if padded is None else (*self._copy.steps[:1], item, *self._copy.steps[1:])
         key = strides, channels, side_by_side
         launch = self._launches.get(key)
@@ -214,7 +215,7 @@ class Gathered:
     def _gather(self, x: tuple[int, ...], channels: bool, side_by_side: bool) -> Launch:
         s, item = self.shape, self.itemsize
         taps = s.offsets(s.taps, x[2:])
-        if not s.hangs_over:  # from the first position of the picture, not of the window
+        if not self._padded:  # from the first position of the picture, not of the window
             taps = taps + np.dot(x[2:], s.low)
         steps = (x[0], *(step * p for step, p in zip(s.step, x[2:], strict=True)))
         places = np.dot(steps, self._places).astype(np.int64)
