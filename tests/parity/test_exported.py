@@ -177,6 +177,8 @@ def test_a_layer_of_ones_own_takes_the_place_of_an_operator():
     assert net.apply(params, x).tolist() == (2 * x).tolist()
     with pytest.raises(ValueError, match=r"layers\['aten\.special_polygamma'\]: expected a layer"):
         fc.from_torch(module, (2, 3), layers={"aten.special_polygamma": lambda n, **_: n})
+    with pytest.raises(TypeError, match=r"layers\['aten.special_polygamma'\]: expected a layer or a function"):
+        fc.from_torch(module, (2, 3), layers={"aten.special_polygamma": 3})
 
 
 def test_wrappers_are_taken_off():
@@ -342,3 +344,13 @@ def test_a_network_as_large_as_resnet50_is_read_in_seconds():
         warnings.simplefilter("error")
         fc.from_torch(module, (1, 3, 224, 224))
     assert time.process_time() - started < 10  # 3 on the machine that it was written on
+
+
+def test_constants_of_one_element_are_numbers():
+    """They become options of one layer, not arrays that a layer of several inputs takes."""
+    parts = {"low": torch.tensor(-0.5), "high": torch.tensor(0.25), "power": torch.tensor(3.0)}
+    module = Of(lambda m, x: x.clamp(m.low, m.high) ** m.power, **parts)
+    net, params = fc.from_torch(module, (2, 3))
+    assert [layer.name for layer in net.children.values()] == ["clamp", "power"]
+    x = np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
+    np.testing.assert_allclose(net.apply(params, x), module(torch.from_numpy(x)).numpy(), rtol=1e-6)
