@@ -24,11 +24,9 @@ from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.vectors import Numbers
 
 # Coefficients, the constant one first:
-# (exp(r) - 1 - r) / r**2 for r up to half of log(2);
-# (2**r - 1) / r for r up to a half;
+# (exp(r) - 1 - r) / r**2 for r up to half of log(2); (2**r - 1) / r for r up to a half;
 # (log((1 + s) / (1 - s)) - 2s) / s**3, of s**2, for (1 + s) / (1 - s) from sqrt(1/2) to sqrt(2);
-# erf(x) / x - 1, of x**2, for x up to 1;
-# (tanh(x) / x - 1) / x**2, of x**2, for x up to 0.5625;
+# erf(x) / x - 1, of x**2, for x up to 1; (tanh(x) / x - 1) / x**2, of x**2, for x up to 0.5625;
 # (a + 4) * exp(a**2 / 2) * ndtr(-a), of (a - 4) / (a + 4), for all a from 0.
 # fmt: off
 _EXP = {
@@ -250,9 +248,8 @@ class Maths(Numbers):
 
     def sign(self, a: Value) -> Value:
         """Return -1, 0 or 1; NaN for NaN."""
-        down = self.choose(
-            self.compare("olt", a, 0.0), -1.0, self.choose(self.compare("oeq", a, 0.0), 0.0, a)
-        )
+        down = self.choose(self.compare("oeq", a, 0.0), 0.0, a)
+        down = self.choose(self.compare("olt", a, 0.0), -1.0, down)
         return self.choose(self.compare("ogt", a, 0.0), 1.0, down)
 
     def within(self, a: Value, low: float, high: float) -> Value:
@@ -266,9 +263,9 @@ class Maths(Numbers):
             square = x * x
             even, odd = (self.polynomial(square, coefficients[first::2]) for first in (0, 1))
             return self.fma(x, odd, even)
-        total = self.number_of(coefficients[-1])
-        for coefficient in coefficients[-2::-1]:
-            total = self.fma(total, x, self.number_of(coefficient))
+        total, *rest = map(self.number_of, coefficients[::-1])
+        for coefficient in rest:
+            total = self.fma(total, x, coefficient)
         return total
 
     def _as_bits(self, a: Value) -> Value:
@@ -378,10 +375,9 @@ class Maths(Numbers):
         n = self._rounded(a * scaled)
         r = self.fma(a, lost, self.fma(a, scaled, self.negative(n)))
         power = self.fma(r, self.polynomial(r, _EXP2[self.element]), self.number_of(1.0))
-        if self._avx512:
-            return self._scaled(power, n)
         lift = 64.0 if self.itemsize == 4 else 192.0  # with it 2**n is a normal number, up to `_FAR`
-        return power * self._power_of_two(n + lift) * 2.0**-lift
+        lifted = self._power_of_two(n + lift)
+        return self._scaled(power, n) if self._avx512 else power * lifted * 2.0**-lift
 
     def _tail(self, a: Value) -> Value:
         """Return the standard normal distribution function of -a, for a from 0."""
