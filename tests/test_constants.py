@@ -29,6 +29,9 @@ CASES = [
     ((2, 8, 6, 9, 9), (16, 8, 3, 3, 3), {"padding": 1}),
     ((2, 128, 28, 28), (128, 64, 3, 3), {"padding": 1, "groups": 2}),
     ((4, 24, 50), (40, 24, 5), {"dilation": 2}),
+    ((2, 40, 8, 8), (200, 40, 1, 1), {}),
+    ((2, 64, 8, 8), (64, 64, 1, 1), {}),
+    ((1, 48, 9), (48, 24, 1), {"groups": 2}),
 ]
 
 
@@ -52,6 +55,19 @@ def test_constant_weights_give_the_bits_of_others(case, dtype):
                 np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (1,), (4,)])
+def test_one_weight_goes_both_ways(kernel):
+    """A transposed convolution reads filters as the gradient of the input does."""
+    rng, ndim = np.random.default_rng(0), len(kernel)
+    forward, back = getattr(F, f"conv{ndim}d"), getattr(F, f"conv_transpose{ndim}d")
+    for outer, inner in ((40, 40), (72, 40), (24, 64)):
+        weight = constant(rng.standard_normal((outer, inner, *kernel)).astype(np.float32))
+        x, g = (rng.standard_normal((2, c, *[9] * ndim)).astype(np.float32) for c in (inner, outer))
+        for _ in range(3):
+            np.testing.assert_array_equal(back(g, weight), back(g, weight.copy()))
+            np.testing.assert_array_equal(forward(x, weight), forward(x, weight.copy()))
+
+
 def test_one_weight_in_several_groupings_is_laid_out_for_each():
     rng = np.random.default_rng(0)
     weight = constant(rng.standard_normal((48, 24, 3, 3)).astype(np.float32))
@@ -70,6 +86,8 @@ def test_what_is_written_to_is_no_constant():
     weight.flags.writeable = True
     weight[:] = 2
     assert constant_of(weight) is None
+    assert F.conv2d(x, weight).max() == 288
+    weight.flags.writeable = False
     assert F.conv2d(x, weight).max() == 288
 
 

@@ -27,16 +27,18 @@ class Constant:
         self._array = weakref.ref(array, lambda _: _known.pop(number, None))
         self._made: dict[Hashable, Any] = {}
 
-    def holds(self, array: Array) -> bool:
-        """Return whether this is of an array, and nobody may write to it."""
-        return self._array() is array and not array.flags.writeable
+    def of(self, array: Array) -> bool:
+        """Return whether this is of an array."""
+        return self._array() is array
 
     def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """Return what `make` returns, as it did for the same key before."""
         made = self._made.get(key)
         if made is None:
-            while len(self._made) >= MOST:
-                self._made.pop(next(iter(self._made)), None)
+            for other in list(self._made)[
+                : len(self._made) + 1 - MOST
+            ]:  # the oldest; threads may be here too
+                self._made.pop(other, None)
             made = self._made[key] = make()
         return made
 
@@ -46,6 +48,8 @@ _known: dict[int, Constant] = {}
 
 def constant(array: Array) -> Array:
     """Return a copy of an array that is read-only, and of which engines keep what they make of it.
+
+    Who makes it writeable and read-only again, without a call between, gets what was made before.
 
     Examples
     --------
@@ -62,4 +66,9 @@ def constant(array: Array) -> Array:
 def constant_of(array: Array) -> Constant | None:
     """Return what is kept for an array; None where it may change."""
     found = _known.get(id(array))
-    return found if found is not None and found.holds(array) else None
+    if found is None or not found.of(array):
+        return None
+    if array.flags.writeable:
+        _known.pop(id(array), None)
+        return None
+    return found

@@ -197,7 +197,7 @@ class _Plan:
             inputs=inputs[0] if self._wiring.lone_input else inputs,
             outputs=names[0] if lone else names,
         )
-        return net, {name: _fixed(self._parts[name]) for name in net.children}
+        return net, {name: _fixed(net[name], self._parts[name]) for name in net.children}
 
     def _alone(self, step: Step) -> bool:
         """Return whether a layer is fconv's own and shares its parameters with no other place."""
@@ -233,14 +233,13 @@ class _Plan:
         return passing and self._has_two_axes(step.sources[0])
 
 
-def _fixed(part: Params) -> Params:
-    """Return parameters of which filters are constants, so that they are laid out once."""
-    if not isinstance(part, dict):
+def _fixed(layer: Layer, part: Params) -> Params:
+    """Return parameters of a layer, where the weight of a convolution is a constant of the engine."""
+    first = next(iter(layer.children.values())) if layer.name == "fused" else layer
+    weight = part.get("weight") if first.name in ("conv1d", "conv2d", "conv3d") else None
+    if type(weight) is not np.ndarray or weight.dtype.char not in "fd":
         return part
-    return {
-        name: constant(leaf) if name == "weight" and type(leaf) is np.ndarray and leaf.ndim > 2 else leaf
-        for name, leaf in part.items()
-    }
+    return {**part, "weight": constant(weight)}
 
 
 def _folded(before: Step, affine: Params, norm: Step, held: Params) -> Params:

@@ -123,7 +123,7 @@ class Pass:
         self, x: Array, weight: Array, bias: Array | None, y: Array, kept: Constant | None = None
     ) -> None:
         """Correlate `x` with a weight (groups, outer, inner, D, H, W), of which what is made is `kept`."""
-        if kept is not None:
+        if kept is not None and not self._lies(weight):
             ready = kept.get(self.filters_key, lambda: self.ready(weight))
             self.run(x, weight, None, bias, y, ready)
             return
@@ -132,9 +132,16 @@ class Pass:
         if laid is not None and laid is not weight:
             scratch.give_back(laid)
 
+    def _lies(self, weight: Array) -> bool:
+        """Return whether filters are read where they lie."""
+        return self.lays and self.winograd is None and self.filters.launch_of(weight) is None
+
     @cached_property
     def filters_key(self) -> Hashable:
-        """Return what decides how filters are laid out, for passes of other pictures too."""
+        """Return what decides how the filters of a forward pass are laid out, also for other pictures.
+
+        The gradient of the input has others, which may have the same key.
+        """
         s = self.shape
         kinds = (type(each).__name__ for each in (self.few, self.winograd, self.heavy))
         block = self.heavy.block if self.heavy is not None else 0
@@ -154,17 +161,18 @@ class Pass:
             scratch.give_back(memory)
         return own
 
-    def route(self, x: Array, weight: Array, y: Array, out: Array) -> Route | None:
+    def route(self, x: Array, weight: Array, y: Array, out: Array, *, keeps: bool) -> Route | None:
         """Return the route of arrays that were correlated into `y`, of which callers see `out`.
 
-        None where more than one kernel correlates them.
+        It `keeps` filters that do not change, or none. None where more than one kernel correlates them.
         """
         if not self.lays or self.winograd is not None:
             return None
         launch = self.direct.launch_of(x, y)
         if launch is None:
             return None
-        return Route(self.filters, self.filters.launch_of(weight), launch, out, self.filters_key)
+        key = self.filters_key if keeps else None
+        return Route(self.filters, self.filters.launch_of(weight), launch, out, key)
 
     def run(
         self,

@@ -109,10 +109,10 @@ class CompiledConvolution:
         shape: tuple[int, ...],
     ) -> Array:  # fmt: skip
         """Correlate arrays, and keep their route."""
-        deep, y = _deep(x), by.output(x.dtype)
-        by.correlate(deep, grouped, bias, y, constant_of(weight) if by is self.forward else None)
+        deep, y, keeps = _deep(x), by.output(x.dtype), by is self.forward
+        by.correlate(deep, grouped, bias, y, constant_of(weight) if keeps else None)
         out = y.reshape(shape)
-        route = by.route(deep, grouped, y, out)
+        route = by.route(deep, grouped, y, out, keeps=keeps)
         if route is not None:
             routes[x.strides, weight.strides] = route
         return out

@@ -29,7 +29,7 @@ class Route:
     y : array
         An output of it, for another one like it.
     key : hashable
-        By which filters that do not change are kept.
+        By which filters that do not change are kept; None where they are laid out in each call.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Route:
         if self._lay is None:
             pool().run(self._launch, (x, weight, start, y))
             return y
-        kept = constant_of(weight)
+        kept = None if self._key is None else constant_of(weight)
         if kept is not None:
             pool().run(self._launch, (x, kept.get(self._key, lambda: self._laid(weight)), start, y))
             return y
