@@ -54,6 +54,8 @@ SHAPES = [
     ((1, 516, 9, 40), (20, 516, 5, 5), {"padding": 2, "dilation": 2}),
     ((2, 5, 9, 21), (5, 1, 3, 3), {"padding": 1, "groups": 5}),
     ((2, 3, 9, 37), (3, 1, 3, 3), {"padding": 2, "stride": 3, "groups": 3}),
+    # Positions whose rows share a set of the L1 cache.
+    ((1, 1024, 2, 20), (8, 1024, 1, 3), {}),
     # Scaled channels, with padding, and few positions under filters that are read where they lie.
     ((2, 3, 9, 37), (3, 1, 1, 1), {"padding": 2, "groups": 3}),
     ((1, 20, 7, 40), (20, 1, 1, 1), {"padding": 1, "groups": 20, "stride": (2, 1)}),

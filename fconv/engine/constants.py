@@ -35,10 +35,9 @@ class Constant:
         """Return what `make` returns, as it did for the same key before."""
         made = self._made.get(key)
         if made is None:
-            for other in list(self._made)[
-                : len(self._made) + 1 - MOST
-            ]:  # the oldest; threads may be here too
-                self._made.pop(other, None)
+            held = list(self._made)  # a copy, as other threads may be here too
+            if len(held) >= MOST:
+                self._made.pop(held[0], None)
             made = self._made[key] = make()
         return made
 
