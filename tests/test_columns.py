@@ -32,6 +32,7 @@ def planned(x_shape, weight_shape, options, dtype):
 @pytest.mark.parametrize("case", range(len(FEW)))
 def test_input_gradients_of_few_channels_are_the_definition(case, dtype):
     from fconv.engine.compiled.columns import Columns
+    from fconv.engine.compiled.gathered import Gathered
 
     x_shape, weight_shape, options = FEW[case]
     geometry, plan = planned(x_shape, weight_shape, options, dtype)
@@ -44,7 +45,7 @@ def test_input_gradients_of_few_channels_are_the_definition(case, dtype):
             # Whichever way that was, as it depends on the processor.
             deep = gs.reshape(*gs.shape[:2], *[1] * (5 - gs.ndim), *gs.shape[2:])
             for in_place in (False, True):
-                columns = Columns(plan.shape, dtype, in_place=in_place)
+                columns = Columns(plan.shape, dtype, Gathered(plan.shape, dtype) if in_place else None)
                 found = columns.run(deep, weights.reshape(plan.weight_shape))
                 np.testing.assert_array_equal(found.reshape(expected.shape), expected)
 
@@ -53,6 +54,7 @@ def test_input_gradients_of_few_channels_are_the_definition(case, dtype):
 @pytest.mark.parametrize("seed", range(60))
 def test_columns_of_any_shape_are_the_definition(seed, in_place):
     from fconv.engine.compiled.columns import Columns
+    from fconv.engine.compiled.gathered import Gathered
 
     rng = np.random.default_rng(seed)
     ndim, dtype = 1 + seed % 3, ("float32", "float64")[seed // 3 % 2]
@@ -71,7 +73,7 @@ def test_columns_of_any_shape_are_the_definition(seed, in_place):
     deep = g.reshape(*g.shape[:2], *[1] * (3 - ndim), *g.shape[2:])
     expected = reference.input_gradient(g, weight, geometry)
     for weights in (weight, channels_last(weight)):
-        columns = Columns(plan.shape, dtype, in_place=in_place)
+        columns = Columns(plan.shape, dtype, Gathered(plan.shape, dtype) if in_place else None)
         found = columns.run(deep, weights.reshape(plan.weight_shape))
         np.testing.assert_array_equal(found.reshape(geometry.in_shape), expected)
 
@@ -80,6 +82,7 @@ def test_columns_of_any_shape_are_the_definition(seed, in_place):
 def test_the_bits_are_the_same_with_any_number_of_threads_and_pictures(in_place):
     import fconv as fc
     from fconv.engine.compiled.columns import Columns
+    from fconv.engine.compiled.gathered import Gathered
 
     x_shape, weight_shape, options = FEW[-1]
     rng = np.random.default_rng(0)
@@ -89,7 +92,8 @@ def test_the_bits_are_the_same_with_any_number_of_threads_and_pictures(in_place)
     def gradient(some):
         plan = planned((len(some), *x_shape[1:]), weight_shape, options, "float32")[1]
         filters = weight.reshape(plan.weight_shape)
-        return Columns(plan.shape, "float32", in_place=in_place).run(some[:, :, None], filters)
+        gathered = Gathered(plan.shape, "float32") if in_place else None
+        return Columns(plan.shape, "float32", gathered).run(some[:, :, None], filters)
 
     before = fc.get_num_threads()
     try:

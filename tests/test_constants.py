@@ -101,7 +101,7 @@ def test_an_array_in_the_memory_of_one_that_is_gone_is_another():
 
 
 class Thing:
-    """What may be kept, and be seen to be gone."""
+    """An object that may be kept, and be seen to be gone."""
 
 
 def test_what_is_kept_is_bounded_and_ends_with_the_array():

@@ -115,22 +115,37 @@ class Pass:
             return np.ndarray(self._out_shape, dtype, memory, 0, self._out_strides)
         return empty(self._out_shape, dtype, self._out_strides)
 
-    def lay(self, weight: Array) -> Array | None:
-        """Lay out a weight (groups, outer, inner, D, H, W), in any memory order, in scratch memory."""
-        return self.filters.lay(weight) if self.lays else None
+    def lay(self, weight: Array) -> Array:
+        """Return a weight (groups, outer, inner, D, H, W), in any memory order, as `run` reads it.
+
+        That may be the weight itself, or scratch memory, for `give_back`.
+        """
+        if self.few is not None:
+            return self.few.lay(weight)
+        if self.heavy is not None:
+            return weight
+        laid = self.filters.lay(weight)
+        if self.winograd is None:
+            return laid
+        transformed = self.winograd.transformed(laid)
+        self.give_back(laid, weight)
+        return transformed
+
+    def give_back(self, laid: Array, weight: Array) -> None:
+        """Release the scratch memory that a weight was laid out in."""
+        if self.lays and laid is not weight:
+            scratch.give_back(laid)
 
     def correlate(
         self, x: Array, weight: Array, bias: Array | None, y: Array, kept: Constant | None = None
     ) -> None:
         """Correlate `x` with a weight (groups, outer, inner, D, H, W), of which what is made is `kept`."""
         if kept is not None and not self._lies(weight):
-            ready = kept.get(self.filters_key, lambda: self.ready(weight))
-            self.run(x, weight, None, bias, y, ready)
+            self.run(x, kept.get(self.filters_key, lambda: self._own(weight)), bias, y)
             return
         laid = self.lay(weight)
-        self.run(x, weight, laid, bias, y)
-        if laid is not None and laid is not weight:
-            scratch.give_back(laid)
+        self.run(x, laid, bias, y)
+        self.give_back(laid, weight)
 
     def _lies(self, weight: Array) -> bool:
         """Return whether filters are read where they lie."""
@@ -147,18 +162,14 @@ class Pass:
         block = self.heavy.block if self.heavy is not None else 0
         return (*kinds, block, s.groups, s.taps, self.winograd is not None and self.winograd.squares.planes)
 
-    def ready(self, weight: Array) -> Array:
-        """Return filters as they are read, in memory of their own."""
-        if self.few is not None:
-            return self.few.lay(weight)
+    def _own(self, weight: Array) -> Array:
+        """Lay out a weight in memory of its own, heavy filters too."""
         if self.heavy is not None:
             return self.heavy.pieces.laid(weight)
-        laid = self.filters.lay(weight)
-        made = laid if self.winograd is None else self.winograd.transformed(laid)
-        own = empty_like(made)
-        own[...] = made
-        for memory in {id(each): each for each in (made, laid) if each is not weight}.values():
-            scratch.give_back(memory)
+        laid = self.lay(weight)
+        own = empty_like(laid)
+        own[...] = laid
+        self.give_back(laid, weight)
         return own
 
     def route(self, x: Array, weight: Array, y: Array, out: Array, *, keeps: bool) -> Route | None:
@@ -174,34 +185,19 @@ class Pass:
         key = self.filters_key if keeps else None
         return Route(self.filters, self.filters.launch_of(weight), launch, out, key)
 
-    def run(
-        self,
-        x: Array,
-        weight: Array,
-        laid: Array | None,
-        bias: Array | None,
-        y: Array,
-        ready: Array | None = None,
-    ) -> None:
-        """Correlate `x` with a weight that `lay` laid out, or that is `ready` altogether."""
+    def run(self, x: Array, laid: Array, bias: Array | None, y: Array) -> None:
+        """Correlate `x` with a weight that was laid out."""
         if self.few is not None:
             start = np.zeros(y.shape[1], y.dtype) if bias is None else np.ascontiguousarray(bias)
-            self.few.run(x, self.few.lay(weight) if ready is None else ready, start, y)
+            self.few.run(x, laid, start, y)
             return
         start = self.filters.start(bias, y.dtype)
         if self.winograd is not None:
-            w = ready
-            if w is None:
-                w = weight if self.heavy else self.winograd.transformed(laid)
             step = len(x) if is_channels_last(x) else max(1, COPY_BYTES // (x.nbytes // len(x)))
             for run in (slice(i, i + step) for i in range(0, len(x), step)):
-                self.winograd.run(channels_last(x[run], self.dtype), w, start, y[run])
-            if w is not weight and w is not ready:
-                scratch.give_back(w)
-        elif self.heavy is not None:
-            self.heavy.run(x, weight if ready is None else ready, start, y)
+                self.winograd.run(channels_last(x[run], self.dtype), laid, start, y[run])
         else:
-            self.direct.run(x, laid if ready is None else ready, start, y)
+            (self.heavy or self.direct).run(x, laid, start, y)
 
 
 class Apart(Pass):
@@ -223,25 +219,18 @@ class Apart(Pass):
         large = algorithm == "auto" and one.multiply_adds >= LEAST_GROUP
         return outweighs(one, dtype) or (large and winograd_pays(one, dtype))
 
-    def correlate(
-        self, x: Array, weight: Array, bias: Array | None, y: Array, kept: Constant | None = None
-    ) -> None:
-        """Correlate `x` with a weight, of which nothing is kept."""
-        self.run(x, weight, None, bias, y)
+    def lay(self, weight: Array) -> Array:
+        """Return the weight: each group's is laid out when it is needed."""
+        return weight
 
-    def run(
-        self,
-        x: Array,
-        weight: Array,
-        laid: Array | None,
-        bias: Array | None,
-        y: Array,
-        ready: Array | None = None,
-    ) -> None:
-        """Correlate `x` with a weight; `laid` and `ready` are None."""
+    def _lies(self, weight: Array) -> bool:
+        return True
+
+    def run(self, x: Array, laid: Array, bias: Array | None, y: Array) -> None:
+        """Correlate `x` with a weight."""
         for k, (seen, made) in enumerate(channels_of(self.shape)):
             own_bias = None if bias is None else bias[made]
-            self.one.correlate(x[:, seen], weight[k : k + 1], own_bias, y[:, made])
+            self.one.correlate(x[:, seen], laid[k : k + 1], own_bias, y[:, made])
 
 
 def _by_planes(shape: Shape, dtype: str) -> Planes:

@@ -17,7 +17,7 @@ import numpy as np
 from fconv.engine.compiled.choosing import Pass, new_channels_last, pass_for
 from fconv.engine.compiled.correlate import LEAST_TASKS
 from fconv.engine.compiled.dots import Dots
-from fconv.engine.compiled.gathered import InPlace
+from fconv.engine.compiled.gathered import Gathered
 from fconv.engine.compiled.llvm import Function, Module, Value, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.packing import clear, entry
@@ -110,17 +110,17 @@ class Columns:
         Of the convolution.
     dtype : str
         Of the numbers.
-    in_place : bool
-        Filters are read where they lie, for few positions.
+    gathered : Gathered, optional
+        That of the convolution, which multiplies few positions by filters where these lie.
     """
 
-    def __init__(self, shape: Shape, dtype: str, *, in_place: bool = False) -> None:
+    def __init__(self, shape: Shape, dtype: str, gathered: Gathered | None = None) -> None:
         self.shape, self.dtype = shape, dtype
         one = _product_of(shape, 1)
         self._image = prod(one.out_size) * one.groups * one.outer
         most = max(1, MOST_BYTES // (self._image * itemsize_of(dtype)))
-        self.images = shape.images if in_place else min(shape.images, most)
-        self._in_place = InPlace(shape, dtype) if in_place else None
+        self.images = shape.images if gathered else min(shape.images, most)
+        self._gathered = gathered
         s = shape
         self._out_shape = (s.images, s.groups * s.inner, *s.in_size)
         tasks = self.images * s.in_size[0]
@@ -163,12 +163,12 @@ class Columns:
     def run(self, g: Any, weight: Any) -> Any:
         """Return the gradient, (N, C, D, H, W), of g (N, O, ...) by a weight (groups, outer, inner, ...)."""
         columns = scratch.array(self.images * self._image, g.dtype)
-        if self._in_place is None:
+        if self._gathered is None:
             dx = empty(self._out_shape, g.dtype)
             self._by_passes(g, weight, columns, dx)
         else:
             dx = new_channels_last(self._out_shape, g.dtype)
-            self._add(columns, self._steps(by_channel=self._in_place.run(g, weight, columns)), dx)
+            self._add(columns, self._steps(by_channel=self._gathered.columns(g, weight, columns)), dx)
         scratch.give_back(columns)
         return dx
 
@@ -182,10 +182,9 @@ class Columns:
         laid = by.lay(filters)
         for i in range(0, len(g), self.images):
             run = slice(min(i, len(g) - self.images), min(i + self.images, len(g)))
-            by.run(g[run], filters, laid, None, t)
+            by.run(g[run], laid, None, t)
             self._add(t, (image, len(self.shape.taps) * step, channel, step, *steps), dx[run])
-        if laid is not None and laid is not filters:
-            scratch.give_back(laid)
+        by.give_back(laid, filters)
 
     def _steps(self, *, by_channel: bool) -> tuple[int, ...]:
         """Return the fields from `t_image` to `t_w` for columns in the order of filters."""
@@ -213,7 +212,7 @@ class Columns:
         )  # fmt: skip
         written = self.images * prod(self._out_shape[1:]) * itemsize_of(self.dtype)
         cost = self.images * self._image + written / BYTES
-        kernel = _kernel(self.dtype, self._in_place is not None)
+        kernel = _kernel(self.dtype, self._gathered is not None)
         return Launch(kernel, arguments, self.images * s.in_size[0] * pieces, cost=cost)
 
 

@@ -22,11 +22,10 @@ from fconv.engine.compiled.choosing import (
 )
 from fconv.engine.compiled.columns import Columns
 from fconv.engine.compiled.few import FewWeights
-from fconv.engine.compiled.gathered import Gathered, InPlace
+from fconv.engine.compiled.gathered import Gathered
 from fconv.engine.compiled.heavy import HeavyWeights, outweighs
 from fconv.engine.compiled.positions import Meetings, Positions
 from fconv.engine.compiled.routes import Route
-from fconv.engine.compiled.scratch import scratch
 from fconv.engine.compiled.shapes import Shape, Tap
 from fconv.engine.compiled.weights import PART_BYTES, WeightGradient
 from fconv.engine.compiled.winograd_weights import WinogradWeights
@@ -135,19 +134,20 @@ class CompiledConvolution:
             return self._correlated(single, self._back_routes, g, weight, filters, None, self._in_shape)
         seen = all(phase for _, phase in phases)
         dx = new_channels_last(self.in_shape, g.dtype, None if seen else zeros)
-        laid = next((phase.lay(filters) for _, phase in phases if phase and phase.lays), None)
+        shared = next(((phase, phase.lay(filters)) for _, phase in phases if phase and phase.lays), None)
         for where, phase in phases:
             if phase is None:
                 continue
             part = dx[(slice(None), slice(None), *where)]
+            laid = shared[1] if shared and phase.lays else phase.lay(filters)
             if not phase.along_rows:
-                phase.run(_deep(g), filters, laid, None, part)
+                phase.run(_deep(g), laid, None, part)
             else:
                 made = phase.output(g.dtype)
-                phase.run(_deep(g), filters, laid, None, made)
+                phase.run(_deep(g), laid, None, made)
                 part[...] = made
-        if laid is not None and laid is not filters:
-            scratch.give_back(laid)
+        if shared:
+            shared[0].give_back(shared[1], filters)
         return dx.reshape(self._in_shape)
 
     def _planned(self) -> tuple[list[Phase], Columns | None]:
@@ -173,8 +173,8 @@ class CompiledConvolution:
             shape = Shape(*back, size, (1, 1, 1), tuple(met))  # type: ignore[arg-type]
             found.append((where, shape if met else None))
         whole = Shape(*back, s.in_size, (1, 1, 1), tuple(Tap((0, 0, 0), tap.place) for tap in s.taps))
-        if self._wanted != "winograd" and InPlace.pays(s, self.dtype, self._meetings.share):
-            return [], Columns(s, self.dtype, in_place=True)
+        if self._wanted != "winograd" and Gathered.columns_pay(s, self.dtype, self._meetings.share):
+            return [], Columns(s, self.dtype, self._gathered)
         lists = self._lists(whole, [shape for _, shape in found if shape], turned=True)
         if lists is not None:
             return [((slice(None),) * 3, pass_for(whole, self.dtype, "direct", lists=lists))], None

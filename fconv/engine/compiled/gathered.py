@@ -159,7 +159,7 @@ def by_channel(weight: Any) -> bool | None:
 
 
 class Gathered:
-    """A convolution of few output positions and its weight gradient, planned.
+    """A convolution of few output positions and its gradients, planned.
 
     Parameters
     ----------
@@ -193,6 +193,12 @@ class Gathered:
     def weights_pay(shape: Shape, dtype: str, *, heavy: bool) -> bool:
         """Return whether positions are few for the gradient of filters, also where those are `heavy`."""
         return _vectors(shape, dtype) <= (1 if heavy else 2) and _filters(shape) >= LEAST_WEIGHTS
+
+    @staticmethod
+    def columns_pay(shape: Shape, dtype: str, share: float) -> bool:
+        """Return whether positions are few and filters many for the gradient of the input, as `pays`."""
+        few = _vectors(shape, dtype) <= 2 and share >= LEAST_SHARE
+        return few and _filters(shape) >= LEAST_WEIGHTS
 
     def _windows(self, x: Any, *, channels: bool, side_by_side: bool) -> Any:
         """Gather windows as (groups, numbers of a filter, positions), or (groups, positions, numbers).
@@ -284,53 +290,28 @@ class Gathered:
         steps = (s.outer * g[1], g[1], 0, self.width * row, 0, group, outer)
         return _along(self.dtype, s, s.outer, self.length, steps, table, 1)
 
+    def columns(self, g: Any, weight: Any, columns: Any) -> bool:
+        """Multiply g (N, O, D, H, W) by filters (groups, outer, inner, ...) where these lie, in any order.
 
-class InPlace:
-    """The products of few output positions with filters where these lie, planned.
-
-    They are the columns of the gradient of the input: for each position, in the order of filters in memory.
-
-    Parameters
-    ----------
-    shape : Shape
-        Of the convolution.
-    dtype : str
-        Of the numbers.
-    """
-
-    def __init__(self, shape: Shape, dtype: str) -> None:
-        self.shape, self.dtype, self.itemsize = shape, dtype, itemsize_of(dtype)
-        self._positions, self._length = shape.images * prod(shape.out_size), shape.inner * len(shape.taps)
-        self._launches: dict[tuple[int, int], Launch] = {}
-
-    @staticmethod
-    def pays(shape: Shape, dtype: str, share: float) -> bool:
-        """Return whether positions are few, and filters many, as `Gathered.pays`."""
-        few = _vectors(shape, dtype) <= 2 and share >= LEAST_SHARE
-        return few and _filters(shape) >= LEAST_WEIGHTS
-
-    def run(self, g: Any, weight: Any, columns: Any) -> bool:
-        """Multiply g (N, O, D, H, W) by filters (groups, outer, inner, ...), both in any order.
+        The columns are those of the input's gradient: of each position, in the order of filters in memory.
 
         Returns
         -------
         bool
-            Whether columns come channel by channel; else they come tap by tap.
+            Whether they come channel by channel; else they come tap by tap.
         """
         channels = by_channel(weight)
         if channels is None:
             weight, channels = np.ascontiguousarray(weight), True
-        x = np.ascontiguousarray(g.transpose(0, 2, 3, 4, 1))
-        key = weight.strides[:2]
+        x, key = np.ascontiguousarray(g.transpose(0, 2, 3, 4, 1)), weight.strides[:2]
         launch = self._launches.get(key)
         if launch is None:
-            launch = self._launches[key] = self._planned(*key)
+            launch = self._launches[key] = self._columns(*key)
         pool().run(launch, (x, weight, columns))
         return channels
 
-    def _planned(self, group: int, outer: int) -> Launch:
+    def _columns(self, group: int, outer: int) -> Launch:
         s, item = self.shape, self.itemsize
-        row = self._length * item
+        row = self.length * item
         steps = (s.outer * item, s.groups * s.outer * item, item, group, outer, row, s.groups * row)
-        table = np.zeros((1, 2), np.int64)
-        return _along(self.dtype, s, self._positions, self._length, steps, table, s.outer)
+        return _along(self.dtype, s, self.positions, self.length, steps, np.zeros((1, 2), np.int64), s.outer)

@@ -376,8 +376,7 @@ class Maths(Numbers):
         r = self.fma(a, lost, self.fma(a, scaled, self.negative(n)))
         power = self.fma(r, self.polynomial(r, _EXP2[self.element]), self.number_of(1.0))
         lift = 64.0 if self.itemsize == 4 else 192.0  # with it 2**n is a normal number, up to `_FAR`
-        lifted = self._power_of_two(n + lift)
-        return self._scaled(power, n) if self._avx512 else power * lifted * 2.0**-lift
+        return self._scaled(power, n) if self._avx512 else power * self._power_of_two(n + lift) * 2.0**-lift
 
     def _tail(self, a: Value) -> Value:
         """Return the standard normal distribution function of -a, for a from 0."""
