@@ -36,8 +36,8 @@ class Constant:
         made = self._made.get(key)
         if made is None:
             held = list(self._made)  # a copy, as other threads may be here too
-            if len(held) >= MOST:
-                self._made.pop(held[0], None)
+            for oldest in held[: max(0, len(held) + 1 - MOST)]:
+                self._made.pop(oldest, None)
             made = self._made[key] = make()
         return made
 
