@@ -45,12 +45,7 @@ class Plan:
         chosen = [LIBRARIES[name] for name in self.libraries]
         if job.part == "random":
             chosen = [library for library in chosen if library.name in ("fconv", "torch")]
-        if isinstance(job.case, Conv):
-            chosen = [library for library in chosen if not library.inference_alone]
-        elif job.part == "inference":
-            chosen = [library for library in chosen if library.networks or library.inference_alone]
-        else:
-            chosen = [library for library in chosen if library.networks]
+        chosen = [library for library in chosen if type(job.case).__name__ in library.cases]
         return [(library.name, layout) for library in chosen for layout in library.layouts]
 
 

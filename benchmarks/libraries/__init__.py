@@ -3,8 +3,8 @@
 A module has ``LAYOUTS``, the memory orders of the input that it is timed with, ``VERSIONS``, the packages
 to name, ``convolution(case, what, layout)``, which gives a function without arguments that computes the
 case and returns when it is done, and ``numpy(results)``, which gives its results as NumPy arrays in
-channels-first order. Those that train networks have ``step``, ``inference`` and ``passing`` too; those that
-know a GPU, ``set_device``.
+channels-first order. Those with other cases than convolutions have ``step``, ``inference`` or ``passing``
+too; those that know a GPU, ``set_device``.
 """
 
 from __future__ import annotations
@@ -29,21 +29,22 @@ class Library:
     module: str
     package: str
     layouts: tuple[str, ...] = (CONTIGUOUS,)
-    networks: bool = False  # takes part in training steps and inference
-    inference_alone: bool = False
+    cases: tuple[str, ...] = ("Conv",)  # the classes of cases.py that it computes
     core: bool = True  # runs on the BLAS kernels that --coretype names
     devices: tuple[str, ...] = ("cpu",)
 
 
 _BOTH = (CONTIGUOUS, CHANNELS_LAST)
+_NETWORKS = ("Conv", "Step", "Inference")
+_EVERY = (*_NETWORKS, "Pass")
 DEVICES = ("cpu", "cuda")
 _ALL = [
-    Library("fconv", "fconv", "fconv_", "fconv", _BOTH, networks=True, devices=DEVICES),
-    Library("fconv-found", "fconv, kernels as found", "fconv_", "fconv", _BOTH, networks=True, core=False),
-    Library("torch", "PyTorch", "torch_", "torch", _BOTH, networks=True, devices=DEVICES),
-    Library("torch-compile", "torch.compile", "torch_compiled", "torch", _BOTH, inference_alone=True),
-    Library("onnxruntime", "ONNX Runtime", "onnxruntime_", "onnxruntime", inference_alone=True),
-    Library("jax", "JAX", "jax_", "jax", _BOTH),
+    Library("fconv", "fconv", "fconv_", "fconv", _BOTH, _EVERY, devices=DEVICES),
+    Library("fconv-found", "fconv, kernels as found", "fconv_", "fconv", _BOTH, _EVERY, core=False),
+    Library("torch", "PyTorch", "torch_", "torch", _BOTH, _EVERY, devices=DEVICES),
+    Library("torch-compile", "torch.compile", "torch_compiled", "torch", _BOTH, ("Inference",)),
+    Library("onnxruntime", "ONNX Runtime", "onnxruntime_", "onnxruntime", cases=("Inference",)),
+    Library("jax", "JAX", "jax_", "jax", _BOTH, _NETWORKS),
     Library("numba", "Numba loop", "numba_", "numba"),
     Library("im2col", "im2col", "im2col", "numpy", devices=DEVICES),
     Library("shifts", "shift and matmul", "shifts", "numpy"),

@@ -8,7 +8,9 @@ import numpy as np
 from jax import lax
 
 from benchmarks.libraries import CHANNELS_LAST
+from benchmarks.libraries.jax_networks import inference, step
 
+__all__ = ["VERSIONS", "convolution", "inference", "numpy", "set_threads", "step"]
 VERSIONS = ("jax", "jaxlib")
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_platforms", "cpu")
