@@ -7,6 +7,7 @@ import pytest
 
 import fconv.functional as F
 from fconv.engine import compiled, plans, reference
+from fconv.engine.cpu.filters import laid_out
 from tests.convolutions import channels_last
 from tests.test_adjoint_sweep import geometry_of
 
@@ -72,10 +73,30 @@ def test_columns_of_any_shape_are_the_definition(seed, in_place):
     )
     deep = g.reshape(*g.shape[:2], *[1] * (3 - ndim), *g.shape[2:])
     expected = reference.input_gradient(g, weight, geometry)
-    for weights in (weight, channels_last(weight)):
+    for weights in (weight, channels_last(weight), laid_out(weight)):
         columns = Columns(plan.shape, dtype, Gathered(plan.shape, dtype) if in_place else None)
         found = columns.run(deep, weights.reshape(plan.weight_shape))
         np.testing.assert_array_equal(found.reshape(geometry.in_shape), expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("size", [(3, 3), (2, 4), (1, 5), (4, 4)])
+def test_few_positions_take_filters_in_the_order_of_layers(size, groups, dtype):
+    from fconv.engine.compiled.columns import Columns
+    from fconv.engine.compiled.gathered import Gathered
+
+    rng = np.random.default_rng(0)
+    options = {"padding": 1, "groups": groups, "stride": (1, 2)}
+    geometry, plan = planned((1, 19 * groups, *size), (40 * groups, 19, 3, 3), options, dtype)
+    g, weight = (
+        rng.integers(-3, 4, shape).astype(dtype) for shape in (geometry.out_shape, geometry.weight_shape)
+    )
+    found = Columns(plan.shape, dtype, Gathered(plan.shape, dtype)).run(
+        g[:, :, None], laid_out(weight).reshape(plan.weight_shape)
+    )
+    expected = reference.input_gradient(g, weight, geometry)
+    np.testing.assert_array_equal(found.reshape(geometry.in_shape), expected)
 
 
 @pytest.mark.parametrize("in_place", [False, True])

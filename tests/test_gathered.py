@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fconv.engine import compiled, plans, reference
+from fconv.engine.cpu.filters import is_laid_out, laid_out
 from tests.convolutions import channels_last
 from tests.test_adjoint_sweep import geometry_of
 
@@ -34,7 +35,7 @@ def test_convolutions_of_few_positions_are_the_definition(case, dtype):
     bias = biases[::2]
     with_bias = y + bias.reshape(-1, *[1] * (x.ndim - 2))
     for xs, gs in ((x, g), (channels_last(x), channels_last(g)), (x[:, ::-1][:, ::-1], g)):
-        for weights in (weight, channels_last(weight), np.asfortranarray(weight)):
+        for weights in (weight, channels_last(weight), laid_out(weight), np.asfortranarray(weight)):
             np.testing.assert_array_equal(plan.convolve(xs, weights, None), y)
             np.testing.assert_array_equal(plan.convolve(xs, weights, bias), with_bias)
             np.testing.assert_array_equal(plan.weight_gradient(gs, xs, weights), dw)
@@ -71,12 +72,26 @@ def test_gathered_windows_of_any_shape_are_the_definition(seed):
     def deep(a):
         return a.reshape(*a.shape[:2], *[1] * (5 - a.ndim), *a.shape[2:])
 
-    gathered, grouped = Gathered(plan.shape, dtype), weight.reshape(plan.weight_shape)
-    y = gathered.convolve(deep(x), grouped, bias).reshape(geometry.out_shape)
-    dw = gathered.run(deep(g), deep(x), deep(weight)).reshape(geometry.weight_shape)
+    gathered = Gathered(plan.shape, dtype)
     expected = reference.convolve(x, weight, geometry) + bias.reshape(-1, *[1] * ndim)
-    np.testing.assert_array_equal(y, expected)
-    np.testing.assert_array_equal(dw, reference.weight_gradient(g, x, geometry))
+    for weights in (weight, laid_out(weight)):
+        y = gathered.convolve(deep(x), weights.reshape(plan.weight_shape), bias).reshape(geometry.out_shape)
+        dw = gathered.run(deep(g), deep(x), deep(weights)).reshape(geometry.weight_shape)
+        np.testing.assert_array_equal(y, expected)
+        np.testing.assert_array_equal(dw, reference.weight_gradient(g, x, geometry))
+
+
+def test_gradients_of_filters_take_the_order_of_layers():
+    from fconv.engine.compiled.gathered import Gathered
+
+    geometry = geometry_of((2, 24, 3, 3), (40, 24, 3, 3), {"padding": 1, "stride": 2})
+    rng = np.random.default_rng(0)
+    g, x = (rng.standard_normal(s, np.float32) for s in (geometry.out_shape, geometry.in_shape))
+    weight = laid_out(np.empty(geometry.weight_shape, np.float32))
+    gathered = Gathered(plans.plan(geometry, "float32").shape, "float32")
+    dw = gathered.run(g[:, :, None], x[:, :, None], weight[:, :, None])[:, :, 0]
+    assert is_laid_out(dw)
+    np.testing.assert_allclose(dw, reference.weight_gradient(g, x, geometry), rtol=1e-5, atol=1e-5)
 
 
 def test_sums_over_long_filters_keep_their_digits():
@@ -87,5 +102,6 @@ def test_sums_over_long_filters_keep_their_digits():
     x, weight = (rng.standard_normal(s, np.float32) for s in (geometry.in_shape, geometry.weight_shape))
     exact = reference.convolve(x.astype(np.float64), weight.astype(np.float64), geometry)
     gathered = Gathered(plans.plan(geometry, "float32").shape, "float32")
-    found = gathered.convolve(x[:, :, None], weight[None, :, :, None], None)[:, :, 0]
-    assert np.linalg.norm(found - exact) <= 1e-6 * np.linalg.norm(exact)
+    for weights in (weight, laid_out(weight)):
+        found = gathered.convolve(x[:, :, None], weights[None, :, :, None], None)[:, :, 0]
+        assert np.linalg.norm(found - exact) <= 1e-6 * np.linalg.norm(exact)

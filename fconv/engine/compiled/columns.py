@@ -168,7 +168,7 @@ class Columns:
             self._by_passes(g, weight, columns, dx)
         else:
             dx = new_channels_last(self._out_shape, g.dtype)
-            self._add(columns, self._steps(by_channel=self._gathered.columns(g, weight, columns)), dx)
+            self._add(columns, self._steps(self._gathered.columns(g, weight, columns)), dx)
         scratch.give_back(columns)
         return dx
 
@@ -186,15 +186,18 @@ class Columns:
             self._add(t, (image, len(self.shape.taps) * step, channel, step, *steps), dx[run])
         by.give_back(laid, filters)
 
-    def _steps(self, *, by_channel: bool) -> tuple[int, ...]:
-        """Return the fields from `t_image` to `t_w` for columns in the order of filters."""
+    def _steps(self, order: str) -> tuple[int, ...]:
+        """Return the fields from `t_image` to `t_w` for columns in the order that filters gave them."""
         s, item, taps = self.shape, itemsize_of(self.dtype), len(self.shape.taps)
-        pixel = s.groups * s.inner * taps * item
-        channel, tap = (taps, 1) if by_channel else (1, s.inner)
         _, high, wide = s.out_size
+        if order == "positions":
+            place, row = item, s.images * prod(s.out_size) * item
+        else:
+            place, row = s.groups * s.inner * taps * item, item
+        channel, tap = (taps, 1) if order == "channels" else (1, s.inner)
         return (
-            self._image * item, s.inner * taps * item, channel * item, tap * item, high * wide * pixel,
-            wide * pixel, pixel,
+            prod(s.out_size) * place, s.inner * taps * row, channel * row, tap * row, high * wide * place,
+            wide * place, place,
         )  # fmt: skip
 
     def _add(self, t: Any, steps: tuple[int, ...], dx: Any) -> None:

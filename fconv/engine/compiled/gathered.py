@@ -8,6 +8,7 @@ is made of windows copied in that order, and for that of the input the filters a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -34,6 +35,8 @@ With sixteen channels and more beside them, whole cache lines of filters are use
 """
 LEAST_FORWARD, LEAST_WEIGHTS = 1 << 15, 1 << 14
 """Numbers of filters for which the two pay, as measured: else what lays filters out takes as long."""
+MOST_VECTORS = 2
+"""Most vectors that the positions of all pictures fill."""
 LEAST_SHARE = 0.4
 """The part of windows that lies in the picture, below which lists of that part take less time."""
 
@@ -186,18 +189,18 @@ class Gathered:
 
         `share` is the part of the products that another way does: the rest is with zeros of the padding.
         """
-        few = 0.5 <= _vectors(shape, dtype) <= 2 and share >= LEAST_SHARE
+        few = 0.5 <= _vectors(shape, dtype) <= MOST_VECTORS and share >= LEAST_SHARE
         return few and _filters(shape) >= LEAST_FORWARD
 
     @staticmethod
     def weights_pay(shape: Shape, dtype: str, *, heavy: bool) -> bool:
         """Return whether positions are few for the gradient of filters, also where those are `heavy`."""
-        return _vectors(shape, dtype) <= (1 if heavy else 2) and _filters(shape) >= LEAST_WEIGHTS
+        return _vectors(shape, dtype) <= (1 if heavy else MOST_VECTORS) and _filters(shape) >= LEAST_WEIGHTS
 
     @staticmethod
     def columns_pay(shape: Shape, dtype: str, share: float) -> bool:
         """Return whether positions are few and filters many for the gradient of the input, as `pays`."""
-        few = _vectors(shape, dtype) <= 2 and share >= LEAST_SHARE
+        few = _vectors(shape, dtype) <= MOST_VECTORS and share >= LEAST_SHARE
         return few and _filters(shape) >= LEAST_WEIGHTS
 
     def _windows(self, x: Any, *, channels: bool, side_by_side: bool) -> Any:
@@ -240,29 +243,60 @@ class Gathered:
     def convolve(self, x: Any, weight: Any, bias: Any) -> Any:
         """Return the output (N, O, D, H, W), of filters (groups, outer, inner, ...) in any order."""
         s = self.shape
+        if self._outer_last(weight):
+            return self._along_outputs(x, weight, bias)
         windows = self._windows(x, channels=True, side_by_side=True)
         y = np.empty((s.groups * s.outer, self.positions), x.dtype)
         y[...] = 0 if bias is None else bias[:, None]
         launch = self._launches.get(weight.strides)
         if launch is None:
-            launch = self._launches[weight.strides] = self._product(*weight.strides)
+            group, outer, inner, *steps = weight.strides
+            places = [np.dot(tap.place, steps) for tap in s.taps]
+            planned = self._product(group, outer, inner, s.outer, s.inner, places)
+            launch = self._launches[weight.strides] = planned
         pool().run(launch, (weight, windows, y))
         scratch.give_back(windows)
         y = y.reshape(s.groups * s.outer, s.images, *s.out_size).swapaxes(0, 1)
         return np.ascontiguousarray(y)  # what follows reads pictures one after another
 
-    def _product(self, group: int, outer: int, inner: int, *steps: int) -> Launch:
-        s, row, taps = self.shape, self.width * self.itemsize, len(self.shape.taps)
+    def _along_outputs(self, x: Any, weight: Any, bias: Any) -> Any:
+        """Return the output, of filters whose numbers for all outputs lie side by side."""
+        s, item = self.shape, self.itemsize
+        windows = self._windows(x, channels=False, side_by_side=False)
+        y = np.empty((self.positions, s.groups * s.outer), x.dtype)
+        group, outer, row = weight.strides[:3]
+        key = "outputs", group, outer, row
+        launch = self._launches.get(key)
+        if launch is None:
+            long = self.length * item
+            steps = (long * self.width, long, item, group, row, s.outer * item, y.strides[0])
+            table = np.zeros((1, 2), np.int64)
+            planned = _along(self.dtype, s, self.positions, s.outer, steps, table, self.length)
+            launch = self._launches[key] = planned
+        pool().run(launch, (windows, weight, y))
+        scratch.give_back(windows)
+        if bias is not None:
+            y += bias
+        return np.moveaxis(y.reshape(s.images, *s.out_size, -1), -1, 1)
+
+    def _product(
+        self, group: int, row: int, inner: int, rows: int, count: int, places: Sequence[int]
+    ) -> Launch:
+        """Plan products of a group's `rows` with what lies side by side, and add them to what is there.
+
+        A number of a row stands for each of `count` and of `places`; `group`, `row` and `inner` are bytes
+        from one to the next.
+        """
+        s, wide, taps = self.shape, self.width * self.itemsize, len(places)
         most = most_rows(self.vectors)
-        part = min(s.outer, most * -(-s.outer // (most * max(1, LEAST_TASKS // s.groups))))
-        parts = -(-s.outer // part)
-        lengths = (part, s.outer - (parts - 1) * part)
-        places = np.array([np.dot(tap.place, steps) for tap in s.taps])
-        table = np.stack([places, np.arange(taps) * row], -1).astype(np.int64)
+        part = min(rows, most * -(-rows // (most * max(1, LEAST_TASKS // s.groups))))
+        parts = -(-rows // part)
+        lengths = (part, rows - (parts - 1) * part)
+        table = np.stack([places, np.arange(taps) * wide], -1).astype(np.int64)
         arguments = (
-            0, 0, 0, group, outer, inner, self.length * row, taps * row, self.positions,
-            self.positions * self.itemsize, address(table), taps, s.inner, LONGEST_SUM // min(taps, TAPS),
-            s.outer, part, parts, *micro(self.dtype, even(part, most), self.vectors, lengths),
+            0, 0, 0, group, row, inner, count * taps * wide, taps * wide, self.positions,
+            self.positions * self.itemsize, address(table), taps, count, LONGEST_SUM // min(taps, TAPS),
+            rows, part, parts, *micro(self.dtype, even(part, most), self.vectors, lengths),
         )  # fmt: skip
         cost = s.groups * s.outer * self.length * self.width / MULTIPLY_ADDS
         return Launch(_kernel(self.dtype), arguments, s.groups * parts, 0, (table,), cost)
@@ -271,6 +305,9 @@ class Gathered:
         """Return the gradient of filters, (O, C/groups, D, H, W), in the order of `like` or C order."""
         grouped = like.reshape(self.shape.groups, -1, *like.shape[1:])
         dw = empty_like(grouped)
+        if self._outer_last(dw):
+            self._weights_along_outputs(g, x, dw)
+            return dw.reshape(like.shape)
         channels = by_channel(dw)
         if channels is None:
             dw = np.empty(grouped.shape, like.dtype)
@@ -283,6 +320,21 @@ class Gathered:
         scratch.give_back(windows)
         return dw.reshape(like.shape)
 
+    def _weights_along_outputs(self, g: Any, x: Any, dw: Any) -> None:
+        """Make the gradient of filters whose numbers for all outputs lie side by side."""
+        s, item = self.shape, self.itemsize
+        windows = self._windows(x, channels=False, side_by_side=False)
+        key = "gradient", *dw.strides[:3]
+        launch = self._launches.get(key)
+        if launch is None:
+            long, wide = self.length * item, s.outer * item
+            steps = (long * self.width, item, long, wide, s.groups * wide, dw.strides[0], dw.strides[2])
+            table = np.zeros((1, 2), np.int64)
+            planned = _along(self.dtype, s, self.length, s.outer, steps, table, self.positions)
+            launch = self._launches[key] = planned
+        pool().run(launch, (windows, np.ascontiguousarray(g.transpose(0, 2, 3, 4, 1)), dw))
+        scratch.give_back(windows)
+
     def _weights(self, group: int, outer: int, g: tuple[int, ...]) -> Launch:
         s, row = self.shape, self.length * self.itemsize
         at = np.arange(self.positions) * row
@@ -290,16 +342,20 @@ class Gathered:
         steps = (s.outer * g[1], g[1], 0, self.width * row, 0, group, outer)
         return _along(self.dtype, s, s.outer, self.length, steps, table, 1)
 
-    def columns(self, g: Any, weight: Any, columns: Any) -> bool:
+    def columns(self, g: Any, weight: Any, columns: Any) -> str:
         """Multiply g (N, O, D, H, W) by filters (groups, outer, inner, ...) where these lie, in any order.
 
-        The columns are those of the input's gradient: of each position, in the order of filters in memory.
+        The columns are those of the input's gradient, in the order of filters in memory.
 
         Returns
         -------
-        bool
-            Whether they come channel by channel; else they come tap by tap.
+        str
+            "channels" or "taps": for each position, the numbers of a filter channel by channel or tap by tap.
+            "positions": tap by tap, and for each number of a filter the positions side by side.
         """
+        if self._outer_last(weight):
+            self._rows(g, weight, columns)
+            return "positions"
         channels = by_channel(weight)
         if channels is None:
             weight, channels = np.ascontiguousarray(weight), True
@@ -308,10 +364,30 @@ class Gathered:
         if launch is None:
             launch = self._launches[key] = self._columns(*key)
         pool().run(launch, (x, weight, columns))
-        return channels
+        return "channels" if channels else "taps"
 
     def _columns(self, group: int, outer: int) -> Launch:
         s, item = self.shape, self.itemsize
         row = self.length * item
         steps = (s.outer * item, s.groups * s.outer * item, item, group, outer, row, s.groups * row)
         return _along(self.dtype, s, self.positions, self.length, steps, np.zeros((1, 2), np.int64), s.outer)
+
+    def _outer_last(self, weight: Any) -> bool:
+        """Return whether positions are few, and filters lie tap by tap, the outputs' numbers side by side."""
+        if self.vectors > MOST_VECTORS:
+            return False
+        (inner, *kernel), (step, *steps) = weight.shape[2:], weight.strides[2:]
+        return weight.strides[1] == self.itemsize and dense((*steps, step), (*kernel, inner), step)
+
+    def _rows(self, g: Any, weight: Any, columns: Any) -> None:
+        """Multiply rows of filters, which lie along the outputs, by the gradient at all positions."""
+        s = self.shape
+        side_by_side = np.zeros((s.groups * s.outer, self.width), g.dtype)
+        side_by_side[:, : self.positions] = g.swapaxes(0, 1).reshape(len(side_by_side), -1)
+        key = "rows", *weight.strides[:3]
+        launch = self._launches.get(key)
+        if launch is None:
+            group, outer, row = weight.strides[:3]
+            launch = self._launches[key] = self._product(group, row, outer, self.length, s.outer, [0])
+        columns[...] = 0
+        pool().run(launch, (weight, side_by_side, columns))
