@@ -144,14 +144,14 @@ def test_the_same_bits_with_any_number_of_threads():
 
 
 def test_another_option_needs_no_other_kernel():
-    from fconv.engine.compiled.formulas import _kernel
+    from fconv.engine.compiled.formula_kernels import formula_kernel
 
     x = np.ones(3, np.float32)
     F.leaky_relu(x, 0.125)
-    before = _kernel.cache_info().misses
+    before = formula_kernel.cache_info().misses
     assert F.leaky_relu(-x, 0.375)[0] == -0.375
     assert F.leaky_relu(-x, 7.0)[0] == -7.0
-    assert _kernel.cache_info().misses == before
+    assert formula_kernel.cache_info().misses == before
 
 
 def test_numbers_beyond_float32_are_infinite():

@@ -18,11 +18,14 @@ class Sweep(NamedTuple):
     - "value": they are numbers of the segment; the function sees no elements.
     - "kept": like "value", and written to the outputs, which have one element for each segment.
     - "write": they are written to the outputs; those beyond are summed for each parameter's element.
+
+    With `most`, a reduction takes about so many elements from a segment's beginning, if it has more.
     """
 
     kind: Literal["sum", "mean", "max", "value", "kept", "write"]
     function: Callable[..., Any]
     stored: bool = False
+    most: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from math import prod
+from math import lcm, prod
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from fconv.arrays import from_order, memory_order
+from fconv.engine.compiled.formula_kernels import MOST_LANES
 from fconv.engine.compiled.formulas import Formula, Rows
 from fconv.engine.memory import empty_like
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
-_ROW = 512
-"""Entries, about, of a row that holds all channels over and over."""
+_ROW, _LEAST_ROW = 512, 64
+"""Entries, about, of a row that holds all channels over and over, and least ones where rows are summed."""
+_BEGIN = 16
+"""Elements of a channel whose mean is near that of all."""
 
 _FORMULAS: dict[str, tuple[int, int, Callable[..., Any]]] = {
     # Arrays, numbers by channel, and the formula of both.
@@ -36,11 +39,25 @@ def _formula(name: str, dtype: np.dtype[Any]) -> Formula:
 
 
 @lru_cache(maxsize=512)
-def _laid_out(shape: tuple[int, ...], order: tuple[int, ...]) -> tuple[tuple[int, ...], Rows]:
-    """Return the shape of an array whose axes lie in a memory order, and how its channels lie in it."""
+def _laid_out(shape: tuple[int, ...], order: tuple[int, ...]) -> tuple[tuple[int, ...], Rows, Rows]:
+    """Return the shape of an array whose axes lie in a memory order, and how its channels lie in it.
+
+    The rows of sums, which come last, are of whole vectors and short: their sums stay in registers.
+    """
     channels, columns = shape[1], order[-1] == 1
-    row = max(1, _ROW // channels) * channels if columns else prod(shape[2:])
-    return tuple(shape[axis] for axis in order), Rows(row, channels, columns)
+    laid = tuple(shape[axis] for axis in order)
+    if not columns:
+        rows = Rows(prod(shape[2:]), channels, columns)
+        return laid, rows, rows
+    rows = Rows(max(1, _ROW // channels) * channels, channels, columns)
+    whole = lcm(channels, MOST_LANES)
+    summed = -(-_LEAST_ROW // whole) * whole
+    return laid, rows, Rows(summed, channels, columns) if summed <= _ROW else rows
+
+
+def _mean(x: Array, axis: int) -> Array:
+    """Return the mean along an axis in the dtype of `x`; its sum is float64's, and does not overflow."""
+    return np.true_divide(np.add.reduce(x, axis, np.float64), x.shape[axis]).astype(x.dtype)
 
 
 def _quietly(compute: Callable[[], Any]) -> Any:
@@ -62,7 +79,7 @@ class CompiledPasses:
 
     def __init__(self, x: Array) -> None:
         self._order, self._dtype = memory_order(x), x.dtype
-        self._laid, self._rows = _laid_out(x.shape, self._order)
+        self._laid, self._rows, self._sum_rows = _laid_out(x.shape, self._order)
         self._seen = self._in_line(x)
 
     def total(self) -> Array:
@@ -72,15 +89,19 @@ class CompiledPasses:
     def moments(self) -> tuple[Array, Array]:
         """Return mean and biased variance of each channel, in one pass over memory.
 
-        Differences are taken from the first element of each channel, so that a mean far larger than the
-        deviation costs no digits. Sums are float64, and the square of the first element's distance from the
-        mean is at most the number of elements times the variance, which bounds the cancellation in the end.
+        Differences are taken from the mean of a few elements of each channel, so that a mean far larger than
+        the deviation costs no digits. The square of its distance from the mean is at most the number of
+        elements times the variance, which bounds the cancellation in the end.
         """
         rows = self._rows
-        near = self._seen[: rows.channels] if rows.columns else self._seen[:: rows.row][: rows.channels]
+        if rows.columns:
+            begin = self._seen[: _BEGIN * rows.channels].reshape(-1, rows.channels)
+        else:
+            begin = self._seen[: rows.row * rows.channels].reshape(rows.channels, rows.row)[:, :_BEGIN].T
         count = self._seen.size // rows.channels
 
         def found() -> tuple[Array, Array]:
+            near = _mean(begin, 0)
             first, second = self._summed("moments", [self._seen], near) / count
             return near + first, np.maximum(second - first * first, 0.0)
 
@@ -107,26 +128,27 @@ class CompiledPasses:
         flat = x.transpose(self._order).reshape(-1)
         return flat if flat.flags.aligned and flat.flags.c_contiguous else flat.copy()
 
-    def _numbers(self, by_channel: Array) -> Array:
+    def _numbers(self, by_channel: Array, rows: Rows) -> Array:
         """Lay one number a channel out as the kernels read it."""
-        rows = self._rows
         laid = np.empty((rows.row // rows.channels if rows.columns else 1, rows.channels), self._dtype)
         laid[...] = by_channel
         return laid.reshape(-1)
 
     def _summed(self, name: str, arrays: list[Array], *numbers: Array) -> Array:
-        return self._run(name, arrays, [self._numbers(each) for each in numbers], [])
+        return self._run(name, arrays, numbers, [], self._sum_rows)
 
     def _mapped(self, name: str, arrays: list[Array], *numbers: Array) -> Array:
         y = empty_like(arrays[0])
-        self._run(name, arrays, [self._numbers(each) for each in numbers], [y])
+        self._run(name, arrays, numbers, [y], self._rows)
         return from_order(y.reshape(self._laid), self._order)
 
-    def _run(self, name: str, arrays: list[Array], laid: list[Array], y: list[Array]) -> Array:
-        formula = _formula(name, self._dtype)
+    def _run(
+        self, name: str, arrays: list[Array], numbers: Sequence[Array], y: list[Array], rows: Rows
+    ) -> Array:
+        formula, laid = _formula(name, self._dtype), [self._numbers(each, rows) for each in numbers]
         if not y:
-            return formula.sums([*arrays, *laid], self._rows)
-        formula.run_by_channel([*arrays, *laid], y, self._rows)
+            return formula.sums([*arrays, *laid], rows)
+        formula.run_by_channel([*arrays, *laid], y, rows)
         return y[0]
 
 
@@ -150,9 +172,9 @@ class SamplePasses(CompiledPasses):
 
     def moments(self) -> tuple[Array, Array]:
         """Return mean and biased variance of each channel's group."""
-        first = self._seen.reshape(self._shape[0], -1)[:, : self._rows.channels]
-        off, square = self._summed("moments", [self._seen], first) / self._positions
-        mean, var = first + off, np.maximum(square - off * off, 0.0)
+        near = _mean(self._seen.reshape(self._shape[0], -1, self._rows.channels)[:, :_BEGIN], 1)
+        off, square = self._summed("moments", [self._seen], near) / self._positions
+        mean, var = near + off, np.maximum(square - off * off, 0.0)
         shared = self._over_groups(mean)
         return shared, self._over_groups(var + (mean - shared) ** 2)
 
@@ -164,12 +186,14 @@ class SamplePasses(CompiledPasses):
         parted = numbers.reshape(self._shape)
         return np.broadcast_to(parted.mean(axis=2, keepdims=True), self._shape).reshape(numbers.shape)
 
-    def _numbers(self, by_channel: Array) -> Array:
-        rows = self._rows
+    def _numbers(self, by_channel: Array, rows: Rows) -> Array:
         laid = np.empty((self._shape[0], rows.row // rows.channels, rows.channels), self._dtype)
         laid[...] = np.broadcast_to(by_channel, (self._shape[0], rows.channels))[:, None]
         return laid.reshape(-1)
 
-    def _run(self, name: str, arrays: list[Array], laid: list[Array], y: list[Array]) -> Array:
-        found = _formula(name, self._dtype).run_by_sample(arrays, laid, y, self._shape[0], self._rows)
+    def _run(
+        self, name: str, arrays: list[Array], numbers: Sequence[Array], y: list[Array], rows: Rows
+    ) -> Array:
+        laid = [self._numbers(each, rows) for each in numbers]
+        found = _formula(name, self._dtype).run_by_sample(arrays, laid, y, self._shape[0], rows)
         return y[0] if found is None else found

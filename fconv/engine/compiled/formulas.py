@@ -9,19 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from fconv.engine.compiled.llvm import INT, Function, Module, Value, name_of
+from fconv.engine.compiled.formula_kernels import MOST_LANES, formula_kernel
+from fconv.engine.compiled.llvm import Module, name_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.pool import BYTES, Fields, Launch, kernel_of, pool
 from fconv.engine.compiled.scratch import address, addresses
-from fconv.engine.compiled.tracing import Flat, Node, emit, trace
-from fconv.engine.compiled.transcendental import Maths
+from fconv.engine.compiled.tracing import Flat, trace
 
 PIECE = 1 << 14
 """Entries of a task."""
 
 _SUMS = 64
 """Tasks of a sum, at most."""
-_MOST_LANES = 16
 _MOST_LAUNCHES = 256
 
 
@@ -88,7 +87,7 @@ class Formula:
         size, row, channels = inputs[0].size, rows.row, rows.channels
         count = -(-size // row)
         per_task = max(1, PIECE // row, -(-count // _SUMS))
-        wide = row + -row % _MOST_LANES
+        wide = row + -row % MOST_LANES
         shape = (self.outputs, -(-count // per_task), wide) if rows.columns else (self.outputs, count)
         found = np.zeros(shape)
         self._launch(inputs, list(found), size, row, per_task, channels, rows.columns, True)
@@ -132,7 +131,7 @@ class Formula:
         blocks = -(-size // length)
         sample, block = np.arange(samples)[:, None], np.arange(blocks)
         start = (sample * size + block * length) * item
-        wide, sums = row + -row % _MOST_LANES, None
+        wide, sums = row + -row % MOST_LANES, None
         columns: list[Any] = [x + start for x in addresses(inputs)]
         columns += [x + sample * row * item for x in addresses(numbers)]
         if outputs:
@@ -179,7 +178,7 @@ class Formula:
     def _compiled(self, columns: bool, summed: bool) -> int:
         kernel = self._kernels.get((columns, summed))
         if kernel is None:
-            kernel = self._kernels[columns, summed] = _kernel(*self._graph, columns, summed)
+            kernel = self._kernels[columns, summed] = formula_kernel(*self._graph, columns, summed)
         return kernel
 
 
@@ -211,78 +210,3 @@ class Rows:
     row: int
     channels: int
     columns: bool
-
-
-@lru_cache(maxsize=512)
-def _kernel(
-    dtype: str,
-    nodes: tuple[Node, ...],
-    outputs: tuple[int, ...],
-    count: int,
-    by_channel: int,
-    columns: bool,
-    summed: bool,
-) -> int:
-    """Compile a graph.
-
-    The arguments are the inputs, the outputs, the constants, the size, the length of a row, how many rows a
-    task takes, and the channels. Where outputs are `summed` they are float64: a number for each row, or with
-    `columns` a row of sums for each task.
-    """
-    module = Module()
-    f = Function(module, "kernel", [INT, "ptr", INT], exported=True)
-    task, given, _ = f.arguments
-    n = Maths(f, dtype)
-
-    def field(place: int, type: str) -> Value:
-        return f.value(f"load {type}, ptr {(given + 8 * place).name}", type)
-
-    arrays = [field(i, "ptr") for i in range(count + len(outputs))]
-    whole_arrays = count - by_channel
-    numbers = field(len(arrays), "ptr")
-    size, row, per_task, channels = (field(len(arrays) + 1 + i, INT) for i in range(4))
-    amount = sum(node[0] == "constant" for node in nodes)
-    constants = [n.spread(n.number(numbers + i * n.itemsize)) for i in range(amount)]
-    totals = [f.variable(n.wide, 0.0) for _ in outputs] if summed and not columns else []
-
-    def vector(at: Value, column: Value, by_row: list[Value], mask: Value | None) -> None:
-        def given(i: int) -> Value:
-            if i >= whole_arrays and not columns:
-                return by_row[i - whole_arrays]
-            return n.load(arrays[i] + (at if i < whole_arrays else column) * n.itemsize, mask)
-
-        values = emit(n, nodes, given, constants)
-        for i, place in enumerate(outputs):
-            value, target = values[place], arrays[count + i]
-            if not summed:
-                n.store(value, target + at * n.itemsize, mask)
-                continue
-            added = n.widened(value if mask is None else n.choose(mask, value, 0.0))
-            if columns:
-                sums = target + (task * padded + column) * 8
-                total = f.value(f"load {n.wide}, ptr {sums.name}, align 8", n.wide)
-                f.emit(f"store {n.wide} {(total + added).name}, ptr {sums.name}, align 8")
-            else:
-                totals[i].set(totals[i].get() + added)
-
-    padded = (row + (_MOST_LANES - 1)) // _MOST_LANES * _MOST_LANES
-    rows = (size + (row - 1)) // row
-    first = task * per_task
-    with f.loop(f.least(first + per_task, rows), first) as r:
-        start = r * row
-        stop = f.least(start + row, size)
-        by_row: list[Value] = []
-        if not columns:
-            place = r % channels * n.itemsize
-            by_row = [n.spread(n.number(x + place)) for x in arrays[whole_arrays:count]]
-        for total in totals:
-            total.set(0.0)
-        whole = stop - (stop - start) % n.lanes
-        with f.loop(whole, start, n.lanes) as at:
-            vector(at, at - start, by_row, None)
-        with f.when(whole < stop):
-            vector(whole, whole - start, by_row, n.mask(stop - whole))
-        for target, total in zip(arrays[count:], totals, strict=False):
-            n.put_sum(total.get(), target + r * 8)
-    f.finish()
-    return machine().compile(module)[0]

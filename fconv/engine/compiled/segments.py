@@ -122,9 +122,6 @@ class _Writer:
             field(len(pointers) + i, INT) for i in range(8)
         )
         self.length = self.parts * self.width
-        length = f.value(f"sitofp i64 {self.length.name} to double", "double")
-        one = f.constant(1.0, "double")
-        self.inverse = d.spread(one // length) if across else one // length
         self.last_mask = None if whole or not short else n.mask(self.width - (short - 1) * n.lanes)
         self.known = [n.narrowed(d.spread(d.number(numbers + 8 * i))) for i in range(program.numbers)]
         given_numbers = list(self.known)
@@ -182,6 +179,7 @@ class _Writer:
     def _sweep(self, sweep: Sweep) -> None:
         """Write a loop over the elements of a segment."""
         f, n, program = self.f, self.n, self.program
+        parts, width = self._first(sweep.most) if sweep.most and not self.short else (self.parts, self.width)
         write, most = sweep.kind == "write", sweep.kind == "max"
         columns = write and self.by == "element" and not self.across
         reduced = program.sums if write else len(self._results(sweep))
@@ -232,7 +230,7 @@ class _Writer:
         if self.across:
             step = self.inner * n.itemsize
             self._loop(
-                self.length, 1, turns, reduced_over,
+                parts * width, 1, turns, reduced_over,
                 lambda k: element(self.base + k * step, k, self.lane_params, self.mask),
             )  # fmt: skip
             found = [total.get() for total in totals]
@@ -240,7 +238,7 @@ class _Writer:
                 place = self.segments * self.parts * self.inner * i + self.number
                 self.d.store(value, self.sums + place * 8, self.mask)
         else:
-            with f.loop(self.parts) as j:
+            with f.loop(parts) as j:
                 part = self.number * self.parts + j
                 row = self.base + j * self.width * n.itemsize
                 own: list[Value] = []
@@ -248,7 +246,9 @@ class _Writer:
                     own = [n.spread(n.number(p + part % self.count * n.itemsize)) for p in self.params]
                 for total in totals if write else ():
                     total.set(0.0)
-                self._along(row, turns, reduced_over, lambda at, i, mask, v: element(at, i, own, mask, v))
+                self._along(
+                    row, width, turns, reduced_over, lambda at, i, mask, v: element(at, i, own, mask, v)
+                )
                 if write:
                     for i, total in enumerate(totals):
                         place = self.segments * self.parts * i + part
@@ -257,8 +257,20 @@ class _Writer:
             if not write:
                 found = [n.across(t.get(), combine) if most else self.d.total(t.get()) for t in totals]
         if not write:
-            found = [value * self.inverse for value in found] if sweep.kind == "mean" else found
+            found = self._means(found, parts * width) if sweep.kind == "mean" else found
             self.known += found if most else [self._known(value) for value in found]
+
+    def _first(self, most: int) -> tuple[Value, Value]:
+        """Return how many parts, and elements of each, are the first `most` of a segment, about."""
+        width = self.f.least(self.width, most)
+        some = self.f.select(width > 0, width, 1)
+        return self.f.least(self.parts, (width + (most - 1)) // some), width
+
+    def _means(self, found: list[Value], count: Value) -> list[Value]:
+        wide = self.f.value(f"sitofp i64 {count.name} to double", "double")
+        inverse = self.f.constant(1.0, "double") // wide
+        inverse = self.d.spread(inverse) if self.across else inverse
+        return [value * inverse for value in found]
 
     def _known(self, total: Value) -> Value:
         """Return a number of a segment, or those of the segments in the lanes, in the array's precision."""
@@ -277,7 +289,7 @@ class _Writer:
         return [None] * (self.short - 1) + [self.last_mask]
 
     def _along(
-        self, row: Value, turns: int, reduced_over: Callable[[list[list[Value]]], None],
+        self, row: Value, width: Value, turns: int, reduced_over: Callable[[list[list[Value]]], None],
         element: Callable[[Value, Value, Value | None, int | None], list[Value]],
     ) -> None:  # fmt: skip
         """Write the loop over the vectors of a contiguous segment, or a short one's vectors one by one."""
@@ -287,10 +299,10 @@ class _Writer:
             masks = enumerate(self._masks())
             reduced_over([element(row + every[v] * n.itemsize, every[v], mask, v) for v, mask in masks])
             return
-        full = self.width - self.width % n.lanes
+        full = width - width % n.lanes
         self._loop(full, n.lanes, turns, reduced_over, lambda i: element(row + i * n.itemsize, i, None, None))
-        with f.when(full < self.width):
-            reduced_over([element(row + full * n.itemsize, full, n.mask(self.width - full), None)])
+        with f.when(full < width):
+            reduced_over([element(row + full * n.itemsize, full, n.mask(width - full), None)])
 
     def _loop(
         self, stop: Value, step: int, turns: int, reduced_over: Callable[[list[list[Value]]], None],
