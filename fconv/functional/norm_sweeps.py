@@ -27,64 +27,56 @@ def _program(
     kind: Literal["value", "pullback", "sums"], scaled: bool, shifted: bool, centred: bool
 ) -> Program:
     """Build the sweeps of a norm, of its pullback, or of the sums that are its parameters' gradients."""
-    arrays = 1 if kind == "value" else 2
+    pulls, arrays = kind == "pullback", 1 if kind == "value" else 2
     params = scaled + (shifted and kind == "value")
 
     def scale(v: Any, given: tuple[Any, ...]) -> Any:
         return v * given[arrays] if scaled else v
 
-    def near(function: Callable[..., Any]) -> Callable[..., Any]:
-        """Call a function of x, and of the mean by two numbers, which are the last but one and the last."""
-        return lambda x, *given: function(x - given[-1]) if centred else function(x)
+    def moments(*given: Any) -> tuple[Any, ...]:
+        """Return what the means are taken of; what comes last is the near mean."""
+        d = given[0] - given[-1] if centred else given[0]
+        own = (d, d * d) if centred else (d * d,)
+        inner = scale(given[1], given) if pulls else 0.0
+        return (*own, inner, inner * d) if pulls else own
 
-    def spread(*given: Any) -> Any:
-        rest, square = given[-2:] if centred else (0.0, given[-1])
+    def values(eps: Any, *means: Any) -> Any:
+        """Return 1 / sqrt(var + eps), and the slope of the gradient."""
+        rest, square = means[1:3] if centred else (0.0, means[0])
         var = xp_of(square).maximum(square - rest * rest, 0.0) if centred else square
-        return 1.0 / xp_of(var).sqrt(var + given[0])
+        by = 1.0 / xp_of(var).sqrt(var + eps)
+        if not pulls:
+            return by
+        inner, product = means[-2:]
+        return by, (product - rest * inner if centred else product) * by
 
-    def normal(given: tuple[Any, ...], known: int) -> Any:
-        """Return the normalised element; `known` numbers were found after the spread."""
-        found = given[: len(given) - known]
-        if not centred:
-            return given[0] * found[-1]
-        mean, rest, _, by = found[-4:]
-        return (given[0] - mean - rest) * by
+    def normal(given: tuple[Any, ...]) -> Any:
+        """Return the normalised element."""
+        known = given[arrays + params + 1 :]  # behind eps
+        by = known[-2] if pulls else known[-1]
+        return (given[0] - known[0] - known[1]) * by if centred else given[0] * by
 
     def value(*given: Any) -> Any:
-        y = scale(normal(given, 0), given)
+        y = scale(normal(given), given)
         return y + given[arrays + scaled] if shifted else y
 
-    def slopes(*given: Any) -> Any:
-        g = scale(given[1], given)
-        product = g * normal(given, 0)
-        return (g, product) if centred else product
-
     def gradient(*given: Any) -> Any:
-        mean, slope = given[-2:] if centred else (0.0, given[-1])
-        known = 2 if centred else 1
-        by, inner = given[-1 - known], scale(given[1], given)
-        inner = inner - mean if centred else inner
-        return (inner - normal(given, known) * slope) * by
+        mean, by, slope = given[-4], given[-2], given[-1]
+        inner = scale(given[1], given)
+        return ((inner - mean if centred else inner) - normal(given) * slope) * by
 
-    def sums(given: tuple[Any, ...], known: int) -> tuple[Any, ...]:
-        return (given[1] * normal(given, known), given[1]) if scaled or shifted else ()
+    def sums(*given: Any) -> tuple[Any, ...]:
+        return (given[1] * normal(given), given[1]) if scaled or shifted else ()
 
-    statistics = [
-        Sweep("mean", near(lambda d: (d, d * d) if centred else d * d)),
-        Sweep("value", spread),
-    ]
-    if centred:
-        statistics.insert(0, Sweep("mean", lambda x, *given: x, most=_NEAR))
     last = {
-        "value": [Sweep("write", value)],
-        "pullback": [
-            Sweep("mean", slopes),
-            Sweep("write", lambda *given: (gradient(*given), *sums(given, 2 if centred else 1))),
-        ],
-        "sums": [Sweep("write", lambda *given: sums(given, 0))],
+        "value": value,
+        "pullback": lambda *given: (gradient(*given), *sums(*given)),
+        "sums": sums,
     }[kind]
+    near = [Sweep("mean", lambda x, *given: x, most=_NEAR)] if centred else []
+    sweeps = (*near, Sweep("mean", moments), Sweep("value", values), Sweep("write", last))
     counted = 2 * (scaled or shifted) * (kind != "value")
-    return Program((*statistics, *last), arrays, params, 1, int(kind != "sums"), counted)
+    return Program(sweeps, arrays, params, 1, int(kind != "sums"), counted)
 
 
 def swept(
