@@ -105,3 +105,35 @@ def test_sums_over_long_filters_keep_their_digits():
     for weights in (weight, laid_out(weight)):
         found = gathered.convolve(x[:, :, None], weights[None, :, :, None], None)[:, :, 0]
         assert np.linalg.norm(found - exact) <= 1e-6 * np.linalg.norm(exact)
+
+
+@pytest.mark.parametrize(
+    ("x_shape", "weight_shape", "options"),
+    [
+        ((1, 600, 3, 3), (40, 600, 3, 3), {"padding": 1, "stride": 2}),
+        ((2, 18, 9, 8), (48, 9, 7, 6), {"groups": 2, "stride": 3}),
+    ],
+)
+def test_the_bits_do_not_depend_on_how_filters_lie(x_shape, weight_shape, options):
+    """A network that is loaded, whose filters lie in C order, goes on bit for bit."""
+    from fconv.engine.compiled.columns import Columns
+    from fconv.engine.compiled.gathered import Gathered
+
+    geometry = geometry_of(x_shape, weight_shape, options)
+    rng = np.random.default_rng(0)
+    x, weight, g, bias = (
+        rng.standard_normal(s, np.float32)
+        for s in (x_shape, weight_shape, geometry.out_shape, geometry.out_channels)
+    )
+    plan = plans.plan(geometry, "float32")
+    gathered = Gathered(plan.shape, "float32")
+    columns = Columns(plan.shape, "float32", gathered)
+    found = []
+    for weights in (weight, laid_out(weight), channels_last(weight)):
+        filters = weights.reshape(plan.weight_shape)
+        y = gathered.convolve(x[:, :, None], filters, bias)
+        dw = gathered.run(g[:, :, None], x[:, :, None], weights[:, :, None])
+        found.append(
+            [np.ascontiguousarray(a).tobytes() for a in (y, dw, columns.run(g[:, :, None], filters))]
+        )
+    assert found[0] == found[1] == found[2]

@@ -94,7 +94,7 @@ def _kernel(dtype: str) -> int:
 
 ALONG_FIELDS = (
     "x", "w", "y", "x_group", "x_row", "x_step", "w_group", "w_step", "y_group", "y_row", "table", "entries",
-    "count", "zeros", "rows_all", "length", "width", "parts", *MICRO,
+    "count", "block", "adds", "zeros", "rows_all", "length", "width", "parts", *MICRO,
 )  # fmt: skip
 
 
@@ -113,9 +113,10 @@ def _along_kernel(dtype: str) -> int:
     with f.loop((part + 1) * blocks // a.parts, part * blocks // a.parts) as b:
         at = b * a.width
         there = f.least(a.length - at, a.width)
-        with f.loop(a.count, step=LONGEST_SUM) as k:
-            run = a.pointer("table"), a.entries, f.least(a.count - k, LONGEST_SUM)
-            operands = (w + at * item + k * a.w_step, *run, a.pointer("zeros"), there, k)
+        with f.loop(a.count, step=a.block) as k, f.loop(a.entries, step=TAPS) as t:
+            some, several = f.least(a.entries - t, TAPS), f.least(a.count - k, a.block)
+            run = a.pointer("table") + t * PAIR, some, several
+            operands = (w + at * item + k * a.w_step, *run, a.pointer("zeros"), there, a.adds + k + t)
             steps = (a.x_step, a.x_row, a.w_step, a.y_row)
             contract(f, a, a.rows_all, x + k * a.x_step, y + at * item, operands, steps)
     f.finish()
@@ -123,21 +124,22 @@ def _along_kernel(dtype: str) -> int:
 
 
 def _along(
-    dtype: str, shape: Shape, rows: int, length: int, steps: tuple[int, ...], table: Any, count: int
-) -> Launch:
+    dtype: str, shape: Shape, rows: int, length: int, steps: tuple[int, ...], table: Any, count: int,
+    block: int = LONGEST_SUM, *, adds: bool = False,
+) -> Launch:  # fmt: skip
     """Plan products of `rows` rows along filters, whose numbers are `length` in a row of memory.
 
     `steps` are the fields from `x_group` to `y_row`; each pair of offsets of the table has `count` products
-    that follow one another.
+    that follow one another, of which `block` go into one sum. With `adds` they are added to what is there.
     """
     lanes = machine().vector_bytes // itemsize_of(dtype)
     vectors = min(4 if machine().registers > 16 else 3, -(-length // lanes))
     width = vectors * lanes
     parts = max(1, min(LEAST_TASKS // shape.groups, -(-length // width)))
-    zeros, block = np.zeros(width, dtype), even(rows, min(rows, most_rows(vectors)))
+    zeros, most = np.zeros(width, dtype), even(rows, min(rows, most_rows(vectors)))
     arguments = (
-        0, 0, 0, *steps, address(table), len(table), count, address(zeros), rows, length, width, parts,
-        *micro(dtype, block, vectors, (rows,), ends=length % width != 0),
+        0, 0, 0, *steps, address(table), len(table), count, block, int(adds), address(zeros), rows, length,
+        width, parts, *micro(dtype, most, vectors, (rows,), ends=length % width != 0),
     )  # fmt: skip
     cost = shape.multiply_adds / MULTIPLY_ADDS
     return Launch(_along_kernel(dtype), arguments, shape.groups * parts, 0, (table, zeros), cost)
@@ -264,19 +266,21 @@ class Gathered:
         s, item = self.shape, self.itemsize
         windows = self._windows(x, channels=False, side_by_side=False)
         y = np.empty((self.positions, s.groups * s.outer), x.dtype)
+        y[...] = 0 if bias is None else bias
         group, outer, row = weight.strides[:3]
         key = "outputs", group, outer, row
         launch = self._launches.get(key)
         if launch is None:
-            long = self.length * item
+            long, taps = self.length * item, np.arange(len(s.taps))
             steps = (long * self.width, long, item, group, row, s.outer * item, y.strides[0])
-            table = np.zeros((1, 2), np.int64)
-            planned = _along(self.dtype, s, self.positions, s.outer, steps, table, self.length)
+            table = np.stack([taps * s.inner * item, taps * s.inner * row], -1).astype(np.int64)
+            planned = _along(
+                self.dtype, s, self.positions, s.outer, steps, table, s.inner,
+                LONGEST_SUM // min(len(taps), TAPS), adds=True,
+            )  # fmt: skip
             launch = self._launches[key] = planned
         pool().run(launch, (windows, weight, y))
         scratch.give_back(windows)
-        if bias is not None:
-            y += bias
         return np.moveaxis(y.reshape(s.images, *s.out_size, -1), -1, 1)
 
     def _product(
@@ -295,8 +299,8 @@ class Gathered:
         table = np.stack([places, np.arange(taps) * wide], -1).astype(np.int64)
         arguments = (
             0, 0, 0, group, row, inner, count * taps * wide, taps * wide, self.positions,
-            self.positions * self.itemsize, address(table), taps, count, LONGEST_SUM // min(taps, TAPS),
-            rows, part, parts, *micro(self.dtype, even(part, most), self.vectors, lengths),
+            self.positions * self.itemsize, address(table), taps, count, LONGEST_SUM // min(taps, TAPS), rows,
+            part, parts, *micro(self.dtype, even(part, most), self.vectors, lengths),
         )  # fmt: skip
         cost = s.groups * s.outer * self.length * self.width / MULTIPLY_ADDS
         return Launch(_kernel(self.dtype), arguments, s.groups * parts, 0, (table,), cost)
