@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from math import prod
-from typing import Any
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fconv import functional as F
 from fconv.arguments.constructors import constructor
 from fconv.arrays import Array, Shape, any_of, namespace, xp_of
+from fconv.contract import Forward
+from fconv.engine import compiled
+from fconv.functional.batch_normal import training_plan
 from fconv.functional.moments import Statistics
 from fconv.functional.protocols import Differentiable
 from fconv.geometry import check_rank
@@ -19,6 +24,9 @@ from fconv.initializers import ones, zeros
 from fconv.layer import Layer, LayerPullback, Params, check_params
 from fconv.layers.from_function import check_shape, draw, remember
 from fconv.options import number, whole
+
+if TYPE_CHECKING:
+    from fconv.engine.compiled.normal import BatchNormal
 
 __all__ = ["batch_norm", "instance_norm"]
 
@@ -64,7 +72,10 @@ def batch_norm(
         return following, 1.0 / float(following) if momentum is None else momentum
 
     options = _options("batch_norm", eps, momentum, affine, track_running_stats)
-    return _running_norm(F.batch_norm, F.batch_moments, "training", advance, options, 2)
+    layer = _running_norm(F.batch_norm, F.batch_moments, "training", advance, options, 2)
+    if momentum is None or not (affine and track_running_stats):
+        return layer
+    return replace(layer, forward=_planned(layer, options["eps"], options["momentum"]))
 
 
 @constructor
@@ -120,6 +131,71 @@ def instance_norm(
     )
 
 
+_facts = attrgetter("__class__", "shape", "strides", "dtype", "flags.aligned")
+_MOST_PLANS = 32
+
+
+def _planned(layer: Layer, eps: float, share: float) -> Forward:
+    """Return the forward pass that plans what the shapes of a batch in training decide, once for each."""
+    plans: dict[Any, BatchNormal | None] = {}  # by the facts of arrays that the layer has taken
+    general = layer.forward
+
+    def plan_for(params: Params, x: Array) -> tuple[BatchNormal | None, tuple[Array, ...]]:
+        """Return the plan of a batch in training, and the parameters that it takes; None without one."""
+        try:
+            leaves = tuple([params[leaf] for leaf in _LEAVES])
+            facts = (compiled.wished(), len(params), *map(_facts, (x, *leaves)))
+        except (AttributeError, IndexError, KeyError, TypeError):
+            return None, ()
+        if facts not in plans:
+            general(params, x, train=True)  # which checks them
+            if len(plans) >= _MOST_PLANS:
+                plans.clear()
+            plans[facts] = _plan(x, leaves, eps, share)
+        return plans[facts], leaves
+
+    def forward(
+        params: Params, x: Array, *, train: bool = False, key: Array | None = None
+    ) -> tuple[Array, Params, LayerPullback]:
+        plan, leaves = plan_for(params, x) if train else (None, ())
+        if plan is None:
+            return general(params, x, train=train, key=key)
+        weight, bias, mean, var = leaves
+        y, (new_mean, new_var), held = plan.forward(x, weight, bias, mean, var)
+
+        def pullback(
+            g: Array,
+            input_grad: bool = True,
+            *,
+            wrt: Collection[str] | None = None,
+            each: tuple[str, ...] = (),
+        ) -> tuple[Params, Any]:
+            if each or type(g) is not np.ndarray or g.shape != x.shape or g.dtype != x.dtype:
+                # `_running_norm` takes these.
+                return general(params, x, train=train)[2](g, input_grad, wrt=wrt, each=each)  # type: ignore[call-arg]
+            g = plan.in_order(g)
+            (dweight, dbias), numbers = plan.sums(g, x, weight, held)
+            grads = dict.fromkeys(params)
+            for leaf, found in (("weight", dweight), ("bias", dbias)):
+                grads[leaf] = found if wrt is None or leaf in wrt else None
+            return grads, plan.input_gradient(g, x, held, numbers) if input_grad else None
+
+        count = np.asarray(params["num_batches_tracked"] + _ONE)
+        return (
+            y,
+            {**params, "running_mean": new_mean, "running_var": new_var, "num_batches_tracked": count},
+            pullback,
+        )
+
+    return forward
+
+
+def _plan(x: Array, leaves: tuple[Array, ...], eps: float, share: float) -> BatchNormal | None:
+    """Plan a batch in training, if it and the parameters are what kernels take."""
+    plain = all(type(a) is np.ndarray and a.dtype == x.dtype and a.flags.c_contiguous for a in leaves)
+    return training_plan(x, eps, share) if plain and all(a.flags.aligned for a in leaves) else None
+
+
 def _options(
     name: str, eps: float, momentum: float | None, affine: bool, track_running_stats: bool
 ) -> dict[str, Any]:
@@ -128,6 +204,8 @@ def _options(
     return {"eps": eps, "momentum": momentum, "affine": affine, "track_running_stats": track_running_stats}
 
 
+_ONE = np.ones((), np.int64)
+_LEAVES = ("weight", "bias", "running_mean", "running_var")
 _ARRAYS = ("running_mean", "running_var", "weight", "bias")
 """The array arguments of `F.batch_norm` and `F.instance_norm` after x, in order."""
 _BEGINNINGS = {"weight": ones(), "bias": zeros(), "running_mean": zeros(), "running_var": ones()}

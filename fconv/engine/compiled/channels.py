@@ -18,7 +18,7 @@ Array: TypeAlias = np.ndarray[Any, Any]
 
 _ROW, _LEAST_ROW = 512, 64
 """Entries, about, of a row that holds all channels over and over, and least ones where rows are summed."""
-_BEGIN = 16
+BEGIN = 16
 """Elements of a channel whose mean is near that of all."""
 
 _FORMULAS: dict[str, tuple[int, int, Callable[..., Any]]] = {
@@ -33,13 +33,14 @@ _FORMULAS: dict[str, tuple[int, int, Callable[..., Any]]] = {
 
 
 @lru_cache(maxsize=16)
-def _formula(name: str, dtype: np.dtype[Any]) -> Formula:
+def formula_of(name: str, dtype: np.dtype[Any]) -> Formula:
+    """Return one of the formulas, for a dtype."""
     arrays, numbers, function = _FORMULAS[name]
     return Formula(function, arrays + numbers, dtype, numbers)
 
 
 @lru_cache(maxsize=512)
-def _laid_out(shape: tuple[int, ...], order: tuple[int, ...]) -> tuple[tuple[int, ...], Rows, Rows]:
+def laid_out(shape: tuple[int, ...], order: tuple[int, ...]) -> tuple[tuple[int, ...], Rows, Rows]:
     """Return the shape of an array whose axes lie in a memory order, and how its channels lie in it.
 
     The rows of sums, which come last, are of whole vectors and short: their sums stay in registers.
@@ -79,7 +80,7 @@ class CompiledPasses:
 
     def __init__(self, x: Array) -> None:
         self._order, self._dtype = memory_order(x), x.dtype
-        self._laid, self._rows, self._sum_rows = _laid_out(x.shape, self._order)
+        self._laid, self._rows, self._sum_rows = laid_out(x.shape, self._order)
         self._seen = self._in_line(x)
 
     def total(self) -> Array:
@@ -95,9 +96,9 @@ class CompiledPasses:
         """
         rows = self._rows
         if rows.columns:
-            begin = self._seen[: _BEGIN * rows.channels].reshape(-1, rows.channels)
+            begin = self._seen[: BEGIN * rows.channels].reshape(-1, rows.channels)
         else:
-            begin = self._seen[: rows.row * rows.channels].reshape(rows.channels, rows.row)[:, :_BEGIN].T
+            begin = self._seen[: rows.row * rows.channels].reshape(rows.channels, rows.row)[:, :BEGIN].T
         count = self._seen.size // rows.channels
 
         def found() -> tuple[Array, Array]:
@@ -145,7 +146,7 @@ class CompiledPasses:
     def _run(
         self, name: str, arrays: list[Array], numbers: Sequence[Array], y: list[Array], rows: Rows
     ) -> Array:
-        formula, laid = _formula(name, self._dtype), [self._numbers(each, rows) for each in numbers]
+        formula, laid = formula_of(name, self._dtype), [self._numbers(each, rows) for each in numbers]
         if not y:
             return formula.sums([*arrays, *laid], rows)
         formula.run_by_channel([*arrays, *laid], y, rows)
@@ -172,7 +173,7 @@ class SamplePasses(CompiledPasses):
 
     def moments(self) -> tuple[Array, Array]:
         """Return mean and biased variance of each channel's group."""
-        near = _mean(self._seen.reshape(self._shape[0], -1, self._rows.channels)[:, :_BEGIN], 1)
+        near = _mean(self._seen.reshape(self._shape[0], -1, self._rows.channels)[:, :BEGIN], 1)
         off, square = self._summed("moments", [self._seen], near) / self._positions
         mean, var = near + off, np.maximum(square - off * off, 0.0)
         shared = self._over_groups(mean)
@@ -195,5 +196,5 @@ class SamplePasses(CompiledPasses):
         self, name: str, arrays: list[Array], numbers: Sequence[Array], y: list[Array], rows: Rows
     ) -> Array:
         laid = [self._numbers(each, rows) for each in numbers]
-        found = _formula(name, self._dtype).run_by_sample(arrays, laid, y, self._shape[0], rows)
+        found = formula_of(name, self._dtype).run_by_sample(arrays, laid, y, self._shape[0], rows)
         return y[0] if found is None else found

@@ -85,11 +85,8 @@ class Formula:
     def sums(self, inputs: Sequence[Flat], rows: Rows) -> np.ndarray[Any, Any]:
         """Sum the outputs over each channel, (outputs, C), in float64 and always in the same order."""
         size, row, channels = inputs[0].size, rows.row, rows.channels
-        count = -(-size // row)
-        per_task = max(1, PIECE // row, -(-count // _SUMS))
-        wide = row + -row % MOST_LANES
-        shape = (self.outputs, -(-count // per_task), wide) if rows.columns else (self.outputs, count)
-        found = np.zeros(shape)
+        per_task, shape = summing(size, rows)
+        found = np.zeros((self.outputs, *shape))
         self._launch(inputs, list(found), size, row, per_task, channels, rows.columns, True)
         if rows.columns:
             found = np.add.reduce(found, 1)[:, :row]
@@ -163,17 +160,25 @@ class Formula:
                 raise ValueError(f"a formula got arrays of {[x.size for x in inputs]} elements for {size}")
         if not size:
             return
+        pool().run(self.launch(size, row, per_task, channels, columns, summed), (*inputs, *outputs))
+
+    def launch(
+        self, size: int, row: int, per_task: int, channels: int, columns: bool, summed: bool
+    ) -> Launch:
+        """Return the launch over arrays of a size, whose first arguments are the inputs and the outputs."""
         key = (size, row, per_task, channels, columns, summed)
         launch = self._launches.get(key)
         if launch is None:
             kernel = self._compiled(columns, summed)
             rest = (address(self._constants), size, row, per_task, channels)
-            arguments = [0] * (len(inputs) + len(outputs)) + [*rest]
-            launch = Launch(kernel, arguments, -(-size // (row * per_task)), cost=size * self._work)
+            arguments = [0] * (self._count + self.outputs) + [*rest]
+            keep = (self._constants,)
+            cost = size * self._work
+            launch = Launch(kernel, arguments, -(-size // (row * per_task)), keep=keep, cost=cost)
             if len(self._launches) >= _MOST_LAUNCHES:
                 self._launches.clear()
             self._launches[key] = launch
-        pool().run(launch, (*inputs, *outputs))
+        return launch
 
     def _compiled(self, columns: bool, summed: bool) -> int:
         kernel = self._kernels.get((columns, summed))
@@ -190,6 +195,17 @@ def _each() -> int:
     f.call_address(a.kernel, 0, a.table + task * a.row, worker)
     f.finish()
     return machine().compile(f.module)[0]
+
+
+def summing(size: int, rows: Rows) -> tuple[int, tuple[int, ...]]:
+    """Return how many rows a task of `Formula.sums` takes, and the shape of the sums of an output.
+
+    That is a row of sums for each task where rows hold all channels, and else a sum for each row.
+    """
+    count = -(-size // rows.row)
+    per_task = max(1, PIECE // rows.row, -(-count // _SUMS))
+    wide = rows.row + -rows.row % MOST_LANES
+    return per_task, (-(-count // per_task), wide) if rows.columns else (count,)
 
 
 @dataclass(frozen=True)
