@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fconv.arrays import Array, memory_order, xp_of
+from fconv.arrays import Array, xp_of
 from fconv.functional import channel_passes_gpu
 from fconv.functional.channel_passes import CpuPasses
 from fconv.functional.channel_passes_gpu import GpuPasses
-from fconv.functional.channels import compiled_passes, layout_of, sum_by_sample
+from fconv.functional.channels import compiled_passes, kernel_order, layout_of, sum_by_sample
 from fconv.functional.core import Pushed, Thunks, once
 from fconv.functional.moments import Statistics
-from fconv.functional.one_pass import formulas_serve, in_one_pass
+from fconv.functional.one_pass import in_one_pass
 from fconv.functional.sums import quietly
 
 if TYPE_CHECKING:
@@ -39,10 +39,8 @@ def training_plan(x: Array, eps: float, share: float) -> BatchNormal | None:
 
     `share` is that of a batch in the running statistics.
     """
-    if x.ndim < 2 or not x.size or not formulas_serve(x) or not x.flags.aligned:
-        return None
-    order = memory_order(x)
-    if not (order[-1] == 1 or order[:2] == (0, 1)) or not x.transpose(order).flags.c_contiguous:
+    order = kernel_order(x) if x.flags.aligned else None
+    if order is None:
         return None
     from fconv.engine.compiled.normal import BatchNormal
 

@@ -7,12 +7,14 @@ meets one number a channel, and how it is summed.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from math import prod
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from fconv.arrays import Array, Shape, from_order, full_like_order, memory_order, narrowed
+from fconv.engine import compiled
 from fconv.engine.sweeps import Program, Sweep
 from fconv.engine.threads import run
 from fconv.functional.one_pass import formulas_serve
@@ -20,6 +22,7 @@ from fconv.functional.segments import along_axis
 from fconv.functional.sums import accurate_sum
 
 if TYPE_CHECKING:
+    from fconv.engine.compiled.by_channel import Total
     from fconv.engine.compiled.channels import CompiledPasses, SamplePasses
 
 _PIECE_BYTES = 1 << 20
@@ -138,6 +141,15 @@ def layout_of(x: Array) -> Layout | None:
     return None
 
 
+def kernel_order(x: Array) -> Shape | None:
+    """Return the memory order of an array (N, C, ...) without gaps that kernels serve; None for another."""
+    if x.ndim < 2 or not x.size or not formulas_serve(x):
+        return None
+    order = memory_order(x)
+    served = order[-1] == 1 or order[:2] == (0, 1)
+    return order if served and x.transpose(order).flags.c_contiguous else None
+
+
 def compiled_passes(x: Array) -> CompiledPasses | None:
     """Return compiled passes over an array (N, C, ...); None where there are none for it."""
     if x.ndim < 2 or not formulas_serve(x):
@@ -187,6 +199,18 @@ def channel_sums(layout: Layout, seen: Array) -> Array:
     return np.asarray(found.sum(axis=0))
 
 
+@lru_cache(maxsize=512)
+def _total(shape: Shape, strides: Shape, dtype: np.dtype[Any], jit: bool) -> Total | None:
+    """Plan the sum of each channel of such arrays; None where no kernel serves them."""
+    empty = np.lib.stride_tricks.as_strided(np.empty(1, dtype), shape, strides, writeable=False)
+    order = kernel_order(empty)
+    if order is None:
+        return None
+    from fconv.engine.compiled.by_channel import Total
+
+    return Total(shape, order, dtype)
+
+
 def sum_by_channel(x: Array) -> Array:
     """Sum each channel of (N, C, ...) in float64, or nearly; the result has the dtype of `x`.
 
@@ -195,11 +219,12 @@ def sum_by_channel(x: Array) -> Array:
     >>> sum_by_channel(np.full((10**6, 1), 0.1, np.float32))
     array([100000.], dtype=float32)
     """
-    if type(x) is np.ndarray and x.size <= _SMALL:
-        return accurate_sum(x, (0, *range(2, x.ndim)))
-    passes = compiled_passes(x)
-    if passes is not None:
-        return narrowed(passes.total(), x.dtype)
+    if type(x) is np.ndarray:
+        plan = _total(x.shape, x.strides, x.dtype, compiled.wished()) if x.flags.aligned else None
+        if plan is not None:
+            return plan.run(x)
+        if x.size <= _SMALL:
+            return accurate_sum(x, (0, *range(2, x.ndim)))
     layout = layout_of(x)
     if layout is None:
         return accurate_sum(x, (0, *range(2, x.ndim)))

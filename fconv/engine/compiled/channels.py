@@ -69,7 +69,7 @@ def _quietly(compute: Callable[[], Any]) -> Any:
 class CompiledPasses:
     """Passes over an array (N, C, ...); numbers of the channels are float64, shape (C,), or of its dtype.
 
-    Numbers that overflow the dtype, and sums of infinities, warn but for `total` and `moments`: whoever asks
+    Numbers that overflow the dtype, and sums of infinities, warn but for `moments`: whoever asks
     for the rest does so quietly, once for several.
 
     Parameters
@@ -82,10 +82,6 @@ class CompiledPasses:
         self._order, self._dtype = memory_order(x), x.dtype
         self._laid, self._rows, self._sum_rows = laid_out(x.shape, self._order)
         self._seen = self._in_line(x)
-
-    def total(self) -> Array:
-        """Sum each channel."""
-        return _quietly(lambda: self._summed("total", [self._seen])[0])
 
     def moments(self) -> tuple[Array, Array]:
         """Return mean and biased variance of each channel, in one pass over memory.

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from fconv.engine.compiled.channels import BEGIN, formula_of, laid_out
-from fconv.engine.compiled.formulas import PIECE, Rows, summing
-from fconv.engine.compiled.llvm import Module, Value
+from fconv.engine.compiled.by_channel import STEPS, ByChannel, Sums
+from fconv.engine.compiled.channels import BEGIN, formula_of
+from fconv.engine.compiled.formulas import PIECE
+from fconv.engine.compiled.llvm import Module
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.pool import Fields, Launch, kernel_of, pool
 from fconv.engine.compiled.scratch import address
@@ -53,64 +54,15 @@ def _begin_kernel(dtype: str, columns: bool) -> int:
     return machine().compile(f.module)[0]
 
 
-_STEPS = ("tasks", "task_step", "sum_repeats", "second", "channels", "repeats", "length", "numbers")
-"""Of the kernels by channel: how sums lie, how many times a row holds all channels, and its elements.
-
-`numbers` are n, eps, the share of the batch in the running statistics, and n / (n - 1).
-"""
-_FORWARD_FIELDS = ("found", "weight", "bias", "mean", "var", "out", "state", "fresh", *_STEPS)
-_BACKWARD_FIELDS = ("found", "weight", "state", "out", "grads", *_STEPS)
-
-
-class _ByChannel:
-    """A kernel by channel that is being written."""
-
-    def __init__(self, dtype: str, fields: tuple[str, ...]) -> None:
-        f, _, arguments, _ = kernel_of(Module())
-        self.f, self.a, self.n = f, Fields(f, arguments, fields), Maths(f, dtype)
-        self.d = Maths(f, "float64", self.n.lanes)
-        self._total = f.variable(self.n.wide, 0.0)
-
-    def number(self, i: int) -> Value:
-        """Return a number of all channels."""
-        return self.d.spread(self.d.number(self.a.pointer("numbers") + 8 * i))
-
-    def total(self, i: int, c: Value, mask: Value) -> Value:
-        """Return the sums of an output."""
-        f, a, total = self.f, self.a, self._total
-        found = a.pointer("found") + a.second * i
-        total.set(0.0)
-        with f.loop(a.tasks) as task, f.loop(a.sum_repeats) as k:
-            place = found + task * a.task_step + (k * a.channels + c) * 8
-            total.set(total.get() + self.d.load(place, mask))
-        return total.get()
-
-    def given(self, name: str, c: Value, mask: Value) -> Value:
-        """Return numbers of the dtype in float64."""
-        return self.n.widened(self.n.load(self.a.pointer(name) + c * self.n.itemsize, mask))
-
-    def lay(self, i: int, value: Value, c: Value, mask: Value) -> None:
-        """Lay numbers out as passes over memory read them."""
-        f, a, n = self.f, self.a, self.n
-        line = a.pointer("out") + a.length * i * n.itemsize
-        with f.loop(a.repeats) as k:
-            n.store(value, line + (k * a.channels + c) * n.itemsize, mask)
-
-    def put(self, name: str, i: int, value: Value, c: Value, mask: Value) -> None:
-        """Store numbers in the second or first row of an array of the dtype."""
-        place = self.a.pointer(name) + (self.a.channels * i + c) * self.n.itemsize
-        self.n.store(self.n.narrowed(value), place, mask)
-
-    def finished(self) -> int:
-        """Compile it."""
-        self.f.finish()
-        return machine().compile(self.f.module)[0]
+"""The `numbers` are n, eps, the share of the batch in the running statistics, and n / (n - 1)."""
+_FORWARD_FIELDS = ("found", "weight", "bias", "mean", "var", "out", "state", "fresh", *STEPS)
+_BACKWARD_FIELDS = ("found", "weight", "state", "out", "grads", *STEPS)
 
 
 @lru_cache(maxsize=4)
 def _forward_kernel(dtype: str) -> int:
     """Compile what follows from the sums about the mean of the first elements."""
-    k = _ByChannel(dtype, _FORWARD_FIELDS)
+    k = ByChannel(dtype, _FORWARD_FIELDS)
     f, a, n, d = k.f, k.a, k.n, k.d
     state = a.pointer("state")
     with f.loop(a.channels, step=n.lanes) as c:
@@ -138,7 +90,7 @@ def _forward_kernel(dtype: str) -> int:
 @lru_cache(maxsize=4)
 def _backward_kernel(dtype: str) -> int:
     """Compile what follows from the sums of the gradient."""
-    k = _ByChannel(dtype, _BACKWARD_FIELDS)
+    k = ByChannel(dtype, _BACKWARD_FIELDS)
     f, a, n, d = k.f, k.a, k.n, k.d
     state = a.pointer("state")
     with f.loop(a.channels, step=n.lanes) as c:
@@ -179,40 +131,30 @@ class BatchNormal:
     def __init__(
         self, shape: tuple[int, ...], order: tuple[int, ...], dtype: np.dtype[Any], eps: float, share: float
     ) -> None:
-        laid, rows, sum_rows = laid_out(shape, order)
-        size, channels, item = prod(shape), shape[1], dtype.itemsize
+        sums = Sums(shape, order, dtype, 2)
+        rows, size, channels, item = sums.rows, prod(shape), shape[1], dtype.itemsize
         count, kind = size // channels, dtype.name
         self._shape, self._order, self._dtype, self._channels = shape, order, dtype, channels
         strides = [0] * len(shape)
         for i, axis in enumerate(order):
-            strides[axis] = prod(laid[i + 1 :]) * item
+            strides[axis] = prod(sums.laid[i + 1 :]) * item
         self._strides = tuple(strides)
-        per_task, found = summing(size, sum_rows)
-        self._found, self._length = (2, prod(found)), rows.row if rows.columns else channels
-        numbers = np.array([count, eps, share, count / max(1, count - 1)])
-        repeats = rows.row // channels if rows.columns else 1
-        tasks = found[0] if rows.columns else found[0] // channels
-        task_step = found[1] * 8 if rows.columns else channels * 8
-        steps = (
-            tasks, task_step, sum_rows.row // channels if rows.columns else 1, prod(found) * 8, channels,
-            repeats, self._length, address(numbers),
-        )  # fmt: skip
+        self._found, self._length = sums.found, sums.length
         begin = min(BEGIN, count if rows.columns else rows.row)
         elements = np.array([float(begin)])
         places = (item, channels * item) if rows.columns else (rows.row * item, item)
-        first = (0, 0, channels, begin, *places, repeats, address(elements))
-        self._begin = _brief(_begin_kernel(kind, rows.columns), first, elements)
-        self._forward = _brief(_forward_kernel(kind), (*[0] * 8, *steps), numbers)
-        self._backward = _brief(_backward_kernel(kind), (*[0] * 5, *steps), numbers)
-
-        def passing(name: str, over: Rows, each: int, *, summed: bool = False) -> Launch:
-            return formula_of(name, dtype).launch(size, over.row, each, channels, over.columns, summed)
-
-        self._moments, self._sums = (
-            passing(name, sum_rows, per_task, summed=True) for name in ("moments", "sums")
+        first = (0, 0, channels, begin, *places, sums.repeats, address(elements))
+        self._begin = Launch(_begin_kernel(kind, rows.columns), first, 1, 0, (elements,), 0.0)
+        numbers = np.array([count, eps, share, count / max(1, count - 1)])
+        self._forward = sums.finish(_forward_kernel(kind), 8, numbers)
+        self._backward = sums.finish(_backward_kernel(kind), 5, numbers)
+        self._moments, self._sums = sums.launch("moments"), sums.launch("sums")
+        self._mapped, self._combined = (
+            formula_of(name, dtype).launch(
+                size, rows.row, max(1, PIECE // rows.row), channels, rows.columns, False
+            )
+            for name in ("mapped", "combined")
         )
-        each = max(1, PIECE // rows.row)
-        self._mapped, self._combined = (passing(name, rows, each) for name in ("mapped", "combined"))
 
     def forward(
         self, x: Array, weight: Array, bias: Array, mean: Array, var: Array
@@ -254,7 +196,3 @@ class BatchNormal:
         dx = empty(self._shape, self._dtype, self._strides)
         pool().run(self._combined, (x, g, held.near, slope, shift, factor, dx))
         return dx
-
-
-def _brief(kernel: int, arguments: tuple[int, ...], numbers: Array) -> Launch:
-    return Launch(kernel, arguments, 1, 0, (numbers,), 0.0)
