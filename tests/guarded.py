@@ -22,7 +22,7 @@ class Guarded:
         return getattr(np, name)
 
     def empty(self, shape, dtype=np.float64, strides=None):
-        dtype = np.dtype(dtype)
+        dtype, shape = np.dtype(dtype), (shape,) if isinstance(shape, int) else shape
         flat = pages(prod(shape) * dtype.itemsize, behind=True).view(dtype)
         return flat.reshape(shape) if strides is None else as_strided(flat, shape, strides)
 
@@ -40,6 +40,7 @@ def guarding(engine):
         threads.set_num_threads(1)
         if engine == "compiled":
             from fconv.engine.compiled import (
+                by_channel,
                 choosing,
                 columns,
                 convolution,
@@ -47,6 +48,7 @@ def guarding(engine):
                 gathered,
                 heavy,
                 heavy_filters,
+                normal,
                 pool,
                 routes,
                 weights,
@@ -58,9 +60,11 @@ def guarding(engine):
             patch.setattr(scratch, "array", work_array)
             patch.setattr(pool, "OWN_SCRATCH", -1)
             patch.setattr(scratch, "give_back", lambda memory: None)
-            for module in (choosing, convolution, few, gathered, heavy, weights, winograd_weights):
+            for module in (
+                by_channel, choosing, convolution, few, gathered, heavy, normal, weights, winograd_weights,
+            ):  # fmt: skip
                 patch.setattr(module, "np", Guarded())
-            for module in (choosing, columns, convolution, heavy_filters, routes):
+            for module in (choosing, columns, convolution, heavy_filters, normal, routes):
                 patch.setattr(module, "empty", Guarded().empty)
             patch.setattr(gathered, "empty_like", Guarded().empty_like)
         yield engine

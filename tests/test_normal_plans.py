@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
 import fconv as fc
 import fconv.functional as F
 from fconv.engine import compiled
+from fconv.functional.channels import sum_by_channel
 from fconv.layers import normalization
 from tests.convolutions import channels_last
+from tests.guarded import guarded, guarding
 
 pytestmark = pytest.mark.skipif(
     not compiled.wished() or compiled.problem() is not None, reason=f"no kernels: {compiled.problem()}"
@@ -73,6 +77,28 @@ def test_planned_batch_norm_is_the_function(shape, dtype, order):
     assert all(found[2][leaf] is None for leaf in (*FRESH, "num_batches_tracked"))
     for a, b in zip(before, (x, g, params), strict=True):
         fc.trees.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="protects pages")
+@pytest.mark.parametrize("behind", [True, False])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_nothing_outside_of_the_arrays_is_touched(shape, dtype, behind):
+    x, g, params = drawn(shape, dtype)
+    expected = general(params, x, g)
+    with guarding("compiled"):
+        for order in (list(range(x.ndim)), [0, *range(2, x.ndim), 1]):
+            xs, gs = (guarded(a, order, behind=behind) for a in (x, g))
+            own = {k: guarded(v, range(v.ndim), behind=behind) if v.ndim else v for k, v in params.items()}
+            layer = fc.batch_norm()
+            for _ in range(2):
+                y, refreshed, pullback = layer.forward(own, xs, train=True)
+                grads, dx = pullback(gs)
+            tolerance = 1e-5 if dtype == np.float32 else 1e-12
+            np.testing.assert_allclose(y, expected[0], rtol=tolerance, atol=tolerance)
+            np.testing.assert_allclose(dx, expected[3], rtol=tolerance, atol=tolerance)
+            np.testing.assert_allclose(refreshed["running_var"], expected[1]["running_var"], rtol=tolerance)
+            np.testing.assert_allclose(grads["bias"], sum_by_channel(gs), rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("shape", [(8, 5, 6, 7), (64, 32, 8, 8), (40, 6, 33, 35)])

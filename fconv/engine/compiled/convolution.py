@@ -25,7 +25,7 @@ from fconv.engine.compiled.few import FewWeights
 from fconv.engine.compiled.gathered import Gathered
 from fconv.engine.compiled.heavy import HeavyWeights, outweighs
 from fconv.engine.compiled.positions import Meetings, Positions
-from fconv.engine.compiled.routes import Route
+from fconv.engine.compiled.routes import Route, WeightRoute
 from fconv.engine.compiled.shapes import Shape, Tap
 from fconv.engine.compiled.weights import PART_BYTES, WeightGradient
 from fconv.engine.compiled.winograd_weights import WinogradWeights
@@ -80,6 +80,7 @@ class CompiledConvolution:
         self._gathers = not self.forward.winograd and Gathered.pays(self.shape, dtype, share)
         self._routes: Routes = {}
         self._back_routes: Routes = {}
+        self._weight_routes: dict[tuple[tuple[int, ...], ...], WeightRoute] = {}
         self._phases: list[Phase] | None = None
         self._columns: Columns | None = None
         self._weights: Weights | None = None
@@ -214,6 +215,10 @@ class CompiledConvolution:
         """Return the gradient of the weight, (O, C/groups, *kernel), in the order of `like` or C order."""
         if like is None:
             like = np.empty(self.geometry.weight_shape, g.dtype)
+        key = g.strides, x.strides, like.strides
+        route = self._weight_routes.get(key)
+        if route is not None:
+            return route.run(g, x)
         deep = _deep(like)
         if self._weights is None:
             self._weights = self._weight_pass()
@@ -224,7 +229,12 @@ class CompiledConvolution:
                 dw[made] = self._one_weight_gradient(self._weights, *given, deep[made])
         else:
             dw = self._one_weight_gradient(self._weights, _deep(g), _deep(x), deep)
-        return dw.reshape(self.geometry.weight_shape)
+        found = dw.reshape(self.geometry.weight_shape)
+        if isinstance(self._weights, WeightGradient):
+            route = self._weights.route(_deep(g), _deep(x), found, np.empty_like(deep))
+            if route is not None:
+                self._weight_routes[key] = route
+        return found
 
     def _one_weight_gradient(self, weights: Weights, g: Array, x: Array, like: Array) -> Array:
         if not isinstance(weights, WinogradWeights):

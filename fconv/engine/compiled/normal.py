@@ -109,7 +109,7 @@ def _backward_kernel(dtype: str) -> int:
 
 
 class Held(NamedTuple):
-    """What a forward pass keeps: the near means as passes read them, and what they lack and 1 / deviation."""
+    """Statistics that a gradient needs: near means as passes read them, what they lack, and 1 / deviation."""
 
     near: Array
     state: Array

@@ -1,4 +1,4 @@
-"""Direct correlations of arrays whose strides were met before: two launches, without views and choices.
+"""Correlations and weight gradients of arrays whose strides were met before: two launches, without choices.
 
 Around a kernel of a few microseconds, finding it takes as long as running it.
 """
@@ -60,3 +60,31 @@ class Route:
         laid = empty((self._count,), self._dtype)
         pool().run(self._lay, (laid, weight))  # type: ignore[arg-type]
         return laid
+
+
+class WeightRoute:
+    """The launches of a weight gradient.
+
+    Parameters
+    ----------
+    summed : Launch
+        Of the input, the output's gradient and the sums.
+    finish : Launch
+        Of the sums and the gradient that they are added up to.
+    count : int
+        Numbers of the sums.
+    dw : array
+        A gradient, for another one like it.
+    """
+
+    def __init__(self, summed: Launch, finish: Launch, count: int, dw: Array) -> None:
+        self._summed, self._finish, self._count = summed, finish, count
+        self._shape, self._dtype, self._strides = dw.shape, dw.dtype, dw.strides
+
+    def run(self, g: Array, x: Array) -> Array:
+        """Return the gradient, of arrays as callers have them."""
+        dw, sums = empty(self._shape, self._dtype, self._strides), scratch.array(self._count, self._dtype)
+        pool().run(self._summed, (x, g, sums))
+        pool().run(self._finish, (sums, dw))
+        scratch.give_back(sums)
+        return dw

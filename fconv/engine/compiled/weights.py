@@ -23,6 +23,7 @@ from fconv.engine.compiled.llvm import INT, POINTER, Module, Number, Value, item
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro, most_rows
 from fconv.engine.compiled.pool import BYTES, MULTIPLY_ADDS, Fields, Launch, kernel_of, pool
+from fconv.engine.compiled.routes import WeightRoute
 from fconv.engine.compiled.scratch import address, aligned, scratch
 from fconv.engine.compiled.shapes import Shape, thinned
 from fconv.engine.compiled.vectors import Numbers
@@ -232,6 +233,18 @@ class WeightGradient:
         dw = self._finished(sums, like)
         scratch.give_back(sums)
         return dw
+
+    def route(self, g: Any, x: Any, dw: Any, like: Any) -> WeightRoute | None:
+        """Return the launches of a gradient that `run` has made, and callers see as `dw`, if they are all."""
+        if self.each or self._seen or self.turned or self.elementwise:
+            return None
+        finish = _finish(
+            self.part_bytes, self.parts, self._summed_as, self.dtype, self.width, like.strides, like.shape[2:]
+        )
+        launch = self._launches.get(x.strides + g.strides)
+        if finish is None or launch is None:
+            return None
+        return WeightRoute(launch, finish, self.parts * self.part_bytes // self.itemsize, dw)
 
     def norms(self, g: Any, x: Any) -> Any:
         """Return the norm of the gradient by each image."""
