@@ -7,6 +7,7 @@ gives what a training step has freed back to the system, and the next step asks 
 from __future__ import annotations
 
 import threading
+from _thread import interrupt_main
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import prod
@@ -87,8 +88,11 @@ class _Loan(np.ndarray[Any, Any]):
     __slots__ = ()
 
     def __del__(self) -> None:
-        if kept is not None:  # as it is when Python ends
-            kept.put(self.base)  # type: ignore[arg-type]
+        try:
+            if kept is not None:  # as it is when Python ends
+                kept.put(self.base)  # type: ignore[arg-type]
+        except KeyboardInterrupt:  # which Python reports here and forgets; a moment later it is heeded
+            threading.Timer(0.01, interrupt_main).start()
 
 
 def empty(shape: Sequence[int], dtype: np.dtype[Any], strides: tuple[int, ...] | None = None) -> Array:

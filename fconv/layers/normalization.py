@@ -21,7 +21,7 @@ from fconv.functional.moments import Statistics
 from fconv.functional.protocols import Differentiable
 from fconv.geometry import check_rank
 from fconv.initializers import ones, zeros
-from fconv.layer import Layer, LayerPullback, Params, check_params
+from fconv.layer import Layer, LayerPullback, Params, check_params, vjp_of
 from fconv.layers.from_function import check_shape, draw, remember
 from fconv.options import number, whole
 
@@ -75,7 +75,12 @@ def batch_norm(
     layer = _running_norm(F.batch_norm, F.batch_moments, "training", advance, options, 2)
     if momentum is None or not (affine and track_running_stats):
         return layer
-    return replace(layer, forward=_planned(layer, options["eps"], options["momentum"]))
+    forward = _planned(layer, options["eps"], options["momentum"])
+
+    def apply(params: Params, x: Array, *, train: bool = False, key: Array | None = None) -> Array:
+        return forward(params, x, train=True)[0] if train else layer.apply(params, x)
+
+    return replace(layer, apply=apply, forward=forward, vjp=vjp_of(forward))  # all to the same bits
 
 
 @constructor

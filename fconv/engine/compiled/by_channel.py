@@ -29,7 +29,7 @@ class ByChannel:
         f, _, arguments, _ = kernel_of(Module())
         self.f, self.a, self.n = f, Fields(f, arguments, fields), Maths(f, dtype)
         self.d = Maths(f, "float64", self.n.lanes)
-        self._total = f.variable(self.n.wide, 0.0)
+        self._total, self._part = (f.variable(self.n.wide, 0.0) for _ in range(2))
 
     def number(self, i: int) -> Value:
         """Return a number of all channels."""
@@ -40,9 +40,12 @@ class ByChannel:
         f, a, total = self.f, self.a, self._total
         found = a.pointer("found") + a.second * i
         total.set(0.0)
-        with f.loop(a.tasks) as task, f.loop(a.sum_repeats) as k:
-            place = found + task * a.task_step + (k * a.channels + c) * 8
-            total.set(total.get() + self.d.load(place, mask))
+        with f.loop(a.sum_repeats) as k:
+            self._part.set(0.0)
+            with f.loop(a.tasks) as task:
+                place = found + task * a.task_step + (k * a.channels + c) * 8
+                self._part.set(self._part.get() + self.d.load(place, mask))
+            total.set(total.get() + self._part.get())
         return total.get()
 
     def given(self, name: str, c: Value, mask: Value) -> Value:

@@ -281,7 +281,8 @@ class Gathered:
             launch = self._launches[key] = planned
         pool().run(launch, (windows, weight, y))
         scratch.give_back(windows)
-        return np.moveaxis(y.reshape(s.images, *s.out_size, -1), -1, 1)
+        y = np.moveaxis(y.reshape(s.images, *s.out_size, -1), -1, 1)
+        return np.ascontiguousarray(y)  # in the memory order of other filters, as what follows sums in it
 
     def _product(
         self, group: int, row: int, inner: int, rows: int, count: int, places: Sequence[int]
