@@ -152,10 +152,12 @@ class FilterBlocks:
         return self._launches[strides]
 
     def _lies(self, weight: Any) -> bool:
-        """Return whether one block has all output channels, neighbours in memory, and the rest in order."""
+        """Return whether blocks have neighbouring output channels and no others, and the rest in order."""
         (_, outer, inner, *steps), row = weight.strides, self.width * self.itemsize
+        blocks = self.blocks if self.inner * len(self.taps) == 1 else 1  # which lie side by side
         return (
-            (self.all_blocks, self.outer, outer, inner) == (1, self.width, self.itemsize, row)
+            (self.all_blocks, self.outer, outer) == (blocks, blocks * self.width, self.itemsize)
+            and (self.inner == 1 or inner == row)
             and not self.elementwise
             and [tap.place for tap in self.taps] == list(product(*map(range, weight.shape[3:])))
             and dense(steps, weight.shape[3:], self.inner * row)
