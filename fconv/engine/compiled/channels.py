@@ -98,7 +98,7 @@ class CompiledPasses:
         count = self._seen.size // rows.channels
 
         def found() -> tuple[Array, Array]:
-            near = _mean(begin, 0)
+            near = _mean(np.ascontiguousarray(begin), 0)
             first, second = self._summed("moments", [self._seen], near) / count
             return near + first, np.maximum(second - first * first, 0.0)
 

@@ -37,19 +37,14 @@ def _begin_kernel(dtype: str, columns: bool) -> int:
     elements = d.spread(d.number(a.pointer("elements")))
     total = f.variable(n.wide, 0.0)
     with f.loop(a.channels, step=n.lanes if columns else 1) as c:
-        mask = n.mask(a.channels - c)
+        mask = n.mask(a.channels - c) if columns else n.mask(1)
         total.set(0.0)
-        with f.loop(a.count, step=1 if columns else n.lanes) as k:
-            inside = mask if columns else n.mask(a.count - k)
-            given = n.load(x + c * a.channel_step + k * a.step, inside)
-            total.set(total.get() + n.widened(given))
-        found = total.get() if columns else d.spread(d.total(total.get()))
-        mean = n.narrowed(found // elements)
-        if columns:
-            with f.loop(a.repeats) as i:
-                n.store(mean, near + (i * a.channels + c) * n.itemsize, mask)
-        else:
-            n.store(mean, near + c * n.itemsize, n.mask(1))
+        with f.loop(a.count) as k:  # one after another, in either memory order
+            place = x + c * a.channel_step + k * a.step
+            total.set(total.get() + n.widened(n.load(place, mask) if columns else n.spread(n.number(place))))
+        mean = n.narrowed(total.get() // elements)
+        with f.loop(a.repeats) as i:
+            n.store(mean, near + (i * a.channels + c) * n.itemsize, mask)
     f.finish()
     return machine().compile(f.module)[0]
 
