@@ -122,3 +122,20 @@ def test_gaps_in_memory_change_no_bit(order):
         assert channels.compiled_passes(gapped) is not None
         np.testing.assert_array_equal(F.batch_norm(gapped, training=True), F.batch_norm(x, training=True))
     np.testing.assert_allclose(channels.sum_by_channel(gapped), channels.sum_by_channel(x), rtol=1e-14)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("shape", [(4, 3, 5, 6), (8, 5, 60, 61)])
+@pytest.mark.usefixtures("by")
+def test_channels_with_gaps_and_at_odd_addresses_are_summed(shape, order):
+    x = drawn(shape, 0, 3.0, np.float32)
+    exact = x.astype(np.float64).sum(axis=(0, 2, 3))
+    memory = np.zeros(x.nbytes + 1, np.uint8)
+    odd = memory[1:].view(np.float32).reshape(shape)
+    odd[...] = x
+    for each in (
+        ORDERS[order](np.repeat(x, 2, axis=0))[::2],
+        ORDERS[order](np.repeat(x, 2, axis=3))[..., ::2],
+        odd,
+    ):
+        np.testing.assert_allclose(channels.sum_by_channel(each), exact, rtol=1e-6)

@@ -179,6 +179,9 @@ def test_what_does_not_fit_is_refused_as_before():
             layer.forward(params, x[:1, :, :1, :1], train=True)
         with pytest.raises(TypeError):
             layer.forward({**params, "weight": list(params["weight"])}, x, train=True)
+        renamed = {("batches" if k == "num_batches_tracked" else k): v for k, v in params.items()}
+        with pytest.raises(ValueError, match="num_batches_tracked"):
+            layer.forward(renamed, x, train=True)
 
 
 def test_arrays_that_kernels_do_not_take_go_the_general_way():

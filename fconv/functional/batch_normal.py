@@ -12,7 +12,7 @@ from fconv.arrays import Array, xp_of
 from fconv.functional import channel_passes_gpu
 from fconv.functional.channel_passes import CpuPasses
 from fconv.functional.channel_passes_gpu import GpuPasses
-from fconv.functional.channels import compiled_passes, kernel_order, layout_of, sum_by_sample
+from fconv.functional.channels import compiled_passes, is_dense, kernel_order, layout_of, sum_by_sample
 from fconv.functional.core import Pushed, Thunks, once
 from fconv.functional.moments import Statistics
 from fconv.functional.one_pass import in_one_pass
@@ -39,8 +39,8 @@ def training_plan(x: Array, eps: float, share: float) -> BatchNormal | None:
 
     `share` is that of a batch in the running statistics.
     """
-    order = kernel_order(x) if x.flags.aligned else None
-    if order is None:
+    order = kernel_order(x)
+    if order is None or not is_dense(x, order):
         return None
     from fconv.engine.compiled.normal import BatchNormal
 

@@ -142,25 +142,33 @@ def layout_of(x: Array) -> Layout | None:
 
 
 def kernel_order(x: Array) -> Shape | None:
-    """Return the memory order of an array (N, C, ...) without gaps that kernels serve; None for another."""
+    """Return the memory order of an array (N, C, ...), if kernels serve one without gaps in that order."""
     if x.ndim < 2 or not x.size or not formulas_serve(x):
         return None
     order = memory_order(x)
-    served = order[-1] == 1 or order[:2] == (0, 1)
-    return order if served and x.transpose(order).flags.c_contiguous else None
+    return order if order[-1] == 1 or order[:2] == (0, 1) else None
+
+
+def is_dense(x: Array, order: Shape) -> bool:
+    """Return whether an array is aligned and has no gaps in a memory order."""
+    return bool(x.flags.aligned and x.transpose(order).flags.c_contiguous)
+
+
+def without_gaps(x: Array, order: Shape) -> Array:
+    """Return an array, or a copy of it in its memory order where it is not dense."""
+    if is_dense(x, order):
+        return x
+    dense = full_like_order(x, x.shape, None)
+    dense[...] = x
+    return dense
 
 
 def compiled_passes(x: Array) -> CompiledPasses | None:
     """Return compiled passes over an array (N, C, ...); None where there are none for it."""
-    if x.ndim < 2 or not formulas_serve(x):
+    order = kernel_order(x)
+    if order is None:
         return None
-    order = memory_order(x)
-    if not x.size or not (order[-1] == 1 or order[:2] == (0, 1)):
-        return None
-    if not x.transpose(order).flags.c_contiguous:  # gaps are closed first
-        dense = full_like_order(x, x.shape, None)
-        dense[...] = x
-        x = dense
+    x = without_gaps(x, order)
     from fconv.engine.compiled.channels import CompiledPasses
 
     return CompiledPasses(x)
@@ -200,12 +208,15 @@ def channel_sums(layout: Layout, seen: Array) -> Array:
 
 
 @lru_cache(maxsize=512)
-def _total(shape: Shape, strides: Shape, dtype: np.dtype[Any], jit: bool) -> Total | None:
-    """Plan the sum of each channel of such arrays; None where no kernel serves them."""
-    empty = np.lib.stride_tricks.as_strided(np.empty(1, dtype), shape, strides, writeable=False)
-    order = kernel_order(empty)
-    if order is None:
-        return None
+def _dense_order(shape: Shape, strides: Shape, dtype: np.dtype[Any], jit: bool) -> Shape | None:
+    """Return the memory order of such an array, if kernels serve it as it lies."""
+    like = np.lib.stride_tricks.as_strided(np.empty(1, dtype), shape, strides, writeable=False)
+    order = kernel_order(like)
+    return order if order is not None and is_dense(like, order) else None
+
+
+@lru_cache(maxsize=512)
+def _total(shape: Shape, order: Shape, dtype: np.dtype[Any]) -> Total:
     from fconv.engine.compiled.by_channel import Total
 
     return Total(shape, order, dtype)
@@ -220,11 +231,15 @@ def sum_by_channel(x: Array) -> Array:
     array([100000.], dtype=float32)
     """
     if type(x) is np.ndarray:
-        plan = _total(x.shape, x.strides, x.dtype, compiled.wished()) if x.flags.aligned else None
-        if plan is not None:
-            return plan.run(x)
-        if x.size <= _SMALL:
+        order = None
+        if x.flags.aligned:
+            order = _dense_order(x.shape, x.strides, x.dtype, compiled.wished())
+        if order is None and x.size <= _SMALL:
             return accurate_sum(x, (0, *range(2, x.ndim)))
+        if order is None and (order := kernel_order(x)) is not None:
+            x = without_gaps(x, order)
+        if order is not None:
+            return _total(x.shape, order, x.dtype).run(x)
     layout = layout_of(x)
     if layout is None:
         return accurate_sum(x, (0, *range(2, x.ndim)))

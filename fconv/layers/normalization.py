@@ -75,7 +75,7 @@ def batch_norm(
     layer = _running_norm(F.batch_norm, F.batch_moments, "training", advance, options, 2)
     if momentum is None or not (affine and track_running_stats):
         return layer
-    forward = _planned(layer, options["eps"], options["momentum"])
+    forward = _planned(layer, options["eps"], momentum, advance)
 
     def apply(params: Params, x: Array, *, train: bool = False, key: Array | None = None) -> Array:
         return forward(params, x, train=True)[0] if train else layer.apply(params, x)
@@ -140,7 +140,9 @@ _facts = attrgetter("__class__", "shape", "strides", "dtype", "flags.aligned")
 _MOST_PLANS = 32
 
 
-def _planned(layer: Layer, eps: float, share: float) -> Forward:
+def _planned(
+    layer: Layer, eps: float, share: float, advance: Callable[[Array], tuple[Array, float]]
+) -> Forward:
     """Return the forward pass that plans what the shapes of a batch in training decide, once for each."""
     plans: dict[Any, BatchNormal | None] = {}  # by the facts of arrays that the layer has taken
     general = layer.forward
@@ -148,8 +150,9 @@ def _planned(layer: Layer, eps: float, share: float) -> Forward:
     def plan_for(params: Params, x: Array) -> tuple[BatchNormal | None, tuple[Array, ...]]:
         """Return the plan of a batch in training, and the parameters that it takes; None without one."""
         try:
-            leaves = tuple([params[leaf] for leaf in _LEAVES])
-            facts = (compiled.wished(), len(params), *map(_facts, (x, *leaves)))
+            leaves = tuple([params[leaf] for leaf in _ARRAYS])
+            count = params["num_batches_tracked"]
+            facts = (compiled.wished(), len(params), type(count), *map(_facts, (x, *leaves)))
         except (AttributeError, IndexError, KeyError, TypeError):
             return None, ()
         if facts not in plans:
@@ -165,7 +168,7 @@ def _planned(layer: Layer, eps: float, share: float) -> Forward:
         plan, leaves = plan_for(params, x) if train else (None, ())
         if plan is None:
             return general(params, x, train=train, key=key)
-        weight, bias, mean, var = leaves
+        mean, var, weight, bias = leaves
         y, (new_mean, new_var), held = plan.forward(x, weight, bias, mean, var)
 
         def pullback(
@@ -185,7 +188,7 @@ def _planned(layer: Layer, eps: float, share: float) -> Forward:
                 grads[leaf] = found if wrt is None or leaf in wrt else None
             return grads, plan.input_gradient(g, x, held, numbers) if input_grad else None
 
-        count = np.asarray(params["num_batches_tracked"] + _ONE)
+        count = np.asarray(advance(params["num_batches_tracked"])[0])
         return (
             y,
             {**params, "running_mean": new_mean, "running_var": new_var, "num_batches_tracked": count},
@@ -209,8 +212,6 @@ def _options(
     return {"eps": eps, "momentum": momentum, "affine": affine, "track_running_stats": track_running_stats}
 
 
-_ONE = np.ones((), np.int64)
-_LEAVES = ("weight", "bias", "running_mean", "running_var")
 _ARRAYS = ("running_mean", "running_var", "weight", "bias")
 """The array arguments of `F.batch_norm` and `F.instance_norm` after x, in order."""
 _BEGINNINGS = {"weight": ones(), "bias": zeros(), "running_mean": zeros(), "running_var": ones()}

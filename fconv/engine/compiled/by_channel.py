@@ -32,11 +32,11 @@ class ByChannel:
         self._total, self._part = (f.variable(self.n.wide, 0.0) for _ in range(2))
 
     def number(self, i: int) -> Value:
-        """Return a number of all channels."""
+        """Return number `i` of all channels."""
         return self.d.spread(self.d.number(self.a.pointer("numbers") + 8 * i))
 
     def total(self, i: int, c: Value, mask: Value) -> Value:
-        """Return the sums of an output."""
+        """Return the sums of output `i`."""
         f, a, total = self.f, self.a, self._total
         found = a.pointer("found") + a.second * i
         total.set(0.0)
@@ -53,14 +53,14 @@ class ByChannel:
         return self.n.widened(self.n.load(self.a.pointer(name) + c * self.n.itemsize, mask))
 
     def lay(self, i: int, value: Value, c: Value, mask: Value) -> None:
-        """Lay numbers out as passes over memory read them."""
+        """Lay numbers out in row `i` as passes over memory read them."""
         f, a, n = self.f, self.a, self.n
         line = a.pointer("out") + a.length * i * n.itemsize
         with f.loop(a.repeats) as k:
             n.store(value, line + (k * a.channels + c) * n.itemsize, mask)
 
     def put(self, name: str, i: int, value: Value, c: Value, mask: Value) -> None:
-        """Store numbers in the second or first row of an array of the dtype."""
+        """Store numbers in row `i` of an array of the dtype."""
         place = self.a.pointer(name) + (self.a.channels * i + c) * self.n.itemsize
         self.n.store(self.n.narrowed(value), place, mask)
 
