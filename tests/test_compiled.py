@@ -12,7 +12,7 @@ import pytest
 import fconv as fc
 import fconv.functional as F
 from fconv.engine import compiled
-from fconv.engine.compiled.pool import Launch
+from fconv.engine.compiled.launches import WORK, Launch, chain
 
 pytestmark = pytest.mark.skipif(compiled.problem() is not None, reason=str(compiled.problem()))
 
@@ -133,9 +133,42 @@ def test_a_kernel_may_have_any_number_of_arguments(pool, telling, count):
     assert many[0].tolist() == [each.ctypes.data for each in many]
 
 
-def test_scratch_memory_is_for_kernels_of_few_arguments(telling):
-    with pytest.raises(AssertionError, match="a launch with scratch memory has at most 128 arguments"):
-        Launch(telling, (0,) * 129, 1, 64)
+@pytest.mark.parametrize("count", [100, 129, 2000])
+def test_kernels_of_many_arguments_have_scratch_memory_beside_them(pool, telling, count):
+    told, planned = np.zeros(count, np.int64), tuple(range(count))
+    pool.run(Launch(telling, planned, count, 64), (told,))
+    assert told[1:-1].tolist() == [*planned[1:-1]]
+    assert told[-1] % 64 == 0
+
+
+@pytest.mark.parametrize("work", [64, 8 << 10, 1 << 20])
+@pytest.mark.parametrize("scratch", [0, 64, 8 << 10])
+@pytest.mark.parametrize("cost", [1.0, 1e9], ids=["brief", "long"])
+def test_launches_of_a_chain_take_arrays_by_number_and_share_work_memory(
+    place_of_data, pool, telling, cost, scratch, work
+):
+    told = [np.zeros(5, np.int64) for _ in range(3)]
+    at = [each.ctypes.data for each in told]
+    launch = Launch(telling, (0, 0, 7, 8, 9), 5, scratch, cost=cost)
+    chained = chain([launch.of(2, (0, 24)), launch.of(1, (WORK, 128)), launch.of(0, (WORK, 0), 2, 1)], work)
+    pool.run(chained, tuple(told))
+    last = [each[4] for each in told]
+    assert told[2].tolist() == [at[2], at[0] + 24, 7, 8, last[2]]
+    assert told[1].tolist() == [at[1], told[0][1] + 128, 7, 8, last[1]]
+    assert told[0].tolist() == [at[0], told[0][1], at[2], at[1], last[0]]
+    assert told[0][1] % 64 == 0
+    if scratch:
+        assert all(place % 64 == 0 and place >= told[0][1] + work for place in last)
+    else:
+        assert last == [9, 9, 9]
+
+
+def test_a_launch_stays_what_it_was_when_it_is_put_into_a_chain(pool, telling):
+    told, other = np.zeros(3, np.int64), np.zeros(3, np.int64)
+    launch = Launch(telling, (0, 5, 6), 3)
+    chain([launch.of((1, 8))])
+    pool.run(launch, (told, other))
+    assert told.tolist() == [told.ctypes.data, other.ctypes.data, 6]
 
 
 def test_launches_from_several_threads_at_once(pool, counting):

@@ -16,6 +16,10 @@ from tests.convolutions import channels_last
 LAYERS = {
     "conv2d": (fc.conv2d(4, 3, padding=1), F.conv2d, (2, 3, 6, 5), {"padding": 1}),
     "grouped conv2d": (fc.conv2d(6, 3, groups=3, bias=False), F.conv2d, (2, 3, 6, 5), {"groups": 3}),
+    "conv2d of one element": (fc.conv2d(4, 1, stride=2), F.conv2d, (2, 3, 6, 5), {"stride": 2}),
+    "conv2d without a bias": (fc.conv2d(16, 3, bias=False), F.conv2d, (2, 16, 6, 5), {}),
+    "depthwise conv2d": (fc.conv2d(3, 3, groups=3), F.conv2d, (2, 3, 6, 5), {"groups": 3}),
+    "large conv2d": (fc.conv2d(72, 5, padding=2), F.conv2d, (2, 40, 20, 21), {"padding": 2}),
     "conv1d": (fc.conv1d(4, 3, stride=2), F.conv1d, (2, 3, 9), {"stride": 2}),
     "linear": (fc.linear(4), F.linear, (5, 7), {}),
     "linear of sequences": (fc.linear(4, bias=False), F.linear, (5, 3, 7), {}),

@@ -222,6 +222,12 @@ def _total(shape: Shape, order: Shape, dtype: np.dtype[Any]) -> Total:
     return Total(shape, order, dtype)
 
 
+def total_of(x: Array) -> Total | None:
+    """Return the plan of the channels' sums of a NumPy array, if kernels serve it as it lies."""
+    order = _dense_order(x.shape, x.strides, x.dtype, compiled.wished()) if x.flags.aligned else None
+    return None if order is None else _total(x.shape, order, x.dtype)
+
+
 def sum_by_channel(x: Array) -> Array:
     """Sum each channel of (N, C, ...) in float64, or nearly; the result has the dtype of `x`.
 
@@ -231,15 +237,13 @@ def sum_by_channel(x: Array) -> Array:
     array([100000.], dtype=float32)
     """
     if type(x) is np.ndarray:
-        order = None
-        if x.flags.aligned:
-            order = _dense_order(x.shape, x.strides, x.dtype, compiled.wished())
-        if order is None and x.size <= _SMALL:
+        total = total_of(x)
+        if total is not None:
+            return total.run(x)
+        if x.size <= _SMALL:
             return accurate_sum(x, (0, *range(2, x.ndim)))
-        if order is None and (order := kernel_order(x)) is not None:
-            x = without_gaps(x, order)
-        if order is not None:
-            return _total(x.shape, order, x.dtype).run(x)
+        if (order := kernel_order(x)) is not None:
+            return _total(x.shape, order, x.dtype).run(without_gaps(x, order))
     layout = layout_of(x)
     if layout is None:
         return accurate_sum(x, (0, *range(2, x.ndim)))

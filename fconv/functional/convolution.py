@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fconv.arrays import Array, Shape
 from fconv.engine import each as of_each
 from fconv.engine import plans
 from fconv.functional.affine import bilinear_push
-from fconv.functional.channels import sum_by_channel, sum_by_sample
+from fconv.functional.channels import sum_by_channel, sum_by_sample, total_of
 from fconv.functional.core import Definition, Thunks, differentiable, once
 from fconv.functional.planned import Planned
 from fconv.functional.single import for_sample
@@ -74,14 +76,19 @@ def _batched(
 
 
 def _planned(name: str, shape: Shape, plan: plans.Plan) -> Planned:
-    return Planned(
-        name, shape, plan.convolve,
-        {
-            "x": lambda g, x, weight, bias=None: plan.input_gradient(g, weight),
-            "weight": lambda g, x, weight, bias=None: plan.weight_gradient(g, x, weight),
-            "bias": lambda g, x, weight, bias=None: sum_by_channel(g),
-        },
-    )  # fmt: skip
+    at_once = getattr(plan, "gradients", None)  # which compiled kernels have
+    joint = None
+    if at_once is not None:
+
+        def joint(g: Array, of_x: bool, x: Array, weight: Array, bias: Array | None = None) -> Any:
+            return at_once(g, x, weight, None if bias is None else total_of, of_x=of_x)
+
+    pulls = {
+        "x": lambda g, x, weight, bias=None: plan.input_gradient(g, weight),
+        "weight": lambda g, x, weight, bias=None: plan.weight_gradient(g, x, weight),
+        "bias": lambda g, x, weight, bias=None: sum_by_channel(g),
+    }
+    return Planned(name, shape, plan.convolve, pulls, joint=joint)
 
 
 @differentiable("x", "weight", "bias", widens=False)

@@ -27,6 +27,9 @@ class Planned:
         By the name of an array: ``pull(g, *arrays)``, or ``pull(g, y)`` of the value, returns its gradient.
     by_value : bool
         The gradients take the value, and the arrays need not be kept.
+    joint : callable, optional
+        ``joint(g, of_x, *arrays)`` returns the gradients of all arrays, that of the first one only if `of_x`;
+        or None where they are not to be had at once.
     """
 
     name: str
@@ -34,6 +37,7 @@ class Planned:
     value: Callable[..., Array]
     pulls: Mapping[str, Callable[..., Array]]
     by_value: bool = False
+    joint: Callable[..., tuple[Array | None, ...] | None] | None = None
 
     def checked(self, g: Array, like: Array) -> Array:
         """Require that a gradient fits the value, and return it as the pulls take it."""

@@ -58,6 +58,7 @@ class _Call:
         self.value, self._by_value, self._shape = planned.value, planned.by_value, planned.shape
         self._pull = planned.pulls["x"]
         self._pulls = [(leaf, planned.pulls[leaf]) for leaf in trained]
+        self._joint, self._trained = planned.joint, trained
         self._planned, self._like, self._dtype, self._of_each = planned, np.empty(0, dtype), dtype, of_each
 
     def forward(self, params: Params, arrays: tuple[Array, ...]) -> tuple[Array, Params, LayerPullback]:
@@ -76,6 +77,9 @@ class _Call:
                 g = self._planned.checked(g, self._like)
             if each and self._pulls:
                 return self._of_each(params, held[0])(g, input_grad, wrt=wrt, each=each)
+            found = self._joint(g, input_grad, *held) if self._joint is not None and wrt is None else None
+            if found is not None:
+                return dict(zip(self._trained, found[1:], strict=False)), found[0]
             dx = self._pull(g, *held) if input_grad else None
             if not self._pulls:
                 return (), dx

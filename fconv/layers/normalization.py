@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from math import prod
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,7 +75,7 @@ def batch_norm(
     layer = _running_norm(F.batch_norm, F.batch_moments, "training", advance, options, 2)
     if momentum is None or not (affine and track_running_stats):
         return layer
-    forward = _planned(layer, options["eps"], momentum, advance)
+    forward = _planned(layer, options["eps"], momentum)
 
     def apply(params: Params, x: Array, *, train: bool = False, key: Array | None = None) -> Array:
         return forward(params, x, train=True)[0] if train else layer.apply(params, x)
@@ -140,27 +140,25 @@ _facts = attrgetter("__class__", "shape", "strides", "dtype", "flags.aligned")
 _MOST_PLANS = 32
 
 
-def _planned(
-    layer: Layer, eps: float, share: float, advance: Callable[[Array], tuple[Array, float]]
-) -> Forward:
+def _planned(layer: Layer, eps: float, share: float) -> Forward:
     """Return the forward pass that plans what the shapes of a batch in training decide, once for each."""
-    plans: dict[Any, BatchNormal | None] = {}  # by the facts of arrays that the layer has taken
+    plans: list[tuple[Any, BatchNormal | None]] = []  # with the facts of arrays that the layer has taken
     general = layer.forward
 
     def plan_for(params: Params, x: Array) -> tuple[BatchNormal | None, tuple[Array, ...]]:
         """Return the plan of a batch in training, and the parameters that it takes; None without one."""
         try:
-            leaves = tuple([params[leaf] for leaf in _ARRAYS])
-            count = params["num_batches_tracked"]
-            facts = (compiled.wished(), len(params), type(count), *map(_facts, (x, *leaves)))
+            leaves = _pick(params)
+            facts = [compiled.wished(), len(params), *map(_facts, (x, *leaves))]
         except (AttributeError, IndexError, KeyError, TypeError):
             return None, ()
-        if facts not in plans:
-            general(params, x, train=True)  # which checks them
-            if len(plans) >= _MOST_PLANS:
-                plans.clear()
-            plans[facts] = _plan(x, leaves, eps, share)
-        return plans[facts], leaves
+        for known, plan in plans:
+            if known == facts:
+                return plan, leaves
+        general(params, x, train=True)  # which checks them
+        del plans[_MOST_PLANS - 1 :]
+        plans.insert(0, (facts, _plan(x, leaves, eps, share)))
+        return plans[0][1], leaves
 
     def forward(
         params: Params, x: Array, *, train: bool = False, key: Array | None = None
@@ -168,8 +166,8 @@ def _planned(
         plan, leaves = plan_for(params, x) if train else (None, ())
         if plan is None:
             return general(params, x, train=train, key=key)
-        mean, var, weight, bias = leaves
-        y, (new_mean, new_var), held = plan.forward(x, weight, bias, mean, var)
+        mean, var, weight, bias, count = leaves
+        y, fresh, held = plan.forward(x, weight, bias, mean, var)
 
         def pullback(
             g: Array,
@@ -181,27 +179,27 @@ def _planned(
             if each or type(g) is not np.ndarray or g.shape != x.shape or g.dtype != x.dtype:
                 # `_running_norm` takes these.
                 return general(params, x, train=train)[2](g, input_grad, wrt=wrt, each=each)  # type: ignore[call-arg]
-            g = plan.in_order(g)
-            (dweight, dbias), numbers = plan.sums(g, x, weight, held)
+            found, dx = plan.gradients(plan.in_order(g), x, weight, held, input_grad)
             grads = dict.fromkeys(params)
-            for leaf, found in (("weight", dweight), ("bias", dbias)):
-                grads[leaf] = found if wrt is None or leaf in wrt else None
-            return grads, plan.input_gradient(g, x, held, numbers) if input_grad else None
+            for i, leaf in enumerate(("weight", "bias")):
+                if wrt is None or leaf in wrt:
+                    grads[leaf] = found[i]
+            return grads, dx
 
-        count = np.asarray(advance(params["num_batches_tracked"])[0])
-        return (
-            y,
-            {**params, "running_mean": new_mean, "running_var": new_var, "num_batches_tracked": count},
-            pullback,
-        )
+        new = {**params, "running_mean": fresh[0], "running_var": fresh[1]}
+        new["num_batches_tracked"] = np.array(count.item() + 1, np.int64)
+        return y, new, pullback
 
     return forward
 
 
 def _plan(x: Array, leaves: tuple[Array, ...], eps: float, share: float) -> BatchNormal | None:
     """Plan a batch in training, if it and the parameters are what kernels take."""
-    plain = all(type(a) is np.ndarray and a.dtype == x.dtype and a.flags.c_contiguous for a in leaves)
-    return training_plan(x, eps, share) if plain and all(a.flags.aligned for a in leaves) else None
+    *arrays, count = leaves
+    plain = all(type(a) is np.ndarray and a.dtype == x.dtype and a.flags.c_contiguous for a in arrays)
+    counts = type(count) is np.ndarray and count.shape == () and count.dtype.kind in "iu"
+    aligned = all(a.flags.aligned for a in arrays)
+    return training_plan(x, eps, share) if plain and counts and aligned else None
 
 
 def _options(
@@ -214,6 +212,7 @@ def _options(
 
 _ARRAYS = ("running_mean", "running_var", "weight", "bias")
 """The array arguments of `F.batch_norm` and `F.instance_norm` after x, in order."""
+_pick = itemgetter(*_ARRAYS, "num_batches_tracked")
 _BEGINNINGS = {"weight": ones(), "bias": zeros(), "running_mean": zeros(), "running_var": ones()}
 
 

@@ -197,7 +197,7 @@ def _stepped(
         if not isinstance(own, dict) or own.keys() != keys:
             raise ValueError(f"{name}: expected a state that its init gave, at {_named(path)}")
         own = {key: widened(native(v)) if is_array(v) else v for key, v in own.items()}
-        own["step"] += 1
+        own["step"] = own["step"] + 1  # which may be an array of the caller
         new, changed = update(widened(native(p)), widened(native(g)), own)
         # NumPy gives a scalar where an array of no axes was.
         owns.append({k: xp_of(v).asarray(v) if is_array(v) else v for k, v in {**own, **changed}.items()})

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from functools import partial
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from fconv.arrays import Array, from_order, memory_order
-from fconv.engine.memory import empty_like
+from fconv.engine import compiled
+from fconv.engine.memory import LEAST, empty, empty_like
 from fconv.functional.one_pass import formulas_serve, in_line, traced
 
 if TYPE_CHECKING:
@@ -19,6 +22,22 @@ Own: TypeAlias = dict[str, Any]
 """The optimizer state of one parameter, by torch.optim's names, including ``step``."""
 Update: TypeAlias = Callable[[Array, Array, Own], tuple[Array, Own]]
 Leaf: TypeAlias = tuple[Array, Array | None, Own]
+_facts = attrgetter("__class__", "shape", "dtype", "strides", "flags.aligned")
+
+
+class _Step(NamedTuple):
+    """A step that one pass took: the facts of its arrays; for each parameter its size, and what makes one."""
+
+    facts: list[Any]
+    sizes: tuple[int, ...]
+    makers: list[Callable[[], Array]]
+
+
+def _maker(p: Array) -> Callable[[], Array]:
+    """Return what makes arrays without values like `p`, which has no gaps."""
+    if p.nbytes < LEAST and p.flags.c_contiguous:
+        return partial(np.empty, p.shape, p.dtype)
+    return partial(empty, p.shape, p.dtype, p.strides)
 
 
 class UnusualError(Exception):
@@ -85,11 +104,12 @@ class Passes:
         Names of what is kept for each parameter; ``step`` is the first of the numbers.
     """
 
-    _MOST = 16
+    _MOST, _MOST_STEPS = 16, 4
 
     def __init__(self, arrays: tuple[str, ...], numbers: tuple[str, ...]) -> None:
         self._arrays, self._numbers = arrays, numbers
         self._known: dict[tuple[Any, ...], _Traced] = {}
+        self._steps: list[_Step] = []
 
     def advanced(self, leaves: list[Leaf], update: Update, speed: float) -> list[tuple[Any, Any]]:
         """Take a step of each parameter that has a gradient; return the new ones, and what is kept for each.
@@ -99,6 +119,9 @@ class Passes:
         of float32 or float64, or does not fit what stands beside it.
         """
         arrays, numbers = self._arrays, self._numbers
+        again = self._again(leaves, update, speed) if self._steps else None
+        if again is not None:
+            return again
         new: list[tuple[Any, Any]] = []
         kinds: dict[tuple[Any, ...], list[tuple[int, list[Any], Own]]] = {}
         for i, (p, g, own) in enumerate(leaves):
@@ -123,15 +146,60 @@ class Passes:
             if len(own) != len(given) + len(numbers) - 2:
                 raise UnusualError
             alike.append((i, given, own))
-        for kind, work in kinds.items():
-            self._advance(work, kind, update, speed, new)
+        dense = [self._advance(work, kind, update, speed, new) for kind, work in kinds.items()]
+        if dense == [True]:
+            (work,) = kinds.values()
+            self._remember([given for _, given, _ in work], [new[i][0] for i, _, _ in work])
         return new
+
+    def _remember(self, given: list[list[Array]], new: list[Array]) -> None:
+        """Keep the facts of arrays of which one pass took a step without a copy, and how to make others."""
+        facts = [_facts(x) for column in zip(*given, strict=True) for x in column]
+        step = _Step(facts, tuple(p.size for p in new), list(map(_maker, new)))
+        self._steps = [step, *self._steps[: self._MOST_STEPS - 1]]
+
+    def _again(self, leaves: list[Leaf], update: Update, speed: float) -> list[tuple[Any, Any]] | None:
+        """Do what `advanced` does for arrays like those of a step before; None where there was none."""
+        names, trained = self._numbers, [leaf for leaf in leaves if leaf[1] is not None]
+        owns = [own for _, _, own in trained]
+        if set(map(type, owns)) != {dict} or set(map(len, owns)) != {len(names) + len(self._arrays)}:
+            return None
+        try:
+            kept = [[own[name] for own in owns] for name in self._arrays]
+            numbers = [own[name] for own in owns for name in names]
+        except KeyError:
+            return None
+        arrays = (
+            [p for p, _, _ in trained] + [g for _, g, _ in trained] + [x for column in kept for x in column]
+        )
+        facts, first = list(map(_facts, arrays)), numbers[: len(names)]
+        step = next((step for step in self._steps if step.facts == facts), None)
+        if step is None or np.ndarray in set(map(type, numbers)) or numbers != first * len(owns):
+            return None
+        own = owns[0]
+        known = self._traced(arrays[0], own, own["step"] + 1, (arrays[0].dtype.char, *first), update, speed)
+        formula = known.formula
+        if formula is None or not compiled.wished():
+            return None
+        new, *changed = [[make() for make in step.makers] for _ in range(formula.outputs)]
+        arrays += new
+        for name, column in zip(known.names, changed, strict=True):
+            arrays += column
+            kept[self._arrays.index(name)] = column
+        formula.run_checked(step.sizes, arrays)
+        fixed = {**dict(zip(names, first, strict=True)), "step": own["step"] + 1, **known.fixed}
+        held = [fixed.copy() for _ in new]
+        for name, column in zip(self._arrays, kept, strict=True):
+            for after, x in zip(held, column, strict=True):
+                after[name] = x
+        pairs = zip(new, held, strict=True)
+        return [(p, own) if g is None else next(pairs) for p, g, own in leaves]
 
     def _advance(
         self, work: list[tuple[int, list[Any], Own]], kind: tuple[Any, ...], update: Update, speed: float,
         new: list[tuple[Any, Any]],
-    ) -> None:  # fmt: skip
-        """Take the step of the parameters whose numbers are the same."""
+    ) -> bool:  # fmt: skip
+        """Take the step of the parameters whose numbers are the same; whether one pass did, of no copies."""
         _, (p, *_), own = work[0]
         step = own["step"] + 1
         known = self._traced(p, own, step, kind, update, speed) if formulas_serve(p) else None
@@ -144,8 +212,8 @@ class Passes:
                 changed = {key: np.asarray(v) if key in self._arrays else v for key, v in changed.items()}
                 # NumPy gives a scalar where an array of no axes was.
                 new[i] = np.asarray(moved), {**own, **changed}
-            return
-        pairs = []
+            return False
+        dense, rows = True, []
         for i, given, mine in work:
             p = given[0]
             made = found = [empty_like(p) for _ in range(formula.outputs)]
@@ -153,15 +221,17 @@ class Passes:
             for x in given:
                 if x.strides != strides or not x.flags.aligned:
                     order = memory_order(p)
-                    given = [in_line(x, order) for x in given]
-                    made = [np.empty(p.size, p.dtype) for _ in found]
+                    lines = [in_line(x, order) for x in given]
+                    dense = dense and all(map(np.may_share_memory, lines, given))
+                    given, made = lines, [np.empty(p.size, p.dtype) for _ in found]
                     found = [from_order(y.reshape([p.shape[axis] for axis in order]), order) for y in made]
                     break
-            pairs.append((given, made))
+            rows.append([*given, *made])
             kept = {**mine, "step": step, **known.fixed}
             kept.update(zip(known.names, found[1:], strict=True))
             new[i] = found[0], kept
-        formula.run_each(pairs)
+        formula.run_each([x for column in zip(*rows, strict=True) for x in column])
+        return dense
 
     def _traced(
         self, p: Array, own: Own, step: int, kind: tuple[Any, ...], update: Update, speed: float

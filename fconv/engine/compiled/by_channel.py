@@ -10,9 +10,10 @@ import numpy as np
 
 from fconv.engine.compiled.channels import formula_of, laid_out
 from fconv.engine.compiled.formulas import summing
+from fconv.engine.compiled.launches import WORK, Launch, chain
 from fconv.engine.compiled.llvm import Module, Value
 from fconv.engine.compiled.machine import machine
-from fconv.engine.compiled.pool import Fields, Launch, kernel_of, pool
+from fconv.engine.compiled.pool import Fields, kernel_of, pool
 from fconv.engine.compiled.scratch import address
 from fconv.engine.compiled.transcendental import Maths
 
@@ -89,16 +90,17 @@ class Sums:
         self.laid, self.rows, self._over = laid_out(shape, order)
         self._size, self._channels, self._dtype = prod(shape), shape[1], dtype
         self._each, found = summing(self._size, self._over)
-        self.found = (outputs, prod(found))
+        self.second = prod(found) * 8
+        self.size = outputs * self.second
         columns = self._over.columns
         self.repeats = self.rows.row // shape[1] if columns else 1
         self.length = self.rows.row if columns else shape[1]
         tasks, step = found if columns else (found[0] // shape[1], shape[1])
         repeats = self._over.row // shape[1] if columns else 1
-        self._steps = (tasks, step * 8, repeats, prod(found) * 8, shape[1], self.repeats, self.length)
+        self._steps = (tasks, step * 8, repeats, self.second, shape[1], self.repeats, self.length)
 
     def launch(self, name: str) -> Launch:
-        """Plan the sums of a formula, which are written to the parts of an array of shape `found`."""
+        """Plan the sums of a formula: `size` bytes, those of its second output `second` bytes behind."""
         over = self._over
         return formula_of(name, self._dtype).launch(
             self._size, over.row, self._each, over.channels, over.columns, True
@@ -125,13 +127,21 @@ class Total:
 
     def __init__(self, shape: tuple[int, ...], order: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         sums = Sums(shape, order, dtype, 1)
-        self._found, self._channels, self._dtype = sums.found[1], shape[1], dtype
-        self._sum = sums.launch("total")
+        self._channels, self._dtype = shape[1], dtype
+        self._sum, self.work = sums.launch("total"), sums.size
         self._finish = sums.finish(_total_kernel(dtype.name), 2, np.zeros(1))
+        self._whole = chain(self.parts(0, 1), self.work)
+
+    def parts(self, x: int, out: int) -> list[Launch]:
+        """Return the launches for a chain of `work` bytes, by the numbers of its arrays."""
+        return [self._sum.of(x, WORK), self._finish.of(WORK, out)]
+
+    def output(self) -> Array:
+        """Make an array for the sums."""
+        return np.empty(self._channels, self._dtype)
 
     def run(self, x: Array) -> Array:
         """Return the sums, in the dtype of `x`."""
-        found, out = np.empty(self._found), np.empty(self._channels, self._dtype)
-        pool().run(self._sum, (x, found))
-        pool().run(self._finish, (found, out))
+        out = self.output()
+        pool().run(self._whole, (x, out))
         return out

@@ -15,11 +15,12 @@ from fconv.engine.compiled.depthwise import Depthwise
 from fconv.engine.compiled.dots import Dots
 from fconv.engine.compiled.heavy import HeavyCorrelation, outweighs
 from fconv.engine.compiled.heavy_winograd import HeavyWinograd
+from fconv.engine.compiled.launches import BYTES, Launch
 from fconv.engine.compiled.llvm import INT, Module, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.packing import compiled_box
 from fconv.engine.compiled.planes import Planes
-from fconv.engine.compiled.pool import BYTES, Fields, Launch, kernel_of, pool
+from fconv.engine.compiled.pool import Fields, kernel_of, pool
 from fconv.engine.compiled.positions import Positions
 from fconv.engine.compiled.routes import Route
 from fconv.engine.compiled.scaling import Scaling
@@ -179,11 +180,11 @@ class Pass:
         """
         if not self.lays or self.winograd is not None:
             return None
-        launch = self.direct.launch_of(x, y)
-        if launch is None:
+        found = self.direct.launch_of(x, y)
+        if found is None:
             return None
         key = self.filters_key if keeps else None
-        return Route(self.filters, self.filters.launch_of(weight), launch, out, key)
+        return Route(self.filters, self.filters.launch_of(weight), *found, out, key)
 
     def run(self, x: Array, laid: Array, bias: Array | None, y: Array) -> None:
         """Correlate `x` with a weight that was laid out."""

@@ -18,10 +18,11 @@ from fconv.engine.compiled.choosing import Pass, new_channels_last, pass_for
 from fconv.engine.compiled.correlate import LEAST_TASKS
 from fconv.engine.compiled.dots import Dots
 from fconv.engine.compiled.gathered import Gathered
+from fconv.engine.compiled.launches import BYTES, Launch
 from fconv.engine.compiled.llvm import Function, Module, Value, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.packing import clear, entry
-from fconv.engine.compiled.pool import BYTES, Fields, Launch, kernel_of, pool
+from fconv.engine.compiled.pool import Fields, kernel_of, pool
 from fconv.engine.compiled.scratch import address, scratch
 from fconv.engine.compiled.shapes import Shape, Tap, costs, few_channels
 from fconv.engine.compiled.vectors import Numbers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import product
@@ -12,6 +12,7 @@ import numpy as np
 
 from fconv.arrays import Array
 from fconv.engine.compiled import positions
+from fconv.engine.compiled.by_channel import Total
 from fconv.engine.compiled.choosing import (
     LEAST_GROUP,
     Pass,
@@ -25,7 +26,7 @@ from fconv.engine.compiled.few import FewWeights
 from fconv.engine.compiled.gathered import Gathered
 from fconv.engine.compiled.heavy import HeavyWeights, outweighs
 from fconv.engine.compiled.positions import Meetings, Positions
-from fconv.engine.compiled.routes import Route, WeightRoute
+from fconv.engine.compiled.routes import JointRoute, Route, WeightRoute
 from fconv.engine.compiled.shapes import Shape, Tap
 from fconv.engine.compiled.weights import PART_BYTES, WeightGradient
 from fconv.engine.compiled.winograd_weights import WinogradWeights
@@ -81,6 +82,7 @@ class CompiledConvolution:
         self._routes: Routes = {}
         self._back_routes: Routes = {}
         self._weight_routes: dict[tuple[tuple[int, ...], ...], WeightRoute] = {}
+        self._joint_routes: dict[tuple[Any, ...], JointRoute] = {}
         self._phases: list[Phase] | None = None
         self._columns: Columns | None = None
         self._weights: Weights | None = None
@@ -235,6 +237,25 @@ class CompiledConvolution:
             if route is not None:
                 self._weight_routes[key] = route
         return found
+
+    def gradients(
+        self, g: Array, x: Array, weight: Array, total: Callable[[Array], Total | None] | None, *, of_x: bool
+    ) -> tuple[Array | None, Array, Array | None] | None:
+        """Return the gradients of the input, the weight and the bias at once, of arrays met before.
+
+        None where they take more than a launch. That of the input is left out unless `of_x`, and that of the
+        bias where there is no `total`, which plans it for arrays like `g`.
+        """
+        key = g.strides, x.strides, weight.strides
+        route = self._joint_routes.get((*key, of_x, total is None))
+        if route is None:
+            back = self._back_routes.get((g.strides, weight.strides))
+            weights, sums = self._weight_routes.get(key), total and total(g)
+            if (of_x and back is None) or weights is None or (total and sums is None):
+                return None
+            route = JointRoute(back if of_x else None, weights, sums)
+            self._joint_routes[*key, of_x, total is None] = route
+        return route.run(g, x, weight)
 
     def _one_weight_gradient(self, weights: Weights, g: Array, x: Array, like: Array) -> Array:
         if not isinstance(weights, WinogradWeights):

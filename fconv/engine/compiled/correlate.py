@@ -15,10 +15,11 @@ import numpy as np
 
 from fconv.engine.compiled import packing
 from fconv.engine.compiled.filters import FilterBlocks
+from fconv.engine.compiled.launches import MULTIPLY_ADDS, Launch, Launches
 from fconv.engine.compiled.llvm import POINTER, Module, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro
-from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, Launches, kernel_of, pool
+from fconv.engine.compiled.pool import Fields, kernel_of, pool
 from fconv.engine.compiled.scratch import address, aligned
 from fconv.engine.compiled.shapes import Shape, Tap, thinned
 
@@ -179,9 +180,11 @@ class Correlation:
             x = x[self._seen]
         pool().run(self._launches.of(x, y), (x, w, start, y))
 
-    def launch_of(self, x: Any, y: Any) -> Launch | None:
-        """Return the launch that `run` has for such arrays; None where it takes but some positions."""
-        return None if self._seen else self._launches.known(x, y)
+    def launch_of(self, x: Any, y: Any) -> tuple[Launch, int] | None:
+        """Return the launch that `run` has for such arrays, and bytes of `x` before what it reads."""
+        seen = x[self._seen] if self._seen else x
+        launch = self._launches.known(seen, y)
+        return None if launch is None else (launch, address(seen) - address(x))
 
     def _planned(self, x: tuple[int, ...], y: tuple[int, ...]) -> Launch:
         s, item, filters = self.shape, self.itemsize, self.filters

@@ -13,11 +13,12 @@ from math import prod
 import numpy as np
 
 from fconv.engine.compiled.correlate import LEAST_TASKS, Correlation
+from fconv.engine.compiled.launches import MULTIPLY_ADDS, Launch
 from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import even
 from fconv.engine.compiled.packing import entry
-from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, kernel_of
+from fconv.engine.compiled.pool import Fields, kernel_of
 from fconv.engine.compiled.scratch import address
 from fconv.engine.compiled.shapes import Shape
 from fconv.engine.compiled.vectors import Numbers

@@ -16,12 +16,13 @@ import numpy as np
 
 from fconv.engine.compiled import packing
 from fconv.engine.compiled.correlate import BOX_BYTES, LEAST_TASKS
+from fconv.engine.compiled.launches import MULTIPLY_ADDS, Launch, Launches
 from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Value, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import even
 from fconv.engine.compiled.packing import entry
 from fconv.engine.compiled.planes import FilterRows
-from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, Launches, kernel_of, pool
+from fconv.engine.compiled.pool import Fields, kernel_of, pool
 from fconv.engine.compiled.scratch import address, aligned
 from fconv.engine.compiled.shapes import Shape, costs, thinned
 from fconv.engine.compiled.transcendental import Maths

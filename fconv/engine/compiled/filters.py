@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from fconv.engine.compiled import packing
+from fconv.engine.compiled.launches import BYTES, Launch
 from fconv.engine.compiled.llvm import Module, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import most_rows
-from fconv.engine.compiled.pool import BYTES, Fields, Launch, kernel_of, pool
+from fconv.engine.compiled.pool import Fields, kernel_of, pool
 from fconv.engine.compiled.scratch import address, scratch
 from fconv.engine.compiled.shapes import Shape, Tap
+from fconv.engine.compiled.vectors import Numbers
 
 FIELDS = (
     "w", "weight", "weight_group", "weight_outer", "weight_inner", "outer", "inner", "blocks", "block_bytes",
@@ -39,6 +41,20 @@ def _kernel(dtype: str) -> int:
     )  # fmt: skip
     f.finish()
     return machine().compile(module)[0]
+
+
+@lru_cache(maxsize=4)
+def _pad_kernel(dtype: str) -> int:
+    """Compile the layout of a bias: a task is a group's."""
+    f, group, address, _ = kernel_of(Module())
+    a, n = Fields(f, address, ("start", "bias", "outer", "width")), Numbers(f, dtype)
+    start, bias = (a.pointer(name) for name in ("start", "bias"))
+    with f.loop(a.outer) as i:
+        n.put(n.number(bias + (group * a.outer + i) * n.itemsize), start + (group * a.width + i) * n.itemsize)
+    with f.loop(a.width, a.outer) as i:
+        n.put(f.constant(0.0, n.element), start + (group * a.width + i) * n.itemsize)
+    f.finish()
+    return machine().compile(f.module)[0]
 
 
 def dense(strides: Sequence[int], sizes: Sequence[int], unit: int) -> bool:
@@ -176,6 +192,14 @@ class FilterBlocks:
         )  # fmt: skip
         cost = self.all_blocks * self.block_bytes / BYTES
         return Launch(_kernel(self.dtype), arguments, self.all_blocks, keep=(table,), cost=cost)
+
+    @property
+    def pad(self) -> Launch | None:
+        """Return the launch that lays a contiguous bias out as `start` does; None where it may stay."""
+        width, groups = self.blocks * self.width, self.all_blocks // self.blocks
+        if self.outer == width:
+            return None
+        return Launch(_pad_kernel(self.dtype), (0, 0, self.outer, width), groups, cost=0.0)
 
     def start(self, bias: Any, dtype: Any) -> Any:
         """Lay out what the sums begin with; it is not to be written to."""

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from fconv.engine.compiled.formula_kernels import MOST_LANES, formula_kernel
-from fconv.engine.compiled.llvm import Module, name_of
+from fconv.engine.compiled.launches import ARGUMENTS, BYTES, ITEMS, Launch
+from fconv.engine.compiled.llvm import POINTER, Module, Value, name_of
 from fconv.engine.compiled.machine import machine
-from fconv.engine.compiled.pool import BYTES, Fields, Launch, kernel_of, pool
-from fconv.engine.compiled.scratch import address, addresses
+from fconv.engine.compiled.pool import Fields, kernel_of, pool
+from fconv.engine.compiled.scratch import PLACE_OF_DATA, address
 from fconv.engine.compiled.tracing import Flat, trace
 
 PIECE = 1 << 14
@@ -44,38 +45,33 @@ class Formula:
     ) -> None:
         nodes, outputs, self._constants, self.many = trace(function, count, dtype)
         self.outputs = len(outputs)
-        self._count, self._by_channel = count, by_channel
+        self._count, self._by_channel, self._item = count, by_channel, dtype.itemsize
         self._graph = (name_of(dtype), nodes, outputs, count, by_channel)
         # Nanoseconds an element, about: bytes that come and go, and what computes.
         self._work = (count + len(outputs)) * dtype.itemsize / BYTES / 2 + len(nodes) / 8
         self._kernels: dict[tuple[bool, bool], int] = {}
         self._launches: dict[tuple[int, int, int, int, bool, bool], Launch] = {}
+        self._by_sample: dict[Any, tuple[Launch, tuple[int, ...]]] = {}
 
     def run(self, inputs: Sequence[Flat], outputs: Sequence[Flat]) -> None:
         """Compute contiguous arrays of one size from others; an output may be one of the inputs."""
         self._launch(inputs, outputs, outputs[0].size, PIECE, 1, 1, True, False)
 
-    def run_each(self, work: Sequence[tuple[Sequence[Flat], Sequence[Flat]]]) -> None:
-        """Compute several pairs of inputs and outputs, each as `run` takes them, in one launch."""
-        kernel, constants, total = self._compiled(True, False), address(self._constants), 0
-        table: list[int] = []
-        for inputs, outputs in work:
-            size, item = outputs[0].size, outputs[0].itemsize
-            for x in inputs:
-                if x.size != size:
-                    raise ValueError(
-                        f"a formula got arrays of {[x.size for x in inputs]} elements for {size}"
-                    )
-            places = addresses((*inputs, *outputs))
-            for start in range(0, size, PIECE):
-                at = [place + start * item for place in places] if start else places
-                table += (*at, constants, min(PIECE, size - start), PIECE, 1, 1)
-            total += size
-        if table:
-            row = self._count + self.outputs + 5
-            packed = np.array(table, np.int64)
-            arguments = (0, kernel, row * 8)
-            pool().run(Launch(_each(), arguments, len(table) // row, cost=total * self._work), (packed,))
+    def run_each(self, arrays: Sequence[Flat]) -> None:
+        """Compute contiguous arrays of several sizes in one launch.
+
+        First come all first inputs, then all second ones, and so on, and the outputs behind them.
+        """
+        sizes = [x.size for x in arrays]
+        count = len(sizes) // (self._count + self.outputs)
+        if sizes != sizes[:count] * (self._count + self.outputs):
+            raise ValueError(f"a formula got arrays of {sizes} elements")
+        self.run_checked(tuple(sizes[:count]), arrays)
+
+    def run_checked(self, sizes: tuple[int, ...], arrays: Sequence[Flat]) -> None:
+        """Do what `run_each` does, of arrays that were checked to have these sizes."""
+        graph = (self._compiled(True, False), self._count + self.outputs, self._item, self._work)
+        pool().run(_over_sizes(*graph, sizes), (*arrays, self._constants))
 
     def run_by_channel(self, inputs: Sequence[Flat], outputs: Sequence[Flat], rows: Rows) -> None:
         """Apply the formula to contiguous arrays and to one number for each channel."""
@@ -118,36 +114,45 @@ class Formula:
         float64 array, shape (outputs, samples, C)
             The sums; None where there are outputs.
         """
-        size, row, item = inputs[0].size // samples, rows.row, inputs[0].itemsize
+        size, row = inputs[0].size // samples, rows.row
         if any(x.size != size * samples for x in (*inputs, *outputs)) or any(
             x.size != samples * row for x in numbers
         ):
             raise ValueError(f"a formula got arrays of {[x.size for x in inputs]} elements by sample")
-        per_task = max(1, PIECE // row)
-        length = per_task * row
-        blocks = -(-size // length)
-        sample, block = np.arange(samples)[:, None], np.arange(blocks)
-        start = (sample * size + block * length) * item
-        wide, sums = row + -row % MOST_LANES, None
-        columns: list[Any] = [x + start for x in addresses(inputs)]
-        columns += [x + sample * row * item for x in addresses(numbers)]
+        key = (len(inputs), bool(outputs), size, samples, rows)
+        known = self._by_sample.get(key)
+        if known is None:
+            if len(self._by_sample) >= _MOST_LAUNCHES:
+                self._by_sample.clear()
+            known = self._by_sample[key] = self._planned_by_sample(*key)
+        launch, found = known
         if outputs:
-            columns += [x + start for x in addresses(outputs)]
-        else:
-            sums = np.zeros((self.outputs, samples, blocks, wide))
-            columns += [x + (sample * blocks + block) * wide * 8 for x in addresses(list(sums))]
-        columns += [address(self._constants), np.minimum(length, size - block * length)]
-        columns += [row, per_task, rows.channels]
+            pool().run(launch, (*inputs, *numbers, *outputs, self._constants))
+            return None
+        sums = np.zeros(found)
+        pool().run(launch, (*inputs, *numbers, *sums, self._constants))
+        joined = sums.sum(axis=2)[..., :row].reshape(self.outputs, samples, -1, rows.channels)
+        return np.asarray(joined.sum(axis=2))
+
+    def _planned_by_sample(
+        self, inputs: int, outputs: bool, size: int, samples: int, rows: Rows
+    ) -> tuple[Launch, tuple[int, ...]]:
+        """Plan `run_by_sample`; return the launch and the shape of the sums."""
+        row, item, per_task = rows.row, self._item, max(1, PIECE // rows.row)
+        length = per_task * row
+        blocks, wide = -(-size // length), row + -row % MOST_LANES
+        sample, block = np.arange(samples)[:, None], np.arange(blocks)
+        start, at = (sample * size + block * length) * item, (sample * blocks + block) * wide * 8
+        columns: list[Any] = [0, 1, *[start] * inputs, *[sample * row * item] * (self._count - inputs)]
+        columns += [start if outputs else at] * self.outputs
+        columns += [np.minimum(length, size - block * length), row, per_task, rows.channels]
         table = np.empty((samples, blocks, len(columns)), np.int64)
         for i, column in enumerate(columns):
             table[..., i] = column
-        arguments = (0, self._compiled(True, sums is not None), table.strides[1])
-        cost = size * samples * self._work
-        pool().run(Launch(_each(), arguments, samples * blocks, cost=cost), (table,))
-        if sums is None:
-            return None
-        joined = sums.sum(axis=2)[..., :row].reshape(self.outputs, samples, -1, rows.channels)
-        return np.asarray(joined.sum(axis=2))
+        kernel, arrays = self._compiled(True, not outputs), self._count + self.outputs
+        rows_of = table.reshape(-1, len(columns))
+        launch = _by_table(kernel, rows_of, arrays, arrays, size * samples * self._work)
+        return launch, (self.outputs, samples, blocks, wide)
 
     def _launch(
         self, inputs: Sequence[Flat], outputs: Sequence[Flat], size: int, row: int, per_task: int,
@@ -187,12 +192,43 @@ class Formula:
         return kernel
 
 
+def _by_table(kernel: int, table: Any, arrays: int, constants: int, cost: float) -> Launch:
+    """Plan calls of a formula's kernel for pieces of arrays.
+
+    A row of the table is the number of the first array, what is added for each that follows, bytes behind the
+    beginning of each, and what follows the constants among the kernel's arguments; the number of the array of
+    these is `constants`.
+    """
+    arguments = (0, 0, address(table), kernel, 8 * table.shape[-1], arrays)
+    return Launch(_each(), arguments, len(table), 0, (table,), cost).of(ITEMS, constants)
+
+
+@lru_cache(maxsize=64)
+def _over_sizes(kernel: int, arrays: int, item: int, work: float, sizes: tuple[int, ...]) -> Launch:
+    """Plan a formula of so many arrays of each size, an item of which takes `work` nanoseconds."""
+    rows = [
+        (i, len(sizes), *(start * item,) * arrays, min(PIECE, size - start), PIECE, 1, 1)
+        for i, size in enumerate(sizes)
+        for start in range(0, size, PIECE)
+    ]
+    table = np.array(rows, np.int64).reshape(-1, arrays + 6)
+    return _by_table(kernel, table, arrays, len(sizes) * arrays, sum(sizes) * work)
+
+
 @lru_cache(maxsize=1)
 def _each() -> int:
-    """Compile the kernel whose tasks are calls of another kernel's first task, by a table of arguments."""
+    """Compile the kernel whose tasks are calls of another kernel's first task, by a table."""
     f, task, address, worker = kernel_of(Module())
-    a = Fields(f, address, ("table", "kernel", "row"))
-    f.call_address(a.kernel, 0, a.table + task * a.row, worker)
+    a = Fields(f, address, ("items", "constants", "table", "kernel", "row", "arrays"))
+    row, given = a.pointer("table") + task * a.row, Value(f, f.allocate(f"[{ARGUMENTS} x i64]"), POINTER)
+    with f.loop(a.arrays) as i:
+        array = f.as_pointer(f.number(a.pointer("items"), f.number(row, 0) + i * f.number(row, 1)))
+        data = f.number(array, (PLACE_OF_DATA or 0) // 8)
+        f.put(data + f.number(row, i + 2), given, i)
+    f.put(a.constants, given, a.arrays)
+    with f.loop(4) as i:
+        f.put(f.number(row, a.arrays + i + 2), given, a.arrays + i + 1)
+    f.call_address(a.kernel, 0, given, worker)
     f.finish()
     return machine().compile(f.module)[0]
 

@@ -18,11 +18,12 @@ import numpy as np
 from fconv.engine.compiled.correlate import LEAST_TASKS
 from fconv.engine.compiled.filters import dense
 from fconv.engine.compiled.heavy import Blocked
+from fconv.engine.compiled.launches import BYTES, MULTIPLY_ADDS, Launch
 from fconv.engine.compiled.llvm import Module, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, PAIR, contract, even, micro, most_rows
 from fconv.engine.compiled.packing import entry
-from fconv.engine.compiled.pool import BYTES, MULTIPLY_ADDS, Fields, Launch, kernel_of, pool
+from fconv.engine.compiled.pool import Fields, kernel_of, pool
 from fconv.engine.compiled.scratch import address, scratch
 from fconv.engine.compiled.shapes import Shape
 from fconv.engine.compiled.vectors import Numbers

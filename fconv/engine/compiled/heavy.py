@@ -16,16 +16,17 @@ from typing import Any
 import numpy as np
 
 from fconv.engine.compiled import packing
+from fconv.engine.compiled.adding import in_c_order
 from fconv.engine.compiled.filters import FilterBlocks, row_of, vectors_for
 from fconv.engine.compiled.heavy_filters import PIECES, HeavyFilters
+from fconv.engine.compiled.launches import BYTES, Launch
 from fconv.engine.compiled.llvm import Function, Module, Value, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, PAIR, contract, even, micro, most_rows
-from fconv.engine.compiled.pool import BYTES, Fields, Launch, kernel_of, pool
+from fconv.engine.compiled.pool import Fields, kernel_of, pool
 from fconv.engine.compiled.scratch import address, aligned, scratch
 from fconv.engine.compiled.shapes import Shape, Tap
 from fconv.engine.compiled.vectors import Numbers
-from fconv.engine.compiled.weights import in_c_order
 
 LEAST_BYTES = 768 << 10
 """Filters of more bytes outgrow the L2 cache."""

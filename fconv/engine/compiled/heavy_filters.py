@@ -12,9 +12,10 @@ from typing import Any
 
 from fconv.engine.compiled import packing
 from fconv.engine.compiled.filters import FilterBlocks, filter_table
+from fconv.engine.compiled.launches import Launch
 from fconv.engine.compiled.llvm import Module
 from fconv.engine.compiled.machine import machine
-from fconv.engine.compiled.pool import Fields, Launch, kernel_of, pool
+from fconv.engine.compiled.pool import Fields, kernel_of, pool
 from fconv.engine.compiled.scratch import address
 from fconv.engine.compiled.shapes import Shape
 from fconv.engine.memory import empty

@@ -15,10 +15,11 @@ import numpy as np
 from fconv.engine.compiled.filters import row_of
 from fconv.engine.compiled.heavy import block_of, outweighs
 from fconv.engine.compiled.heavy_filters import PIECES, HeavyFilters
+from fconv.engine.compiled.launches import BYTES, Launch
 from fconv.engine.compiled.llvm import Module
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro, most_rows
-from fconv.engine.compiled.pool import BYTES, Fields, Launch, kernel_of, pool
+from fconv.engine.compiled.pool import Fields, kernel_of, pool
 from fconv.engine.compiled.scratch import address, aligned, scratch
 from fconv.engine.compiled.shapes import Shape
 from fconv.engine.compiled.squares import squares_of

@@ -219,6 +219,15 @@ class Function:
         self.module.declarations[name] = f"declare void @{name}(ptr, i32, i32, i32)"
         self.emit(f"call void @{name}(ptr {place.name}, i32 0, i32 2, i32 1)")
 
+    def number(self, place: Value, index: Number) -> Value:
+        """Read an integer of those that lie at an address."""
+        return self.value(f"load i64, ptr {(place + self.constant(index, INT) * 8).name}", INT)
+
+    def put(self, number: Value, place: Value, index: Number) -> None:
+        """Write an integer among those that lie at an address."""
+        at = place + self.constant(index, INT) * 8
+        self.emit(f"store i64 {number.name}, ptr {at.name}")
+
     def call_address(self, address: Value, *arguments: Number) -> None:
         """Call a function of integers and addresses that is compiled already."""
         function = self.as_pointer(address)

@@ -15,9 +15,10 @@ import numpy as np
 from fconv.engine.compiled.by_channel import STEPS, ByChannel, Sums
 from fconv.engine.compiled.channels import BEGIN, formula_of
 from fconv.engine.compiled.formulas import PIECE
+from fconv.engine.compiled.launches import WORK, Launch, chain
 from fconv.engine.compiled.llvm import Module
 from fconv.engine.compiled.machine import machine
-from fconv.engine.compiled.pool import Fields, Launch, kernel_of, pool
+from fconv.engine.compiled.pool import Fields, kernel_of, pool
 from fconv.engine.compiled.scratch import address
 from fconv.engine.compiled.transcendental import Maths
 from fconv.engine.memory import empty
@@ -104,7 +105,15 @@ def _backward_kernel(dtype: str) -> int:
 
 
 class Held(NamedTuple):
-    """Statistics that a gradient needs: near means as passes read them, what they lack, and 1 / deviation."""
+    """Statistics that a gradient needs.
+
+    Attributes
+    ----------
+    near : array
+        Its first row is the near means, as passes read them.
+    state : array, shape (2, C)
+        What the near means lack, and 1 / deviation.
+    """
 
     near: Array
     state: Array
@@ -134,38 +143,49 @@ class BatchNormal:
         for i, axis in enumerate(order):
             strides[axis] = prod(sums.laid[i + 1 :]) * item
         self._strides = tuple(strides)
-        self._found, self._length = sums.found, sums.length
+        self._length = sums.length
         begin = min(BEGIN, count if rows.columns else rows.row)
         elements = np.array([float(begin)])
         places = (item, channels * item) if rows.columns else (rows.row * item, item)
         first = (0, 0, channels, begin, *places, sums.repeats, address(elements))
-        self._begin = Launch(_begin_kernel(kind, rows.columns), first, 1, 0, (elements,), 0.0)
+        begin_launch = Launch(_begin_kernel(kind, rows.columns), first, 1, 0, (elements,), 0.0)
         numbers = np.array([count, eps, share, count / max(1, count - 1)])
-        self._forward = sums.finish(_forward_kernel(kind), 8, numbers)
-        self._backward = sums.finish(_backward_kernel(kind), 5, numbers)
-        self._moments, self._sums = sums.launch("moments"), sums.launch("sums")
-        self._mapped, self._combined = (
+        moments, summed = sums.launch("moments"), sums.launch("sums")
+        mapped, combined = (
             formula_of(name, dtype).launch(
                 size, rows.row, max(1, PIECE // rows.row), channels, rows.columns, False
             )
             for name in ("mapped", "combined")
         )
+        line, second = sums.length * item, (WORK, sums.second)
+        x, weight, bias, mean, var, out, state, fresh, y = range(9)
+        self._forward = chain(
+            [
+                begin_launch.of(x, out),
+                moments.of(x, out, WORK, second),
+                sums.finish(_forward_kernel(kind), 8, numbers).of(
+                    WORK, weight, bias, mean, var, out, state, fresh
+                ),
+                mapped.of(x, out, (out, line), (out, 2 * line), y),
+            ],
+            sums.size,
+        )
+        x, g, near, weight, state, out, grads, dx = range(8)
+        after = sums.finish(_backward_kernel(kind), 5, numbers).of(WORK, weight, state, out, grads)
+        backward = [summed.of(x, g, near, WORK, second), after]
+        combining = combined.of(x, g, near, out, (out, line), (out, 2 * line), dx)
+        self._sums = chain(backward, sums.size)
+        self._gradients = chain([*backward, combining], sums.size)
 
     def forward(
         self, x: Array, weight: Array, bias: Array, mean: Array, var: Array
     ) -> tuple[Array, Array, Held]:
         """Return the output, the new running mean and variance (2, C), and what the gradient needs."""
-        run = pool().run
-        found, out = np.empty(self._found), np.empty((3, self._length), self._dtype)
+        out = np.empty((3, self._length), self._dtype)
         state, fresh = np.empty((2, self._channels)), np.empty((2, self._channels), self._dtype)
-        first, second = found
-        near, by, to = out
         y = empty(self._shape, self._dtype, self._strides)
-        run(self._begin, (x, near))
-        run(self._moments, (x, near, first, second))
-        run(self._forward, (found, weight, bias, mean, var, out, state, fresh))
-        run(self._mapped, (x, near, by, to, y))
-        return y, fresh, Held(near, state)
+        pool().run(self._forward, (x, weight, bias, mean, var, out, state, fresh, y))
+        return y, fresh, Held(out, state)
 
     def in_order(self, x: Array) -> Array:
         """Return an array of the shape in the memory order; it is copied where it lies otherwise."""
@@ -175,19 +195,16 @@ class BatchNormal:
         dense[...] = x
         return dense
 
-    def sums(self, g: Array, x: Array, weight: Array, held: Held) -> tuple[Array, Array]:
-        """Return the gradients of weight and bias (2, C), and what that of the input follows from."""
-        run = pool().run
-        found, out = np.empty(self._found), np.empty((3, self._length), self._dtype)
+    def gradients(
+        self, g: Array, x: Array, weight: Array, held: Held, of_x: bool
+    ) -> tuple[Array, Array | None]:
+        """Return the gradients of weight and bias (2, C), and that of the input `of_x`."""
+        out = np.empty((3, self._length), self._dtype)
         grads = np.empty((2, self._channels), self._dtype)
-        first, second = found
-        run(self._sums, (x, g, held.near, first, second))
-        run(self._backward, (found, weight, held.state, out, grads))
-        return grads, out
-
-    def input_gradient(self, g: Array, x: Array, held: Held, out: Array) -> Array:
-        """Return the gradient of the input, of what `sums` returned."""
-        slope, shift, factor = out
+        given = (x, g, held.near, weight, held.state, out, grads)
+        if not of_x:
+            pool().run(self._sums, given)
+            return grads, None
         dx = empty(self._shape, self._dtype, self._strides)
-        pool().run(self._combined, (x, g, held.near, slope, shift, factor, dx))
-        return dx
+        pool().run(self._gradients, (*given, dx))
+        return grads, dx

@@ -9,33 +9,34 @@ between.
 from __future__ import annotations
 
 import ctypes
-import math
 import os
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from fconv.engine import threads
-from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Number, Value, callable_at
+from fconv.engine.compiled.launches import ARGUMENTS, HEAD, PAIR, WORK, Launch
+from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Value, callable_at
 from fconv.engine.compiled.machine import machine
-from fconv.engine.compiled.scratch import PLACE_OF_DATA, address, addresses, scratch
+from fconv.engine.compiled.scratch import (
+    PLACE_OF_DATA,
+    PLACE_OF_ITEMS,
+    address,
+    addresses,
+    scratch,
+)
 from fconv.engine.memory import LINE
 
 # The mailbox has one cache line a field: who reads one is not slowed by who writes another.
 _FIELDS = ("busy", "job", "kernel", "arguments", "tasks", "next", "inside", "threads", "recalled")
 _PLACE = {name: 64 * i for i, name in enumerate(_FIELDS)}
 _SPINS = 1 << 16  # rounds, some two milliseconds, before a worker sleeps
-_LEAST_COST = 8000  # nanoseconds; a launch on two threads and the wait for both take five
-MULTIPLY_ADDS, BYTES = 30, 5
-"""Multiplications and copied bytes that a thread does in a nanosecond, about."""
 _PATIENCE = 1 << 10  # rounds before a thread that waits lets others run
-_ARRAYS, _ARGUMENTS = 8, 128  # most arrays that a launch is given as objects, and arguments on its stack
-_HEAD = 4  # numbers before the arguments
 OWN_SCRATCH = 8 << 10
-"""Bytes of scratch memory that a launch on one thread has on its stack."""
+"""Bytes of scratch memory that a launch has on its stack."""
 
 
 class _Mailbox:
@@ -135,43 +136,56 @@ def _post(module: Module, share: Function) -> Function:
 
 
 def _launch(module: Module, post: Function) -> None:
-    """Complete the arguments of a launch and do its tasks; alone where another thread is at the workers.
+    """Complete the arguments of launches and do their tasks; alone where another thread is at the workers.
 
-    It takes a block of 8-byte numbers (kernel, tasks, scratch bytes, number of arguments, and the arguments),
-    the mailbox, the number of threads, scratch memory or 0, how many arrays, and the arrays: Python's
-    objects, whose data's addresses are the first arguments. Where there are fewer arrays it is called with
-    fewer arguments, which the calling conventions of x86-64 and AArch64 allow, as it reads none that are not
-    given. A block of more arguments than fit on the stack is used as it is.
+    It takes a block of 8-byte numbers, how many arrays there are, a tuple of them (Python's objects), the
+    mailbox, the number of threads, and memory or 0. The block is the number of launches, bytes of work in
+    front of scratch memory, and of each launch: kernel, tasks, scratch bytes, threads, number of arguments,
+    number of pairs, the arguments, and the pairs. Each of these says, for one of the first arguments, which
+    array's data it is the address of, and how many bytes are added.
     """
-    f = Function(module, "launch", [POINTER, *[INT] * 4, *[POINTER] * _ARRAYS], exported=True)
-    block, box, wanted, memory, count, *arrays = f.arguments
-    kernel, tasks, scratch_bytes, length = (_number(f, block, i) for i in range(_HEAD))
-    long = length > _ARGUMENTS
-    kept = Value(f, f.allocate(f"[{_ARGUMENTS} x i64], align {LINE}"), POINTER)
-    arguments = f.choose(long, block + 8 * _HEAD, kept)
+    f = Function(module, "complete", [POINTER, INT, POINTER, *[INT] * 3])
+    block, count, items, box, wanted, memory = f.arguments
+    kept = Value(f, f.allocate(f"[{ARGUMENTS} x i64], align {LINE}"), POINTER)
     own = Value(f, f.allocate(f"[{OWN_SCRATCH} x i8], align {LINE}"), POINTER)
-    with f.loop(f.select(long, 0, length), start=count) as i:
-        _put(f, _number(f, block, i + _HEAD), arguments + i * 8)
-    for number, array in enumerate(arrays):
-        with f.when(count > number):
-            _put(f, _number(f, array, (PLACE_OF_DATA or 0) // 8), arguments + 8 * number)
-    place, given = (f.value(f"ptrtoint ptr {p.name} to i64", INT) for p in (arguments, own))
-    with f.when(scratch_bytes > 0):
-        _put(f, f.select(memory.equals(0), given, memory), arguments + (length - 1) * 8)
-    alone = f.variable(INT, 1)
-    with f.when(wanted > 1):
-        alone.set(f.call(post, f.as_pointer(box), kernel, place, tasks, wanted))
-    with f.when(alone.get() > 0), f.loop(tasks) as task:
-        f.call_address(kernel, task, place, f.constant(0, INT))
+    base = f.choose(memory.equals(0), own, f.as_pointer(memory))
+    at, start, alone = f.variable(POINTER, block + 16), f.variable(INT, 0), f.variable(INT, 1)
+    with f.loop(f.number(block, 0)):
+        head = at.get()
+        kernel, tasks, scratch_bytes, threads, length, given = (f.number(head, i) for i in range(HEAD))
+        planned = head + 8 * HEAD
+        pairs = planned + length * 8
+        arguments = f.choose(length > ARGUMENTS, base, kept)
+        with f.loop(length) as i:
+            f.put(f.number(planned, i), arguments, i)
+        with f.loop(f.least(given, count)) as i:
+            number, offset = (f.number(pairs, i * 2 + k) for k in range(2))
+            start.set(_integer(f, f.choose(number.equals(WORK), base, items + PLACE_OF_ITEMS)))
+            with f.when(number > -1):
+                array = f.as_pointer(f.number(items + PLACE_OF_ITEMS, number))
+                start.set(f.number(array, (PLACE_OF_DATA or 0) // 8))
+            f.put(start.get() + offset, arguments, i)
+        place = _integer(f, arguments)
+        with f.when(scratch_bytes > 0):
+            f.put(_integer(f, base + f.number(block, 1)), arguments, length - 1)
+        alone.set(1)
+        asked = f.least(wanted, threads)
+        with f.when(asked > 1):
+            alone.set(f.call(post, f.as_pointer(box), kernel, place, tasks, asked))
+        with f.when(alone.get() > 0), f.loop(tasks) as task:
+            f.call_address(kernel, task, place, f.constant(0, INT))
+        at.set(pairs + given * PAIR.size)
     f.finish()
+    whole = Function(module, "launch", [POINTER, INT, POINTER, *[INT] * 3], exported=True)
+    whole.call(f, *whole.arguments)
+    whole.finish()
+    brief = Function(module, "brief", [POINTER, INT, POINTER], exported=True)
+    brief.call(f, *brief.arguments, 0, 1, 0)
+    brief.finish()
 
 
-def _number(f: Function, block: Value, place: Number) -> Value:
-    return f.value(f"load i64, ptr {(block + f.constant(place, INT) * 8).name}", INT)
-
-
-def _put(f: Function, number: Value, place: Value) -> None:
-    f.emit(f"store i64 {number.name}, ptr {place.name}")
+def _integer(f: Function, place: Value) -> Value:
+    return f.value(f"ptrtoint ptr {place.name} to i64", INT)
 
 
 def _recall(module: Module) -> None:
@@ -204,60 +218,6 @@ def kernel_of(module: Module) -> tuple[Function, Value, Value, Value]:
     return f, task, arguments, thread
 
 
-class Launch:
-    """A kernel with the arguments that its shapes decide.
-
-    Parameters
-    ----------
-    kernel : int
-        Address of a function of a task, the address of the arguments, and the number of the thread.
-    arguments : sequence of int
-        In the order of the kernel's fields; those that differ from call to call come first, and the address
-        of scratch memory last.
-    tasks : int
-        How many there are; they must not depend on each other's order.
-    scratch : int
-        Bytes of scratch memory that a thread needs, a multiple of 64.
-    keep : tuple
-        What the arguments hold addresses of.
-    cost : float
-        About how many nanoseconds one thread takes. For a few microseconds other threads are not asked, and
-        the GIL is kept.
-    """
-
-    __slots__ = ("block", "brief", "keep", "scratch", "tasks", "threads")
-
-    def __init__(
-        self, kernel: int, arguments: Sequence[int], tasks: int, scratch: int = 0, keep: tuple[Any, ...] = (),
-        cost: float = math.inf,
-    ) -> None:  # fmt: skip
-        if len(arguments) > _ARGUMENTS and scratch:
-            raise AssertionError(f"a launch with scratch memory has at most {_ARGUMENTS} arguments")
-        self.tasks, self.scratch, self.keep, self.brief = tasks, scratch, keep, cost <= _LEAST_COST
-        self.threads = 1 if self.brief else tasks
-        whole = (kernel, tasks, scratch, len(arguments), *arguments)
-        self.block = struct.pack(f"{len(whole)}q", *whole)
-
-
-class Launches:
-    """Launches by the strides of what is read and what is written, each planned once."""
-
-    def __init__(self, planned: Callable[[tuple[int, ...], tuple[int, ...]], Launch]) -> None:
-        self._planned = planned
-        self._known: dict[tuple[int, ...], Launch] = {}
-
-    def of(self, x: Any, y: Any) -> Launch:
-        """Return the launch that reads arrays like `x` and writes ones like `y`."""
-        launch = self.known(x, y)
-        if launch is None:
-            launch = self._known[x.strides + y.strides] = self._planned(x.strides, y.strides)
-        return launch
-
-    def known(self, x: Any, y: Any) -> Launch | None:
-        """Return it if it was planned before."""
-        return self._known.get(x.strides + y.strides)
-
-
 class Pool:
     """The compiled side of the threads."""
 
@@ -269,11 +229,14 @@ class Pool:
         _serve(module, share)
         _launch(module, _post(module, share))
         _recall(module)
-        serve, launch, recall = machine().compile(module)
+        serve, launch, brief, recall = machine().compile(module)
         self._serve, self._recall = callable_at(serve, "ii"), callable_at(recall, "i")
-        kinds = ["piiii" + "o" * count for count in range(_ARRAYS + 1)]
-        self._calls = [callable_at(launch, kind) for kind in kinds]
-        self._brief = [callable_at(launch, kind, keeps_gil=True) for kind in kinds]
+        self._data = PLACE_OF_DATA or 0
+        # With a tuple, or with the address of what takes its place; brief ones may need more memory.
+        self._calls, self._plain = (
+            [callable_at(launch, f"pi{kind}iii", keeps_gil=brief) for brief in (False, True)] for kind in "oi"
+        )
+        self._brief = callable_at(brief, "pio", keeps_gil=True)
         self.reset()
         threads.join_in(
             lambda worker: self._serve(self._address, worker), lambda: self._recall(self._address)
@@ -298,20 +261,29 @@ class Pool:
         *values : int
             Those that come after them.
         """
-        given, block = arrays, launch.block
-        if values or len(arrays) > _ARRAYS or PLACE_OF_DATA is None:
-            first = [*addresses(arrays), *values]
-            begin = 8 * _HEAD
-            block = block[:begin] + struct.pack(f"{len(first)}q", *first) + block[begin + 8 * len(first) :]
-            given = ()
-        wanted = threads.rouse(launch.threads) if launch.threads > 1 else 1
-        call = (self._brief if launch.brief else self._calls)[len(given)]
-        if launch.scratch <= OWN_SCRATCH and (wanted == 1 or not launch.scratch):
-            call(block, self._address, wanted, 0, len(given), *given)
+        block, known = launch.block, PLACE_OF_DATA is not None
+        count = len(arrays) if launch.count is None else launch.count
+        if values:
+            begin = 8 * (2 + HEAD + len(arrays))
+            block = block[:begin] + struct.pack(f"{len(values)}q", *values) + block[begin + 8 * len(values) :]
+        if launch.brief and launch.memory <= OWN_SCRATCH and known:
+            self._brief(block, count, arrays)
             return
-        memory = scratch.take(launch.scratch * wanted)
+        items, table = arrays, None
+        if not known:  # numbers in the place of objects: the address of each, and behind them what lies there
+            found = addresses(arrays)
+            table = np.array([*found, *found], np.int64)
+            table[: len(found)] = address(table) + 8 * np.arange(len(found), 2 * len(found)) - self._data
+            items = address(table) - PLACE_OF_ITEMS  # type: ignore[assignment]
+        wanted = threads.rouse(launch.threads) if launch.threads > 1 else 1
+        call = (self._calls if known else self._plain)[launch.brief]
+        size = launch.memory + launch.scratch * (wanted - 1)
+        if size <= OWN_SCRATCH:
+            call(block, count, items, self._address, wanted, 0)
+            return
+        memory = scratch.take(size)
         base = address(memory)
-        call(block, self._address, wanted, base + -base % LINE, len(given), *given)
+        call(block, count, items, self._address, wanted, base + -base % LINE)
         scratch.give_back(memory)
 
 

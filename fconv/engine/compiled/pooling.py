@@ -16,9 +16,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fconv.arrays import full_like_order
+from fconv.engine.compiled.launches import Launch
 from fconv.engine.compiled.llvm import INT, Module, Number, Value, name_of
 from fconv.engine.compiled.machine import machine
-from fconv.engine.compiled.pool import Fields, Launch, kernel_of, pool
+from fconv.engine.compiled.pool import Fields, kernel_of, pool
 from fconv.engine.compiled.transcendental import Maths
 from fconv.engine.memory import empty_in_order, zeros
 from fconv.geometry import Windows

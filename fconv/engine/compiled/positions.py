@@ -18,10 +18,11 @@ import numpy as np
 from fconv.engine.compiled.correlate import LEAST_TASKS
 from fconv.engine.compiled.filters import FilterBlocks
 from fconv.engine.compiled.heavy import Blocked
+from fconv.engine.compiled.launches import MULTIPLY_ADDS, Launch
 from fconv.engine.compiled.llvm import INT, Module, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, PAIR, contract, even, micro
-from fconv.engine.compiled.pool import MULTIPLY_ADDS, Fields, Launch, kernel_of, pool
+from fconv.engine.compiled.pool import Fields, kernel_of, pool
 from fconv.engine.compiled.scratch import address, scratch
 from fconv.engine.compiled.shapes import Shape, costs, few_channels
 from fconv.engine.compiled.squares import squares_of
@@ -223,9 +224,13 @@ class Positions:
         if copied:
             scratch.give_back(x)
 
-    def launch_of(self, x: Any, y: Any) -> Launch | None:
-        """Return the launch that `run` has for such arrays; None where they are copied before it."""
-        return None if self._copied(x) else self._launches.get(x.strides + y.strides)
+    def launch_of(self, x: Any, y: Any) -> tuple[Launch, int] | None:
+        """Return the launch that `run` has for such arrays, as `Correlation.launch_of` does.
+
+        None where they are copied before it.
+        """
+        launch = None if self._copied(x) else self._launches.get(x.strides + y.strides)
+        return None if launch is None else (launch, 0)
 
     def _copied(self, x: Any) -> bool:
         return x.strides[1] != x.itemsize and self.shape.groups * self.shape.inner > 1

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from fconv.engine.compiled.formulas import PIECE
+from fconv.engine.compiled.launches import Launch
 from fconv.engine.compiled.llvm import INT, Module, Value, name_of
 from fconv.engine.compiled.machine import machine
-from fconv.engine.compiled.pool import Fields, Launch, kernel_of, pool
+from fconv.engine.compiled.pool import Fields, kernel_of, pool
 from fconv.engine.compiled.scratch import aligned
 from fconv.engine.compiled.transcendental import Maths
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from functools import lru_cache
 
 from fconv.engine.compiled.correlate import LEAST_TASKS
+from fconv.engine.compiled.launches import BYTES, Launch
 from fconv.engine.compiled.llvm import INT, Module
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import even
 from fconv.engine.compiled.planes import Planes
-from fconv.engine.compiled.pool import BYTES, Fields, Launch, kernel_of
+from fconv.engine.compiled.pool import Fields, kernel_of
 from fconv.engine.compiled.shapes import Shape
 from fconv.engine.compiled.vectors import Numbers
 

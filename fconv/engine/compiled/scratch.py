@@ -76,9 +76,23 @@ def _data_place() -> int | None:
     return None
 
 
+def _items_place() -> int | None:
+    """Find where a tuple holds its items."""
+    if sys.implementation.name != "cpython":
+        return None
+    items = (object(), object(), object())
+    for place in (24, 32, 40):
+        found = [ctypes.c_size_t.from_address(id(items) + place + 8 * i).value for i in range(len(items))]
+        if found == [id(item) for item in items]:
+            return place
+    return None
+
+
 _at = ctypes.c_size_t.from_address
-PLACE_OF_DATA = _data_place()
-"""Where an array object holds the address of its data; None where that is not known."""
+PLACE_OF_ITEMS = _items_place() or 0
+"""Where a tuple holds its items."""
+PLACE_OF_DATA = _data_place() if PLACE_OF_ITEMS else None
+"""Where an array object holds the address of its data; None where that, or the other, is not known."""
 
 
 def address(x: np.ndarray[Any, Any]) -> int:

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from fconv.engine.compiled.formulas import PIECE
+from fconv.engine.compiled.launches import Launch
 from fconv.engine.compiled.llvm import INT, Module, Number, Value, name_of
 from fconv.engine.compiled.machine import machine
-from fconv.engine.compiled.pool import Launch, kernel_of, pool
+from fconv.engine.compiled.pool import kernel_of, pool
 from fconv.engine.compiled.tracing import emit, trace
 from fconv.engine.compiled.transcendental import Maths
 from fconv.engine.sweeps import Layout, Program, Sweep
@@ -50,8 +51,7 @@ def run(
     if [x.size for x in taken] != plan.sizes:
         raise ValueError(f"a program got arrays of {[x.size for x in taken]} elements")
     found = np.zeros(plan.found, plan.precision)
-    if plan.launch.tasks:
-        pool().run(plan.launch, (*taken, found, np.array(numbers, np.float64)))
+    pool().run(plan.launch, (*taken, found, np.array(numbers, np.float64)))
     return found.reshape(plan.shape)
 
 

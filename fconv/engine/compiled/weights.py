@@ -8,7 +8,6 @@ box are neighbours, and its vectors output channels; where there are few of thos
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
@@ -18,15 +17,16 @@ from typing import Any
 import numpy as np
 
 from fconv.engine.compiled import packing
-from fconv.engine.compiled.filters import dense, vectors_for
+from fconv.engine.compiled.adding import by_places, finishing
+from fconv.engine.compiled.filters import vectors_for
+from fconv.engine.compiled.launches import MULTIPLY_ADDS, Launch
 from fconv.engine.compiled.llvm import INT, POINTER, Module, Number, Value, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro, most_rows
-from fconv.engine.compiled.pool import BYTES, MULTIPLY_ADDS, Fields, Launch, kernel_of, pool
+from fconv.engine.compiled.pool import Fields, kernel_of, pool
 from fconv.engine.compiled.routes import WeightRoute
 from fconv.engine.compiled.scratch import address, aligned, scratch
 from fconv.engine.compiled.shapes import Shape, thinned
-from fconv.engine.compiled.vectors import Numbers
 
 BOX_BYTES = 192 << 10
 """Largest box of x, and of g."""
@@ -40,6 +40,8 @@ where the last block is not whole and masks would take registers from its sums.
 """
 PART_BYTES = 12 << 20
 """Most bytes of all partial sums together."""
+MOST_PLACED = 1 << 12
+"""Most elements of a gradient that are added up one by one: for more, NumPy's sums are quicker."""
 
 FIELDS = (
     "x", "g", "sums", "x_image", "x_channel", "x_d", "x_h", "x_w", "g_image", "g_channel", "g_d", "g_h",
@@ -125,46 +127,6 @@ def _kernel(dtype: str, turned: bool) -> int:
     return machine().compile(f.module)[0]
 
 
-FINISH_FIELDS = (
-    "sums", "dw", "part_bytes", "parts", "dw_outer", "dw_inner", "dw_group", "inner", "outer", "blocks",
-    "taps", "pieces", "width", "table",
-)  # fmt: skip
-
-
-@lru_cache(maxsize=4)
-def _finish_kernel(dtype: str) -> int:
-    """Compile the sum of the parts, into the weight's memory order; a task takes some channels."""
-    module = Module()
-    collecting = packing.collect(module, dtype)
-    f, task, address, _ = kernel_of(module)
-    a, n = Fields(f, address, FINISH_FIELDS), Numbers(f, dtype)
-    piece, b = task % a.pieces, task // a.pieces
-    group, first = b // a.blocks, b % a.blocks * a.width
-    there = f.least(a.outer - first, a.width)
-    row = a.width * n.itemsize
-    line = a.blocks * row
-    low, high = piece * a.inner // a.pieces, (piece + 1) * a.inner // a.pieces
-    sums = a.pointer("sums") + group * a.taps * a.inner * line + b % a.blocks * row
-    dw = a.pointer("dw") + group * a.dw_group + first * a.dw_outer
-    side = a.dw_outer.equals(n.itemsize)
-    with f.when(side), f.loop(a.taps) as t, f.loop(high, low) as c, f.loop(there, step=n.lanes) as v:
-        place = sums + (t * a.inner + c) * line + v * n.itemsize
-        total = f.variable(n.vector, n.load(place))
-        with f.loop(a.parts, 1) as p:
-            total.set(total.get() + n.load(place + p * a.part_bytes))
-        target = dw + (t * a.inner + c) * a.dw_inner + v * n.itemsize
-        n.store(total.get(), target, n.mask(there - v))
-    with f.when(f.negation(side)):
-        begin = low * a.taps
-        f.call(
-            collecting, dw + begin * n.itemsize, a.dw_outer, sums, a.pointer("table") + begin * 8,
-            a.part_bytes,
-            a.parts, there, (high - low) * a.taps,
-        )  # fmt: skip
-    f.finish()
-    return machine().compile(module)[0]
-
-
 class WeightGradient:
     """The weight gradient of a correlation, planned; with `each`, that of every image by itself."""
 
@@ -197,6 +159,7 @@ class WeightGradient:
         products = -(-s.groups // lanes) * self.joined if self.elementwise else min(cost)
         self.products = products * len(self.taps) * self.groups
         self._launches: dict[tuple[int, ...], Launch] = {}
+        self._finishes: dict[tuple[int, ...], Launch | None] = {}
         # The part of an image is a group of its own.
         self._summed_as = replace(s, groups=s.images * s.groups) if each else s
         self._strip()
@@ -236,15 +199,29 @@ class WeightGradient:
 
     def route(self, g: Any, x: Any, dw: Any, like: Any) -> WeightRoute | None:
         """Return the launches of a gradient that `run` has made, and callers see as `dw`, if they are all."""
-        if self.each or self._seen or self.turned or self.elementwise:
+        seen = x[self._seen] if self._seen else x
+        launch = self._launches.get(seen.strides + g.strides)
+        finish = self._finishing(like)
+        if self.each or finish is None or launch is None:
             return None
-        finish = _finish(
-            self.part_bytes, self.parts, self._summed_as, self.dtype, self.width, like.strides, like.shape[2:]
-        )
-        launch = self._launches.get(x.strides + g.strides)
-        if finish is None or launch is None:
+        return WeightRoute(launch, finish, self.parts * self.part_bytes, dw, address(seen) - address(x))
+
+    def _finishing(self, dw: Any) -> Launch | None:
+        """Plan the sum of the parts into arrays like `dw`; None where NumPy is quicker."""
+        if dw.strides not in self._finishes:
+            self._finishes[dw.strides] = self._plan_finish(dw)
+        return self._finishes[dw.strides]
+
+    def _plan_finish(self, dw: Any) -> Launch | None:
+        parts = 1 if self.each else self.parts
+        if not self.turned and not self.elementwise:
+            shape, size = self._summed_as, dw.shape[2:]
+            return finishing(self.part_bytes, parts, shape, self.dtype, self.width, dw.strides, size)
+        if self.each or dw.size > MOST_PLACED:
             return None
-        return WeightRoute(launch, finish, self.parts * self.part_bytes // self.itemsize, dw)
+        places = np.arange(self.part_bytes // self.itemsize)
+        there = places.reshape(self.groups, len(self.taps), self.rows, -1)[..., : self.across]
+        return by_places(self._by_numpy(there, np.empty(dw.shape, np.int64)), self.part_bytes, parts, dw)
 
     def norms(self, g: Any, x: Any) -> Any:
         """Return the norm of the gradient by each image."""
@@ -323,8 +300,9 @@ class WeightGradient:
     def _finished(self, sums: Any, like: Any) -> Any:
         parts = 1 if self.each else self.parts
         dw = like if self.each else np.empty_like(like)
-        plain = not self.turned and not self.elementwise
-        if plain and into_weight(sums, self.part_bytes, parts, dw, self._summed_as, self.dtype, self.width):
+        finish = self._finishing(dw)
+        if finish is not None:
+            pool().run(finish, (sums, dw))
             return dw
         groups = self.groups * self.parts // parts
         whole = sums.reshape(parts, groups, len(self.taps), self.rows, -1)[..., : self.across]
@@ -343,46 +321,3 @@ class WeightGradient:
             found = total.reshape(-1, len(s.taps), s.inner, s.outer).transpose(0, 3, 2, 1)
         dw[...] = found.reshape(dw.shape)  # taps are in the order of the kernel's elements
         return dw
-
-
-def into_weight(
-    sums: Any, part_bytes: int, parts: int, dw: Any, shape: Shape, dtype: str, width: int
-) -> bool:
-    """Add up parts (groups, taps, inner, blocks * width) into the gradient of a weight.
-
-    Returns
-    -------
-    bool
-        Whether its memory order is one of the two that this is for: C order, or that of neighbouring output
-        channels; else nothing is done.
-    """
-    launch = _finish(part_bytes, parts, shape, dtype, width, dw.strides, dw.shape[2:])
-    if launch is not None:
-        pool().run(launch, (sums, dw))
-    return launch is not None
-
-
-@lru_cache(maxsize=256)
-def _finish(
-    part_bytes: int, parts: int, shape: Shape, dtype: str, width: int, strides: Any, size: Any
-) -> Launch | None:
-    item, (outer, inner, *kernel), taps = itemsize_of(dtype), strides, len(shape.taps)
-    side = outer == item and dense(kernel, size, inner * shape.inner)
-    if not (side or in_c_order(strides, (shape.outer, shape.inner, *size), item)):
-        return None
-    blocks = -(-shape.outer // width)
-    pieces = max(1, min(8 // (shape.groups * blocks), shape.inner // 8))
-    line = blocks * width * item
-    places = [(t * shape.inner + c) * line for c in range(shape.inner) for t in range(taps)]
-    table = packing.padded(places)
-    arguments = (
-        0, 0, part_bytes, parts, outer, inner, outer * shape.outer, shape.inner, shape.outer, blocks, taps,
-        pieces, width, address(table),
-    )  # fmt: skip
-    tasks, cost = shape.groups * blocks * pieces, parts * shape.groups * len(places) * line / BYTES
-    return Launch(_finish_kernel(dtype), arguments, tasks, keep=(table,), cost=cost)
-
-
-def in_c_order(strides: Sequence[int], shape: Sequence[int], item: int) -> bool:
-    """Return whether the elements of each of a weight's output channels lie in C order."""
-    return dense(strides[1:], shape[1:], item)

@@ -16,17 +16,19 @@ from typing import Any
 import numpy as np
 
 from fconv.engine.compiled import packing
+from fconv.engine.compiled.adding import into_weight
 from fconv.engine.compiled.heavy import ending, gradient_like, outweighs, put_piece
+from fconv.engine.compiled.launches import BYTES, MULTIPLY_ADDS, Launch
 from fconv.engine.compiled.llvm import INT, POINTER, Module
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro, most_rows
-from fconv.engine.compiled.pool import BYTES, MULTIPLY_ADDS, Fields, Launch, kernel_of, pool
+from fconv.engine.compiled.pool import Fields, kernel_of, pool
 from fconv.engine.compiled.scratch import address, aligned, scratch
 from fconv.engine.compiled.shapes import Shape
 from fconv.engine.compiled.squares import OUTPUT, squares_of
 from fconv.engine.compiled.transforms import transform
 from fconv.engine.compiled.vectors import Numbers
-from fconv.engine.compiled.weights import PART_BYTES, into_weight
+from fconv.engine.compiled.weights import PART_BYTES
 from fconv.engine.compiled.winograd import LEAST_TASKS, PRODUCTS, READING, Pieces, Read, Tiling
 from fconv.engine.winograd_matrices import FILTER, OUT, SIDE
 
