@@ -34,6 +34,10 @@ MOST_BYTES = 8 << 20
 """Largest copy of the pictures."""
 PIECE_BYTES = 192 << 10
 """Largest piece of the filters."""
+LEAST_BLOCK = 16
+"""Fewest channels of a block that filters are divided into; a quarter where they are twice as large."""
+LAID_ROWS = 36
+"""Rows of a task, at least: each lays its filters out, which takes as long as multiplying them by 18 rows."""
 LONGEST_SUM = 1024
 
 BLOCK_FIELDS = (
@@ -119,7 +123,7 @@ def outweighs(shape: Shape, dtype: str, *, weights: bool = False) -> bool:
         and filters > max(LEAST_BYTES, pictures // (8 if weights else 4))
         and pictures <= MOST_BYTES
         and min(shape.inner, shape.outer) >= 2 * lanes
-        and _block(shape, dtype) >= 16
+        and _block(shape, dtype) >= LEAST_BLOCK // (4 if filters > 2 * LEAST_BYTES else 1)
     )
 
 
@@ -166,7 +170,8 @@ class HeavyCorrelation:
         self.block = _block(s, dtype)
         self.filters = FilterBlocks(s, dtype, s.taps)
         self.pieces = HeavyFilters(s, self.filters, self.block)
-        self.parts = -(-4 // self.filters.blocks)
+        tasks = max(2, min(4, s.images * prod(s.out_size) // LAID_ROWS))
+        self.parts = -(-tasks // self.filters.blocks)
         self.copy = Blocked(s.images, s.inner, self.block, s.low, s.box, s.in_size, dtype)
         self._launches: dict[tuple[int, ...], Launch] = {}
 
