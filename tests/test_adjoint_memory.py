@@ -54,6 +54,7 @@ SHAPES = [
     ((1, 18, 67), (20, 18, 2), {"stride": 4, "dilation": 4, "padding": 4}),
     ((1, 516, 9, 40), (20, 516, 5, 5), {"padding": 2, "dilation": 2}),
     ((2, 5, 9, 21), (5, 1, 3, 3), {"padding": 1, "groups": 5}),
+    *(((2, c, 9, 21), (c, 1, 3, 2), {"stride": 2, "padding": 1, "groups": c}) for c in (2, 4, 8)),
     ((2, 3, 9, 37), (3, 1, 3, 3), {"padding": 2, "stride": 3, "groups": 3}),
     # Positions whose rows share a set of the L1 cache.
     ((1, 1024, 2, 20), (8, 1024, 1, 3), {}),

@@ -11,11 +11,11 @@ from tests.convolutions import channels_last
 pytestmark = pytest.mark.skipif(not compiled.wished(), reason="nothing is compiled")
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(64))
 def test_depthwise_convolutions_are_the_definition_in_any_memory_order(seed):
     rng = np.random.default_rng(seed)
     ndim, dtype = 1 + seed % 3, ("float32", "float64")[seed // 3 % 2]
-    channels = int(rng.choice([2, 16, 17, 40, 48, 100]))
+    channels = int(rng.choice([2, 16, 17, 40, 48, 100] if seed < 40 else [2, 4, 8]))
     kernel, stride, dilation, padding = (
         rng.integers(*limits, ndim) for limits in ((1, 6), (1, 4), (1, 4), (0, 5))
     )

@@ -40,17 +40,28 @@ ROW = 4
 FIELDS = (
     "x", "w", "start", "y", "x_image", "x_d", "x_h", "x_w", "y_image", "y_d", "y_h", "y_w", "in_d", "in_h",
     "in_w", "step_d", "step_h", "step_w", "low_d", "low_h", "low_w", "reach_d", "reach_h", "reach_w", "out_d",
-    "out_h", "lines", "prefetched", "channels", "blocks", "block_bytes", "width", "table", "entries", "zeros",
+    "out_h", "lines", "prefetched", "channels", "blocks", "block_bytes", "width", "full", "table", "entries",
+    "zeros",
     "rows", "many", "less", "whole", "whole_less", "bounded", "bounded_less",
 )  # fmt: skip
-"""`many` blocks of as many `rows` and `less` of one less; addresses of `_block` for either.
+"""`many` blocks of as many `rows` and `less` of one less; addresses of `_block` for either. A block of `full`
+channels has no idle lanes.
 
 Each block of channels has so many cache lines of the next row `prefetched`.
 """
 
 
 @lru_cache(maxsize=256)
-def _block(dtype: str, columns: tuple[int, ...], step: int, rows: int, vectors: int, bounded: bool) -> int:
+def _block(
+    dtype: str,
+    columns: tuple[int, ...],
+    step: int,
+    rows: int,
+    vectors: int,
+    row: int,
+    lanes: int,
+    bounded: bool,
+) -> int:
     """Compile the outputs of a block: R columns by V vectors of channels.
 
     Parameters
@@ -63,6 +74,8 @@ def _block(dtype: str, columns: tuple[int, ...], step: int, rows: int, vectors: 
         Input positions from one output to the next.
     rows, vectors : int
         R and V.
+    row, lanes : int
+        Bytes of a row of the filters, and lanes of a vector.
     bounded : bool
         Some of it may lie outside of the picture, or behind the last channel.
 
@@ -76,7 +89,7 @@ def _block(dtype: str, columns: tuple[int, ...], step: int, rows: int, vectors: 
     arguments = [*[POINTER] * 3, INT, POINTER, POINTER, INT, INT, *[INT, POINTER, *[INT] * 6] * bounded]
     f = Function(Module(), "block", arguments, exported=True)
     x, w, table, entries, y, start, x_w, y_w, *bounds = f.arguments
-    n, every, across = Numbers(f, dtype), range(rows), range(vectors)
+    n, every, across = Numbers(f, dtype, lanes), range(rows), range(vectors)
     masks = [n.mask(bounds[0] - v * n.lanes) if bounded else None for v in across]
     places = sorted({r * step + k for r in every for k in columns})
     first = [n.load(start + v * n.bytes) for v in across]
@@ -87,9 +100,7 @@ def _block(dtype: str, columns: tuple[int, ...], step: int, rows: int, vectors: 
         seen = [f.all_of(column + k > -1, column + k < in_w) for k in places]
     with f.loop(entries) as t:
         x_bytes, w_bytes, *shifts = (entry(f, table, t * ROW + k) for k in range(ROW))
-        filters = [
-            [n.load(w + w_bytes + (k * vectors + v) * n.bytes) for v in across] for k in range(len(columns))
-        ]
+        filters = [[n.load(w + w_bytes + k * row + v * n.bytes) for v in across] for k in range(len(columns))]
         inside = None
         if bounded:
             at = [d + shifts[0], h + shifts[1]]
@@ -137,7 +148,7 @@ def _kernel(dtype: str) -> int:
                 with f.loop(a.prefetched) as k:
                     f.prefetch(following + k * LINE)
             w, start = a.pointer("w") + b * a.block_bytes, a.pointer("start") + channel
-            plain = f.all_of(rows_inside, there.equals(a.width))
+            plain = f.all_of(rows_inside, there.equals(a.full))
             for whole, bounded, size, count, from_ in (
                 (a.whole, a.bounded, a.rows, a.many, 0),
                 (a.whole_less, a.bounded_less, a.rows - 1, a.less, a.rows * a.many),
@@ -190,8 +201,11 @@ class Depthwise(Correlation):
             np.int64,
         )
         zeros = np.zeros(filters.width, self.dtype)
+        lanes = filters.width // vectors
+        if self.channels < lanes and self.channels in (2, 4, 8):  # a narrower vector of each pixel
+            lanes = self.channels
         blocks = [
-            _block(self.dtype, columns, s.step[2], size, vectors, bounded) if count else 0
+            _block(self.dtype, columns, s.step[2], size, vectors, filters.row, lanes, bounded) if count else 0
             for bounded in (False, True)
             for size, count in ((rows, groups - less), (rows - 1, less))
         ]
@@ -204,7 +218,7 @@ class Depthwise(Correlation):
         arguments = (
             0, 0, 0, 0, x[0], *x[2:], y[0], *y[2:], *s.in_size, *s.step, *s.low, *reach, *s.out_size[:2],
             lines, prefetched, self.channels, filters.blocks, filters.block_bytes, filters.width,
-            address(table), len(table), address(zeros), rows, groups - less, less, *blocks,
+            lanes * vectors, address(table), len(table), address(zeros), rows, groups - less, less, *blocks,
         )  # fmt: skip
         tasks = s.images * s.out_size[0] * -(-s.out_size[1] // lines)
         cost = s.multiply_adds / MULTIPLY_ADDS
