@@ -9,7 +9,7 @@ of them; of others a task copies the box that it sees. Both give the same bits.
 from __future__ import annotations
 
 from functools import lru_cache
-from math import prod
+from math import inf, prod
 from typing import Any
 
 import numpy as np
@@ -162,13 +162,18 @@ class Dots(FilterRows):
         self._launches = Launches(self._planned)
 
     @staticmethod
-    def pays(shape: Shape, lanes: int) -> bool:
-        """Return whether input channels fill vectors well enough, and output channels do not."""
+    def cost(shape: Shape, lanes: int) -> float:
+        """Return the products of vectors; infinity where input channels fill none, or output channels do."""
         if shape.elementwise or not shape.outer * 2 <= lanes <= shape.inner:
-            return False
+            return inf
         vectors = len(shape.taps) * -(-shape.inner // lanes)
         outputs = shape.images * prod(shape.out_size) * shape.groups * shape.outer
-        return outputs * (VECTOR * vectors + TOTAL) < min(costs(shape, lanes))
+        return outputs * (VECTOR * vectors + TOTAL)
+
+    @staticmethod
+    def pays(shape: Shape, lanes: int) -> bool:
+        """Return whether they take less time than vectors over output channels or along rows."""
+        return Dots.cost(shape, lanes) < min(costs(shape, lanes))
 
     def run(self, x: Any, w: Any, start: Any, y: Any) -> None:
         """Correlate `x` (N, C, D, H, W) into `y`, both in any memory order."""

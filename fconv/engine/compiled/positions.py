@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from fconv.engine.compiled.correlate import LEAST_TASKS
+from fconv.engine.compiled.dots import Dots
 from fconv.engine.compiled.filters import FilterBlocks
 from fconv.engine.compiled.heavy import Blocked
 from fconv.engine.compiled.launches import MULTIPLY_ADDS, Launch
@@ -118,7 +119,9 @@ def pays(shape: Shape, meetings: Meetings, phases: Sequence[Shape], dtype: str) 
         over_channels, along_rows = costs(each, lanes)
         cost = along_rows if few_channels(each, lanes) else over_channels
         wide = dtype == "float32" and min(each.inner, each.outer) >= lanes
-        correlated += cost * (WINOGRAD if wide and squares_of(each) else 1)
+        cost *= WINOGRAD if wide and squares_of(each) else 1
+        # Of a gradient, dot products would copy what they read in every phase.
+        correlated += min(cost, Dots.cost(each, lanes)) if each is shape else cost
     vectors = -(-(shape.groups if shape.elementwise else shape.outer) // lanes)
     blocks = vectors / 2 * (1 if shape.elementwise else shape.groups)
     channels = 1 if shape.elementwise else shape.groups * shape.inner
