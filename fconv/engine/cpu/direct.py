@@ -128,13 +128,20 @@ def columns(x: Array, tile: Tile, at: Correlation) -> Array:
 
 
 def matrix_of(g: Array, tile: Tile) -> Array:
-    """Return a tile of a channels-last array as a C-contiguous matrix, one row a position."""
+    """Return a tile of a channels-last array as a matrix, one row a position.
+
+    Rows or columns of it are contiguous: what is copied keeps its rows of pixels, if they are.
+    """
     part = g[tile.index]
     if part.flags.c_contiguous:
         return part.reshape(tile.positions, -1)
-    copy = scratch("gradient", part.shape, g.dtype)
-    np.copyto(copy, part)
-    return copy.reshape(tile.positions, -1)
+    by_rows = part.strides[-2] == part.itemsize
+    source = np.moveaxis(part, -1, 0) if by_rows else part
+    if not source.flags.c_contiguous:
+        copy = scratch("gradient", source.shape, g.dtype)
+        np.copyto(copy, source)
+        source = copy
+    return source.reshape(len(source), -1).T if by_rows else source.reshape(tile.positions, -1)
 
 
 def shares(plan: Sequence[Tile], count: int) -> list[Sequence[Tile]]:
