@@ -164,6 +164,31 @@ def test_gradients_in_another_order_and_only_those_that_are_wanted():
     np.testing.assert_array_equal(only["bias"], grads["bias"])
 
 
+def test_another_thread_may_plan_at_any_moment():
+    shape = (2, 3, 4, 4)
+    layer, params, interrupted = fc.batch_norm(), drawn(shape, "f")[2], []
+
+    def normalized(shape):
+        return layer.forward(params, drawn(shape, "f")[0], train=True)[0].shape
+
+    def between_lines(frame, event, argument):
+        if frame.f_code.co_name != "plan_for":
+            return None
+        if event == "line":  # here another thread would be switched to
+            interrupted.append(normalized((3 + len(interrupted), 3, 2, 2)))
+        return between_lines
+
+    before = sys.gettrace()
+    sys.settrace(between_lines)
+    try:
+        found = normalized(shape)
+    finally:
+        sys.settrace(before)
+    assert found == shape
+    assert len(interrupted) > 5
+    assert interrupted == [(3 + i, 3, 2, 2) for i in range(len(interrupted))]
+
+
 def test_what_does_not_fit_is_refused_as_before():
     x, g, params = drawn((4, 6, 8, 8), np.float32)
     layer = fc.batch_norm()

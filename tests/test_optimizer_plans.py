@@ -26,7 +26,7 @@ def drawn(seed, dtype="float32", last=False):
 
 def same(a, b):
     ours, theirs = dict(fc.trees.leaves_with_path(a)), dict(fc.trees.leaves_with_path(b))
-    assert ours.keys() == theirs.keys()
+    assert list(ours) == list(theirs)  # entries of a state in the same order, as files list them
     for path, x in ours.items():
         y = theirs[path]
         assert type(x) is type(y), path
@@ -96,15 +96,33 @@ def test_gradients_and_states_may_lie_otherwise_in_a_later_step(name):
     follow(OPTIMIZERS[name], change, 7)
 
 
+def with_first(state, **entries):
+    """Return a state with other entries of the first parameter."""
+    first, *rest = state["leaves"]
+    return {**state, "leaves": ({"weight": {**first["weight"], **entries}}, *rest)}
+
+
+class Mapped(np.ndarray):
+    """Numbers in a file, as numpy.memmap."""
+
+
+def test_a_number_may_be_an_array_of_another_class_in_a_later_step():
+    def change(i, p, g, state):
+        if i == 2:
+            number = state["leaves"][0]["weight"]["mu_product"]
+            state = with_first(state, mu_product=np.array(number).view(Mapped))
+        return p, g, state
+
+    follow(OPTIMIZERS["nadam"], change)
+
+
 @pytest.mark.parametrize("name", ["momentum", "adam"])
 def test_parameters_may_have_taken_different_numbers_of_steps(name):
     def change(i, p, g, state):
         if i == 2:
-            first, *rest = state["leaves"]
-            state = {**state, "leaves": ({"weight": {**first["weight"], "step": 7}}, *rest)}
+            state = with_first(state, step=7)
         if i == 3:
-            first, *rest = state["leaves"]
-            state = {**state, "leaves": ({"weight": {**first["weight"], "step": np.array(7)}}, *rest)}
+            state = with_first(state, step=np.array(7))
         return p, g, state
 
     follow(OPTIMIZERS[name], change)
@@ -142,7 +160,11 @@ def test_numpy_takes_over_where_kernels_are_not_wished(monkeypatch):
             np.testing.assert_allclose(x, y, rtol=1e-6)
 
 
-@pytest.mark.parametrize("fault", ["shape", "dtype", "missing", "kind"])
+class Other:
+    """An array of another library, which only names itself."""
+
+
+@pytest.mark.parametrize("fault", ["shape", "dtype", "missing", "kind", "list", "other", "kept"])
 def test_what_a_first_step_refuses_a_later_one_does_too(fault):
     opt = OPTIMIZERS["momentum"]()
     params, grads = drawn(0), drawn(1)
@@ -154,6 +176,9 @@ def test_what_a_first_step_refuses_a_later_one_does_too(fault):
         "dtype": (params, ({"weight": np.ones(3)}, *grads[1:]), state),
         "missing": (params, grads[1:], state),
         "kind": (params, grads, {**state, "leaves": ({"weight": {"step": 1}}, *state["leaves"][1:])}),
+        "list": (params, ({"weight": [1.0, 1.0, 1.0]}, *grads[1:]), state),
+        "other": (params, ({"weight": Other()}, *grads[1:]), state),
+        "kept": (params, grads, with_first(state, momentum_buffer=[1.0, 1.0, 1.0])),
     }[fault]
     errors = []
     for made in (opt, OPTIMIZERS["momentum"]()):

@@ -156,9 +156,10 @@ def _planned(layer: Layer, eps: float, share: float) -> Forward:
             if known == facts:
                 return plan, leaves
         general(params, x, train=True)  # which checks them
+        plan = _plan(x, leaves, eps, share)
         del plans[_MOST_PLANS - 1 :]
-        plans.insert(0, (facts, _plan(x, leaves, eps, share)))
-        return plans[0][1], leaves
+        plans.insert(0, (facts, plan))  # other threads may insert theirs at any moment
+        return plan, leaves
 
     def forward(
         params: Params, x: Array, *, train: bool = False, key: Array | None = None

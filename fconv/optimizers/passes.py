@@ -167,14 +167,16 @@ class Passes:
         try:
             kept = [[own[name] for own in owns] for name in self._arrays]
             numbers = [own[name] for own in owns for name in names]
-        except KeyError:
+            arrays: list[Any] = [p for p, _, _ in trained] + [g for _, g, _ in trained]
+            arrays += [x for column in kept for x in column]
+            facts = list(map(_facts, arrays))
+        except (AttributeError, KeyError):  # `advanced` says what is wrong
             return None
-        arrays = (
-            [p for p, _, _ in trained] + [g for _, g, _ in trained] + [x for column in kept for x in column]
-        )
-        facts, first = list(map(_facts, arrays)), numbers[: len(names)]
         step = next((step for step in self._steps if step.facts == facts), None)
-        if step is None or np.ndarray in set(map(type, numbers)) or numbers != first * len(owns):
+        if step is None or any(kind.__hash__ is None for kind in set(map(type, numbers))):
+            return None
+        first = numbers[: len(names)]
+        if numbers != first * len(owns):
             return None
         own = owns[0]
         known = self._traced(arrays[0], own, own["step"] + 1, (arrays[0].dtype.char, *first), update, speed)
@@ -187,8 +189,8 @@ class Passes:
             arrays += column
             kept[self._arrays.index(name)] = column
         formula.run_checked(step.sizes, arrays)
-        fixed = {**dict(zip(names, first, strict=True)), "step": own["step"] + 1, **known.fixed}
-        held = [fixed.copy() for _ in new]
+        fixed = {"step": own["step"] + 1, **known.fixed}
+        held = [{**before, **fixed} for before in owns]
         for name, column in zip(self._arrays, kept, strict=True):
             for after, x in zip(held, column, strict=True):
                 after[name] = x
