@@ -199,6 +199,7 @@ def _by_table(kernel: int, table: Any, arrays: int, constants: int, cost: float)
     beginning of each, and what follows the constants among the kernel's arguments; the number of the array of
     these is `constants`.
     """
+    assert arrays + 5 <= ARGUMENTS, arrays
     arguments = (0, 0, address(table), kernel, 8 * table.shape[-1], arrays)
     return Launch(_each(), arguments, len(table), 0, (table,), cost).of(ITEMS, constants)
 

@@ -37,7 +37,7 @@ PIECE_BYTES = 192 << 10
 LEAST_BLOCK = 16
 """Fewest channels of a block that filters are divided into; a quarter where they are twice as large."""
 LAID_ROWS = 36
-"""Rows of a task, at least: each lays its filters out, which takes as long as multiplying them by 18 rows."""
+"""Rows of a task, if there are two to four: each lays its filters out, which costs as much as 18 rows do."""
 LONGEST_SUM = 1024
 
 BLOCK_FIELDS = (

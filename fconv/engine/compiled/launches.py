@@ -16,7 +16,7 @@ ARGUMENTS = 128
 """Most arguments that a launch has on its stack."""
 HEAD = 6
 """Numbers of a launch before its arguments, behind the two of the block."""
-PAIR = struct.Struct("2q")
+SOURCE = struct.Struct("2q")
 """Which array's data an argument is the address of, and how many bytes are added."""
 WORK, ITEMS = -1, -2
 """In the place of an array's number: the work memory of a chain, and the list of all arrays."""
@@ -40,7 +40,7 @@ class Launch:
         What the arguments hold addresses of.
     cost : float
         About how many nanoseconds one thread takes. For a few microseconds other threads are not asked, and
-        the GIL is kept.
+        the GIL is kept, also by a chain of such launches.
     """
 
     __slots__ = ("block", "brief", "count", "keep", "memory", "scratch", "threads")
@@ -60,7 +60,7 @@ class Launch:
         self.block = struct.pack(f"{len(whole)}q", *whole)
 
     def of(self, *places: int | tuple[int, int]) -> Launch:
-        """Return the launch, for a chain, with arrays in other places.
+        """Return the launch with arrays in other places; a chain needs to know them.
 
         Parameters
         ----------
@@ -73,8 +73,9 @@ class Launch:
             setattr(other, name, getattr(self, name))
         head = list(struct.unpack_from(f"{2 + HEAD}q", self.block))
         length, head[-1] = head[-2], len(places)
+        assert length <= ARGUMENTS, length  # more would lie where a chain's work does
         arguments = self.block[8 * len(head) :][: 8 * length]
-        pairs = [PAIR.pack(*(place if isinstance(place, tuple) else (place, 0))) for place in places]
+        pairs = [SOURCE.pack(*(place if isinstance(place, tuple) else (place, 0))) for place in places]
         other.block = struct.pack(f"{len(head)}q", *head) + arguments + b"".join(pairs)
         other.count = ARGUMENTS
         return other

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from fconv.engine import threads
-from fconv.engine.compiled.launches import ARGUMENTS, HEAD, PAIR, WORK, Launch
+from fconv.engine.compiled.launches import ARGUMENTS, HEAD, SOURCE, WORK, Launch
 from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Value, callable_at
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.scratch import (
@@ -174,7 +174,7 @@ def _launch(module: Module, post: Function) -> None:
             alone.set(f.call(post, f.as_pointer(box), kernel, place, tasks, asked))
         with f.when(alone.get() > 0), f.loop(tasks) as task:
             f.call_address(kernel, task, place, f.constant(0, INT))
-        at.set(pairs + given * PAIR.size)
+        at.set(pairs + given * SOURCE.size)
     f.finish()
     whole = Function(module, "launch", [POINTER, INT, POINTER, *[INT] * 3], exported=True)
     whole.call(f, *whole.arguments)

@@ -35,8 +35,9 @@ PIECE_BYTES = 256 << 10
 PHASE, CALL, FAR = 20000, 40, 12
 """Products of vectors that take as long as a phase of the gradient, a block of rows, and a vector of arrays
 that outgrow the cache, whose images lie far apart."""
-WINOGRAD, ELEMENTWISE = 0.45, 1.4
-"""The time of a 3x3 product by Winograd's algorithm, and of a depthwise product by lists, in that of others.
+WINOGRAD, ELEMENTWISE, DOTS = 0.45, 1.4, 1.35
+"""The time of a 3x3 product by Winograd's algorithm, of a depthwise product by lists, and of one of dot
+products among zeros, in that of others.
 
 Like the constants above they are fitted to measured times of random shapes.
 """
@@ -120,8 +121,9 @@ def pays(shape: Shape, meetings: Meetings, phases: Sequence[Shape], dtype: str) 
         cost = along_rows if few_channels(each, lanes) else over_channels
         wide = dtype == "float32" and min(each.inner, each.outer) >= lanes
         cost *= WINOGRAD if wide and squares_of(each) else 1
-        # Of a gradient, dot products would copy what they read in every phase.
-        correlated += min(cost, Dots.cost(each, lanes)) if each is shape else cost
+        # Dot products would copy what they read in every phase.
+        single = each.out_size == shape.out_size
+        correlated += min(cost, DOTS * Dots.cost(each, lanes)) if single else cost
     vectors = -(-(shape.groups if shape.elementwise else shape.outer) // lanes)
     blocks = vectors / 2 * (1 if shape.elementwise else shape.groups)
     channels = 1 if shape.elementwise else shape.groups * shape.inner

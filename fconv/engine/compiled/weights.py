@@ -201,8 +201,8 @@ class WeightGradient:
         """Return the launches of a gradient that `run` has made, and callers see as `dw`, if they are all."""
         seen = x[self._seen] if self._seen else x
         launch = self._launches.get(seen.strides + g.strides)
-        finish = self._finishing(like)
-        if self.each or finish is None or launch is None:
+        finish = None if self.each else self._finishing(like)
+        if finish is None or launch is None:
             return None
         return WeightRoute(launch, finish, self.parts * self.part_bytes, dw, address(seen) - address(x))
 
