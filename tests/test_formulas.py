@@ -59,7 +59,7 @@ def ulps(found, exact):
 @pytest.mark.parametrize(
     ("name", "exact", "low", "high"),
     [("exp", lambda x: x.exp(), (-103, -744), (88.7, 709.7)), ("tanh", exact_tanh, (-20, -20), (20, 20)),
-     ("erf", exact_erf, (-6, -6), (6, 6))],
+     ("erf", exact_erf, (-6, -6), (6, 6)), ("bell", lambda x: (-x * x / 2).exp(), (-12, -36), (12, 36))],
 )  # fmt: skip
 def test_two_units_in_the_last_place(name, exact, low, high, dtype):
     rng, wide = np.random.default_rng(0), int(dtype == np.float64)
@@ -95,6 +95,13 @@ def test_double_precision_at_the_edges(name):
     with np.errstate(all="ignore"):
         expected = (getattr(np, name, None) or getattr(scipy.special, name))(x)
         np.testing.assert_allclose(compiled_unary(name, x), expected, rtol=2e-13, atol=1e-323)
+
+
+def test_the_normal_distribution_keeps_its_digits_until_nothing_is_left():
+    x = np.linspace(-14.1, -0.01, 50000).astype(np.float32)
+    exact = scipy.special.ndtr(x.astype(np.float64))
+    unit = np.spacing(exact.astype(np.float32)).astype(np.float64)
+    assert (np.abs(compiled_unary("ndtr", x).astype(np.float64) - exact) / unit).max() <= 6
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -270,7 +270,8 @@ def gelu(x: Array, approximate: Literal["none", "tanh"] = "none") -> Curve:
         share = once(lambda: special(x).ndtr(x))
 
         def density() -> Array:
-            return xp.exp(-0.5 * x * x) * (1 / sqrt(2 * pi))
+            bell = xp.bell(x) if hasattr(xp, "bell") else xp.exp(-0.5 * x * x)
+            return bell * (1 / sqrt(2 * pi))
 
         return (
             lambda: x * share(),

@@ -33,6 +33,7 @@ TESTS = {
     "engine/compiled/segments": ["test_segments", "test_formulas", "test_losses", "test_norms"],
     "engine/compiled/formula": ["test_formulas", "test_segments", "test_channels", "test_optimizers"],
     "engine/compiled/transcendental": ["test_formulas", "test_segments"],
+    "engine/compiled/coefficients": ["test_formulas"],
     "engine/compiled/tracing": ["test_formulas", "test_segments", "test_channels", "test_optimizers"],
     "engine/constants": ["test_constants", "test_inference"],
     "engine/compiled/channels": ["test_channels", "test_formulas", "test_norms"],

@@ -20,7 +20,7 @@ Flat: TypeAlias = np.ndarray[Any, Any]
 Node: TypeAlias = tuple[Any, ...]
 """An operation and the places of what it takes; for an input or a constant, its number."""
 
-_UNARY = ("negative", "absolute", "exp", "expm1", "log", "log1p", "tanh", "sqrt", "sign", "erf", "ndtr")
+_UNARY = ("negative", "absolute", "exp", "expm1", "log", "log1p", "tanh", "sqrt", "sign", "erf")
 _MASKS = frozenset(("olt", "ole", "ogt", "oge", "and", "or", "xor"))
 
 
@@ -150,6 +150,16 @@ class Functions:
     def minimum(a: Any, b: Any) -> Traced:
         """Return the smaller; NaN where one is."""
         return a.made("minimum", b) if isinstance(a, Traced) else b.made("minimum", a)
+
+    @staticmethod
+    def ndtr(x: Traced) -> Traced:
+        """Return the standard normal distribution function."""
+        return x.made("ndtr", x.made("lifted_bell"))
+
+    @staticmethod
+    def bell(x: Traced) -> Traced:
+        """Return exp(-x**2 / 2), at little cost beside `ndtr` of the same."""
+        return x.made("lifted_bell").made("lowered")
 
     def __getattr__(self, name: str) -> Any:
         raise UntraceableError(f"a formula has no function {name}")
