@@ -24,6 +24,7 @@ _COLUMN_BYTES = 3 << 20  # of a tile's matrix, so that it stays in the L3 cache
 _LEAST, _MOST = 256, 8192  # positions of a tile, so that the product is neither too flat nor too tall
 _FLAT = 64  # even where there is little to do
 PASS = 12  # multiplications that take as long as copying or writing a number
+_LINE = 4096  # neighbouring positions that are transposed together
 _TILE_WORK = 20_000_000  # multiplications that take as long as handing a tile to another thread
 _SHARES = 8  # partial sums of a weight gradient; a fixed number, whatever the number of threads
 _PARTIAL_BYTES = 8 << 20  # that they may take together
@@ -128,20 +129,27 @@ def columns(x: Array, tile: Tile, at: Correlation) -> Array:
 
 
 def matrix_of(g: Array, tile: Tile) -> Array:
-    """Return a tile of a channels-last array as a matrix, one row a position.
+    """Return a tile of a channels-last array as a C-contiguous matrix, one row a position.
 
-    Rows or columns of it are contiguous: what is copied keeps its rows of pixels, if they are.
+    Where pixels of a row are neighbours instead, they are copied together first, to lines that do not
+    share sets of the cache, as those of the array may do.
     """
     part = g[tile.index]
     if part.flags.c_contiguous:
         return part.reshape(tile.positions, -1)
-    by_rows = part.strides[-2] == part.itemsize
-    source = np.moveaxis(part, -1, 0) if by_rows else part
-    if not source.flags.c_contiguous:
-        copy = scratch("gradient", source.shape, g.dtype)
-        np.copyto(copy, source)
-        source = copy
-    return source.reshape(len(source), -1).T if by_rows else source.reshape(tile.positions, -1)
+    copy = scratch("gradient", part.shape, g.dtype)
+    if not part[0, ..., 0].flags.c_contiguous:
+        np.copyto(copy, part)
+        return copy.reshape(tile.positions, -1)
+    for found, image in zip(part, copy, strict=True):
+        planes = np.moveaxis(found, -1, 0).reshape(found.shape[-1], -1)
+        matrix = image.reshape(planes.shape[::-1])
+        for i in range(0, len(matrix), _LINE):
+            some = planes[:, i : i + _LINE]
+            lines = scratch("lines", (len(planes), _LINE + 16), g.dtype)[:, : some.shape[1]]
+            np.copyto(lines, some)
+            np.copyto(matrix[i : i + _LINE], lines.T)
+    return copy.reshape(tile.positions, -1)
 
 
 def shares(plan: Sequence[Tile], count: int) -> list[Sequence[Tile]]:
