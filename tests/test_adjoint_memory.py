@@ -68,6 +68,17 @@ SHAPES = [
     ((2, 37, 9, 10), (3, 37, 3, 3), {"stride": 3, "padding": 2}),
     ((2, 74, 9, 7), (4, 37, 3, 2), {"groups": 2, "stride": 2, "padding": 1}),
     ((2, 3, 9, 19), (37, 3, 3, 3), {"stride": 2, "padding": 1}),
+    # Phases of input gradients that are written together: with few and many elements, channels that are
+    # divided, rows of several pictures, and a size that one stride does not divide.
+    ((2, 35, 12, 14), (41, 35, 4, 4), {"stride": 2, "padding": 1}),
+    ((3, 34, 12, 9), (38, 17, 3, 2), {"stride": (2, 1), "padding": 1, "groups": 2}),
+    ((3, 20, 16, 26), (33, 20, 3, 3), {"stride": 2, "padding": (1, 3), "dilation": (1, 3)}),
+    ((9, 20, 14, 14), (33, 20, 2, 2), {"stride": 2}),
+    ((1, 40, 18, 126), (516, 40, 3, 3), {"stride": 2, "padding": 1}),
+    ((1, 18, 4, 6, 30), (20, 18, 2, 3, 3), {"stride": (1, 3, 2), "padding": 1}),
+    ((2, 20, 70), (68, 20, 7), {"stride": 2, "padding": 3}),
+    ((2, 35, 12, 13), (41, 35, 4, 4), {"stride": 2, "padding": 1}),
+    ((2, 20, 1, 70), (20, 20, 1, 4), {"stride": 2, "padding": (0, 1)}),
 ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -25,7 +25,7 @@ from fconv.engine.compiled.positions import Positions
 from fconv.engine.compiled.routes import Route
 from fconv.engine.compiled.scaling import Scaling
 from fconv.engine.compiled.scratch import address, scratch
-from fconv.engine.compiled.shapes import ROW, Shape, Tap, few_channels, thinned
+from fconv.engine.compiled.shapes import ROW, Phases, Shape, Tap, few_channels, thinned
 from fconv.engine.compiled.squares import squares_of
 from fconv.engine.compiled.winograd import LEAST_PIECES, PRODUCTS, Winograd, pieces_in_cache
 from fconv.engine.constants import Constant
@@ -55,10 +55,12 @@ class Pass:
         lists: Positions | None = None,
         *,
         by_rows: bool = False,
+        phases: Phases | None = None,
     ) -> None:
         self.shape, self.dtype = shape, dtype
         lanes = machine().vector_bytes // itemsize_of(dtype)
         self._rows_gain = False
+        self._stride = phases.stride if phases else (1, 1, 1)  # of the output
         self.few: Planes | Dots | None = None
         self.winograd: Winograd | None = None
         self.heavy: HeavyCorrelation | HeavyWinograd | None = None
@@ -66,6 +68,8 @@ class Pass:
             self.few = _by_planes(shape, dtype)
         elif lists is not None:
             self.direct: Positions | Correlation = lists
+        elif phases is not None:
+            self.direct = Correlation(shape, dtype, filters, phases)
         elif algorithm == "winograd" or (algorithm == "auto" and winograd_pays(shape, dtype)):
             heavy = HeavyWinograd.serves(shape, dtype)
             self.winograd = (HeavyWinograd if heavy else Winograd)(shape, dtype)
@@ -103,7 +107,8 @@ class Pass:
 
     def _plan_output(self) -> None:
         s = self.shape
-        c, (d, h, w) = s.groups * s.outer, s.out_size
+        c = s.groups * s.outer
+        d, h, w = (size * stride for size, stride in zip(s.out_size, self._stride, strict=True))
         self._out_shape = (s.images, c, d, h, w)
         item = itemsize_of(self.dtype)
         self._out_strides = (
@@ -206,7 +211,7 @@ class Apart(Pass):
 
     def __init__(self, shape: Shape, dtype: str, algorithm: str) -> None:
         self.one = Pass(replace(shape, groups=1), dtype, algorithm)
-        self.shape, self.dtype = shape, dtype
+        self.shape, self.dtype, self._stride = shape, dtype, (1, 1, 1)
         self.few, self.winograd, self.heavy, self.lays = None, self.one.winograd, self.one.heavy, False
         self._rows_gain = False
         self._plan_output()
@@ -232,6 +237,31 @@ class Apart(Pass):
         for k, (seen, made) in enumerate(channels_of(self.shape)):
             own_bias = None if bias is None else bias[made]
             self.one.correlate(x[:, seen], laid[k : k + 1], own_bias, y[:, made])
+
+
+def written_together(phases: Sequence[Shape], dtype: str) -> bool:
+    """Return whether some correlations of one input, which write as many positions each, are all direct."""
+    lanes = machine().vector_bytes // itemsize_of(dtype)
+    return not any(
+        each.elementwise
+        or Dots.pays(each, lanes)
+        or few_channels(each, lanes)
+        or outweighs(each, dtype)
+        or Apart.pays(each, dtype, "direct")
+        for each in phases
+    )
+
+
+def in_phases(
+    phases: Sequence[tuple[tuple[int, int, int], Shape]],
+    stride: tuple[int, int, int],
+    dtype: str,
+    filters: tuple[Tap, ...],
+) -> Pass:
+    """Plan correlations of one input as one that writes the positions of all, from the first of each on."""
+    parts = tuple((first, each.taps) for first, each in phases)
+    whole = replace(phases[0][1], taps=tuple(tap for _, taps in parts for tap in taps))
+    return Pass(whole, dtype, "direct", filters, phases=Phases(stride, parts))
 
 
 def _by_planes(shape: Shape, dtype: str) -> Planes:

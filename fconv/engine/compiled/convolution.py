@@ -18,8 +18,10 @@ from fconv.engine.compiled.choosing import (
     Pass,
     channels_last,
     channels_of,
+    in_phases,
     new_channels_last,
     pass_for,
+    written_together,
 )
 from fconv.engine.compiled.columns import Columns
 from fconv.engine.compiled.few import FewWeights
@@ -89,9 +91,12 @@ class CompiledConvolution:
         self._apart = False  # whether the weight gradients of groups go one after another
         self._in = (kernel, stride, dilation, pads)
 
-    def _lists(self, shape: Shape, phases: Sequence[Shape], *, turned: bool = False) -> Positions | None:
+    def _lists(
+        self, shape: Shape, phases: Sequence[Shape], *, turned: bool = False, together: bool = False
+    ) -> Positions | None:
         """Plan a correlation by lists of what each position meets, where that pays."""
-        if self._wanted == "winograd" or not positions.pays(shape, self._meetings, phases, self.dtype):
+        pays = positions.pays(shape, self._meetings, phases, self.dtype, together=together)
+        if self._wanted == "winograd" or not pays:
             return None
         return Positions(shape, self._meetings, self.dtype, turned=turned)
 
@@ -178,15 +183,24 @@ class CompiledConvolution:
         whole = Shape(*back, s.in_size, (1, 1, 1), tuple(Tap((0, 0, 0), tap.place) for tap in s.taps))
         if self._wanted != "winograd" and Gathered.columns_pay(s, self.dtype, self._meetings.share):
             return [], Columns(s, self.dtype, self._gathered)
-        lists = self._lists(whole, [shape for _, shape in found if shape], turned=True)
+        phases = [shape for _, shape in found if shape]
+        by_columns = self._wanted != "winograd" and Columns.pays(s, phases, self.dtype)
+        even = all(n % t == 0 for n, t in zip(s.in_size, stride, strict=True))
+        together = even and 1 < len(phases) == len(found) and not by_columns
+        together = together and written_together(phases, self.dtype)
+        lists = self._lists(whole, phases, turned=True, together=together)
         if lists is not None:
             return [((slice(None),) * 3, pass_for(whole, self.dtype, "direct", lists=lists))], None
-        if self._wanted != "winograd" and Columns.pays(s, [shape for _, shape in found if shape], self.dtype):
+        if by_columns:
             return [], Columns(s, self.dtype)
-        used = [tap for _, shape in found if shape for tap in shape.taps]
+        used = [tap for shape in phases for tap in shape.taps]
         unused = set(product(*map(range, kernel))) - {tap.place for tap in used}
         filters = (*used, *(Tap((0, 0, 0), place) for place in sorted(unused)))  # type: ignore[arg-type]
         algorithm = self._wanted if stride == (1, 1, 1) else "direct"
+        if together:
+            firsts = [tuple(each.start for each in where) for where, _ in found]
+            joint = in_phases(list(zip(firsts, phases, strict=True)), stride, self.dtype, filters)
+            return [((slice(None),) * 3, joint)], None
         return [
             (where, pass_for(shape, self.dtype, algorithm, filters) if shape else None)
             for where, shape in found

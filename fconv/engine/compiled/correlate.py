@@ -2,7 +2,7 @@
 
 Each task takes a strip of the output of some pictures. It copies the box of input that the strip sees,
 zeros included, unless the input can be read where it lies, and contracts it with one block of filters after
-another.
+another, for each of the phases that the output has.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro
 from fconv.engine.compiled.pool import Fields, kernel_of, pool
 from fconv.engine.compiled.scratch import address, aligned
-from fconv.engine.compiled.shapes import Shape, Tap, thinned
+from fconv.engine.compiled.shapes import Phases, Shape, Tap, thinned
 
 BOX_BYTES = 384 << 10
 """Largest input box of a task: with a block of filters it stays in the L2 cache."""
@@ -34,13 +34,16 @@ LEAST_SLAB, GAIN = 64, 1.25
 """Channels that are divided no further, and by how many times dividing them must lessen what is copied."""
 
 FIELDS = (
-    "x", "w", "start", "y", "y_image", "y_d", "y_h", "x_image", "x_channel", "x_d", "x_h", "x_w", "table",
-    "entries", "count", "count_block", "in_d", "in_h", "in_w", "step_d", "step_h", "step_w", "low_d", "low_h",
+    "x", "w", "start", "y", "y_image", "y_d", "y_h", "x_image", "x_channel", "x_d", "x_h", "x_w", "phases",
+    "phase_count", "in_d", "in_h", "in_w", "step_d", "step_h", "step_w", "low_d", "low_h",
     "low_w", "out_d", "out_h", "out_w", "images", "strip_n", "strip_h", "strip_w", "parts", "box_d", "box_h",
     "box_w", "inner", "outer", "blocks", "all_blocks", "block_bytes", "width", "elementwise",
     "line", "y_w", "image", "x_row", "y_row", "slabs", "slab", "by_group", *MICRO, "pack",
     "scratch_size", "scratch",
 )  # fmt: skip
+
+
+PHASE = 5  # numbers of a phase: its table and how long that is, channels, how many at once, bytes into y
 
 
 @lru_cache(maxsize=8)
@@ -76,17 +79,20 @@ def _kernel(dtype: str, scattered: bool) -> int:
                     a.pack, box + n * a.image, picture + n * a.x_image, a.box_d, a.box_h, a.box_w, *begin,
                     a.in_d, a.in_h, a.in_w, a.slab, a.x_channel, a.x_d, a.x_h, a.x_w,
                 )  # fmt: skip
-        with f.loop(lines, step=together) as h0, f.loop(ends, begins) as b:
+        with f.loop(a.phase_count) as phase, f.loop(lines, step=together) as h0, f.loop(ends, begins) as b:
+            record = a.pointer("phases") + phase * (8 * PHASE)
+            table = f.as_pointer(f.number(record, 0))
+            entries, every, block, shift = (f.number(record, i) for i in range(1, PHASE))
             group, first = b // a.blocks, b % a.blocks * a.width
             there = f.least(a.outer - first, a.width)
             channel = f.select(a.elementwise > 0, first, f.select(a.by_group > 0, 0, group * a.inner))
-            with f.loop(a.count, step=a.count_block) as c:
+            with f.loop(every, step=block) as c:
                 weights = a.pointer("w") + b * a.block_bytes + (c0 + c) * row
-                count = f.least(a.count - c, a.count_block)
+                count = f.least(every - c, block)
                 start = a.pointer("start") + b * row
-                operands = (weights, a.pointer("table"), a.entries, count, start, there, c0 + c)
+                operands = (weights, table, entries, count, start, there, c0 + c)
                 steps = (item, a.x_row, row, a.y_row)
-                x, y = seen.get() + (channel + c) * item, out + (group * a.outer + first) * item
+                x, y = seen.get() + (channel + c) * item, out + shift + (group * a.outer + first) * item
                 if scattered:
                     contract(f, a, images * lines * columns, x, y, operands, steps, scattered=True)
                 else:
@@ -101,8 +107,11 @@ def _kernel(dtype: str, scattered: bool) -> int:
 class Correlation:
     """A correlation that is planned: all but where the arrays lie."""
 
-    def __init__(self, shape: Shape, dtype: str, filters: tuple[Tap, ...] | None = None) -> None:
+    def __init__(
+        self, shape: Shape, dtype: str, filters: tuple[Tap, ...] | None = None, phases: Phases | None = None
+    ) -> None:
         shape, self._seen = thinned(shape)
+        self._phases = phases or Phases((1, 1, 1), (((0, 0, 0), shape.taps),))
         self.shape, self.dtype, self.itemsize = shape, dtype, itemsize_of(dtype)
         self.filters = FilterBlocks(shape, dtype, filters or shape.taps)
         """Those that are laid out together, for other correlations too."""
@@ -192,11 +201,17 @@ class Correlation:
         packed = s.hangs_over or x[1] != item
         pitch = (self.box[1] * self.box[2] * pixel, self.box[2] * pixel, pixel) if packed else x[2:]
         image = prod(self.box) * pixel if packed else x[0]
-        table, entries, count, count_block = self._table(*pitch)
+        y_pitch = [step * stride for step, stride in zip(y[2:], self._phases.stride, strict=True)]
+        records, tables = [], []
+        for first, taps in self._phases.parts:
+            table, *counts = self._table(taps, *pitch)
+            records.append((address(table), *counts, int(np.dot(first, y[2:]))))
+            tables.append(table)
+        parts = np.array(records, np.int64)
         size = aligned(self.strip[0] * prod(self.box) * pixel) if packed else 0
         n, h, w = self.strip
-        x_steps, y_steps = (image, s.step[1] * pitch[1], s.step[2] * pitch[2]), (y[0], *y[3:])
-        keep: tuple[Any, ...] = (table,)
+        x_steps, y_steps = (image, s.step[1] * pitch[1], s.step[2] * pitch[2]), (y[0], *y_pitch[1:])
+        keep: tuple[Any, ...] = (parts, *tables)
         steps, lengths = (
             (x_steps[2], y_steps[2]),
             (w, s.out_size[2] - (s.out_size[2] - 1) // w * w),
@@ -204,13 +219,13 @@ class Correlation:
         if self.scattered:
             places = np.indices(self.strip).reshape(3, -1)
             rows = np.stack([np.dot(steps, places) for steps in (x_steps, y_steps)], 1)
-            keep, steps = (table, rows), (address(rows), 0)
+            keep, steps = (*keep, rows), (address(rows), 0)
             lengths = (n * h * w, (s.images - (s.images - 1) // n * n) * h * w)
         arguments = (
-            *(0,) * 4, y[0], *y[2:4], x[0], *x[1:], address(table), entries, count, count_block, *s.in_size,
-            *s.step, *s.low, *s.out_size, s.images, *self.strip, self.parts, *self.box,
+            *(0,) * 4, y[0], *y_pitch[:2], x[0], *x[1:], address(parts), len(parts), *s.in_size, *s.step,
+            *s.low, *s.out_size, s.images, *self.strip, self.parts, *self.box,
             filters.inner, filters.outer, filters.blocks, filters.all_blocks, filters.block_bytes,
-            filters.width, s.elementwise, x_steps[1], y[4], image, *steps,
+            filters.width, s.elementwise, x_steps[1], y_pitch[2], image, *steps,
             self.channels // self.slab, self.slab, s.groups > 1 and self.slab < self.channels,
             *micro(
                 self.dtype, self.rows, filters.vectors, lengths, elementwise=s.elementwise,
@@ -221,12 +236,12 @@ class Correlation:
         cost = s.multiply_adds / MULTIPLY_ADDS
         return Launch(_kernel(self.dtype, self.scattered), arguments, self.tasks, size, keep, cost)
 
-    def _table(self, *pitch: int) -> tuple[Any, int, int, int]:
+    def _table(self, taps: tuple[Tap, ...], *pitch: int) -> tuple[Any, int, int, int]:
         """Return where the kernel's elements lie in the input and among the filters; rows of it join."""
         s = self.shape
         inner = min(self.filters.inner, self.slab)
         row = self.filters.row * self.filters.inner
-        x = s.offsets(s.taps, pitch).tolist()
+        x = s.offsets(taps, pitch).tolist()
         step, joined = inner * self.itemsize, 1
         whole = inner == self.filters.inner
         if (
@@ -235,10 +250,11 @@ class Correlation:
             while joined < len(x) and x[joined] - x[joined - 1] == step:
                 joined += 1
         count = count_block = inner * joined
-        if self.own_bytes > FILTER_BYTES * 1.5 and inner > 32:
+        size = self.own_bytes // len(s.taps) * len(taps)
+        if size > FILTER_BYTES * 1.5 and inner > 32:
             joined, count = 1, inner
-            pieces = -(-self.own_bytes // FILTER_BYTES)
+            pieces = -(-size // FILTER_BYTES)
             count_block = max(32, 16 * -(-inner // (16 * pieces)))
-        first = self.filters.taps.index(s.taps[0])
+        first = self.filters.taps.index(taps[0])
         entries = [(x[i], (first + i) * row) for i in range(0, len(x), joined)]
         return np.array(entries, np.int64), len(entries), count, count_block

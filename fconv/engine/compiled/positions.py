@@ -97,7 +97,9 @@ class Meetings:
         return tuple(each[order] for each in whole)
 
 
-def pays(shape: Shape, meetings: Meetings, phases: Sequence[Shape], dtype: str) -> bool:
+def pays(
+    shape: Shape, meetings: Meetings, phases: Sequence[Shape], dtype: str, *, together: bool = False
+) -> bool:
     """Compare what lists cost with what correlations do, in products of vectors.
 
     Parameters
@@ -110,12 +112,14 @@ def pays(shape: Shape, meetings: Meetings, phases: Sequence[Shape], dtype: str) 
         The correlations that it replaces: one, or those of the gradient's phases.
     dtype : str
         Of the numbers.
+    together : bool
+        Whether the phases take one launch.
     """
     whole = len(phases) == 1 and not phases[0].hangs_over and prod(phases[0].out_size) > 1
     if meetings.count > MOST_PAIRS or whole:  # without zeros to leave out
         return False
     lanes, images = machine().vector_bytes // itemsize_of(dtype), shape.images
-    correlated = PHASE * (len(phases) - 1.0)
+    correlated = 0.0 if together else PHASE * (len(phases) - 1.0)
     for each in phases:
         over_channels, along_rows = costs(each, lanes)
         cost = along_rows if few_channels(each, lanes) else over_channels

@@ -114,6 +114,22 @@ def thinned(shape: Shape) -> tuple[Shape, tuple[slice, ...]]:
     return replace(shape, **changed), tuple(seen)  # type: ignore[arg-type]
 
 
+@dataclass(frozen=True)
+class Phases:
+    """Correlations of one input that write positions in turn, each with elements of the kernel of its own.
+
+    Attributes
+    ----------
+    stride : tuple of int
+        From a position that one of them writes to its next.
+    parts : tuple of (tuple of int, tuple of Tap)
+        The first position of each, and its elements, which follow each other among the filters.
+    """
+
+    stride: tuple[int, int, int]
+    parts: tuple[tuple[tuple[int, int, int], tuple[Tap, ...]], ...]
+
+
 PLANE, ROW, BOX = 1, 0.25, 0.2
 """Products of vectors that take as long as copying a number into planes, the same from contiguous rows, and
 into a box.
