@@ -171,6 +171,12 @@ def test_a_launch_stays_what_it_was_when_it_is_put_into_a_chain(pool, telling):
     assert told.tolist() == [told.ctypes.data, other.ctypes.data, 6]
 
 
+def test_a_launch_with_more_arguments_than_its_stack_holds_is_kept_out_of_chains(telling):
+    Launch(telling, range(128), 1).of(0)
+    with pytest.raises(AssertionError):
+        Launch(telling, range(129), 1).of(0)
+
+
 def test_launches_from_several_threads_at_once(pool, counting):
     counts = np.zeros((4, 64), np.int64)
 

@@ -173,7 +173,7 @@ class Passes:
         except (AttributeError, KeyError):  # `advanced` says what is wrong
             return None
         step = next((step for step in self._steps if step.facts == facts), None)
-        if step is None or any(kind.__hash__ is None for kind in set(map(type, numbers))):
+        if step is None or any(kind.__hash__ is None for kind in set(map(type, numbers))):  # such as arrays
             return None
         first = numbers[: len(names)]
         if numbers != first * len(owns):

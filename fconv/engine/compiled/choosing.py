@@ -46,6 +46,8 @@ def new_channels_last(shape: tuple[int, ...], dtype: Any, make: Callable[..., Ar
 class Pass:
     """A correlation by whichever kernel suits its shape."""
 
+    _stride = (1, 1, 1)  # of the output, which has phases where it is larger
+
     def __init__(
         self,
         shape: Shape,
@@ -60,7 +62,6 @@ class Pass:
         self.shape, self.dtype = shape, dtype
         lanes = machine().vector_bytes // itemsize_of(dtype)
         self._rows_gain = False
-        self._stride = phases.stride if phases else (1, 1, 1)  # of the output
         self.few: Planes | Dots | None = None
         self.winograd: Winograd | None = None
         self.heavy: HeavyCorrelation | HeavyWinograd | None = None
@@ -69,7 +70,7 @@ class Pass:
         elif lists is not None:
             self.direct: Positions | Correlation = lists
         elif phases is not None:
-            self.direct = Correlation(shape, dtype, filters, phases)
+            self.direct, self._stride = Correlation(shape, dtype, filters, phases), phases.stride
         elif algorithm == "winograd" or (algorithm == "auto" and winograd_pays(shape, dtype)):
             heavy = HeavyWinograd.serves(shape, dtype)
             self.winograd = (HeavyWinograd if heavy else Winograd)(shape, dtype)
@@ -211,7 +212,7 @@ class Apart(Pass):
 
     def __init__(self, shape: Shape, dtype: str, algorithm: str) -> None:
         self.one = Pass(replace(shape, groups=1), dtype, algorithm)
-        self.shape, self.dtype, self._stride = shape, dtype, (1, 1, 1)
+        self.shape, self.dtype = shape, dtype
         self.few, self.winograd, self.heavy, self.lays = None, self.one.winograd, self.one.heavy, False
         self._rows_gain = False
         self._plan_output()

@@ -185,9 +185,9 @@ class CompiledConvolution:
             return [], Columns(s, self.dtype, self._gathered)
         phases = [shape for _, shape in found if shape]
         by_columns = self._wanted != "winograd" and Columns.pays(s, phases, self.dtype)
-        even = all(n % t == 0 for n, t in zip(s.in_size, stride, strict=True))
-        together = even and 1 < len(phases) == len(found) and not by_columns
-        together = together and written_together(phases, self.dtype)
+        alike = all(n % t == 0 for n, t in zip(s.in_size, stride, strict=True))  # as many positions each
+        alike = alike and 1 < len(phases) == len(found)
+        together = alike and not by_columns and written_together(phases, self.dtype)
         lists = self._lists(whole, phases, turned=True, together=together)
         if lists is not None:
             return [((slice(None),) * 3, pass_for(whole, self.dtype, "direct", lists=lists))], None

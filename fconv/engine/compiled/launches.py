@@ -17,7 +17,7 @@ ARGUMENTS = 128
 HEAD = 6
 """Numbers of a launch before its arguments, behind the two of the block."""
 SOURCE = struct.Struct("2q")
-"""Which array's data an argument is the address of, and how many bytes are added."""
+"""The index of an array, and the offset in bytes from its first element: what an argument points to."""
 WORK, ITEMS = -1, -2
 """In the place of an array's number: the work memory of a chain, and the list of all arrays."""
 

@@ -154,12 +154,13 @@ class Functions:
     @staticmethod
     def ndtr(x: Traced) -> Traced:
         """Return the standard normal distribution function."""
-        return x.made("ndtr", x.made("lifted_bell"))
+        near = x.made("nearer")
+        return x.made("ndtr", near, near.made("lifted_bell"))
 
     @staticmethod
     def bell(x: Traced) -> Traced:
         """Return exp(-x**2 / 2), at little cost beside `ndtr` of the same."""
-        return x.made("lifted_bell").made("lowered")
+        return x.made("nearer").made("lifted_bell").made("lowered")
 
     def __getattr__(self, name: str) -> Any:
         raise UntraceableError(f"a formula has no function {name}")

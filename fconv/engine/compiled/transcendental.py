@@ -164,7 +164,7 @@ class Maths(Numbers):
         return self.choose(self.compare("ogt", a, high), high, a)
 
     def polynomial(self, x: Value, coefficients: Sequence[float], halved: int = 8) -> Value:
-        """Evaluate by Horner's rule, of which each step waits for the last, or by two halves of it."""
+        """Evaluate by Horner's rule, of which each step waits for the last; a long one by two halves."""
         if len(coefficients) >= halved:
             square = x * x
             even, odd = (self.polynomial(square, coefficients[first::2]) for first in (0, 1))
@@ -281,13 +281,14 @@ class Maths(Numbers):
         """Return what is added to exponents of two, so that powers are normal numbers up to `FAR`."""
         return 0 if self._avx512 else 64 if self.itemsize == 4 else 192
 
-    def _nearer(self, x: Value) -> Value:
+    def nearer(self, x: Value) -> Value:
+        """Return the absolute value, up to `FAR`."""
         a = self.absolute(x)
         return self.choose(self.compare("ogt", a, FAR[self.element]), FAR[self.element], a)
 
-    def lifted_bell(self, x: Value) -> Value:
-        """Return exp(-x**2 / 2), times a power of two; what rounding takes from products of x is added."""
-        a, lift = self._nearer(x), self._lift
+    def lifted_bell(self, a: Value) -> Value:
+        """Return exp(-a**2 / 2) * 2**lift for a from 0 to `FAR`, with the rounding errors of a**2 added."""
+        lift = self._lift
         high, low = (self.number_of(part) for part in BELL[self.element])
         scaled = a * high
         lost = self.fma(a, low, self.fma(a, high, self.negative(scaled)))
@@ -300,20 +301,19 @@ class Maths(Numbers):
         return power * self._power_of_two(rounded)
 
     def lowered(self, bell: Value) -> Value:
-        """Return exp(-x**2 / 2) of what `lifted_bell` returned."""
+        """Return exp(-a**2 / 2) from what `lifted_bell` returned."""
         return bell * 2.0**-self._lift
 
-    def _tail(self, x: Value, bell: Value) -> Value:
-        """Return the standard normal distribution function of -|x|."""
-        a = self._nearer(x)
+    def _tail(self, a: Value, bell: Value) -> Value:
+        """Return the standard normal distribution function of -a, for a from 0 to `FAR`."""
         numerator, denominator = TAIL[self.element]
         lowered = [c * 2.0**-self._lift for c in numerator]
         above, below = (self.polynomial(a, c, 5) for c in (lowered, denominator))  # halves: fewer roundings
         return self.quotient(above, below) * bell
 
-    def ndtr(self, x: Value, bell: Value) -> Value:
+    def ndtr(self, x: Value, a: Value, bell: Value) -> Value:
         """Return the standard normal distribution function, with all its digits far below 0 too."""
-        tail = self._tail(x, bell)
+        tail = self._tail(a, bell)
         return self.choose(self.compare("ogt", x, 0.0), self.number_of(1.0) - tail, tail)
 
     def erf(self, x: Value) -> Value:
@@ -321,6 +321,6 @@ class Maths(Numbers):
         a = self.absolute(x)
         small = self.compare("olt", a, 1.0)
         near = self.fma(a, self.polynomial(self.choose(small, a * a, 1.0), ERF[self.element]), a)
-        wide = a * sqrt(2)
+        wide = self.nearer(a * sqrt(2))
         far = self.number_of(1.0) - self._tail(wide, self.lifted_bell(wide)) * 2.0
         return self.with_sign(self.choose(small, near, far), x)

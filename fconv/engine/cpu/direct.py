@@ -24,7 +24,7 @@ _COLUMN_BYTES = 3 << 20  # of a tile's matrix, so that it stays in the L3 cache
 _LEAST, _MOST = 256, 8192  # positions of a tile, so that the product is neither too flat nor too tall
 _FLAT = 64  # even where there is little to do
 PASS = 12  # multiplications that take as long as copying or writing a number
-_LINE = 4096  # neighbouring positions that are transposed together
+_LINE = 1024  # neighbouring positions that are transposed together
 _TILE_WORK = 20_000_000  # multiplications that take as long as handing a tile to another thread
 _SHARES = 8  # partial sums of a weight gradient; a fixed number, whatever the number of threads
 _PARTIAL_BYTES = 8 << 20  # that they may take together
@@ -131,8 +131,8 @@ def columns(x: Array, tile: Tile, at: Correlation) -> Array:
 def matrix_of(g: Array, tile: Tile) -> Array:
     """Return a tile of a channels-last array as a C-contiguous matrix, one row a position.
 
-    Where pixels of a row are neighbours instead, they are copied together first, to lines that do not
-    share sets of the cache, as those of the array may do.
+    Where the channels of a pixel lie whole planes apart, one copy would read from addresses that may all
+    share a set of the L1 cache; planes are then copied by pieces, to lines of another length, first.
     """
     part = g[tile.index]
     if part.flags.c_contiguous:
@@ -146,7 +146,7 @@ def matrix_of(g: Array, tile: Tile) -> Array:
         matrix = image.reshape(planes.shape[::-1])
         for i in range(0, len(matrix), _LINE):
             some = planes[:, i : i + _LINE]
-            lines = scratch("lines", (len(planes), _LINE + 16), g.dtype)[:, : some.shape[1]]
+            lines = scratch("lines", (len(planes), some.shape[1] + 16), g.dtype)[:, :-16]
             np.copyto(lines, some)
             np.copyto(matrix[i : i + _LINE], lines.T)
     return copy.reshape(tile.positions, -1)
