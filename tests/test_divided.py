@@ -28,6 +28,7 @@ CASES = {
     "the same with a stride": ((2, 3, 33, 40), (3, 1, 3, 3), {"padding": 1, "stride": 2, "groups": 3}),
     "depthwise of eight": ((2, 8, 33, 40), (8, 1, 5, 3), {"padding": (2, 0), "groups": 8}),
     "small groups": ((2, 9, 27, 30), (9, 3, 3, 3), {"stride": 3, "padding": 1, "groups": 3}),
+    "a gradient of several pieces": ((3, 2, 70, 60), (20, 2, 3, 3), {"padding": 1}),
     "one output": ((2, 8, 40, 44), (1, 8, 3, 1), {"stride": 3}),
 }
 
@@ -70,6 +71,7 @@ def test_values_and_gradients_are_those_of_the_definition(case, dtype, layout, e
         "more groups than tasks",
         "columns",
         "depthwise of eight",
+        "a gradient of several pieces",
         "pixels",
         "groups of pixels",
     ],
