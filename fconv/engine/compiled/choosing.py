@@ -75,12 +75,10 @@ class Pass:
             heavy = HeavyWinograd.serves(shape, dtype)
             self.winograd = (HeavyWinograd if heavy else Winograd)(shape, dtype)
             self.heavy = self.winograd if isinstance(self.winograd, HeavyWinograd) else None
-        elif Dots.pays(shape, lanes):
-            self.few = Dots(shape, dtype)
-        elif few_channels(shape, lanes):
-            self.few = _by_planes(shape, dtype)
-        elif outweighs(shape, dtype):
+        elif (other := _instead_of_direct(shape, dtype)) is HeavyCorrelation:
             self.heavy = HeavyCorrelation(shape, dtype)
+        elif other is not None:
+            self.few = Dots(shape, dtype) if other is Dots else _by_planes(shape, dtype)
         else:
             self.direct = (Depthwise if Depthwise.serves(shape) else Correlation)(shape, dtype, filters)
             self._rows_gain = Scaling.serves(thinned(shape)[0]) or (
@@ -240,15 +238,20 @@ class Apart(Pass):
             self.one.correlate(x[:, seen], laid[k : k + 1], own_bias, y[:, made])
 
 
+def _instead_of_direct(shape: Shape, dtype: str) -> type[Dots | Planes | HeavyCorrelation] | None:
+    """Return the way of a correlation without Winograd's algorithm, None if that is direct."""
+    lanes = machine().vector_bytes // itemsize_of(dtype)
+    if Dots.pays(shape, lanes):
+        return Dots
+    if few_channels(shape, lanes):
+        return Planes
+    return HeavyCorrelation if outweighs(shape, dtype) else None
+
+
 def written_together(phases: Sequence[Shape], dtype: str) -> bool:
     """Return whether some correlations of one input, which write as many positions each, are all direct."""
-    lanes = machine().vector_bytes // itemsize_of(dtype)
     return not any(
-        each.elementwise
-        or Dots.pays(each, lanes)
-        or few_channels(each, lanes)
-        or outweighs(each, dtype)
-        or Apart.pays(each, dtype, "direct")
+        each.elementwise or _instead_of_direct(each, dtype) or Apart.pays(each, dtype, "direct")
         for each in phases
     )
 
