@@ -343,7 +343,7 @@ def test_a_network_as_large_as_resnet50_is_read_in_seconds():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fc.from_torch(module, (1, 3, 224, 224))
-    assert time.process_time() - started < 10  # 3 on the machine that it was written on
+    assert time.process_time() - started < 30  # 3 on the machine that it was written on
 
 
 def test_constants_of_one_element_are_numbers():
