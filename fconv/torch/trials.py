@@ -131,10 +131,9 @@ def _first(module: Any, signature: Signature, shapes: Iterable[Mapping[str, Any]
             if time.thread_time() > until:
                 return None
             for dtypes in _kinds(module, each):
-                tensors = _zeros(module, each, dtypes)
-                error = trial.fails(tensors)
+                error = trial.fails(each, dtypes)
                 if error is None:
-                    return tensors
+                    return _zeros(module, each, dtypes)
                 if _DICT.search(str(error)):
                     raise UnfitError(
                         f"its forward takes no tensor ({error}); give shape= as a dict for a dict of inputs"
@@ -162,8 +161,8 @@ class _Trial:
         self.module, self.signature = module, signature
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
 
-    def fails(self, tensors: Mapping[str, Any]) -> Exception | None:
-        """Run the forward; return what it raises if the tensors do not fit it."""
+    def fails(self, shapes: Mapping[str, Any], dtypes: Mapping[str, Any]) -> Exception | None:
+        """Run the forward on inputs of some shapes; return what it raises if they do not fit it."""
         import torch
         from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
@@ -171,8 +170,7 @@ class _Trial:
         silent, log.disabled = log.disabled, True
         try:
             with self.mode, torch.no_grad():
-                fake = {name: self.mode.from_tensor(t) for name, t in tensors.items()}
-                self.module(**self.signature.call(fake))
+                self.module(**self.signature.call(_zeros(self.module, shapes, dtypes)))
         except (DataDependentOutputException, DynamicOutputShapeException):
             return None  # which torch.export words better
         except Exception as error:

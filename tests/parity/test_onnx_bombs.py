@@ -186,7 +186,7 @@ def test_calls_grow_with_the_file_and_no_faster(name, tmp_path):
 
 @pytest.mark.parametrize("name", CHAINS)
 def test_time_grows_with_the_file_and_no_faster(name, tmp_path):
-    """What a call of C takes is no call of Python: 16 times the nodes would take it 256 times the seconds."""
+    """Bound what C functions take: 16 times the nodes would take a quadratic one 256 times the seconds."""
     few, many = 250, 4000
     path = tmp_path / "net.onnx"
     reading_seconds(path, *CHAINS[name](few))

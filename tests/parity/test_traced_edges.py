@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import fconv as fc
+from tests.fuzz.__main__ import Memory
 from tests.parity.traced import Of, check_both_ways, check_network, drawn, same_bits, shaken
 
 # Names, kinds and sharing.
@@ -293,3 +294,27 @@ def test_the_first_shape_that_is_tried_has_as_many_axes_as_the_modules_say(conv)
     assert len(seen[0]) == params["conv"]["weight"].ndim
     assert seen[0][1] == 2
     assert net.apply(params, np.ones((1, 2, *[3] * (len(seen[0]) - 2)), np.float32)).shape[1] == 3
+
+
+@pytest.mark.skipif(not Memory().known, reason="needs Linux's /proc")
+def test_shapes_are_tried_without_memory_for_them():
+    seen = []
+
+    class Picky(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv3d(4, 3, 1)
+
+        def forward(self, x):
+            seen.append(x.shape)
+            if x.shape[-1] > 3:
+                raise ValueError("few columns alone")
+            return self.conv(x)
+
+    fc.from_torch(nn.Conv3d(4, 3, 1))  # torch.export's own imports
+    memory = Memory()
+    memory.begin()
+    fc.from_torch(Picky())
+    taken = memory.taken()
+    assert max(np.prod(shape) for shape in seen if all(isinstance(n, int) for n in shape)) > 1e8
+    assert taken < 300e6  # some 100 MB are torch.export's
