@@ -46,6 +46,7 @@ SHAPES = [
     ((2, 131, 14, 13), (3, 131, 3, 3), {"padding": 1}),
     ((1, 67, 8, 8), (123, 67, 2, 2), {"stride": 3}),
     ((2, 74, 5, 4), (70, 37, 3, 3), {"stride": 2, "padding": 1, "groups": 2}),
+    ((1, 48, 26, 4), (4, 48, 4, 3), {"stride": (1, 4), "padding": (2, 0)}),
     # Positions that a stride leaves out, thinned in registers, and channels that are divided.
     ((2, 21, 5, 34), (20, 21, 1, 1), {"stride": 2}),
     ((2, 21, 5, 35), (20, 21, 1, 1), {"stride": 3}),

@@ -177,6 +177,14 @@ def test_a_launch_with_more_arguments_than_its_stack_holds_is_kept_out_of_chains
         Launch(telling, range(129), 1).of(0)
 
 
+@pytest.mark.parametrize("costs", [(1.0, 1e9), (1e9, 1.0)])
+def test_a_chain_with_a_long_launch_is_for_all_threads(telling, costs):
+    launches = [Launch(telling, (0, 0, 0), 5, cost=cost).of(0) for cost in costs]
+    assert not chain(launches).brief
+    assert chain(launches).threads == 5
+    assert chain(launches[:1]).brief == launches[0].brief
+
+
 def test_launches_from_several_threads_at_once(pool, counting):
     counts = np.zeros((4, 64), np.int64)
 

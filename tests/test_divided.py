@@ -29,6 +29,7 @@ CASES = {
     "depthwise of eight": ((2, 8, 33, 40), (8, 1, 5, 3), {"padding": (2, 0), "groups": 8}),
     "small groups": ((2, 9, 27, 30), (9, 3, 3, 3), {"stride": 3, "padding": 1, "groups": 3}),
     "a gradient of several pieces": ((3, 2, 70, 60), (20, 2, 3, 3), {"padding": 1}),
+    "pieces of which the last has one position": ((1, 2, 25, 41), (20, 2, 3, 3), {"padding": 1}),
     "one output": ((2, 8, 40, 44), (1, 8, 3, 1), {"stride": 3}),
 }
 

@@ -87,6 +87,29 @@ def test_the_second_derivative_is_the_slope_of_the_first(name, data):
     )
 
 
+STRAIGHT = [
+    *((name, {}) for name in (
+        "celu", "elu", "gelu", "hardswish", "logsigmoid", "mish", "selu", "sigmoid", "silu", "softplus",
+        "softsign", "tanh", "tanhshrink",
+    )),
+    ("gelu", {"approximate": "tanh"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ["compiled", "numpy"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("name", "options"), STRAIGHT, ids=str)
+def test_far_out_activations_are_straight_lines_also_where_squares_overflow(name, options, dtype, engine):
+    function, most = getattr(F, name), np.finfo(dtype).max
+    x = np.array([1e3, 1e5, most**0.5 * 2, most**0.75, most / 4], dtype)
+    x = np.stack([-x, x])
+    with computing(engine), np.errstate(all="ignore"):
+        slope, bend = function.vjp(np.ones_like(x), x, **options), function.second(x, **options)
+    np.testing.assert_allclose(slope, np.broadcast_to(slope[:, :1], x.shape), atol=1e-5)
+    if bend is not None:
+        np.testing.assert_allclose(np.broadcast_to(bend, x.shape), 0 * x, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", [*pooling.CASES, *CURVES])
 @settings(max_examples=max(8, settings().max_examples // 4))
 @given(data=st.data(), key=fst.keys(), odd=st.sampled_from([np.nan, -np.inf, np.inf, 0.0]))

@@ -164,7 +164,17 @@ class Other:
     """An array of another library, which only names itself."""
 
 
-@pytest.mark.parametrize("fault", ["shape", "dtype", "missing", "kind", "list", "other", "kept"])
+FAULTS = {
+    "shape": "expected a gradient of float32", "dtype": "expected a gradient of float32",
+    "missing": "trees differ", "kind": "expected a state that its init gave",
+    "list": "0.weight", "other": "0.weight",
+    "kept": "momentum_buffer of 0.weight must be", "foreign": "momentum_buffer of 0.weight must be",
+    "number": "0.weight must be a NumPy or CuPy array, got float",
+    "parameter": "0.weight must be a NumPy or CuPy array, got tests",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
 def test_what_a_first_step_refuses_a_later_one_does_too(fault):
     opt = OPTIMIZERS["momentum"]()
     params, grads = drawn(0), drawn(1)
@@ -179,10 +189,14 @@ def test_what_a_first_step_refuses_a_later_one_does_too(fault):
         "list": (params, ({"weight": [1.0, 1.0, 1.0]}, *grads[1:]), state),
         "other": (params, ({"weight": Other()}, *grads[1:]), state),
         "kept": (params, grads, with_first(state, momentum_buffer=[1.0, 1.0, 1.0])),
+        "foreign": (params, grads, with_first(state, momentum_buffer=Other())),
+        "number": (({"weight": 1.0}, *params[1:]), grads, state),
+        "parameter": (({"weight": Other()}, *params[1:]), grads, state),
     }[fault]
     errors = []
     for made in (opt, OPTIMIZERS["momentum"]()):
         with pytest.raises((ValueError, TypeError)) as error:
             made.step(*wrong)
         errors.append((type(error.value), str(error.value)))
+    assert FAULTS[fault] in errors[0][1]
     assert errors[0] == errors[1]

@@ -269,6 +269,7 @@ def gelu(x: Array, approximate: Literal["none", "tanh"] = "none") -> Curve:
         # ndtr takes erfc below 0, where 1 + erf has no digits left.
         share = once(lambda: special(x).ndtr(x))
 
+        @once
         def density() -> Array:
             bell = xp.bell(x) if hasattr(xp, "bell") else xp.exp(-0.5 * x * x)
             return bell * (1 / sqrt(2 * pi))
@@ -276,20 +277,21 @@ def gelu(x: Array, approximate: Literal["none", "tanh"] = "none") -> Curve:
         return (
             lambda: x * share(),
             lambda g: g * (share() + x * density()),
-            lambda: density() * (2 - x * x),
+            lambda: 2 * density() - density() * x * x,  # in this order 0 where x * x is infinite
         )
     bend, rate = 0.044715, sqrt(2 / pi)
     t = once(lambda: xp.tanh(rate * (x + bend * x * x * x)))
 
     def second() -> Array:
-        rise, bent = rate * (1 + 3 * bend * x * x), 6 * rate * bend * x  # of what the tangent is taken of
-        return (1 - t() * t()) * (rise + 0.5 * x * (bent - 2 * t() * rise * rise))
+        near = xp.maximum(xp.minimum(x, 16), -16)  # beyond, t is 1 and x * x may be infinite
+        rise, bent = rate * (1 + 3 * bend * near * near), 6 * rate * bend * near  # of what t is taken of
+        return (1 - t() * t()) * (rise + 0.5 * near * (bent - 2 * t() * rise * rise))
 
-    return (
-        lambda: 0.5 * x * (1 + t()),
-        lambda g: g * (0.5 * (1 + t()) + 0.5 * x * (1 - t() * t()) * rate * (1 + 3 * bend * x * x)),
-        second,
-    )
+    def first() -> Array:
+        slope = x * (1 - t() * t())  # 0 before x * x is infinite
+        return 0.5 * (1 + t()) + 0.5 * rate * (slope + 3 * bend * slope * x * x)
+
+    return lambda: 0.5 * x * (1 + t()), lambda g: g * first(), second
 
 
 celu_jvp, celu_vjp = celu.jvp, celu.vjp

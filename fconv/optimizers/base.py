@@ -196,6 +196,8 @@ def _stepped(
         check_gradient(name, path, p, g)
         if not isinstance(own, dict) or own.keys() != keys:
             raise ValueError(f"{name}: expected a state that its init gave, at {_named(path)}")
+        kept = {key: v for key, v in own.items() if not isinstance(v, (int, float))}
+        namespace(name, **{f"{key} of {_named(path)}": v for key, v in kept.items()})
         own = {key: widened(native(v)) if is_array(v) else v for key, v in own.items()}
         own["step"] = own["step"] + 1  # which may be an array of the caller
         new, changed = update(widened(native(p)), widened(native(g)), own)
@@ -306,6 +308,8 @@ def _holds_none(tree: Any) -> bool:
 
 def check_gradient(name: str, path: trees.Path, p: Any, g: Any) -> None:
     """Require that a gradient fits its parameter."""
+    if not is_array(p):
+        namespace(name, **{_named(path): p})
     same = is_array(g) and g.shape == p.shape and g.dtype.newbyteorder("=") == p.dtype.newbyteorder("=")
     if not same:
         got = f"{g.dtype} of shape {g.shape}" if hasattr(g, "shape") else repr(g)
