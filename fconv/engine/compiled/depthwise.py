@@ -34,20 +34,22 @@ PREFETCH_BYTES = 8 << 20
 The blocks of channels go over a row one after the other, so that what each reads has gaps, which the hardware
 does not prefetch in time. Where a cache holds the batch, prefetching takes longer than it gains.
 """
+PIXEL_BYTES = 768
+"""Bytes of a pixel from which on the next row of the output is prefetched too: stores wait for such gaps."""
 ROW = 4
 """Integers of the table for each row of the kernel."""
 
 FIELDS = (
     "x", "w", "start", "y", "x_image", "x_d", "x_h", "x_w", "y_image", "y_d", "y_h", "y_w", "in_d", "in_h",
     "in_w", "step_d", "step_h", "step_w", "low_d", "low_h", "low_w", "reach_d", "reach_h", "reach_w", "out_d",
-    "out_h", "lines", "prefetched", "channels", "blocks", "block_bytes", "width", "full", "table", "entries",
-    "zeros",
+    "out_h", "lines", "prefetched", "y_prefetched", "channels", "blocks", "block_bytes", "width", "full",
+    "table", "entries", "zeros",
     "rows", "many", "less", "whole", "whole_less", "bounded", "bounded_less",
 )  # fmt: skip
 """`many` blocks of as many `rows` and `less` of one less; addresses of `_block` for either. A block of `full`
 channels has no idle lanes.
 
-Each block of channels has so many cache lines of the next row `prefetched`.
+Each block of channels has so many cache lines of the next row `prefetched`, and of the output's next row.
 """
 
 
@@ -147,6 +149,9 @@ def _kernel(dtype: str) -> int:
                 following = x_line + (a.reach_h + 1) * a.x_h + b * a.prefetched * LINE
                 with f.loop(a.prefetched) as k:
                     f.prefetch(following + k * LINE)
+                following = y_line + a.y_h + b * a.y_prefetched * LINE
+                with f.loop(a.y_prefetched) as k:
+                    f.prefetch(following + k * LINE, written=True)
             w, start = a.pointer("w") + b * a.block_bytes, a.pointer("start") + channel
             plain = f.all_of(rows_inside, there.equals(a.full))
             for whole, bounded, size, count, from_ in (
@@ -212,12 +217,14 @@ class Depthwise(Correlation):
         every = s.images * s.out_size[0] * s.out_size[1]
         lines = even(s.out_size[1], min(MOST_LINES, -(-every // LEAST_TASKS)))
         reach = [high - low for low, high in zip(s.low, s.high, strict=True)]
-        row = s.in_size[2] * self.channels * self.itemsize
+        pixel = self.channels * self.itemsize
+        row = s.in_size[2] * pixel
         large = s.images * prod(s.in_size[:2]) * row >= PREFETCH_BYTES and x[3] == row
-        prefetched = row // (LINE * filters.blocks) if large else 0
+        read = row // (LINE * filters.blocks) if large else 0
+        written = s.out_size[2] * pixel // (LINE * filters.blocks) if large and pixel >= PIXEL_BYTES else 0
         arguments = (
             0, 0, 0, 0, x[0], *x[2:], y[0], *y[2:], *s.in_size, *s.step, *s.low, *reach, *s.out_size[:2],
-            lines, prefetched, self.channels, filters.blocks, filters.block_bytes, filters.width,
+            lines, read, written, self.channels, filters.blocks, filters.block_bytes, filters.width,
             lanes * vectors, address(table), len(table), address(zeros), rows, groups - less, less, *blocks,
         )  # fmt: skip
         tasks = s.images * s.out_size[0] * -(-s.out_size[1] // lines)
