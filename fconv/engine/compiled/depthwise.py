@@ -1,8 +1,9 @@
 """Depthwise correlation of channels-last pictures, which are read where they lie.
 
 For a row of the kernel, a block of outputs along a row reads each input position once, for all elements of
-the kernel row that meet it there, whose filters stay in registers like the sums. What a window sees outside
-of the picture is read from a row of zeros.
+the kernel row that meet it there, whose filters stay in registers like the sums. The blocks of channels of
+some pixels come one after another, so that memory is read and written in runs. What a window sees outside of
+the picture is read from a row of zeros.
 """
 
 from __future__ import annotations
@@ -23,33 +24,32 @@ from fconv.engine.compiled.scratch import address
 from fconv.engine.compiled.shapes import Shape
 from fconv.engine.compiled.vectors import Numbers
 from fconv.engine.memory import LINE
+from fconv.engine.threads import get_num_threads
 
 MOST_ROWS, LEAST_ROWS = 14, 4
 """Outputs of a block."""
-MOST_LINES = 16
-"""Lines of a task: the rows of the picture that they see stay in the L2 cache."""
+TASKS = 8
+"""Least tasks of a thread: few, as each reads rows of the picture that its neighbours read too."""
 PREFETCH_BYTES = 8 << 20
 """Bytes of a batch from which on the next row of the picture is prefetched.
 
-The blocks of channels go over a row one after the other, so that what each reads has gaps, which the hardware
-does not prefetch in time. Where a cache holds the batch, prefetching takes longer than it gains.
+Blocks read some pixels of several rows in turn, which the hardware does not take for runs to fetch ahead.
+Where a cache holds the batch, prefetching gains nothing.
 """
-PIXEL_BYTES = 768
-"""Bytes of a pixel from which on the next row of the output is prefetched too: stores wait for such gaps."""
 ROW = 4
 """Integers of the table for each row of the kernel."""
 
 FIELDS = (
     "x", "w", "start", "y", "x_image", "x_d", "x_h", "x_w", "y_image", "y_d", "y_h", "y_w", "in_d", "in_h",
     "in_w", "step_d", "step_h", "step_w", "low_d", "low_h", "low_w", "reach_d", "reach_h", "reach_w", "out_d",
-    "out_h", "lines", "prefetched", "y_prefetched", "channels", "blocks", "block_bytes", "width", "full",
-    "table", "entries", "zeros",
+    "out_h", "lines", "prefetched", "channels", "blocks", "block_bytes", "width", "full", "table", "entries",
+    "zeros",
     "rows", "many", "less", "whole", "whole_less", "bounded", "bounded_less",
 )  # fmt: skip
 """`many` blocks of as many `rows` and `less` of one less; addresses of `_block` for either. A block of `full`
 channels has no idle lanes.
 
-Each block of channels has so many cache lines of the next row `prefetched`, and of the output's next row.
+Each block of outputs has so many cache lines of the next row `prefetched`.
 """
 
 
@@ -143,35 +143,30 @@ def _kernel(dtype: str) -> int:
             f.all_of(deep > -1, deep + a.reach_d < a.in_d), f.all_of(high > -1, high + a.reach_h < a.in_h)
         )
         x_line, y_line = x + deep * a.x_d + high * a.x_h, y + h * a.y_h
-        with f.loop(a.blocks) as b:
-            there, channel = f.least(a.channels - b * a.width, a.width), b * a.width * item
-            with f.when(a.prefetched > 0):
-                following = x_line + (a.reach_h + 1) * a.x_h + b * a.prefetched * LINE
+        following = x_line + (a.reach_h + 1) * a.x_h
+        for whole, bounded, size, count, from_, before in (
+            (a.whole, a.bounded, a.rows, a.many, 0, 0),
+            (a.whole_less, a.bounded_less, a.rows - 1, a.less, a.rows * a.many, a.many),
+        ):
+            with f.loop(count) as group:
                 with f.loop(a.prefetched) as k:
-                    f.prefetch(following + k * LINE)
-                following = y_line + a.y_h + b * a.y_prefetched * LINE
-                with f.loop(a.y_prefetched) as k:
-                    f.prefetch(following + k * LINE, written=True)
-            w, start = a.pointer("w") + b * a.block_bytes, a.pointer("start") + channel
-            plain = f.all_of(rows_inside, there.equals(a.full))
-            for whole, bounded, size, count, from_ in (
-                (a.whole, a.bounded, a.rows, a.many, 0),
-                (a.whole_less, a.bounded_less, a.rows - 1, a.less, a.rows * a.many),
-            ):
-                with f.loop(count) as group:
-                    first = group * size + from_
-                    column = first * a.step_w + a.low_w
-                    end = column + (size - 1) * a.step_w + a.reach_w
-                    easy = f.all_of(plain, f.all_of(column > -1, end < a.in_w))
+                    f.prefetch(following + ((group + before) * a.prefetched + k) * LINE)
+                first = group * size + from_
+                column = first * a.step_w + a.low_w
+                end = column + (size - 1) * a.step_w + a.reach_w
+                inside = f.all_of(rows_inside, f.all_of(column > -1, end < a.in_w))
+                x_first, y_first = x_line + column * a.x_w, y_line + first * a.y_w
+                with f.loop(a.blocks) as b:
+                    there, channel = f.least(a.channels - b * a.width, a.width), b * a.width * item
+                    easy = f.all_of(inside, there.equals(a.full))
                     given = (
-                        x_line + column * a.x_w + channel, w, a.pointer("table"), a.entries,
-                        y_line + first * a.y_w + channel, start, a.x_w, a.y_w,
+                        x_first + channel, a.pointer("w") + b * a.block_bytes, a.pointer("table"), a.entries,
+                        y_first + channel, a.pointer("start") + channel, a.x_w, a.y_w,
                     )  # fmt: skip
                     with f.when(easy):
                         f.call_address(whole, *given)
                     with f.when(f.negation(easy)):
-                        zeros = a.pointer("zeros")
-                        size_of = (a.in_d, a.in_h, a.in_w)
+                        zeros, size_of = a.pointer("zeros"), (a.in_d, a.in_h, a.in_w)
                         f.call_address(bounded, *given, there, zeros, deep, high, column, *size_of)
     f.finish()
     return machine().compile(f.module)[0]
@@ -215,16 +210,14 @@ class Depthwise(Correlation):
             for size, count in ((rows, groups - less), (rows - 1, less))
         ]
         every = s.images * s.out_size[0] * s.out_size[1]
-        lines = even(s.out_size[1], min(MOST_LINES, -(-every // LEAST_TASKS)))
+        lines = even(s.out_size[1], -(-every // max(LEAST_TASKS, TASKS * get_num_threads())))
         reach = [high - low for low, high in zip(s.low, s.high, strict=True)]
-        pixel = self.channels * self.itemsize
-        row = s.in_size[2] * pixel
+        row = s.in_size[2] * self.channels * self.itemsize
         large = s.images * prod(s.in_size[:2]) * row >= PREFETCH_BYTES and x[3] == row
-        read = row // (LINE * filters.blocks) if large else 0
-        written = s.out_size[2] * pixel // (LINE * filters.blocks) if large and pixel >= PIXEL_BYTES else 0
+        prefetched = -(-row // (LINE * groups)) if large else 0
         arguments = (
             0, 0, 0, 0, x[0], *x[2:], y[0], *y[2:], *s.in_size, *s.step, *s.low, *reach, *s.out_size[:2],
-            lines, read, written, self.channels, filters.blocks, filters.block_bytes, filters.width,
+            lines, prefetched, self.channels, filters.blocks, filters.block_bytes, filters.width,
             lanes * vectors, address(table), len(table), address(zeros), rows, groups - less, less, *blocks,
         )  # fmt: skip
         tasks = s.images * s.out_size[0] * -(-s.out_size[1] // lines)

@@ -213,11 +213,11 @@ class Function:
         text = f"call {result} @{name}({', '.join(f'{a.type} {a.name}' for a in given)})"
         return self.emit(text) if result == "void" else self.value(text, result)
 
-    def prefetch(self, place: Value, *, written: bool = False) -> None:
-        """Prefetch the cache line at an address, of any memory, which is going to be read or `written`."""
+    def prefetch(self, place: Value) -> None:
+        """Prefetch the cache line at an address, which need not be of memory that may be read."""
         name = "llvm.prefetch.p0"
         self.module.declarations[name] = f"declare void @{name}(ptr, i32, i32, i32)"
-        self.emit(f"call void @{name}(ptr {place.name}, i32 {int(written)}, i32 {2 + written}, i32 1)")
+        self.emit(f"call void @{name}(ptr {place.name}, i32 0, i32 2, i32 1)")
 
     def number(self, place: Value, index: Number) -> Value:
         """Read an integer of those that lie at an address."""
