@@ -29,7 +29,7 @@ from fconv.engine.compiled.shapes import Shape, Tap
 from fconv.engine.compiled.vectors import Numbers
 
 LEAST_BYTES = 768 << 10
-"""Filters of more bytes outgrow the L2 cache."""
+"""What has more bytes outgrows the L2 cache."""
 MOST_BYTES = 8 << 20
 """Largest copy of the pictures."""
 PIECE_BYTES = 192 << 10
@@ -113,8 +113,13 @@ def block_of(channels: int, most: int) -> int:
 
 
 def outweighs(shape: Shape, dtype: str, *, weights: bool = False) -> bool:
-    """Return whether filters outweigh pictures, or almost for their gradient, and fall into blocks."""
+    """Return whether filters outweigh pictures, or almost for their gradient, and fall into blocks.
+
+    For the gradient each element of the kernel reads the pictures of a block again, from the L2 cache.
+    """
     item = itemsize_of(dtype)
+    block = _block(shape, dtype)
+    read = shape.images * prod(shape.out_size) * block * item if weights and len(shape.taps) > 1 else 0
     filters = len(shape.taps) * shape.inner * shape.outer * item
     pictures = shape.images * prod(shape.box) * shape.inner * item
     lanes = machine().vector_bytes // item
@@ -122,8 +127,9 @@ def outweighs(shape: Shape, dtype: str, *, weights: bool = False) -> bool:
         shape.groups == 1
         and filters > max(LEAST_BYTES, pictures // (8 if weights else 4))
         and pictures <= MOST_BYTES
+        and read <= LEAST_BYTES
         and min(shape.inner, shape.outer) >= 2 * lanes
-        and _block(shape, dtype) >= LEAST_BLOCK // (4 if filters > 2 * LEAST_BYTES else 1)
+        and block >= LEAST_BLOCK // (4 if filters > 2 * LEAST_BYTES else 1)
     )
 
 
