@@ -1,13 +1,11 @@
 """Time what each layer adds to a training step of pictures of 1x1, where the interpreter takes most of it.
 
-Each library runs in processes of its own, in turn. fconv runs once more with launches that call no kernel:
-what is left is the time of the interpreter, of arrays and of NumPy's functions.
+Each library runs in processes of its own, in turn.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import importlib.util
 import json
 import statistics
@@ -21,7 +19,6 @@ import numpy as np
 
 LAYERS = ("conv2d 1x1", "conv2d 3x3", "batch_norm", "relu", "max_pool2d")
 SHAPE = (2, 8, 1, 1)
-INTERPRETER = "no kernels"
 FEW, MANY = 2, 22
 """Layers of the networks whose steps are compared."""
 
@@ -75,24 +72,6 @@ def in_torch(names: list[str]) -> Callable[[], Any]:
     return step
 
 
-def without_kernels() -> None:
-    """Let each launch complete no arguments and call no kernel from now on."""
-    from fconv.engine.compiled.launches import Launch
-    from fconv.engine.compiled.pool import Pool
-
-    usual, idle = Pool.run, dict[int, tuple[Launch, Launch]]()
-
-    def run(pool: Pool, launch: Launch, arrays: tuple[Any, ...], *values: int) -> None:
-        found = idle.get(id(launch))
-        if found is None:
-            other = copy.copy(launch)
-            other.block = bytes(8) + launch.block[8:]  # begins with how many launches there are
-            found = idle[id(launch)] = (launch, other)
-        usual(pool, found[1], arrays, *values)
-
-    Pool.run = run  # type: ignore[method-assign]
-
-
 def seconds(step: Callable[[], Any]) -> float:
     """Return the median time of a step."""
     for _ in range(30):
@@ -107,9 +86,7 @@ def seconds(step: Callable[[], Any]) -> float:
 
 def added(library: str) -> dict[str, float]:
     """Return the seconds that one more of each layer takes, behind a convolution of 1x1."""
-    if library == INTERPRETER:
-        without_kernels()
-    make = in_torch if library == "torch" else in_fconv
+    make = {"fconv": in_fconv, "torch": in_torch}[library]
 
     def each(*names: str) -> float:
         few, many = (seconds(make(list(names) * count)) for count in (FEW, MANY))
@@ -123,14 +100,12 @@ def main() -> None:
     """Print medians over the rounds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="processes of each library (default: 5)")
-    parser.add_argument(
-        "--of", choices=("fconv", INTERPRETER, "torch"), help="print the times of one library, as JSON"
-    )
+    parser.add_argument("--of", choices=("fconv", "torch"), help="print the times of one library, as JSON")
     options = parser.parse_args()
     if options.of:
         print(json.dumps(added(options.of)))
         return
-    libraries = ["fconv", INTERPRETER, *(["torch"] if importlib.util.find_spec("torch") else [])]
+    libraries = ["fconv", *(["torch"] if importlib.util.find_spec("torch") else [])]
     found: dict[str, list[dict[str, float]]] = {library: [] for library in libraries}
     for _ in range(options.rounds):
         for library, times in found.items():
