@@ -308,8 +308,7 @@ def _holds_none(tree: Any) -> bool:
 
 def check_gradient(name: str, path: trees.Path, p: Any, g: Any) -> None:
     """Require that a gradient fits its parameter."""
-    if not is_array(p):
-        namespace(name, **{_named(path): p})
+    namespace(name, **{_named(path): p})
     same = is_array(g) and g.shape == p.shape and g.dtype.newbyteorder("=") == p.dtype.newbyteorder("=")
     if not same:
         got = f"{g.dtype} of shape {g.shape}" if hasattr(g, "shape") else repr(g)

@@ -2,7 +2,7 @@
 
 For a row of the kernel, a block of outputs along a row reads each input position once, for all elements of
 the kernel row that meet it there, whose filters stay in registers like the sums. The blocks of channels of
-some pixels come one after another, so that memory is read and written in runs. What a window sees outside of
+some pixels come one after another, so that reads and writes are contiguous. What a window sees outside of
 the picture is read from a row of zeros.
 """
 
@@ -28,13 +28,11 @@ from fconv.engine.threads import get_num_threads
 
 MOST_ROWS, LEAST_ROWS = 14, 4
 """Outputs of a block."""
-TASKS = 8
-"""Least tasks of a thread: few, as each reads rows of the picture that its neighbours read too."""
 PREFETCH_BYTES = 8 << 20
 """Bytes of a batch from which on the next row of the picture is prefetched.
 
-Blocks read some pixels of several rows in turn, which the hardware does not take for runs to fetch ahead.
-Where a cache holds the batch, prefetching gains nothing.
+A block reads a few pixels of each row that its windows see, too few for the hardware to prefetch the next
+row. Smaller batches may stay in a cache.
 """
 ROW = 4
 """Integers of the table for each row of the kernel."""
@@ -210,7 +208,8 @@ class Depthwise(Correlation):
             for size, count in ((rows, groups - less), (rows - 1, less))
         ]
         every = s.images * s.out_size[0] * s.out_size[1]
-        lines = even(s.out_size[1], -(-every // max(LEAST_TASKS, TASKS * get_num_threads())))
+        # Few tasks, as each reads rows of the picture that its neighbours read too.
+        lines = even(s.out_size[1], -(-every // (LEAST_TASKS * get_num_threads())))
         reach = [high - low for low, high in zip(s.low, s.high, strict=True)]
         row = s.in_size[2] * self.channels * self.itemsize
         large = s.images * prod(s.in_size[:2]) * row >= PREFETCH_BYTES and x[3] == row

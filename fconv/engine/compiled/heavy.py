@@ -29,9 +29,11 @@ from fconv.engine.compiled.shapes import Shape, Tap
 from fconv.engine.compiled.vectors import Numbers
 
 LEAST_BYTES = 768 << 10
-"""What has more bytes outgrows the L2 cache."""
+"""Filters of more bytes outgrow the L2 cache."""
 MOST_BYTES = 8 << 20
 """Largest copy of the pictures."""
+MOST_READ_AGAIN = 768 << 10
+"""Most bytes of a block of channels, which each kernel element of a weight gradient reads again."""
 PIECE_BYTES = 192 << 10
 """Largest piece of the filters."""
 LEAST_BLOCK = 16
@@ -113,13 +115,10 @@ def block_of(channels: int, most: int) -> int:
 
 
 def outweighs(shape: Shape, dtype: str, *, weights: bool = False) -> bool:
-    """Return whether filters outweigh pictures, or almost for their gradient, and fall into blocks.
-
-    For the gradient each element of the kernel reads the pictures of a block again, from the L2 cache.
-    """
+    """Return whether filters outweigh pictures, or almost for their gradient, and fall into blocks."""
     item = itemsize_of(dtype)
     block = _block(shape, dtype)
-    read = shape.images * prod(shape.out_size) * block * item if weights and len(shape.taps) > 1 else 0
+    read_again = shape.images * prod(shape.out_size) * block * item if weights and len(shape.taps) > 1 else 0
     filters = len(shape.taps) * shape.inner * shape.outer * item
     pictures = shape.images * prod(shape.box) * shape.inner * item
     lanes = machine().vector_bytes // item
@@ -127,7 +126,7 @@ def outweighs(shape: Shape, dtype: str, *, weights: bool = False) -> bool:
         shape.groups == 1
         and filters > max(LEAST_BYTES, pictures // (8 if weights else 4))
         and pictures <= MOST_BYTES
-        and read <= LEAST_BYTES
+        and read_again <= MOST_READ_AGAIN
         and min(shape.inner, shape.outer) >= 2 * lanes
         and block >= LEAST_BLOCK // (4 if filters > 2 * LEAST_BYTES else 1)
     )
