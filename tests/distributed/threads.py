@@ -23,12 +23,12 @@ class ThreadWorld:
         if out is not None:
             self._boxes[self.rank, to].put(out.copy())
         if into is not None:
-            into[...] = self._boxes[source, self.rank].get(timeout=20)
+            into[...] = self._boxes[source, self.rank].get(timeout=100)
 
     def sum(self, x):
         for other in range(self.size):
             self._boxes[self.rank, other].put(x.copy())
-        x[...] = sum(self._boxes[other, self.rank].get(timeout=20) for other in reversed(range(self.size)))
+        x[...] = sum(self._boxes[other, self.rank].get(timeout=100) for other in reversed(range(self.size)))
 
     def computing(self):
         return nullcontext()

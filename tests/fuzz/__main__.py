@@ -20,6 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tests.fuzz.mutations import mutated
+from tests.spending import processor_time
 
 TARGETS = {
     "pt": ("pt", "seeds", "read"),
@@ -94,19 +95,19 @@ def fuzz(name: str, runs: int, seed: int, folder: Path) -> int:
         if i % 100 == 0:
             last.write_text(f"{i}\n")  # where the process was, should it end here
         memory.begin()
-        began = time.process_time()
         found = ""
-        try:
-            read(data)
-            accepted += 1
-        except ValueError:
-            pass
-        except Exception:
-            found = f"raised:\n{traceback.format_exc()}"
-        seconds, taken = time.process_time() - began, memory.taken()
-        slowest, most = max(slowest, seconds), max(most, taken)
-        if seconds > _SLOW:
-            found = found or f"took {seconds:.1f} s"
+        with processor_time() as spent:
+            try:
+                read(data)
+                accepted += 1
+            except ValueError:
+                pass
+            except Exception:
+                found = f"raised:\n{traceback.format_exc()}"
+        taken = memory.taken()
+        slowest, most = max(slowest, spent.seconds), max(most, taken)
+        if spent.seconds > _SLOW:
+            found = found or f"took {spent.seconds:.1f} s"
         if taken > _RATIO * len(data) + _SPARE:
             found = found or f"took {taken / 1e6:.0f} MB for {len(data)} bytes"
         if found:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import runpy
-import time
 import warnings
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch.nn import functional as F
 import fconv as fc
 from tests.parity.obstacles import KINDS, PICTURE, OneSided, Scores
 from tests.parity.traced import Of, check_both_ways, check_network, drawn, same_bits, shaken
+from tests.spending import processor_time
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -339,11 +339,10 @@ def test_a_network_as_large_as_resnet50_is_read_in_seconds():
             channels = 4 * width
     module = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2048, 1000))
     fc.from_torch(nn.Sequential(nn.Linear(2, 2), Drop("row")), (2, 2))  # torch.export's own imports
-    started = time.process_time()
-    with warnings.catch_warnings():
+    with processor_time() as spent, warnings.catch_warnings():
         warnings.simplefilter("error")
         fc.from_torch(module, (1, 3, 224, 224))
-    assert time.process_time() - started < 30  # 3 on the machine that it was written on
+    assert spent.seconds < 60  # it takes 3
 
 
 def test_constants_of_one_element_are_numbers():
