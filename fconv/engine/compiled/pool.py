@@ -1,7 +1,8 @@
 """Compiled kernels on several threads, launched in a few microseconds.
 
 The workers are the threads of `fconv.engine.threads`. After a job they spin outside of the GIL, in compiled
-code, for some two milliseconds, and a kernel that is launched meanwhile begins at once. A launch, its own
+code, for some two milliseconds, and a kernel that is launched meanwhile begins at once. Who spins lets other
+processes run every few microseconds, as there may be more threads than processors. A launch, its own
 share of the work and the wait for the workers are one call of compiled code: Ctrl-C cannot come in
 between.
 """
@@ -34,7 +35,7 @@ from fconv.engine.memory import LINE
 _FIELDS = ("busy", "job", "kernel", "arguments", "tasks", "next", "inside", "threads", "recalled")
 _PLACE = {name: 64 * i for i, name in enumerate(_FIELDS)}
 _SPINS = 1 << 16  # rounds, some two milliseconds, before a worker sleeps
-_PATIENCE = 1 << 10  # rounds before a thread that waits lets others run
+_PATIENCE = 1 << 8  # rounds before a thread that spins lets others run
 OWN_SCRATCH = 8 << 10
 """Bytes of scratch memory that a launch has on its stack."""
 
@@ -114,6 +115,8 @@ def _serve(module: Module, share: Function) -> None:
             idle.set(0)
         idle.set(idle.get() + 1)
         pause(f)
+        with f.when((idle.get() % _PATIENCE).equals(0)):
+            f.call("sched_yield", result="i32")
     f.finish()
 
 
