@@ -223,8 +223,7 @@ class CompiledConvolution:
             self._apart = self.shape.groups > 1
             return (WinogradWeights if winograd else HeavyWeights)(one, self.dtype)
         direct = WeightGradient(self.shape, self.dtype)
-        margin = 1.2 if direct.elementwise else 2.0
-        few = FewWeights.pays(self.shape, self.dtype, direct.products, margin)
+        few = FewWeights.pays(self.shape, self.dtype, direct)
         return FewWeights(self.shape, self.dtype, direct) if few else direct
 
     def weight_gradient(self, g: Array, x: Array, like: Array | None = None) -> Array:

@@ -1,12 +1,15 @@
 """The weight gradient between few channels: the vectors run along rows of pictures.
 
-With few channels on both sides most lanes of `weights` would be idle. Here pictures and gradients are
-copied channels-first, each row with zeros to whole vectors, and each element of the filters is a sum of
-products of vectors, whose lanes are added up at the end.
+With few channels on both sides most lanes of `weights` would be idle. Here each element of the filters is a
+sum of products of vectors along rows, whose lanes are added up at the end. A block has some output channels
+and the elements of a row of the kernel, which read the same pictures at neighbouring places. Gradients are
+copied channels-first, with zeros behind each row; where few zeros are enough, a strip of rows is one long
+row. Pictures are read where they lie if their rows are contiguous and need no zeros, and copied otherwise.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
 from math import prod
@@ -16,63 +19,77 @@ import numpy as np
 
 from fconv.engine.compiled import packing
 from fconv.engine.compiled.launches import BYTES, MULTIPLY_ADDS, Launch
-from fconv.engine.compiled.llvm import INT, Module, itemsize_of
+from fconv.engine.compiled.llvm import Module, itemsize_of
 from fconv.engine.compiled.machine import machine
-from fconv.engine.compiled.micro import MICRO, contract, micro
+from fconv.engine.compiled.micro import MICRO, contract, even, micro
+from fconv.engine.compiled.plane_boxes import beside_of, compiled_planes
 from fconv.engine.compiled.pool import Fields, kernel_of, pool
 from fconv.engine.compiled.scratch import address, aligned, scratch
 from fconv.engine.compiled.shapes import Shape
 from fconv.engine.compiled.transcendental import Maths
 from fconv.engine.compiled.weights import BOX_BYTES, LONGEST_SUM, PARTS, WeightGradient
 
+LEAST_PRODUCTS = 1 << 20
+"""Below, the copies of short rows take most of the time."""
+
 FIELDS = (
     "x", "g", "sums", "x_image", "x_channel", "x_d", "x_h", "x_w", "g_image", "g_channel", "g_d", "g_h",
-    "g_w",
-    "part_bytes", "table", "taps", "tap_count", "in_d", "in_h", "in_w", "step_d", "step_h", "low_d",
-    "low_h", "low_w",
-    "out_d", "out_h", "out_w", "images", "strip_h", "parts", "box_d", "box_h", "box_w", "wide", "channels",
-    "out_channels", "groups", "inner", "outer", "across", "count", "x_row", "width", "zeros", *MICRO,
-    "g_scratch",
-    "pack", "scratch_size", "scratch",
+    "g_w", "part_bytes", "taps", "table", "plane", "near", "near_taps", "near_table", "near_plane", "behind",
+    "tap_count", "long", "in_d", "in_h", "in_w", "step_d", "step_h", "low_d", "low_h", "low_w", "out_d",
+    "out_h", "out_w", "images", "strip_h", "parts", "box_d", "box_h", "box_w", "wide", "high", "channels",
+    "out_channels", "groups", "inner", "outer", "across", "zeros", *MICRO, "g_scratch", "pack_x", "pack_g",
+    "scratch_size", "scratch",
 )  # fmt: skip
+"""`near` is how many pictures are read where they lie, and `behind` how many bytes may be read behind one;
+the copy of gradients has `high` rows of `wide`.
+"""
 
 
 @lru_cache(maxsize=4)
 def _kernel(dtype: str) -> int:
     f, task, arguments, worker = kernel_of(Module())
     a, item = Fields(f, arguments, FIELDS), itemsize_of(dtype)
+    vector = machine().vector_bytes
+    lanes = vector // item
     down = (a.out_h + a.strip_h - 1) // a.strip_h
     boxes = a.images * a.out_d * down
     sums = a.pointer("sums") + task * a.part_bytes
     memory = a.pointer("scratch") + worker * a.scratch_size
-    outer_memory, row = memory + a.g_scratch, a.width * item
-    x_plane, g_plane = a.box_d * a.box_h * a.box_w * item, a.strip_h * a.wide * item
+    gradients = memory + a.g_scratch
+    row, g_plane = a.across * vector, a.high * a.wide * item
     begin = task * boxes // a.parts
     with f.loop((task + 1) * boxes // a.parts, begin) as index:
         h0, rest = index % down * a.strip_h, index // down
         d, n = rest % a.out_d, rest // a.out_d
         lines = f.least(a.out_h - h0, a.strip_h)
-        f.call_address(
-            a.pack, memory, a.pointer("x") + n * a.x_image, a.box_d, a.box_h, a.box_w, d * a.step_d + a.low_d,
-            h0 * a.step_h + a.low_h, a.low_w, a.in_d, a.in_h, a.in_w, a.channels, a.x_channel, a.x_d,
-            a.x_h, a.x_w,
-        )  # fmt: skip
-        f.call_address(
-            a.pack, outer_memory, a.pointer("g") + n * a.g_image, 1, a.strip_h, a.wide, d, h0, 0, a.out_d,
-            a.out_h,
-            a.out_w, a.out_channels, a.g_channel, a.g_d, a.g_h, a.g_w,
-        )  # fmt: skip
-        add = f.select(index > begin, 1, 0)
-        with f.loop(a.out_channels) as o, f.loop(a.inner) as c, f.loop(a.tap_count) as tap:
-            place = a.pointer("taps") + tap * 8
-            offset = f.value(f"load i64, ptr {place.name}", INT)
-            x = memory + (o // a.outer * a.inner + c) * x_plane + offset
-            y = sums + ((o * a.inner + c) * a.tap_count + tap) * a.across * row
-            operands = (
-                outer_memory + o * g_plane, a.pointer("table"), lines, a.count, a.pointer("zeros"),
-                a.width, add
+        corner = (d * a.step_d + a.low_d, h0 * a.step_h + a.low_h, a.low_w)
+        picture, near = a.pointer("x") + n * a.x_image, n < a.near
+        with f.when(f.negation(near)):
+            f.call_address(
+                a.pack_x, memory, picture, a.box_d, a.box_h, a.box_w, *corner, a.in_d, a.in_h, a.in_w,
+                a.channels, a.x_channel, a.x_d, a.x_h, a.x_w,
             )  # fmt: skip
-            contract(f, a, a.across, x, y, operands, (row, a.x_row, row, row))
+            # It may hold anything, and is multiplied by zeros.
+            packing.clear(f, memory + a.channels * a.plane, a.behind)
+        f.call_address(
+            a.pack_g, gradients, a.pointer("g") + n * a.g_image, 1, a.high, a.wide, d, h0, 0, a.out_d,
+            h0 + lines, a.out_w, a.out_channels, a.g_channel, a.g_d, a.g_h, a.g_w,
+        )  # fmt: skip
+        place = picture + corner[0] * a.x_d + corner[1] * a.x_h + corner[2] * a.x_w
+        seen, plane = f.choose(near, place, memory), f.select(near, a.near_plane, a.plane)
+        taps, table = (
+            f.choose(near, a.pointer(f"near_{name}"), a.pointer(name)) for name in ("taps", "table")
+        )
+        entries = f.select(a.long > 0, 1, lines)
+        count = f.select(a.long > 0, lines * a.wide + (lanes - 1), a.wide) // lanes
+        add = f.select(index > begin, 1, 0)
+        with f.loop(a.groups) as group, f.loop(a.inner) as c, f.loop(a.tap_count) as tap:
+            x = seen + (group * a.inner + c) * plane + f.number(taps, tap)
+            g = gradients + group * a.outer * g_plane
+            y = sums + ((group * a.outer * a.inner + c) * a.tap_count + tap) * row
+            operands = (x, table, entries, count, a.pointer("zeros"), a.across * lanes, add)
+            steps = (vector, g_plane, vector, a.inner * a.tap_count * row)
+            contract(f, a, a.outer, g, y, operands, steps)
     f.finish()
     return machine().compile(f.module)[0]
 
@@ -100,40 +117,41 @@ class FewWeights:
     def __init__(self, shape: Shape, dtype: str, otherwise: WeightGradient) -> None:
         self.shape, self.dtype, self._otherwise = shape, dtype, otherwise
         s, item = shape, itemsize_of(dtype)
-        lanes = machine().vector_bytes // item
+        self.lanes = lanes = machine().vector_bytes // item
         self.across = len({tap.shift[2] for tap in s.taps})
-        rows = min(self.across, 6)
-        self.rows = -(-self.across // -(-self.across // rows))
-        spare = machine().registers - 2
-        most = max(1, min(4, spare // (self.rows + 1), -(-s.out_size[2] // lanes)))
-        wide = {v: -(-s.out_size[2] // (v * lanes)) * v * lanes for v in range(1, most + 1)}
-        self.vectors = min(wide, key=lambda v: (wide[v], -v))
-        self.width, self.wide = self.vectors * lanes, wide[self.vectors]
+        self.rows = even(s.outer, max(1, (machine().registers - 1) // self.across - 1))
         self.taps = s.taps[:: self.across]
         reach = [hi - lo + 1 for lo, hi in zip(s.low, s.high, strict=True)]
-        box_w = self.wide + reach[2] - 1
+        self.wide, self.long = _row(s, lanes)
+        box_w = self.wide + (0 if self.long else reach[2] - 1)
         h, channels = s.out_size[1], s.groups * max(s.inner * s.step[1], s.outer)
         while h > 1 and (h * self.wide * channels * item > BOX_BYTES or h * self.wide > LONGEST_SUM * lanes):
             h = -(-h // 2)
         self.strip = h
+        self.high = h + (
+            -(-(lanes - 1) // self.wide) if self.long else 0
+        )  # a last vector has zeros behind it
         self.box = (reach[0], (h - 1) * s.step[1] + reach[1], box_w)
         boxes = s.images * s.out_size[0] * -(-s.out_size[1] // h)
         self.parts = min(PARTS, boxes)
-        self.count = s.groups * s.outer * s.inner * len(s.taps) * self.width
+        self.behind = (lanes + reach[2] + max(s.low[2], 0)) * item
+        self.count = s.groups * s.outer * s.inner * len(s.taps) * lanes
         self._launches: dict[tuple[int, ...], Launch] = {}
         self._finishes: dict[tuple[int, ...], Launch] = {}
 
     @classmethod
-    def pays(cls, shape: Shape, dtype: str, otherwise: int, margin: float) -> bool:
-        """Return whether vectors along rows are `margin` times fewer than `otherwise`, vectors a position."""
+    def pays(cls, shape: Shape, dtype: str, otherwise: WeightGradient) -> bool:
+        """Return whether vectors along rows are so much fewer than those of `otherwise` that copies pay."""
         lanes = machine().vector_bytes // itemsize_of(dtype)
         across = sorted({tap.shift[2] for tap in shape.taps})
         even = len({b - a for a, b in pairwise(across)}) < 2
         if shape.step[2] != 1 or not even or len(across) > 11:
             return False
-        wide = -(-shape.out_size[2] // lanes) * lanes
+        wide = _row(shape, lanes)[0]
         products = len(shape.taps) * shape.inner * shape.outer * shape.groups
-        return margin * products * wide < otherwise * lanes * shape.out_size[2]
+        small = not otherwise.elementwise and shape.multiply_adds < LEAST_PRODUCTS
+        margin = 2.0 if small else 1.3 if shape.inner < 3 else 1.5
+        return margin * products * wide < otherwise.products * lanes * shape.out_size[2]
 
     def run(self, g: Any, x: Any, like: Any) -> Any:
         """Return the gradient, (O, C/groups, D, H, W), from g (N, O, ...) and x (N, C, ...) in any order."""
@@ -154,7 +172,7 @@ class FewWeights:
         return dw
 
     def _finish(self, dw: Any) -> Launch:
-        row = self.width * dw.itemsize
+        row = self.lanes * dw.itemsize
         places = np.dot(np.indices(dw.shape).reshape(dw.ndim, -1).T, np.array(dw.strides, np.int64))
         each = 1 << 10
         arguments = (
@@ -164,33 +182,48 @@ class FewWeights:
         return Launch(_finish(self.dtype), arguments, -(-dw.size // each), keep=(places,), cost=cost)
 
     def _run(self, x: tuple[int, ...], g: tuple[int, ...]) -> Launch:
-        s, item = self.shape, itemsize_of(self.dtype)
-        pitch = (self.box[1] * self.box[2] * item, self.box[2] * item, item)
-        rows = [(h * s.step[1] * pitch[1], h * self.wide * item) for h in range(self.strip)]
-        table = np.array(rows, np.int64)
-        taps = s.offsets(self.taps, pitch)
-        zeros = np.zeros(self.width, self.dtype)
+        s, item, vector = self.shape, itemsize_of(self.dtype), machine().vector_bytes
+        near = s.images - 1 if self._lies_well(x) else 0
         across = sorted({tap.shift[2] for tap in s.taps})
-        x_row = (across[1] - across[0] if len(across) > 1 else 1) * item
+        apart = (across[1] - across[0] if len(across) > 1 else 1) * item
+        pitch = (self.box[1] * self.box[2] * item, self.box[2] * item, item)
         channels, out_channels = s.groups * s.inner, s.groups * s.outer
+        zeros = np.zeros(self.across * self.lanes, self.dtype)
+        kept, places = [zeros], []
+        for steps, plane in ((pitch, prod(self.box) * item), (x[2:], x[1])):
+            lines = [(h * self.wide * item, h * s.step[1] * steps[1]) for h in range(self.strip)]
+            kept += [s.offsets(self.taps, steps), np.array(lines, np.int64)]
+            places.append((address(kept[-2]), address(kept[-1]), plane))
         size_x = aligned(channels * prod(self.box) * item)
         # What is stored behind x lies where g is written next; behind g there is room for it.
-        size = aligned(size_x + out_channels * self.strip * self.wide * item + machine().vector_bytes)
+        size = aligned(size_x + out_channels * self.high * self.wide * item + vector + self.behind)
         arguments = (
-            0, 0, 0, *x, *g, self.count * item, address(table), address(taps), len(taps), *s.in_size,
-            *s.step[:2],
-            *s.low, *s.out_size, s.images, self.strip, self.parts, *self.box, self.wide, channels,
-            out_channels,
-            s.groups, s.inner, s.outer, self.across, self.wide // self.width, x_row, self.width,
-            address(zeros),
-            *micro(self.dtype, self.rows, self.vectors, (self.across,), elementwise=True), size_x,
-            packing.compiled_planes(self.dtype, 1, (0,)), size, 0,
+            0, 0, 0, *x, *g, self.count * item, *places[0], near, *places[1], self.behind,
+            len(self.taps), self.long, *s.in_size, *s.step[:2], *s.low, *s.out_size, s.images, self.strip,
+            self.parts, *self.box, self.wide, self.high, channels, out_channels, s.groups, s.inner, s.outer,
+            self.across, address(zeros),
+            *micro(self.dtype, self.rows, self.across, (s.outer,), apart=apart), size_x,
+            *(
+                compiled_planes(self.dtype, beside=beside_of(steps, count, item))
+                for steps, count in ((x, channels), (g, out_channels))
+            ), size, 0,
         )  # fmt: skip
-        return Launch(
-            _kernel(self.dtype),
-            arguments,
-            self.parts,
-            size,
-            (table, taps, zeros),
-            s.multiply_adds / MULTIPLY_ADDS,
-        )
+        cost = s.multiply_adds / MULTIPLY_ADDS
+        return Launch(_kernel(self.dtype), arguments, self.parts, size, tuple(kept), cost)
+
+    def _lies_well(self, x: Sequence[int]) -> bool:
+        """Return whether pictures of these strides, all but the last, can be read where they lie.
+
+        No element is read from further behind than the same element of the next picture.
+        """
+        rows = not self.long or x[3] == self.wide * x[4] or self.strip == 1
+        lies = x[4] == itemsize_of(self.dtype) and rows and x[0] >= self.behind
+        return lies and not self.shape.hangs_over
+
+
+def _row(shape: Shape, lanes: int) -> tuple[int, bool]:
+    """Return how long rows of gradients are with the zeros behind them, and whether rows are one long one."""
+    whole = -(-shape.out_size[2] // lanes) * lanes
+    beside = shape.in_size[2]
+    long = not shape.hangs_over and shape.step[1] == 1 and beside < whole
+    return (beside, True) if long else (whole, False)

@@ -51,6 +51,7 @@ def contraction(
     rows: int,
     vectors: int,
     elementwise: bool = False,
+    apart: int = 0,
     ends: bool = False,
     start_by_row: bool = False,
     scattered: bool = False,
@@ -65,6 +66,9 @@ def contraction(
         R and V.
     elementwise : bool
         x has a vector for each vector of w instead of a number for all: ``x[... + r * x_row + v]``.
+    apart : int
+        If not 0, x has one vector for each row, the vectors of w begin so many bytes apart, and x_step and
+        w_step are a vector.
     ends : bool
         Nothing may be read behind the last lane of w, nor of x if it has vectors.
     start_by_row : bool
@@ -87,6 +91,9 @@ def contraction(
     masks = [n.mask(there - v * n.lanes) for v in across]
     plain, whole = [None] * vectors, f.negation(there < vectors * n.lanes)
     sums = [[n.zero() for _ in across] for _ in every]
+    # A sum waits for its last product: of few there are several sets, for neighbouring vectors.
+    sets = max(1, min(4, 12 // (rows * vectors))) if apart else 1
+    more = [sums, *([[n.zero() for _ in across] for _ in every] for _ in range(sets - 1))]
     shifts = [x_row * r for r in every]
     with f.loop(groups) as group:
         x0, y0 = x, y
@@ -100,7 +107,8 @@ def contraction(
         targets = [[line + v * n.bytes for v in across] for line in lines]
         for r in every:
             for v in across:
-                sums[r][v].set(0.0)
+                for each in more:
+                    each[r][v].set(0.0)
         with f.when(add.equals(0)):
             for v in across:
                 first = None if start_by_row else n.load(start + v * n.bytes)
@@ -108,23 +116,31 @@ def contraction(
                     place = start + (group * rows + r) * n.itemsize
                     sums[r][v].set(n.spread(n.number(place)) if first is None else first)
 
+        def add_one(xk: Value, wk: Value, inside: list[Any], to: list[list[Any]]) -> None:
+            right = [n.load(wk + v * (apart or n.bytes), inside[v]) for v in across]
+            for r in every:
+                place = xk + shifts[r]
+                if elementwise:
+                    left = [n.load(place + v * n.bytes, inside[v]) for v in across]
+                else:
+                    left = [n.load(place) if apart else n.spread(n.number(place))] * vectors
+                for v in across:
+                    to[r][v].set(n.fma(left[v], right[v], to[r][v].get()))
+
         def add_products(inside: list[Any]) -> None:
             with f.loop(entries) as t:
                 pair = table + t * PAIR
                 xt = x0 + f.value(f"load i64, ptr {pair.name}", INT)
                 second = pair + 8
                 wt = w + f.value(f"load i64, ptr {second.name}", INT)
-                with f.loop(count) as k:
+                together = count // sets * sets
+                with f.loop(together, step=sets) as k:
                     xk, wk = xt + k * x_step, wt + k * w_step
-                    right = [n.load(wk + v * n.bytes, inside[v]) for v in across]
-                    for r in every:
-                        place = xk + shifts[r]
-                        if elementwise:
-                            left = [n.load(place + v * n.bytes, inside[v]) for v in across]
-                        else:
-                            left = [n.spread(n.number(place))] * vectors
-                        for v in across:
-                            sums[r][v].set(n.fma(left[v], right[v], sums[r][v].get()))
+                    for s, each in enumerate(more):
+                        add_one(xk + s * n.bytes, wk + s * n.bytes, inside, each)
+                if sets > 1:
+                    with f.loop(count, together) as k:
+                        add_one(xt + k * x_step, wt + k * w_step, inside, sums)
 
         if ends:  # twice, as masks may take registers from the sums
             with f.when(f.negation(whole)):
@@ -133,6 +149,10 @@ def contraction(
                 add_products(plain)
         else:
             add_products(plain)
+        for each in more[1:]:
+            for r in every:
+                for v in across:
+                    sums[r][v].set(sums[r][v].get() + each[r][v].get())
         with f.when(add > 0):  # last, so that no long sum is added to number by number
             for r in every:
                 for v in across:
@@ -166,7 +186,7 @@ def sizes_of(rows: int, *lengths: int) -> tuple[int, ...]:
 
 
 def micro(
-    dtype: str, rows: int, vectors: int, lengths: tuple[int, ...], **options: bool
+    dtype: str, rows: int, vectors: int, lengths: tuple[int, ...], **options: int
 ) -> tuple[int, int, int, int]:
     """Return the values of the fields `MICRO`, for runs of rows of these lengths."""
     sizes = sizes_of(rows, *lengths)

@@ -1,4 +1,4 @@
-"""Copies into the layouts that the kernels read: boxes of pictures with their zeros, planes, and filters."""
+"""Copies into the layouts that the kernels read: boxes of pictures with their zeros, and filters."""
 
 from __future__ import annotations
 
@@ -46,15 +46,6 @@ def compiled_collect(dtype: str) -> int:
     """Return the address of a compiled `collect`."""
     module = Module()
     collect(module, dtype).exported = True
-    return machine().compile(module)[0]
-
-
-@lru_cache(maxsize=32)
-def compiled_planes(dtype: str, stride: int, phases: tuple[int, ...]) -> int:
-    """Return the address of a compiled `planes`."""
-    module = Module()
-    f = planes(module, dtype, transpose(module, dtype), stride, phases)
-    f.exported = True
     return machine().compile(module)[0]
 
 
@@ -109,9 +100,7 @@ def transpose(module: Module, dtype: Any, *, dealt: bool = False, apart: int = 1
         full = f.all_of(high > n.lanes - 1, (wide - 1) * apart + 1 > apart * n.lanes - 1)
         with f.when(full):
             lines = [[n.load(corner + row * r + v * n.bytes) for v in range(apart)] for r in range(n.lanes)]
-            for place, value in zip(
-                places, n.transposed([_every(n, line, 0) for line in lines]), strict=True
-            ):
+            for place, value in zip(places, n.transposed([every(n, line, 0) for line in lines]), strict=True):
                 n.store(value, out + place)
         with f.when(f.negation(full)):
             _transpose_some(n, corner, row, out, places, high, wide, apart)
@@ -140,7 +129,7 @@ def _transpose_some(
         # The second vector of a short row may lie behind memory that is mapped.
         safe = [line + (f.select(read > v * n.lanes, v * n.bytes, 0) if v else 0) for v in range(apart)]
         vectors = [n.load(at, n.both(mask, there)) for at, mask in zip(safe, across, strict=True)]
-        loaded.append(_every(n, vectors, 0))
+        loaded.append(every(n, vectors, 0))
     for c, value in enumerate(n.transposed(loaded)):
         inside = f.constant(c, INT) < wide
         n.store(value, out + f.select(inside, places[c], places[0]), n.both(down, inside))
@@ -265,76 +254,7 @@ def _row(
         n.put(n.number(source + k * step + c * channel), to + k * pixel + c * n.itemsize)
 
 
-def planes(module: Module, dtype: Any, transposing: Function, stride: int, phases: Sequence[int]) -> Function:
-    """Emit the copy of a box of one picture, channels first, its columns dealt out by their remainder.
-
-    With a stride along rows, every `stride`-th column lies beside the next, so that windows' elements
-    are neighbours: the target is (channels, depth, height, stride, width / stride). Columns of other
-    remainders than `phases`, which no window sees, are left out. Without a stride, up to a vector behind the
-    target may be written too.
-
-    Returns
-    -------
-    Function
-        As for `box`.
-    """
-    f = Function(module, "planes", [POINTER, POINTER, *[INT] * 14])
-    target, picture = f.arguments[:2]
-    size, start, full = f.arguments[2:5], f.arguments[5:8], f.arguments[8:11]
-    channels, channel, *steps = f.arguments[11:]
-    n = Numbers(f, dtype)
-    width = size[2] * n.itemsize
-    plane = size[0] * size[1] * width
-    count = size[2] // stride
-    short = count * n.itemsize
-    low = f.least(f.most(f.constant(0, INT) - start[2], 0), size[2])
-    high = f.most(f.least(full[2] - start[2], size[2]), low)
-    near = steps[2].equals(n.itemsize)
-
-    def row_of(i: Value, j: Value) -> tuple[Value, Value, Value, Value]:
-        """Return where a row lies in the picture and in the target, and which of its columns are inside."""
-        d, h = start[0] + i, start[1] + j
-        inside = f.all_of(f.all_of(d > -1, d < full[0]), f.all_of(h > -1, h < full[1]))
-        source = picture + d * steps[0] + h * steps[1] + start[2] * steps[2]
-        begin, end = (f.select(inside, edge, size[2]) for edge in (low, high))
-        return source, target + (i * size[1] + j) * width, begin, end
-
-    with f.when(near), f.loop(channels) as c, f.loop(size[0]) as i, f.loop(size[1]) as j:
-        source, line, begin, end = row_of(i, j)
-        with f.loop(count, step=n.lanes) as k:
-            # Rows are mostly short: a load of the lanes inside fills the others with zeros. What is stored
-            # behind a row's end lies where the next one is written, or behind the last. With a stride there
-            # is a mask, as the columns of the next remainder are there already.
-            places = [k * stride + v * n.lanes for v in range(stride)]
-            vectors = [
-                n.load(source + c * channel + p * n.itemsize, n.between(begin - p, end - p)) for p in places
-            ]
-            mask = n.mask(count - k) if stride > 1 else None
-            for phase in phases:
-                n.store(_every(n, vectors, phase), line + short * phase + c * plane + k * n.itemsize, mask)
-    with f.when(f.negation(near)), f.loop(size[0]) as i, f.loop(size[1]) as j:
-        source, line, begin, end = row_of(i, j)
-        for phase in phases:
-            row = line + short * phase
-            # How many of its columns lie before those inside, and before those behind.
-            first, last = ((f.most(edge - phase, 0) + (stride - 1)) // stride for edge in (begin, end))
-            place, step, there = source + steps[2] * phase, steps[2] * stride, last - first
-            with f.loop(channels) as c:
-                to = row + c * plane
-                clear(f, to, first * n.itemsize)
-                clear(f, to + last * n.itemsize, short - last * n.itemsize)
-            by_channel, some = channel.equals(n.itemsize), last > first
-            place, to = place + first * step, row + first * n.itemsize
-            with f.when(f.all_of(by_channel, some)):
-                f.call(transposing, to, plane, place, step, there, channels)
-            scattered = f.all_of(f.negation(by_channel), some)
-            with f.when(scattered), f.loop(channels) as c, f.loop(there) as k:
-                n.put(n.number(place + c * channel + k * step), to + c * plane + k * n.itemsize)
-    f.finish()
-    return f
-
-
-def _every(n: Numbers, vectors: Sequence[Value], first: int) -> Value:
+def every(n: Numbers, vectors: Sequence[Value], first: int) -> Value:
     """Return every so many-th number of as many vectors, from the one at `first`."""
     stride, lanes = len(vectors), n.lanes
     places = [first + k * stride for k in range(lanes)]

@@ -21,6 +21,7 @@ from fconv.engine.compiled.launches import MULTIPLY_ADDS, Launch, Launches
 from fconv.engine.compiled.llvm import POINTER, Module, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, contract, micro
+from fconv.engine.compiled.plane_boxes import beside_of, compiled_planes
 from fconv.engine.compiled.pool import Fields, kernel_of, pool
 from fconv.engine.compiled.scratch import address, aligned
 from fconv.engine.compiled.shapes import Shape, thinned
@@ -148,6 +149,7 @@ class Planes(FilterRows):
         table = np.stack([np.arange(len(s.taps)) * (s.inner * s.outer * item), places], -1)
         # A row's last vectors may be read behind its end in a copy, and what they hold there is not stored.
         size = self.channels * prod(self.box) * item + self.vectors * machine().vector_bytes
+        beside = beside_of(x, self.channels, item) if stride == 1 else 1
         phases = sorted({shift % stride for shift in self.shift[:, 2].tolist()})
         arguments = (
             *(0,) * 4, *x, *y[:4], address(table), len(table), *s.in_size, *s.step, *s.low, *s.out_size,
@@ -155,7 +157,7 @@ class Planes(FilterRows):
             len(s.taps) * s.inner * s.outer * item, self.vectors * machine().vector_bytes // item, plane,
             line,
             *micro(self.dtype, self.rows, self.vectors, (s.outer,), start_by_row=True, ends=not packed),
-            packing.compiled_planes(self.dtype, stride, tuple(phases)) if packed else 0,
+            compiled_planes(self.dtype, stride, tuple(phases), beside) if packed else 0,
             aligned(size) if packed else 0, 0,
         )  # fmt: skip
         cost = s.multiply_adds / MULTIPLY_ADDS
