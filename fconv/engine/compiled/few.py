@@ -99,13 +99,13 @@ def _finish(dtype: str) -> int:
     """Compile the sums of lanes and parts: a task takes some elements of the filters, by their places."""
     f, task, arguments, _ = kernel_of(Module())
     a, n = (
-        Fields(f, arguments, ("sums", "dw", "places", "count", "row", "parts", "part_bytes", "each")),
+        Fields(f, arguments, ("sums", "dw", "places", "count", "parts", "part_bytes", "each")),
         Maths(f, dtype),
     )
     with f.loop(f.least((task + 1) * a.each, a.count), task * a.each) as i:
         total = f.variable(n.vector, 0.0)
-        with f.loop(a.parts) as p, f.loop(a.row, step=n.bytes) as v:
-            total.set(total.get() + n.load(a.pointer("sums") + p * a.part_bytes + i * a.row + v))
+        with f.loop(a.parts) as p:
+            total.set(total.get() + n.load(a.pointer("sums") + p * a.part_bytes + i * n.bytes))
         n.put(n.total(total.get()), a.pointer("dw") + packing.entry(f, a.pointer("places"), i))
     f.finish()
     return machine().compile(f.module)[0]
@@ -128,9 +128,8 @@ class FewWeights:
         while h > 1 and (h * self.wide * channels * item > BOX_BYTES or h * self.wide > LONGEST_SUM * lanes):
             h = -(-h // 2)
         self.strip = h
-        self.high = h + (
-            -(-(lanes - 1) // self.wide) if self.long else 0
-        )  # a last vector has zeros behind it
+        # Behind the last number of a long row lie zeros, of which the last vector has some.
+        self.high = h + (-(-(lanes - 1) // self.wide) if self.long else 0)
         self.box = (reach[0], (h - 1) * s.step[1] + reach[1], box_w)
         boxes = s.images * s.out_size[0] * -(-s.out_size[1] // h)
         self.parts = min(PARTS, boxes)
@@ -172,12 +171,9 @@ class FewWeights:
         return dw
 
     def _finish(self, dw: Any) -> Launch:
-        row = self.lanes * dw.itemsize
         places = np.dot(np.indices(dw.shape).reshape(dw.ndim, -1).T, np.array(dw.strides, np.int64))
         each = 1 << 10
-        arguments = (
-            0, 0, address(places), dw.size, row, self.parts, self.count * dw.itemsize, each
-        )  # fmt: skip
+        arguments = (0, 0, address(places), dw.size, self.parts, self.count * dw.itemsize, each)
         cost = self.parts * self.count * dw.itemsize / BYTES
         return Launch(_finish(self.dtype), arguments, -(-dw.size // each), keep=(places,), cost=cost)
 
