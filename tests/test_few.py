@@ -85,3 +85,26 @@ def test_an_infinity_beside_a_row_is_not_multiplied_by_its_zeros():
     assert np.isinf(found[0, 0, 0, 0])
     assert np.isnan(found[1:, 0, 0, 0]).all()
     assert np.isfinite(found[:, :, 1:]).all()
+
+
+def test_what_no_window_sees_changes_no_bits(engine):
+    from fconv.engine.compiled.convolution import CompiledConvolution
+    from fconv.engine.compiled.few import FewWeights
+
+    rng = np.random.default_rng(0)
+    size, weight = (5, 1, 1, 29, 35), np.zeros((2, 1, 1, 2, 3), np.float32)
+    x = rng.standard_normal(size, np.float32)
+    unseen = x.copy()
+    unseen[..., 2::3, :] = np.nan
+    between_rows, between_pictures = (np.full((5, 1, 1, *room), np.nan, "f") for room in ((29, 44), (40, 35)))
+    for room in (between_rows, between_pictures):
+        room[..., :29, :35] = x
+    for stride, cases in ((1, (between_rows, between_pictures)), (3, (unseen,))):
+        geometry = geometry_of((5, 1, 29, 35), (2, 1, 2, 3), {"stride": (stride, 1)})
+        planned = FewWeights(CompiledConvolution(geometry, "float32", "auto").shape, "float32", None)
+        g = rng.standard_normal((5, 2, 1, *geometry.windows.out_size), np.float32)
+        expected = planned.run(g, x, weight)
+        for given in cases:
+            given = given[..., :29, :35]
+            for order in (given, given.swapaxes(3, 4).copy().swapaxes(3, 4)):
+                np.testing.assert_array_equal(planned.run(g, order, weight), expected)

@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tests.fuzz.mutations import mutated
-from tests.spending import processor_time
+from tests.spending import earlier_objects_apart, processor_time
 
 TARGETS = {
     "pt": ("pt", "seeds", "read"),
@@ -77,6 +77,7 @@ class Memory:
         return int(text[at:].split(None, 2)[1]) * 1024
 
 
+@earlier_objects_apart()
 def fuzz(name: str, runs: int, seed: int, folder: Path) -> int:
     """Run one target; print what was found, and return the number of findings."""
     seeds, read = target(name)

@@ -3,8 +3,9 @@
 With few channels on both sides most lanes of `weights` would be idle. Here each element of the filters is a
 sum of products of vectors along rows, whose lanes are added up at the end. A block has some output channels
 and the elements of a row of the kernel, which read the same pictures at neighbouring places. Gradients are
-copied channels-first, with zeros behind each row; where few zeros are enough, a strip of rows is one long
-row. Pictures are read where they lie if their rows are contiguous and need no zeros, and copied otherwise.
+copied channels-first, with zeros behind each row up to a whole vector; or, where windows stay inside of the
+picture and its rows are shorter than that, up to the length of its rows, and a strip of them is one long row.
+Pictures are read where they lie if they are contiguous and need no zeros, and copied otherwise.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from fconv.engine.compiled.launches import BYTES, MULTIPLY_ADDS, Launch
 from fconv.engine.compiled.llvm import Module, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro
-from fconv.engine.compiled.plane_boxes import beside_of, compiled_planes
+from fconv.engine.compiled.plane_boxes import MOST_BESIDE, beside_of, compiled_planes
 from fconv.engine.compiled.pool import Fields, kernel_of, pool
 from fconv.engine.compiled.scratch import address, aligned, scratch
 from fconv.engine.compiled.shapes import Shape
@@ -30,7 +31,7 @@ from fconv.engine.compiled.transcendental import Maths
 from fconv.engine.compiled.weights import BOX_BYTES, LONGEST_SUM, PARTS, WeightGradient
 
 LEAST_PRODUCTS = 1 << 20
-"""Below, the copies of short rows take most of the time."""
+"""Below, the copies of rows take most of the time."""
 
 FIELDS = (
     "x", "g", "sums", "x_image", "x_channel", "x_d", "x_h", "x_w", "g_image", "g_channel", "g_d", "g_h",
@@ -69,7 +70,7 @@ def _kernel(dtype: str) -> int:
                 a.pack_x, memory, picture, a.box_d, a.box_h, a.box_w, *corner, a.in_d, a.in_h, a.in_w,
                 a.channels, a.x_channel, a.x_d, a.x_h, a.x_w,
             )  # fmt: skip
-            # It may hold anything, and is multiplied by zeros.
+            # What lies behind the copy is multiplied by zeros, and could be NaN.
             packing.clear(f, memory + a.channels * a.plane, a.behind)
         f.call_address(
             a.pack_g, gradients, a.pointer("g") + n * a.g_image, 1, a.high, a.wide, d, h0, 0, a.out_d,
@@ -148,16 +149,28 @@ class FewWeights:
             return False
         wide = _row(shape, lanes)[0]
         products = len(shape.taps) * shape.inner * shape.outer * shape.groups
-        small = not otherwise.elementwise and shape.multiply_adds < LEAST_PRODUCTS
-        margin = 2.0 if small else 1.3 if shape.inner < 3 else 1.5
+        small = shape.multiply_adds < LEAST_PRODUCTS
+        # Channels-last pictures of more channels are slow to copy.
+        easy = shape.groups * max(shape.inner, shape.outer) <= MOST_BESIDE
+        margin = 1.2 if otherwise.elementwise else 1.3 if easy and not small else 2.0
         return margin * products * wide < otherwise.products * lanes * shape.out_size[2]
 
     def run(self, g: Any, x: Any, like: Any) -> Any:
         """Return the gradient, (O, C/groups, D, H, W), from g (N, O, ...) and x (N, C, ...) in any order."""
-        key = x.strides + g.strides
+        near = self._lies_well(x.strides)
+        dw = self._summed(g, x, like, near)
+        finite = bool(np.isfinite(dw).all())
+        if near and not finite:  # zeros may have met what no window sees, and a copy leaves out
+            dw = self._summed(g, x, like, near=False)
+            finite = bool(np.isfinite(dw).all())
+        return dw if finite else self._otherwise.run(g, x, like)
+
+    def _summed(self, g: Any, x: Any, like: Any, near: bool) -> Any:
+        """Return the gradient; NaN where a zero behind a row has met an infinity or NaN."""
+        key = (near, *x.strides, *g.strides)
         launch = self._launches.get(key)
         if launch is None:
-            launch = self._launches[key] = self._run(x.strides, g.strides)
+            launch = self._launches[key] = self._run(x.strides, g.strides, near)
         sums = scratch.array(self.parts * self.count, x.dtype)
         pool().run(launch, (x, g, sums))
         dw = np.empty_like(like)
@@ -166,8 +179,6 @@ class FewWeights:
             finish = self._finishes[dw.strides] = self._finish(dw)
         pool().run(finish, (sums, dw))
         scratch.give_back(sums)
-        if not np.isfinite(dw).all():  # a zero behind a row may have met an infinity
-            return self._otherwise.run(g, x, like)
         return dw
 
     def _finish(self, dw: Any) -> Launch:
@@ -177,9 +188,8 @@ class FewWeights:
         cost = self.parts * self.count * dw.itemsize / BYTES
         return Launch(_finish(self.dtype), arguments, -(-dw.size // each), keep=(places,), cost=cost)
 
-    def _run(self, x: tuple[int, ...], g: tuple[int, ...]) -> Launch:
+    def _run(self, x: tuple[int, ...], g: tuple[int, ...], near: bool) -> Launch:
         s, item, vector = self.shape, itemsize_of(self.dtype), machine().vector_bytes
-        near = s.images - 1 if self._lies_well(x) else 0
         across = sorted({tap.shift[2] for tap in s.taps})
         apart = (across[1] - across[0] if len(across) > 1 else 1) * item
         pitch = (self.box[1] * self.box[2] * item, self.box[2] * item, item)
@@ -194,7 +204,7 @@ class FewWeights:
         # What is stored behind x lies where g is written next; behind g there is room for it.
         size = aligned(size_x + out_channels * self.high * self.wide * item + vector + self.behind)
         arguments = (
-            0, 0, 0, *x, *g, self.count * item, *places[0], near, *places[1], self.behind,
+            0, 0, 0, *x, *g, self.count * item, *places[0], (s.images - 1) * near, *places[1], self.behind,
             len(self.taps), self.long, *s.in_size, *s.step[:2], *s.low, *s.out_size, s.images, self.strip,
             self.parts, *self.box, self.wide, self.high, channels, out_channels, s.groups, s.inner, s.outer,
             self.across, address(zeros),
@@ -210,11 +220,15 @@ class FewWeights:
     def _lies_well(self, x: Sequence[int]) -> bool:
         """Return whether pictures of these strides, all but the last, can be read where they lie.
 
-        No element is read from further behind than the same element of the next picture.
+        What is read behind one is of the next: the pictures are contiguous, and longer than what is read.
         """
-        rows = not self.long or x[3] == self.wide * x[4] or self.strip == 1
-        lies = x[4] == itemsize_of(self.dtype) and rows and x[0] >= self.behind
-        return lies and not self.shape.hangs_over
+        s, step = self.shape, itemsize_of(self.dtype)
+        sizes = (s.groups * s.inner, *s.in_size)
+        for size, stride in zip(sizes[::-1], x[:0:-1], strict=True):
+            if size > 1 and stride != step:
+                return False
+            step *= size
+        return step == x[0] and step >= self.behind and not s.hangs_over
 
 
 def _row(shape: Shape, lanes: int) -> tuple[int, bool]:

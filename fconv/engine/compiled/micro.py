@@ -91,7 +91,7 @@ def contraction(
     masks = [n.mask(there - v * n.lanes) for v in across]
     plain, whole = [None] * vectors, f.negation(there < vectors * n.lanes)
     sums = [[n.zero() for _ in across] for _ in every]
-    # A sum waits for its last product: of few there are several sets, for neighbouring vectors.
+    # Each product of a sum waits for the one before; neighbouring vectors are added to sets of their own.
     sets = max(1, min(4, 12 // (rows * vectors))) if apart else 1
     more = [sums, *([[n.zero() for _ in across] for _ in every] for _ in range(sets - 1))]
     shifts = [x_row * r for r in every]

@@ -12,6 +12,9 @@ from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Number, V
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.vectors import Numbers
 
+FEW_CHANNELS = (2, 3, 4)
+"""As many rows are woven into one, number by number, where they are transposed to lie side by side."""
+
 
 def copy(f: Function, target: Value, source: Value, size: Number) -> None:
     """Copy bytes."""
@@ -92,8 +95,17 @@ def transpose(module: Module, dtype: Any, *, dealt: bool = False, apart: int = 1
     name = "deal" if dealt else "transpose" if apart == 1 else "thin"
     f = Function(module, name, [POINTER, kind, POINTER, INT, INT, INT])
     target, column, source, row, rows, columns = f.arguments
-    n = Numbers(f, dtype)
-    with f.loop(rows, step=n.lanes) as i, f.loop(columns, step=n.lanes) as j:
+    n, begin = Numbers(f, dtype), f.variable(INT, 0)
+    for few in () if dealt or apart > 1 else FEW_CHANNELS:
+        beside = f.all_of(rows.equals(few), column.equals(few * n.itemsize))
+        with f.when(f.all_of(beside, columns > n.lanes - 1)):  # squares would be stored by masks
+            begin.set(columns)
+            with f.loop(columns, step=n.lanes) as k:
+                j = f.least(k, columns - n.lanes)
+                woven = n.interleaved([n.load(source + row * r + j * n.itemsize) for r in range(few)])
+                for v, value in enumerate(woven):
+                    n.store(value, target + column * j + v * n.bytes)
+    with f.loop(rows, step=n.lanes) as i, f.loop(columns, begin.get(), step=n.lanes) as j:
         high, wide = rows - i, columns - j
         corner, out = source + i * row + j * (apart * n.itemsize), target + i * n.itemsize
         places = [entry(f, column, j + c) if dealt else column * (j + c) for c in range(n.lanes)]

@@ -1,8 +1,8 @@
 """Compiled kernels on several threads, launched in a few microseconds.
 
 The workers are the threads of `fconv.engine.threads`. After a job they spin outside of the GIL, in compiled
-code, for some two milliseconds, and a kernel that is launched meanwhile begins at once. Who spins lets other
-processes run every few microseconds, as there may be more threads than processors. A launch, its own
+code, for some two milliseconds, and a kernel that is launched meanwhile begins at once. A thread that spins
+lets others run every few microseconds, as there may be more threads than processors. A launch, its own
 share of the work and the wait for the workers are one call of compiled code: Ctrl-C cannot come in
 between.
 """

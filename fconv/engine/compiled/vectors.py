@@ -123,6 +123,18 @@ class Numbers:
             rows, half = exchanged, half // 2
         return rows
 
+    def interleaved(self, rows: list[Value]) -> list[Value]:
+        """Return a number of each vector in turn, then the next of each, as so many vectors."""
+        found = []
+        for first in range(0, len(rows) * self.lanes, self.lanes):
+            places = [divmod(first + k, len(rows)) for k in range(self.lanes)]
+            woven = self.shuffle(rows[0], rows[1], [place + min(r, 1) * self.lanes for place, r in places])
+            for v, row in enumerate(rows[2:], 2):
+                chosen = [self.lanes + place if r == v else k for k, (place, r) in enumerate(places)]
+                woven = self.shuffle(woven, row, chosen)
+            found.append(woven)
+        return found
+
     def both(self, mask: Value, condition: Value) -> Value:
         """Return a mask where `condition`, and nowhere otherwise."""
         text = f"select i1 {condition.name}, {mask.type} {mask.name}, {mask.type} zeroinitializer"
