@@ -53,21 +53,21 @@ def test_the_communicator(size):
 
 
 @pytest.mark.parametrize(
-    ("kind", "dtype", "steps", "sizes", "options"),
+    ("kind", "dtype", "steps", "options"),
     [
-        ("all", "float32", 50, (1, 2, 4, 8), {}),
-        ("all", "float64", 50, (1, 8), {}),
-        ("sync", "float64", 6, (1, 4), {}),
-        ("all", "float32", 6, (1, 8), {"sharded": True}),
+        ("all", "float32", 50, {}),
+        ("all", "float64", 50, {}),
+        ("sync", "float64", 6, {}),
+        ("all", "float32", 6, {"sharded": True}),
     ],
 )
-def test_the_same_bits_on_any_number_of_ranks(kind, dtype, steps, sizes, options):
+def test_the_same_bits_on_1_2_4_and_8_ranks(kind, dtype, steps, options):
     found = []
-    for size in sizes:
+    for size in (1, 2, 4, 8):
         done = job(size, "train", kind=kind, dtype=dtype, shards=8, steps=steps, **options)
         assert done.returncode == 0, done.stderr
         found.append(json.loads(done.stdout))
-    assert found[1:] == found[:1] * (len(sizes) - 1)
+    assert found[1:] == found[:1] * 3
 
 
 @pytest.mark.parametrize(

@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 
 from fconv.engine.compiled import packing
+from fconv.engine.compiled.filters import dense
 from fconv.engine.compiled.launches import BYTES, MULTIPLY_ADDS, Launch
 from fconv.engine.compiled.llvm import Module, itemsize_of
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.micro import MICRO, contract, even, micro
-from fconv.engine.compiled.plane_boxes import MOST_BESIDE, beside_of, compiled_planes
+from fconv.engine.compiled.plane_boxes import beside_of, compiled_planes
 from fconv.engine.compiled.pool import Fields, kernel_of, pool
 from fconv.engine.compiled.scratch import address, aligned, scratch
 from fconv.engine.compiled.shapes import Shape
@@ -151,7 +152,7 @@ class FewWeights:
         products = len(shape.taps) * shape.inner * shape.outer * shape.groups
         small = shape.multiply_adds < LEAST_PRODUCTS
         # Channels-last pictures of more channels are slow to copy.
-        easy = shape.groups * max(shape.inner, shape.outer) <= MOST_BESIDE
+        easy = shape.groups * max(shape.inner, shape.outer) <= packing.MOST_BESIDE
         margin = 1.2 if otherwise.elementwise else 1.3 if easy and not small else 2.0
         return margin * products * wide < otherwise.products * lanes * shape.out_size[2]
 
@@ -222,13 +223,9 @@ class FewWeights:
 
         What is read behind one is of the next: the pictures are contiguous, and longer than what is read.
         """
-        s, step = self.shape, itemsize_of(self.dtype)
-        sizes = (s.groups * s.inner, *s.in_size)
-        for size, stride in zip(sizes[::-1], x[:0:-1], strict=True):
-            if size > 1 and stride != step:
-                return False
-            step *= size
-        return step == x[0] and step >= self.behind and not s.hangs_over
+        s = self.shape
+        contiguous = dense(x, (s.images, s.groups * s.inner, *s.in_size), itemsize_of(self.dtype))
+        return contiguous and x[0] >= self.behind and not s.hangs_over
 
 
 def _row(shape: Shape, lanes: int) -> tuple[int, bool]:

@@ -12,8 +12,8 @@ from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Number, V
 from fconv.engine.compiled.machine import machine
 from fconv.engine.compiled.vectors import Numbers
 
-FEW_CHANNELS = (2, 3, 4)
-"""As many rows are woven into one, number by number, where they are transposed to lie side by side."""
+MOST_BESIDE = 4
+"""Channels that are woven together, or taken apart, in registers where they lie side by side on one side."""
 
 
 def copy(f: Function, target: Value, source: Value, size: Number) -> None:
@@ -96,7 +96,7 @@ def transpose(module: Module, dtype: Any, *, dealt: bool = False, apart: int = 1
     f = Function(module, name, [POINTER, kind, POINTER, INT, INT, INT])
     target, column, source, row, rows, columns = f.arguments
     n, begin = Numbers(f, dtype), f.variable(INT, 0)
-    for few in () if dealt or apart > 1 else FEW_CHANNELS:
+    for few in () if dealt or apart > 1 else range(2, MOST_BESIDE + 1):
         beside = f.all_of(rows.equals(few), column.equals(few * n.itemsize))
         with f.when(f.all_of(beside, columns > n.lanes - 1)):  # squares would be stored by masks
             begin.set(columns)

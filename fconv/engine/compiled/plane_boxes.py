@@ -8,11 +8,8 @@ from typing import Any
 
 from fconv.engine.compiled.llvm import INT, POINTER, Function, Module, Value
 from fconv.engine.compiled.machine import machine
-from fconv.engine.compiled.packing import clear, every, transpose
+from fconv.engine.compiled.packing import MOST_BESIDE, clear, every, transpose
 from fconv.engine.compiled.vectors import Numbers
-
-MOST_BESIDE = 4
-"""Channels that are taken apart in registers where they lie side by side."""
 
 
 @lru_cache(maxsize=32)
@@ -24,12 +21,12 @@ def compiled_planes(dtype: str, stride: int = 1, phases: tuple[int, ...] = (0,),
     return machine().compile(module)[0]
 
 
-def beside_of(x: Sequence[int], channels: int, item: int) -> int:
+def beside_of(x: Sequence[int], channels: int, item: int, stride: int = 1) -> int:
     """Return how many channels lie side by side, for `compiled_planes`; 1 where it has no use for it.
 
     `x` are the strides of a picture (N, C, D, H, W).
     """
-    interleaved = x[1] == item and x[4] == channels * item
+    interleaved = x[1] == item and x[4] == channels * item and stride == 1
     return channels if interleaved and channels <= MOST_BESIDE else 1
 
 

@@ -149,7 +149,7 @@ class Planes(FilterRows):
         table = np.stack([np.arange(len(s.taps)) * (s.inner * s.outer * item), places], -1)
         # A row's last vectors may be read behind its end in a copy, and what they hold there is not stored.
         size = self.channels * prod(self.box) * item + self.vectors * machine().vector_bytes
-        beside = beside_of(x, self.channels, item) if stride == 1 else 1
+        beside = beside_of(x, self.channels, item, stride)
         phases = sorted({shift % stride for shift in self.shift[:, 2].tolist()})
         arguments = (
             *(0,) * 4, *x, *y[:4], address(table), len(table), *s.in_size, *s.step, *s.low, *s.out_size,
